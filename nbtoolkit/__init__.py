@@ -1,0 +1,71 @@
+"""Bring a LoRA adapter from a folder to a proven endpoint.
+
+Importing this package is cheap: nothing heavy is loaded until a name is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nbtoolkit.adapter import Adapter as Adapter
+    from nbtoolkit.base_model import Base as Base
+    from nbtoolkit.deployment import Deployment as Deployment
+    from nbtoolkit.deployment import DeploySettings as DeploySettings
+    from nbtoolkit.deployment import deploy as deploy
+    from nbtoolkit.deployment import rollback as rollback
+    from nbtoolkit.endpoint import Endpoint as Endpoint
+    from nbtoolkit.local import LocalTarget as LocalTarget
+    from nbtoolkit.progress import PrintProgress as PrintProgress
+    from nbtoolkit.serving.release import Release as Release
+    from nbtoolkit.smoke import SmokeReport as SmokeReport
+    from nbtoolkit.smoke import SmokeSettings as SmokeSettings
+    from nbtoolkit.smoke import smoke_test as smoke_test
+    from nbtoolkit.workspace import Workspace as Workspace
+
+_HOME = {
+    "Adapter": "adapter",
+    "Base": "base_model",
+    "Deployment": "deployment",
+    "DeploySettings": "deployment",
+    "Endpoint": "endpoint",
+    "LocalTarget": "local",
+    "PrintProgress": "progress",
+    "Release": "serving.release",
+    "SmokeReport": "smoke",
+    "SmokeSettings": "smoke",
+    "Workspace": "workspace",
+    "deploy": "deployment",
+    "rollback": "deployment",
+    "smoke_test": "smoke",
+}
+
+__all__ = [
+    "Adapter",
+    "Base",
+    "DeploySettings",
+    "Deployment",
+    "Endpoint",
+    "LocalTarget",
+    "PrintProgress",
+    "Release",
+    "SmokeReport",
+    "SmokeSettings",
+    "Workspace",
+    "deploy",
+    "rollback",
+    "smoke_test",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nbtoolkit' has no attribute {name!r}")
+    return getattr(import_module(f"nbtoolkit.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

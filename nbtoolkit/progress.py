@@ -1,0 +1,83 @@
+"""How a workflow reports what it does, and how it is cancelled."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TextIO
+
+from nbtoolkit.errors import Cancelled
+
+
+class Progress:
+    """Receive a workflow's phases and pass a cancel request back to it; silent as it is.
+
+    Every method may be called from any thread and raises :class:`Cancelled` once :meth:`cancel`
+    was called, so a workflow that reports at least every two seconds can be cancelled within two.
+    Subclasses override :meth:`show`.
+    """
+
+    def __init__(self) -> None:
+        self._cancelled = threading.Event()
+        self.current_phase = ""
+
+    def phase(self, text: str) -> None:
+        """Begin a new phase."""
+        self.check()
+        self.current_phase = text
+        self.show(text)
+
+    def advance(self, done: float, total: float | None = None, unit: str = "") -> None:
+        """Tell how far the current phase is; ``unit`` is ``"B"`` for bytes or a plural noun."""
+        self.check()
+        self.show_advance(done, total, unit)
+
+    def note(self, text: str) -> None:
+        """Tell one more fact about the current phase, such as the reason for waiting."""
+        self.check()
+        self.show(f"  {text}")
+
+    def check(self) -> None:
+        """Raise :class:`Cancelled` if the user asked for it."""
+        if self._cancelled.is_set():
+            raise Cancelled(
+                f"Cancelled while: {self.current_phase or 'starting'}.",
+                next_step="run the step again; it goes on from what is done",
+                phase=self.current_phase,
+            )
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not longer than until a cancel request."""
+        self._cancelled.wait(seconds)
+        self.check()
+
+    def cancel(self) -> None:
+        """Ask the workflow to stop at its next report."""
+        self._cancelled.set()
+
+    def show(self, text: str) -> None:
+        """Display one line; does nothing here."""
+
+    def show_advance(self, done: float, total: float | None, unit: str) -> None:
+        """Display how far the phase is; does nothing here."""
+
+
+class PrintProgress(Progress):
+    """Print one line per phase, for papermill and terminals; notes too, once each."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        super().__init__()
+        self._file = file
+        self._start = time.monotonic()
+        self._last = ""
+
+    def show(self, text: str) -> None:
+        if text == self._last:
+            return
+        self._last = text
+        print(f"[{time.monotonic() - self._start:6.1f} s] {text}", file=self._file or sys.stdout, flush=True)
+
+
+SILENT = Progress
+"""The default: ``progress or SILENT()``; a new one each time, since a cancel request sticks."""

@@ -1,0 +1,103 @@
+"""What is served: the schema of a release, as it lies on the share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ServedBase(_Value):
+    """The base model: its public name, and its folder, absolute or relative to the mount."""
+
+    name: str
+    path: str
+    sha256: Sha256
+
+
+class ServedAdapter(_Value):
+    """One adapter: its public name, and its folder relative to the mount."""
+
+    name: str
+    path: str
+    sha256: Sha256
+    rank: int
+
+    @property
+    def engine_name(self) -> str:
+        """The name inside the engine, never reused for other bytes."""
+        return f"a_{self.sha256[:16]}"
+
+
+class ServedTokenizer(_Value):
+    """The tokenizer and the chat template in force; the folder is absolute or relative to the mount.
+
+    ``chat_template`` is None where the folder's own template is in force. ``sha256`` is over both.
+    """
+
+    path: str
+    sha256: Sha256
+    chat_template: str | None = None
+
+
+class EngineSettings(_Value):
+    """How the engine runs; any change of these needs a restart."""
+
+    kind: Literal["transformers", "vllm"] = "transformers"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: Literal["none", "nf4"] = "none"
+    max_model_len: int | None = Field(default=None, ge=16, description="tokens; None: the model's own limit")
+    max_batch: int = Field(default=16, ge=1, le=256, description="answers decoded at once")
+    max_queue: int = Field(default=64, ge=0, description="requests waiting before 429")
+
+
+class ServedCode(_Value):
+    """The program that runs: this server by its folder's hash, or the user's own ``inference/``."""
+
+    kind: Literal["nbtoolkit", "own"] = "nbtoolkit"
+    sha256: Sha256
+    wheels_sha256: Sha256 | None = None
+    commands: tuple[str, ...] = ()
+    """Start commands of the user's own server, in order; the first that fails ends the start."""
+
+
+class Release(_Value):
+    """Exactly what shall be served; immutable, named by its content."""
+
+    format: Literal[1] = 1
+    base: ServedBase | None
+    """None only where the user's own server runs."""
+    adapters: tuple[ServedAdapter, ...] = ()
+    tokenizer: ServedTokenizer | None = None
+    engine: EngineSettings = EngineSettings()
+    code: ServedCode
+    reports: dict[str, Sha256] = {}
+    """Adapter name → sha256 of the smoke report that let it through."""
+    override_reason: str | None = None
+
+    @property
+    def id(self) -> str:
+        """``r-`` and a short hash of the content; starts with a letter, so papermill leaves it a string."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return f"r-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+    def adapter(self, name: str) -> ServedAdapter | None:
+        """Return the adapter of that public name."""
+        return next((adapter for adapter in self.adapters if adapter.name == name), None)
+
+    def needs_restart_from(self, running: Release) -> bool:
+        """Tell whether more than adapters differs, so that a hot swap cannot reach this release."""
+        return (self.base, self.tokenizer, self.engine, self.code) != (
+            running.base,
+            running.tokenizer,
+            running.engine,
+            running.code,
+        )
