@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import pytest
 REPO = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test talks to a hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; servers and tests share the cores
+
+SKIPS_ALLOWED_IN_CI = ("needs CUDA",)
+"""The one place that lists why a test may be skipped in CI; any other skip there is a failure."""
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +38,15 @@ def workspace_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "infra").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Turn a skip for a reason that is not listed into a failure, in CI."""
+    report = yield
+    if os.environ.get("CI") and report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(SKIPS_ALLOWED_IN_CI):
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI, where nothing may be missing: {reason}"
+    return report

@@ -1,0 +1,127 @@
+"""Imports go down only, and importing the package is cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LAYERS = {
+    "L0": ("errors", "progress"),
+    "L1": ("workspace", "settings", "infra_files", "adapter", "base_model", "release"),
+    "L2": ("filestore", "sync", "ignore", "publish", "endpoint", "target", "local", "azure"),
+    "L3": ("smoke", "deployment", "comparison", "provision", "operate", "demo"),
+    "L4": ("widgets",),
+}
+SHARED_SCHEMA = ("serving.release", "serving.share", "serving.fingerprint", "serving.digest", "serving.dtype")
+"""What the kernel's program may import of the server's: schema, layout and pure functions."""
+
+ONLY_IN = {
+    "torch": ("serving/engine/", "smoke/model", "demo/"),
+    "transformers": ("serving/engine/", "smoke/model", "demo/"),
+    "peft": ("serving/engine/", "smoke/model", "demo/"),
+    "fastapi": ("serving/",),
+    "gradio": ("serving/front/",),
+    "ipywidgets": ("widgets/",),
+    "IPython": ("widgets/", "settings.py"),
+    "azure": ("azure/",),
+}
+
+
+def modules(package: Path) -> list[Path]:
+    return sorted(package.rglob("*.py"))
+
+
+def imports(path: Path, package: Path) -> set[str]:
+    """Return the absolute names of all modules that a file imports, at any depth of its code."""
+    here = ["nbtoolkit", *path.relative_to(package).with_suffix("").parts]
+    if here[-1] == "__init__":
+        here.pop()
+        here.append("")
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(here[: -node.level]) if node.level else ""
+            module = ".".join(part for part in (base, node.module or "") if part)
+            found.add(module)
+            if module == "nbtoolkit" or module.startswith("nbtoolkit."):
+                found.update(f"{module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def layer_of(name: str) -> str | None:
+    top = name.removeprefix("nbtoolkit.").split(".")[0]
+    alias = top if top in {m for ms in LAYERS.values() for m in ms} else own_module(top)
+    return next((layer for layer, names in LAYERS.items() if alias in names), None)
+
+
+def own_module(top: str) -> str:
+    """A module whose name extends a listed one (``deployment_gate``) belongs to its layer."""
+    listed = [m for ms in LAYERS.values() for m in ms if top.startswith(m + "_") or top == "_" + m]
+    return max(listed, key=len, default=top)
+
+
+def test_imports_go_down_only(repo: Path) -> None:
+    package = repo / "nbtoolkit"
+    wrong: list[str] = []
+    for path in modules(package):
+        relative = path.relative_to(package).as_posix()
+        if relative == "__init__.py":
+            continue
+        top = path.relative_to(package).parts[0].removesuffix(".py")
+        mine = layer_of(top)
+        assert top == "serving" or mine, f"{relative} belongs to no layer: add it to LAYERS"
+        for name in imports(path, package):
+            if not name.startswith("nbtoolkit."):
+                continue
+            target = name.removeprefix("nbtoolkit.")
+            if top == "serving":
+                if not target.startswith("serving"):
+                    wrong.append(f"{relative} imports {name}: the server imports nothing else of nbtoolkit")
+            elif target.startswith("serving"):
+                if target != "serving" and not target.startswith(SHARED_SCHEMA):
+                    wrong.append(f"{relative} imports {name}: only the schema is shared")
+            elif (layer := layer_of(target)) and mine and layer > mine:
+                wrong.append(f"{relative} ({mine}) imports {name} ({layer})")
+    assert wrong == []
+
+
+def test_heavy_libraries_stay_in_their_place(repo: Path) -> None:
+    package = repo / "nbtoolkit"
+    wrong: list[str] = []
+    for path in modules(package):
+        relative = path.relative_to(package).as_posix()
+        for name in imports(path, package):
+            places = ONLY_IN.get(name.split(".")[0])
+            if places and not relative.startswith(places):
+                wrong.append(f"{relative} imports {name}")
+    assert wrong == []
+
+
+def test_import_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, nbtoolkit\n"
+        "heavy = {'torch', 'azure', 'ipywidgets', 'gradio', 'transformers', 'peft', 'IPython', 'httpx'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", __import__("nbtoolkit").__all__)
+def test_every_exported_name_is_there(name: str) -> None:
+    import nbtoolkit
+
+    assert getattr(nbtoolkit, name).__doc__
+
+
+def test_nothing_private_is_exported() -> None:
+    import nbtoolkit
+
+    assert nbtoolkit.__all__ == sorted(nbtoolkit.__all__)
+    assert not [name for name in nbtoolkit.__all__ if name.startswith("_")]
