@@ -1,0 +1,67 @@
+"""Run the quickstart notebook headless and print what happened: ``python -m nbtoolkit.demo``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from nbtoolkit.workspace import Workspace
+
+NOTEBOOK = Path("notebooks/00_quickstart.ipynb")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the notebook by papermill; return 0 where every cell succeeded, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m nbtoolkit.demo", description=__doc__)
+    parser.add_argument("--adapter", help="a LoRA folder; the default is the demo's tone-emotion")
+    parser.add_argument("--base", help="the base model's folder or hub name; the default is the demo's")
+    options = parser.parse_args(arguments)
+    workspace = Workspace.find()
+    output = workspace.state / "demo" / NOTEBOOK.name
+    output.parent.mkdir(parents=True, exist_ok=True)
+    chosen = {"adapters": options.adapter, "base": options.base}
+    return run(workspace.root, output, {name: value for name, value in chosen.items() if value})
+
+
+def run(root: Path, output: Path, parameters: dict[str, str]) -> int:
+    """Run the notebook in ``root``; its prints appear as they come, its results at the end."""
+    from papermill import PapermillExecutionError, execute_notebook
+
+    start = time.monotonic()
+    error = None
+    try:
+        execute_notebook(
+            root / NOTEBOOK,
+            output,
+            parameters=parameters,
+            cwd=root,
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+        )
+    except PapermillExecutionError as caught:
+        error = caught
+    print_results(output)
+    print(f"\nThe notebook with all outputs: {output}")
+    if error is not None:
+        print(f"\nThe run failed in cell {error.cell_index + 1}.\n{error.ename}: {error.evalue}", file=sys.stderr)
+        return 1
+    print(f"Done in {time.monotonic() - start:.0f} s; the server ended with the run.")
+    return 0
+
+
+def print_results(notebook: Path) -> None:
+    """Print the plain text of every result that a notebook shows."""
+    import nbformat
+
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            text = output.get("data", {}).get("text/plain")
+            if text:
+                print(f"\n{text}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
