@@ -50,6 +50,8 @@ def main(runs: int = RUNS) -> dict[str, Any]:
                                 loads[name].append(load)
                     row: dict[str, Any] = {name: summary(found) for name, found in loads.items()}
                     for figure in ("tokens_per_second", "first_token_seconds"):
-                        row[f"{figure}_ratio"] = row["ours"][figure]["median"] / row["baseline"][figure]["median"]
+                        row[f"{figure}_ratio"] = (
+                            row["ours"][figure]["median"] / row["baseline"][figure]["median"]
+                        )
                     result[f"{clients} clients"] = row
     return result

@@ -38,13 +38,13 @@ def talkative_adapter(folder: Path) -> Path:
 
 def settings(adapters: dict[str, Path], **more: object) -> DeploySettings:
     """Deploy settings without a smoke report: the demo's reports are made elsewhere."""
-    return DeploySettings(
-        adapters=adapters, base=str(base_folder()), override_reason=WHY, keep=False, **more
-    )
+    return DeploySettings(adapters=adapters, base=str(base_folder()), override_reason=WHY, keep=False, **more)
 
 
 @contextmanager
-def served(folder: Path, adapters: dict[str, Path], **more: object) -> Iterator[tuple[LocalTarget, Deployment]]:
+def served(
+    folder: Path, adapters: dict[str, Path], **more: object
+) -> Iterator[tuple[LocalTarget, Deployment]]:
     """Serve adapters from a fresh workspace in ``folder``; stop the server at the end."""
     (folder / "infra").mkdir(parents=True, exist_ok=True)
     target = LocalTarget(Workspace(folder))
