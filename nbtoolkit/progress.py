@@ -73,6 +73,7 @@ class PrintProgress(Progress):
         self._last = ""
 
     def show(self, text: str) -> None:
+        """Print the line, unless it repeats the one before."""
         if text == self._last:
             return
         self._last = text
