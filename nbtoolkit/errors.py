@@ -31,7 +31,6 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
-from types import TracebackType
 from typing import Any
 
 
@@ -51,19 +50,13 @@ class NbtoolkitError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\nNext: {self.next_step}"
 
-    def _render_traceback_(
-        self,
-        etype: type[BaseException] | None = None,
-        value: BaseException | None = None,
-        tb: TracebackType | None = None,
-        *_: object,
-    ) -> list[str]:
+    def _render_traceback_(self, *_: object) -> list[str]:
         """Show a notebook the cause and the next step; the full traceback goes to a file."""
         lines = [f"{type(self).__name__}: {self.message}", f"Next: {self.next_step}"]
         try:
             descriptor, path = tempfile.mkstemp(prefix="nbtoolkit-traceback-", suffix=".txt")
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.writelines(traceback.format_exception(type(self), self, tb or self.__traceback__))
+                file.writelines(traceback.format_exception(self))
         except OSError:
             return lines  # a full disk must not hide the error itself
         return [*lines, f"Full traceback: {path}"]
