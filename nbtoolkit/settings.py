@@ -1,0 +1,161 @@
+"""Settings that check themselves, from keywords or from a notebook's parameters cell."""
+
+from __future__ import annotations
+
+import html
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nbtoolkit import settings_problems, settings_sources
+from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.settings_problems import Problem, accepts, mangled_text
+
+
+class Settings(BaseModel):
+    """The settings of one step: unknown names are refused, ``"2"`` becomes 2 and 2 becomes ``"2"``.
+
+    Construction raises :class:`InvalidSettings`, which names every bad setting, the value found and what
+    is wanted; a secret's value is never shown. ``problems`` of the error holds them one by one.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        coerce_numbers_to_str=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+    def __init__(self, **values: Any) -> None:
+        mangled = {name: text for name, text in map(self._mangled, values.items()) if text}
+        values = {name: self._plain(name, value) for name, value in values.items()}
+        problems = [Problem(name, text) for name, text in mangled.items()]
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            found = settings_problems.read(type(self), error, values)
+            problems += [problem for problem in found if problem.setting not in mangled]
+        if problems:  # raised outside of the handler: pydantic's own error carries the values, secrets too
+            raise _invalid(type(self), problems)
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Return the settings, the same as calling the class; raises :class:`InvalidSettings`."""
+        return cls(**values)
+
+    @classmethod
+    def from_notebook(
+        cls, namespace: Mapping[str, Any] | None = None, *, shared_with: tuple[type[Settings], ...] = ()
+    ) -> Self:
+        """Return the settings that the notebook's parameters cell has set so far.
+
+        Read are the names of the parameters cell and of what papermill injected after it: the run of cells
+        with nothing but plain assignments that was executed last before this call. Outside of IPython the
+        caller's global names with plain data count, or those of ``namespace``. A name that is no setting is
+        refused with the nearest right one, unless one of the classes ``shared_with`` has it. Raises
+        :class:`InvalidSettings`.
+        """
+        if namespace is not None:
+            names = settings_sources.plain_names(namespace)
+            earlier: dict[str, Any] = {}
+        else:
+            names, earlier = settings_sources.parameters(sys._getframe(1).f_globals)
+        elsewhere = {name for other in shared_with for name in other.model_fields}
+        found = {
+            name: value for name, value in names.items() if name in cls.model_fields or name not in elsewhere
+        }
+        settings = cls(**found)
+        forgotten = [
+            Problem(
+                name,
+                f"was set to {settings_problems.shown(cls, name, value)} in an earlier cell, and the "
+                f"last parameters cell does not set it; set it there, or run: del {name}",
+            )
+            for name, value in earlier.items()
+            if name in cls.model_fields and name not in names and value != getattr(settings, name)
+        ]
+        if forgotten:
+            raise _invalid(cls, forgotten)
+        return settings
+
+    @classmethod
+    def model_validate(cls, obj: Any, *args: Any, **options: Any) -> Self:
+        """Return the settings in a mapping; raises :class:`InvalidSettings`."""
+        with _translated(cls, obj):
+            return super().model_validate(obj, *args, **options)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, *args: Any, **options: Any) -> Self:
+        """Return the settings in a JSON text; raises :class:`InvalidSettings`."""
+        with _translated(cls, {}):
+            return super().model_validate_json(json_data, *args, **options)
+
+    def changed(self, other: Settings) -> list[str]:
+        """Return the names of the settings whose values differ between the two."""
+        names = [
+            *type(self).model_fields,
+            *(n for n in type(other).model_fields if n not in type(self).model_fields),
+        ]
+        missing = object()
+        return [n for n in names if getattr(self, n, missing) != getattr(other, n, missing)]
+
+    @classmethod
+    def _mangled(cls, item: tuple[str, Any]) -> tuple[str, str | None]:
+        name, value = item
+        field = cls.model_fields.get(name)
+        return name, mangled_text(field, value) if field else None
+
+    @classmethod
+    def _plain(cls, name: str, value: Any) -> Any:
+        """Turn a path into text where only text is wanted, as ``base=Path(...)`` would."""
+        field = cls.model_fields.get(name)
+        takes_text = field is not None and accepts(field, str) and not accepts(field, PurePath)
+        return str(value) if takes_text and isinstance(value, PurePath) else value
+
+    def __str__(self) -> str:
+        width = max(map(len, type(self).model_fields), default=0)
+        lines = [f"  {name:<{width}} = {text}" for name, text in self._rows()]
+        return "\n".join([type(self).__name__, *lines])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in self._rows())})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for name, text in self._rows()
+        )
+        return f"<table><caption>{html.escape(type(self).__name__)}</caption>{rows}</table>"
+
+    def _rows(self) -> list[tuple[str, str]]:
+        return [
+            (n, settings_problems.shown(type(self), n, getattr(self, n), 500))
+            for n in type(self).model_fields
+        ]
+
+
+@contextmanager
+def _translated(cls: type[Settings], values: Any) -> Iterator[None]:
+    problems: list[Problem] = []
+    try:
+        yield
+    except ValidationError as error:
+        problems = settings_problems.read(cls, error, values)
+    if problems:
+        raise _invalid(cls, problems)
+
+
+def _invalid(cls: type[Settings], problems: list[Problem]) -> InvalidSettings:
+    count = "1 setting is" if len(problems) == 1 else f"{len(problems)} settings are"
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return InvalidSettings(
+        f"{cls.__name__}: {count} not acceptable.{lines}",
+        next_step="correct " + ", ".join(dict.fromkeys(problem.setting for problem in problems)),
+        problems=tuple(problems),
+    )
