@@ -146,7 +146,11 @@ def _translated(cls: type[Settings], values: Any) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        problems = settings_problems.read(cls, error, values)
+        raised = error.errors()[0].get("ctx", {}).get("error")
+        if not isinstance(raised, InvalidSettings) or error.errors()[0]["loc"]:
+            problems = settings_problems.read(cls, error, values)
+        else:  # from our own constructor, which pydantic has wrapped
+            problems = list(raised.__dict__.get("problems", ()))
     if problems:
         raise _invalid(cls, problems)
 

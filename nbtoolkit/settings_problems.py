@@ -18,6 +18,9 @@ from nbtoolkit.errors import NbtoolkitError
 _SECRET_NAME = re.compile(
     r"(^|_)(key|keys|token|secret|password|passwd|pwd|credential|connection_string|sas)(_|$)", re.I
 )
+_RAISED = ("value_error", "assertion_error")
+"""Errors that a validator of the settings themselves raised: their text is meant for the user."""
+
 _SHOWN = 120
 
 _WANTED = {
@@ -67,7 +70,10 @@ def read(cls: type[BaseModel], error: ValidationError, values: Any) -> list[Prob
     places: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         places.setdefault(_place(detail, values), []).append(detail)
-    return [_problem(cls, place, details) for place, details in places.items()]
+    problems = [_problem(cls, place, details) for place, details in places.items()]
+    return sorted(
+        problems, key=lambda problem: problem.text.startswith("must")
+    )  # a misspelt name explains them
 
 
 def _place(detail: ErrorDetails, values: Any) -> tuple[int | str, ...]:
@@ -107,6 +113,9 @@ def _message(detail: ErrorDetails) -> str:
     context = cast("dict[str, Any]", detail.get("ctx", {}))
     raised = context.get("error")
     if detail["type"] in _RAISED:
+        inner = getattr(raised, "problems", None)
+        if inner:
+            return "; ".join(map(str, inner))
         return raised.message if isinstance(raised, NbtoolkitError) else str(raised)
     template = _WANTED.get(detail["type"])
     if template is None:
