@@ -1,0 +1,7 @@
+"""The static level: seconds, no torch, and of the base only its configuration and headers."""
+
+from __future__ import annotations
+
+from nbtoolkit.smoke.static import base_match, config, files, numbers
+
+__all__ = ["base_match", "config", "files", "numbers"]
