@@ -91,7 +91,9 @@ def _place(detail: ErrorDetails, values: Any) -> tuple[int | str, ...]:
 
 
 def _problem(cls: type[BaseModel], place: tuple[int | str, ...], details: list[ErrorDetails]) -> Problem:
-    setting = str(place[0]) if place else cls.__name__
+    if not place:
+        return Problem(cls.__name__, _message(details[0]))  # the whole input, which may hold secrets
+    setting = str(place[0])
     where = "".join(f"[{part!r}]" for part in place[1:])
     where += " " * bool(where)
     first = details[0]
