@@ -1,0 +1,22 @@
+"""Forms for JupyterLab over the plain functions; the same objects work headless."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbtoolkit.widgets.chat_form import ChatForm as ChatForm
+    from nbtoolkit.widgets.deploy_form import DeployForm as DeployForm
+    from nbtoolkit.widgets.form import Form as Form
+    from nbtoolkit.widgets.smoke_form import SmokeForm as SmokeForm
+
+_HOME = {"ChatForm": "chat_form", "DeployForm": "deploy_form", "Form": "form", "SmokeForm": "smoke_form"}
+
+__all__ = ["ChatForm", "DeployForm", "Form", "SmokeForm"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nbtoolkit.widgets' has no attribute {name!r}")
+    return getattr(import_module(f"nbtoolkit.widgets.{_HOME[name]}"), name)
