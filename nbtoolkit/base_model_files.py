@@ -1,0 +1,104 @@
+"""Which files make up a base model, and what identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from nbtoolkit.errors import InvalidBase
+from nbtoolkit.json_text import read_object
+from nbtoolkit.safetensors_header import read_header
+from nbtoolkit.serving.digest import ADAPTER_FILES, file_sha256
+
+CONFIG = "config.json"
+GENERATION = "generation_config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+DESCRIBED_FILES = (CONFIG, GENERATION, *(name for name in ADAPTER_FILES if not name.startswith("adapter_")))
+"""Configuration, tokenizer and chat template."""
+
+_SAMPLES = 16
+_SAMPLE_BYTES = 4096
+
+
+def described_files(folder: Path) -> tuple[Path, ...]:
+    """Return the small files that say how the model is used."""
+    return tuple(folder / name for name in DESCRIBED_FILES if (folder / name).is_file())
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the safetensors files that hold the weights; raises InvalidBase where one is missing."""
+    if (folder / WEIGHTS).is_file():
+        return (folder / WEIGHTS,)
+    if (folder / INDEX).is_file():
+        return _shards(folder, read_object(folder / INDEX))
+    pickles = sorted(
+        file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(f"*model{pattern}")
+    )
+    if pickles:
+        raise _missing(
+            folder,
+            f"its weights are pickles ({', '.join(pickles[:3])}), which can run code when they are opened",
+            "use a safetensors copy of the model",
+        )
+    raise _missing(
+        folder, f"holds neither {WEIGHTS} nor {INDEX}", "finish the download, or save the weights there"
+    )
+
+
+def _shards(folder: Path, index: dict[str, Any]) -> tuple[Path, ...]:
+    placed = index.get("weight_map")
+    if not isinstance(placed, dict) or not placed or not all(isinstance(v, str) for v in placed.values()):
+        raise _missing(folder, f"{INDEX} has no weight_map", "download the index again")
+    names: list[str] = sorted(set(placed.values()))
+    foreign = [name for name in names if Path(name).name != name]
+    if foreign:
+        raise _missing(
+            folder, f"{INDEX} names {foreign[0]!r}, outside of the folder", "download the index again"
+        )
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent:
+        some = ", ".join(absent[:3]) + (" …" if len(absent) > 3 else "")
+        raise _missing(
+            folder, f"{len(absent)} of {len(names)} weight files are missing: {some}", "finish the download"
+        )
+    for name in names:
+        promised = {tensor for tensor, place in placed.items() if place == name}
+        lacking = sorted(promised - read_header(folder / name).tensors.keys())
+        if lacking:
+            raise _missing(
+                folder,
+                f"{name} lacks {len(lacking)} tensors, {lacking[0]!r} first",
+                "download that file again",
+            )
+    return tuple(folder / name for name in names)
+
+
+def identity(folder: Path, weights: tuple[Path, ...]) -> str:
+    """Return sha256 over names, sizes and contents of the small files, and samples of the large ones."""
+    digest = hashlib.sha256()
+    for file in described_files(folder):
+        digest.update(f"{file.name}\0{file.stat().st_size}\0{file_sha256(file)}\n".encode())
+    for file in weights:
+        digest.update(f"{file.name}\0{file.stat().st_size}\0{_sampled_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _sampled_sha256(path: Path) -> str:
+    """Hash a weight file's header and evenly spread pieces of its data."""
+    header = read_header(path)
+    room = header.file_size - header.data_start
+    step = max(room // _SAMPLES, _SAMPLE_BYTES)
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        digest.update(file.read(header.data_start))
+        for start in range(header.data_start, header.file_size, step):
+            file.seek(start)
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _missing(folder: Path, problem: str, next_step: str) -> InvalidBase:
+    return InvalidBase(f"The base model {folder}: {problem}.", next_step=next_step, path=folder)
