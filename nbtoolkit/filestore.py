@@ -1,0 +1,252 @@
+"""Files under one root: a local folder now, an Azure file share behind the same protocol."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from nbtoolkit import renaming, streams, temp_names
+from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
+from nbtoolkit.streams import Sent, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a folder; ``size`` in bytes, 0 for folders.
+
+    ``version`` changes whenever the content is written again, where the store can tell; else it is "".
+    """
+
+    name: str
+    is_folder: bool
+    size: int = 0
+    version: str = ""
+
+
+class FileStore(Protocol):
+    """List, read, write, rename and delete under one root.
+
+    Paths are posix and relative to the root; :func:`check_path` says which are refused. Every method may
+    be called from many threads, costs about one request (``write``: one per chunk and two more), and
+    raises :class:`StoreError`. A folder exists only once :meth:`make_folder` made it.
+    """
+
+    def list(self, folder: str) -> list[Entry]:
+        """Return the entries of one folder by name; [] if it is missing. One request however long."""
+        ...
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Return a file's bytes from ``offset``; raises NotInStore."""
+        ...
+
+    def sha256(self, path: str) -> str:
+        """Return the sha256 of a file's content; reads it all. Raises NotInStore."""
+        ...
+
+    def write(
+        self,
+        path: str,
+        source: Source,
+        *,
+        sha256: str | None = None,
+        overwrite: bool = True,
+        sent: Sent | None = None,
+    ) -> str:
+        """Write a whole file, verify what arrived, then give it its name; return its sha256.
+
+        Under its name a file is always whole: a killed write leaves a temporary name only, and a write
+        that raises, a cancel from ``sent`` among it, leaves nothing. Raises SyncRefused when the source
+        does not hash to ``sha256``, AlreadyExists, and NotInStore when the folder is missing.
+        """
+        ...
+
+    def rename(self, old: str, new: str, *, overwrite: bool = False) -> None:
+        """Give a file another name in one step; raises AlreadyExists, NotInStore."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Delete a file; one that is missing is no error."""
+        ...
+
+    def make_folder(self, path: str) -> None:
+        """Make one folder; one that is there is no error. Raises NotInStore if its parent is missing."""
+        ...
+
+    def delete_folder(self, path: str) -> None:
+        """Delete a folder and all below it; one that is missing is no error."""
+        ...
+
+
+class LocalFolder:
+    """A folder of this machine as a :class:`FileStore`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root).absolute()
+
+    def __repr__(self) -> str:
+        return f"LocalFolder({str(self.root)!r})"
+
+    def list(self, folder: str) -> list[Entry]:
+        """Return the entries of one folder by name; [] if it is missing."""
+        try:
+            with os.scandir(self._at(folder)) as found:
+                entries = [entry for item in found if (entry := _entry(item))]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._failed("list", folder, error) from error
+        return sorted(entries, key=lambda entry: entry.name)
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Return a file's bytes from ``offset``; raises NotInStore."""
+        try:
+            with self._at(path).open("rb") as file:
+                file.seek(offset)
+                return file.read(-1 if length is None else length)
+        except OSError as error:
+            raise self._failed("read", path, error) from error
+
+    def sha256(self, path: str) -> str:
+        """Return the sha256 of a file's content; reads it all."""
+        try:
+            return streams.sha256(self._at(path))
+        except OSError as error:
+            raise self._failed("read", path, error) from error
+
+    def write(
+        self,
+        path: str,
+        source: Source,
+        *,
+        sha256: str | None = None,
+        overwrite: bool = True,
+        sent: Sent | None = None,
+    ) -> str:
+        """Write a whole file under a temporary name, read it again, then rename it; return its sha256."""
+        check_path(path)
+        folder, _, _ = path.rpartition("/")
+        temporary = join(folder, temp_names.new())
+        try:
+            self._inside(folder)
+            with self._at(temporary).open("xb") as file:
+                went_out = streams.copy(source, file, name=path, expected=sha256, sent=sent)
+            if self.sha256(temporary) != went_out:
+                raise StoreError(
+                    f"{path} did not arrive as it was sent: its sha256 is not {went_out}.",
+                    next_step="check the disk of the share, then run the step again",
+                )
+            self.rename(temporary, path, overwrite=overwrite)
+        except OSError as error:
+            raise self._failed("write", path, error) from error
+        finally:
+            with contextlib.suppress(OSError):  # what stays is swept by the next sync of this folder
+                self._at(temporary).unlink()
+        return went_out
+
+    def rename(self, old: str, new: str, *, overwrite: bool = False) -> None:
+        """Give a file another name in one step; without ``overwrite`` exactly one of many callers wins."""
+        source, target = self._at(old), self._at(new)
+        try:
+            self._inside(new.rpartition("/")[0])
+            if overwrite:
+                source.replace(target)
+            else:
+                renaming.rename_new(source, target)
+        except OSError as error:
+            raise self._failed("rename", new if isinstance(error, FileExistsError) else old, error) from error
+
+    def delete(self, path: str) -> None:
+        """Delete a file; one that is missing is no error."""
+        try:
+            self._inside(path.rpartition("/")[0])
+            self._at(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failed("delete", path, error) from error
+
+    def make_folder(self, path: str) -> None:
+        """Make one folder; one that is there is no error."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._inside(path.rpartition("/")[0])
+            self._at(path).mkdir(exist_ok=True)
+        except OSError as error:
+            raise self._failed("make the folder", path, error) from error
+
+    def delete_folder(self, path: str) -> None:
+        """Delete a folder and all below it; one that is missing is no error, a link loses only itself."""
+        target = self._at(path)
+        if target == self.root:
+            raise StoreError("The root of a store is not deleted.", next_step="name a folder below it")
+        try:
+            self._inside(path.rpartition("/")[0])
+            if target.is_symlink():
+                target.unlink()
+            elif target.exists():
+                shutil.rmtree(target)
+        except OSError as error:
+            raise self._failed("delete the folder", path, error) from error
+
+    def _at(self, path: str) -> Path:
+        return self.root / check_path(path, folder=True)
+
+    def _inside(self, folder: str) -> None:
+        """Refuse to change anything behind a link that leaves the root."""
+        real = os.path.realpath(self._at(folder))
+        root = os.path.realpath(self.root)
+        if os.path.commonpath([real, root]) != root:
+            raise StoreError(
+                f"{folder} leads out of the share, to {real}.",
+                next_step="replace the link in the share's folder by a plain folder",
+            )
+
+    def _failed(self, doing: str, path: str, error: OSError) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        message = f"Could not {doing} {path or 'the root'} in {self.root}: {error.strerror or error}."
+        if isinstance(error, FileExistsError):
+            return AlreadyExists(f"{path} exists already.", next_step="choose another name", path=path)
+        if isinstance(error, FileNotFoundError):
+            return NotInStore(message, next_step="look at what the folder holds", path=path)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return StoreError(message, next_step="free space on that disk, then run the step again")
+        return StoreError(message, next_step="check the rights on that folder, then run the step again")
+
+
+def check_path(path: str, *, folder: bool = False) -> str:
+    """Return a path that stays below the root as it is; "" is the root, where a ``folder`` is wanted."""
+    if path == "" and folder:
+        return path
+    if any(part in ("", ".", "..") for part in path.split("/")) or "\\" in path or "\0" in path:
+        raise StoreError(
+            f"{path!r} is no path in a file store.",
+            next_step="use a relative path with / and without . or .. in it",
+        )
+    return path
+
+
+def join(folder: str, name: str) -> str:
+    """Return the path of a name in a folder; either may be "", the root and the folder itself."""
+    return f"{folder}/{name}" if folder and name else folder or name
+
+
+def make_folders(store: FileStore, path: str) -> None:
+    """Make a folder and those above it; one request each, so keep what you made."""
+    parts = path.split("/") if path else []
+    for end in range(1, len(parts) + 1):
+        store.make_folder("/".join(parts[:end]))
+
+
+def _entry(item: os.DirEntry[str]) -> Entry | None:
+    try:
+        if item.is_dir():
+            return Entry(item.name, is_folder=True)
+        about = item.stat()
+    except FileNotFoundError:
+        return None  # a dangling link, or renamed by another writer since
+    version = f"{about.st_ino}-{about.st_mtime_ns}"
+    return Entry(item.name, is_folder=False, size=about.st_size, version=version)

@@ -1,0 +1,116 @@
+"""Find the files of a folder that are to be sent, and refuse what must not or cannot be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from nbtoolkit.errors import SyncRefused
+from nbtoolkit.ignore import Rules, holds_private_key
+from nbtoolkit.names import Problem
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """Return the files below a folder by posix name, ignored ones left out; nothing is read.
+
+    Links inside the folder are followed. Raises SyncRefused with the full list of what is in the way:
+    links that leave the folder, lead nowhere or in a circle, special files, secrets that were brought back.
+    """
+    if not folder.is_dir():
+        raise SyncRefused(
+            f"{folder} is {'no folder' if folder.exists() else 'not there'}.",
+            next_step="name the folder that is to be sent",
+        )
+    walk = _Walk(folder)
+    walk.visit(folder, "", (os.path.realpath(folder),))
+    refuse(walk.problems, folder)
+    return walk.files
+
+
+def check_files(files: Mapping[str, Path], folder: Path) -> None:
+    """Check files that were chosen by name, as :func:`files_of` checks those it finds."""
+    walk = _Walk(folder)
+    for name, path in files.items():
+        walk.take(path, name)
+    refuse(walk.problems, folder)
+
+
+def refuse(problems: list[Problem], folder: Path | str) -> None:
+    """Raise SyncRefused with all problems, if there are any."""
+    if not problems:
+        return
+    listing = "\n".join(f"  {name!r}: {reason}" for name, reason in problems)
+    count = "one name" if len(problems) == 1 else f"{len(problems)} names"
+    raise SyncRefused(
+        f"{folder} was not sent because of {count}:\n{listing}",
+        next_step="rename or remove these, or list them in .nbtoolkitignore; then run the step again",
+        problems=tuple(problems),
+    )
+
+
+class _Walk:
+    def __init__(self, folder: Path) -> None:
+        self._root = os.path.realpath(folder)
+        self._rules = Rules.read(folder)
+        self.files: dict[str, Path] = {}
+        self.problems: list[Problem] = []
+
+    def visit(self, folder: Path, inside: str, way: tuple[str, ...]) -> None:
+        """Visit a folder named ``inside`` below the root, reached through the real folders of ``way``."""
+        try:
+            items = sorted(folder.iterdir())
+        except OSError as error:
+            self.problems.append((inside or ".", f"cannot be listed: {error.strerror}"))
+            return
+        for item in items:
+            name = f"{inside}{item.name}"
+            is_folder = item.is_dir()
+            if self._rules.ignores(f"{name}/" if is_folder else name):
+                continue
+            if not is_folder:
+                self.take(item, name)
+                continue
+            real = os.path.realpath(item)
+            if real in way:
+                self.problems.append((name, f"is a link in a circle, to {real}"))
+            elif self._may_follow(item, f"{name}/"):
+                self.visit(item, f"{name}/", (*way, real))
+
+    def take(self, path: Path, name: str) -> None:
+        """Take a file, or note why not."""
+        if not self._may_follow(path, name):
+            return
+        try:
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode):
+                self.problems.append((name, "is a special file (a pipe, socket or device), not a plain one"))
+            elif name.lower().endswith(".pem") and holds_private_key(path):
+                self.problems.append((name, "holds a private key, which is never sent"))
+            else:
+                self.files[name] = path
+        except OSError as error:
+            self.problems.append((name, f"cannot be read: {error.strerror}"))
+
+    def _may_follow(self, path: Path, name: str) -> bool:
+        """Tell whether a name may be sent and leads to a place inside the root; note why not."""
+        if self._rules.is_secret(name):
+            self.problems.append((name, "is a secret by its name, which is never sent: add it to the app"))
+            return False
+        if not path.is_symlink():
+            return True
+        real = os.path.realpath(path)
+        if not os.path.lexists(real):
+            self.problems.append((name, f"is a link that leads nowhere, to {real}"))
+        elif Path(real).is_symlink():
+            self.problems.append((name, f"is a link in a circle, to {real}"))
+        elif os.path.commonpath([real, self._root]) != self._root:
+            self.problems.append((name, f"is a link that leaves the folder, to {real}; put a copy there"))
+        else:
+            target = os.path.relpath(real, self._root).replace(os.sep, "/")
+            target += "/" if name.endswith("/") else ""
+            if not self._rules.is_secret(target):
+                return True
+            self.problems.append((name, f"is a link to a secret, {target}, which is never sent"))
+        return False

@@ -1,0 +1,84 @@
+"""Bytes on their way: read in chunks, hashed as they pass."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from nbtoolkit.errors import SyncRefused
+
+CHUNK = 4 << 20
+"""Bytes moved at once; what one range request to Azure Files takes."""
+
+Source = bytes | Path
+"""What a file is written from."""
+
+Sent = Callable[[int], object]
+"""Told the size of every chunk that passed; may raise to stop."""
+
+
+class Sink(Protocol):
+    """Takes bytes, all of them or raises."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take a chunk."""
+        ...
+
+
+def size(source: Source) -> int:
+    """Return the number of bytes; raises OSError."""
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
+
+
+def chunks(source: Source) -> Iterator[bytes]:
+    """Yield the bytes of a source, :data:`CHUNK` at a time; raises OSError."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def sha256(source: Source, passed: Sent | None = None) -> str:
+    """Return the sha256 of a source; raises OSError."""
+    digest = hashlib.sha256()
+    for chunk in chunks(source):
+        digest.update(chunk)
+        if passed:
+            passed(len(chunk))
+    return digest.hexdigest()
+
+
+def copy(
+    source: Source, sink: Sink, *, name: str, expected: str | None = None, sent: Sent | None = None
+) -> str:
+    """Copy a source into a sink and return its sha256.
+
+    Raises SyncRefused, naming ``name``, if the source cannot be read or its sha256 is not ``expected``;
+    an OSError is the sink's.
+    """
+    digest = hashlib.sha256()
+    for chunk in _readable(source, name):
+        sink.write(chunk)
+        digest.update(chunk)
+        if sent:
+            sent(len(chunk))
+    if expected is not None and digest.hexdigest() != expected:
+        raise SyncRefused(
+            f"{name} changed while it was being sent.",
+            next_step="let the program that writes it finish, then run the step again",
+            name=name,
+        )
+    return digest.hexdigest()
+
+
+def _readable(source: Source, name: str) -> Iterator[bytes]:
+    try:
+        yield from chunks(source)
+    except OSError as error:
+        raise SyncRefused(
+            f"{name} cannot be read from {source!s}: {error.strerror or error}.",
+            next_step="look whether the file is still there and yours to read, then run the step again",
+            name=name,
+        ) from error

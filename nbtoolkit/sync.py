@@ -1,0 +1,154 @@
+"""Bring files to a folder of a store: plan what is missing, then send just that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbtoolkit.errors import AlreadyExists, StoreError
+from nbtoolkit.filestore import Entry, FileStore, join, make_folders
+from nbtoolkit.manifest import Known, Manifest
+from nbtoolkit.parallel import WORKERS, each
+from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.streams import Sent, Source
+from nbtoolkit.sync_plan import PlannedFile, SyncPlan, plan, readable
+
+__all__ = ["PlannedFile", "SyncPlan", "SyncResult", "apply", "plan", "sync"]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What a sync did; results add up."""
+
+    sent_files: int = 0
+    sent_bytes: int = 0
+    skipped_files: int = 0
+    deleted: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: SyncResult) -> SyncResult:
+        return SyncResult(
+            self.sent_files + other.sent_files,
+            self.sent_bytes + other.sent_bytes,
+            self.skipped_files + other.skipped_files,
+            self.deleted + other.deleted,
+            self.seconds + other.seconds,
+        )
+
+    def __str__(self) -> str:
+        deleted = f", {self.deleted} deleted" if self.deleted else ""
+        return (
+            f"{self.sent_files} files sent ({readable(self.sent_bytes)}), "
+            f"{self.skipped_files} already there{deleted}, {self.seconds:.1f} s"
+        )
+
+
+def sync(
+    sources: Path | Mapping[str, Source],
+    store: FileStore,
+    prefix: str,
+    *,
+    content_addressed: bool = False,
+    delete_extra: bool = False,
+    progress: Progress | None = None,
+) -> SyncResult:
+    """Plan and apply in one call; see :func:`plan` and :func:`apply`."""
+    planned = plan(
+        sources,
+        store,
+        prefix,
+        content_addressed=content_addressed,
+        delete_extra=delete_extra,
+        progress=progress,
+    )
+    return apply(planned, store, progress)
+
+
+def apply(
+    planned: SyncPlan, store: FileStore, progress: Progress | None = None, *, workers: int = WORKERS
+) -> SyncResult:
+    """Carry out a plan and return what was done, after a look whether everything has arrived.
+
+    Folders are made once, parents first; files go out in parallel, the largest first, each verified before
+    it gets its name. Raises SyncRefused when a file changed since it was planned, StoreError, and Cancelled;
+    what is finished by then stays and is not sent again.
+    """
+    progress = progress or SILENT()
+    start = time.monotonic()
+    _delete(planned, store, progress)
+    for folder in planned.missing_folders:
+        progress.check()
+        if folder == "":
+            make_folders(store, planned.prefix)
+        else:
+            store.make_folder(join(planned.prefix, folder))
+    if planned.missing:
+        progress.phase(
+            f"Sending {len(planned.missing)} files to {planned.prefix} ({readable(planned.bytes_missing)})"
+        )
+
+    def send(file: PlannedFile, passed: Sent) -> bool:
+        """Return False where another deploy sent the same file first."""
+        path = join(planned.prefix, file.name)
+        overwrite = file.replaces or not planned.content_addressed
+        try:
+            store.write(path, file.source, sha256=file.sha256, overwrite=overwrite, sent=passed)
+        except AlreadyExists:
+            return False
+        return True
+
+    largest_first = sorted(planned.missing, key=lambda file: -file.size)
+    total = planned.bytes_missing
+    sent = each(send, largest_first, progress=progress, total=total, workers=workers)
+    _settle(planned, store, progress)
+    went_out = [file for file, did in zip(largest_first, sent, strict=True) if did]
+    return SyncResult(
+        sent_files=len(went_out),
+        sent_bytes=sum(file.size for file in went_out),
+        skipped_files=len(planned.files) - len(went_out),
+        deleted=len(planned.extra_files) + len(planned.extra_folders),
+        seconds=time.monotonic() - start,
+    )
+
+
+def _delete(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
+    """Delete before anything is sent, since an extra file may be in the way of a folder."""
+    paths = [join(planned.prefix, name) for name in (*planned.leftovers, *planned.extra_files)]
+    each(lambda path, _: store.delete(path), paths, progress=progress)
+    for folder in planned.extra_folders:
+        progress.check()
+        store.delete_folder(join(planned.prefix, folder))
+
+
+def _settle(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
+    """See that all that was sent is there, and note it for the next comparison."""
+    arrived = _arrived(planned, store, progress)
+    lost = [f.name for f in planned.missing if f.name not in arrived or arrived[f.name].size != f.size]
+    if lost:
+        raise StoreError(
+            f"After sending, {planned.prefix} lacks {', '.join(sorted(lost))}.",
+            next_step="see who else writes there, then run the step again",
+            lost=tuple(lost),
+        )
+    if planned.content_addressed:
+        return
+    sent = {
+        f.name: Known(size=f.size, version=arrived[f.name].version, sha256=f.sha256 or "")
+        for f in planned.missing
+    }
+    manifest = Manifest(prefix=planned.prefix, files={**planned.found, **sent})
+    if manifest != planned.manifest:
+        manifest.save(store)
+
+
+def _arrived(planned: SyncPlan, store: FileStore, progress: Progress) -> dict[str, Entry]:
+    folders = sorted({file.name.rpartition("/")[0] for file in planned.missing})
+    listed = each(lambda folder, _: store.list(join(planned.prefix, folder)), folders, progress=progress)
+    return {
+        join(folder, entry.name): entry
+        for folder, entries in zip(folders, listed, strict=True)
+        for entry in entries
+        if not entry.is_folder
+    }

@@ -1,0 +1,64 @@
+"""Names of files that are still being written, and whose writer is dead."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import socket
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import psutil
+
+_NAME = re.compile(
+    r"\.nbtoolkit-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>[0-9a-f]+)-(?P<at>[0-9a-f]+)-[0-9a-f]{12}\.part"
+)
+_DAY = 24 * 3600
+
+
+def new(now: float | None = None) -> str:
+    """Return a fresh name, below 80 characters, that says which process writes it and since when."""
+    pid = os.getpid()
+    at = int(time.time() if now is None else now)
+    return f".nbtoolkit-{_host()}-{pid}-{_born(pid):x}-{at:x}-{secrets.token_hex(6)}.part"
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file name is one of these."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_abandoned(name: str, now: float | None = None) -> bool:
+    """Tell whether the writer of a temporary file is gone, so that nobody will finish it.
+
+    On this machine that is known; of another machine's file it is assumed after a day.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return False
+    if match["host"] != _host():
+        return (time.time() if now is None else now) - int(match["at"], 16) > _DAY
+    try:
+        born = psutil.Process(int(match["pid"])).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
+    return abs(born - int(match["born"], 16)) > 2  # the clock may have been set by a second
+
+
+@lru_cache(maxsize=1)
+def _host() -> str:
+    """Name this machine; two containers of one host see different processes and so are two machines."""
+    namespace = Path("/proc/self/ns/pid")
+    inside = namespace.readlink().name if namespace.is_symlink() else ""
+    return hashlib.sha256(f"{socket.gethostname()}\0{inside}".encode()).hexdigest()[:8]
+
+
+@lru_cache(maxsize=4)
+def _born(pid: int) -> int:
+    """Return the start time of a process; keyed by pid, since a fork inherits this cache."""
+    return int(psutil.Process(pid).create_time())
