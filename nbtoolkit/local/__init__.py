@@ -1,0 +1,18 @@
+"""This machine as a target: a folder is the share, a process is the container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbtoolkit.local.local_target import LocalTarget as LocalTarget
+
+__all__ = ["LocalTarget"]
+
+
+def __getattr__(name: str) -> Any:  # the launcher lives in this package and needs none of it
+    if name == "LocalTarget":
+        from nbtoolkit.local.local_target import LocalTarget
+
+        return LocalTarget
+    raise AttributeError(f"module 'nbtoolkit.local' has no attribute {name!r}")

@@ -1,0 +1,67 @@
+"""Tell how a local target stands, from what is written down."""
+
+from __future__ import annotations
+
+import time
+
+from nbtoolkit.local.record import ServerRecord
+from nbtoolkit.serving.share import Heartbeat
+from nbtoolkit.target import State, Status
+
+
+def describe(
+    target: str, record: ServerRecord | None, heartbeat: Heartbeat | None, url: str | None, open_port: bool
+) -> Status:
+    """Return the status of a server; ``url`` is None where it does not run.
+
+    ``open_port`` tells whether the user's own server listens, which is all that can be known of it.
+    """
+    if record is None:
+        return Status(target, "stopped", "no server was started yet")
+    if url is None:
+        return _ended(target, record)
+    facts = {
+        "process": f"{record.server.pid}, for {_duration(time.time() - record.started)}",
+        "server": "ours" if record.kind == "nbtoolkit" else "your own, from inference/ on the share",
+    }
+    if record.kind == "own":
+        state: State = "ready" if open_port else "starting"
+        summary = (
+            "it listens; what it serves is not proven" if open_port else "its start commands are running"
+        )
+        return Status(target, state, summary, url=url, facts=facts)
+    if heartbeat is None:
+        return Status(target, "starting", "no sign of life yet", url=url, facts=facts)
+    for name, sha256 in heartbeat.adapters.items():
+        facts[f"adapter {name}"] = f"sha256 {sha256[:16]}…"
+    if heartbeat.last_error:
+        facts["last error"] = heartbeat.last_error
+    state, summary = _condition(heartbeat)
+    return Status(target, state, summary, url=url, release=heartbeat.release, facts=facts)
+
+
+def _condition(heartbeat: Heartbeat) -> tuple[State, str]:
+    if heartbeat.failed:
+        state: State = "degraded" if heartbeat.phase == "ready" else "failed"
+        return state, f"release {heartbeat.failed.release} is not served: {heartbeat.failed.error}"
+    if heartbeat.phase == "ready" and heartbeat.pending:
+        return "degraded", f"release {heartbeat.pending} waits for a restart: deploy again, or rollback()"
+    if heartbeat.phase == "ready":
+        return "ready", "it answers"
+    if heartbeat.phase == "failed":
+        return "failed", heartbeat.last_error or "see the log"
+    return "starting", heartbeat.phase
+
+
+def _ended(target: str, record: ServerRecord) -> Status:
+    if record.exit_code is None:
+        return Status(target, "failed", "the server was killed together with its launcher")
+    if record.reason == "it ended by itself":
+        return Status(target, "failed", f"the server ended by itself with exit code {record.exit_code}")
+    return Status(target, "stopped", record.reason or "it was stopped")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,115 @@
+"""What a server finds around it on this machine: its environment, its key, a free port; who started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from nbtoolkit.errors import ServerFailed
+from nbtoolkit.local.record import ProcessId
+
+HOST = "127.0.0.1"
+PORTS_TRIED = 50
+
+_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSW|CREDENTIAL|CONNECTION_STRING|SIGNATURE|_SAS)", re.IGNORECASE)
+_OF_THE_KERNEL = re.compile(r"(NBTOOLKIT|JPY|JUPYTER|IPY|PAPERMILL|PYDEVD)_?", re.IGNORECASE)
+_PYTHON = {"PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "MPLBACKEND", "__PYVENV_LAUNCHER__"}
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""What a server of the user's own may need; in the cloud it is a secret of the app."""
+
+
+def clean_environment(keep: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return this process's environment without secrets and without what is meant for the kernel.
+
+    A server needs neither, and what it does not have it cannot log. ``keep`` names exceptions.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in keep or not (_SECRET.search(name) or _OF_THE_KERNEL.match(name) or name in _PYTHON)
+    }
+
+
+def secret_values(environment: Mapping[str, str]) -> list[str]:
+    """Return the values in an environment that must not reach a log."""
+    return [value for name, value in environment.items() if _SECRET.search(name) and len(value) >= 8]
+
+
+def api_key(path: Path) -> str:
+    """Return the key in a file that only its owner may read, made on first use; two makers agree on one."""
+    with contextlib.suppress(FileNotFoundError):
+        if key := path.read_text(encoding="utf-8").strip():
+            return key
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(f"nbt-{secrets.token_urlsafe(32)}\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(scratch, path)  # unlike a rename, it leaves another maker's key in place
+    finally:
+        scratch.unlink()
+    return path.read_text(encoding="utf-8").strip()
+
+
+def free_port(preferred: int) -> int:
+    """Return ``preferred`` or the next port that nobody listens on; raises :class:`ServerFailed`."""
+    for port in range(preferred, min(preferred + PORTS_TRIED, 65536)):
+        if port_is_free(port):
+            return port
+    raise ServerFailed(
+        f"The ports {preferred} to {preferred + PORTS_TRIED - 1} are all in use on this machine.",
+        next_step="stop a server, or choose another range with LocalTarget(port=...)",
+    )
+
+
+def port_is_free(port: int) -> bool:
+    """Tell whether a server could listen on a port now."""
+    with socket.socket() as probe:
+        if os.name != "nt":  # as servers do: a port whose last connections are closing is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def listening_ports(server: ProcessId) -> set[int]:
+    """Return the ports on which a server, or a process that it started, listens."""
+    try:
+        process = psutil.Process(server.pid)
+        family = [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return set()
+    ports: set[int] = set()
+    for member in family:
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            connections = member.net_connections(kind="tcp")
+            ports |= {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN and c.laddr}
+    return ports
+
+
+def is_headless() -> bool:
+    """Tell whether this is a notebook run without a person, as by papermill.
+
+    Such a client says with every cell that it takes no input; a notebook in a browser or editor does.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return False
+    takes_input = getattr(kernel, "_allow_stdin", None)
+    if takes_input is not None:
+        return not takes_input
+    parent = psutil.Process().parent()
+    return parent is not None and "papermill" in " ".join(parent.cmdline())

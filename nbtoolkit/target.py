@@ -1,0 +1,129 @@
+"""Where releases run, whatever the place: this machine, or a cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import escape
+from typing import Literal, Protocol
+
+from nbtoolkit.endpoint import Endpoint
+from nbtoolkit.filestore import FileStore
+from nbtoolkit.progress import Progress
+from nbtoolkit.serving.release import Release
+from nbtoolkit.serving.share import Heartbeat
+
+State = Literal["stopped", "starting", "ready", "degraded", "failed"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a target stands; prints well as text and in a notebook.
+
+    ``state`` is ``degraded`` where something answers but not what was published. ``facts`` are further
+    lines, label → text. Reading a status never wakes a server that sleeps.
+    """
+
+    target: str
+    state: State
+    summary: str
+    url: str | None = None
+    release: str | None = None
+    facts: dict[str, str] = field(default_factory=dict[str, str])
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what is known, as label and text."""
+        rows = [("target", self.target), ("state", f"{self.state}: {self.summary}")]
+        if self.url:
+            rows.append(("endpoint", self.url))
+        if self.release:
+            rows.append(("release", self.release))
+        return [*rows, *self.facts.items()]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(label) for label, _ in rows)
+        return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows())
+
+
+def html_table(rows: list[tuple[str, str]]) -> str:
+    """Return a plain table of labels and texts, escaped; addresses of web pages become links."""
+    cell = '<td style="text-align:left;vertical-align:top;padding:2px 8px'
+    lines = "".join(
+        f'<tr>{cell};font-weight:bold">{escape(label)}</td>{cell};white-space:pre-wrap">{_linked(text)}</td></tr>'
+        for label, text in rows
+    )
+    return f'<table style="border-collapse:collapse">{lines}</table>'
+
+
+def _linked(text: str) -> str:
+    safe = escape(text, quote=True)
+    if text.startswith(("http://", "https://")) and not any(c.isspace() for c in text):
+        return f'<a href="{safe}" target="_blank" rel="noopener">{safe}</a>'
+    return safe
+
+
+class Target(Protocol):
+    """A place where releases run: a share, replicas of the server that watch it, and an endpoint."""
+
+    @property
+    def name(self) -> str:
+        """What the workspace's lock and messages call this target."""
+        ...
+
+    @property
+    def share(self) -> FileStore:
+        """The file share that every replica mounts."""
+        ...
+
+    def provision(self, progress: Progress | None = None) -> None:
+        """Make what must exist before anything can be served; again changes nothing."""
+        ...
+
+    def activate(self, release: Release, *, restart: bool, progress: Progress | None = None) -> None:
+        """See to it that servers run and will serve the published ``release``.
+
+        With ``restart`` running servers are started anew with the release's code; otherwise they swap by
+        themselves. Returns once they were asked to; raises :class:`ServerFailed`.
+        """
+        ...
+
+    def replicas(self) -> tuple[str, ...]:
+        """Return the names of the replicas that run, none where the target sleeps or is stopped."""
+        ...
+
+    def heartbeat(self, replica: str) -> Heartbeat | None:
+        """Return what a replica last said of itself since it started, None where nothing yet."""
+        ...
+
+    def check_alive(self) -> None:
+        """Raise :class:`ServerFailed`, with the last log lines, where a server that should run died."""
+        ...
+
+    def status(self) -> Status:
+        """Tell how things stand, without waking anything."""
+        ...
+
+    def logs(
+        self, follow: bool = False, tail: int | None = 200, progress: Progress | None = None
+    ) -> Iterator[str]:
+        """Yield the last ``tail`` log lines (None: all there are), then with ``follow`` new ones."""
+        ...
+
+    def endpoint(self) -> Endpoint:
+        """Return the address and key of what is served; raises :class:`NotReady` where nothing is."""
+        ...
+
+    def stop(self, progress: Progress | None = None) -> None:
+        """End what runs and keep what is stored."""
+        ...
+
+    def destroy(self, *, confirm: bool = False, progress: Progress | None = None) -> None:
+        """Stop, and delete what nbtoolkit put there; nothing else. Needs ``confirm=True``."""
+        ...
