@@ -23,9 +23,9 @@ class Everything(Settings):
     kind: Literal["none", "nf4"] = "none"
     maybe: int | None = None
     flag: bool | None = None
-    tags: list[str] = []
+    tags: list[str] = Field(default_factory=list)
     pairs: tuple[str, ...] = ()
-    adapters: dict[str, Path] = {}
+    adapters: dict[str, Path] = Field(default_factory=dict)
     token: SecretStr | None = None
     noted: Annotated[str, Field(description="from the annotation")] = "x"
     text: str = Field(default="", json_schema_extra={"multiline": True})

@@ -11,7 +11,7 @@ import ipywidgets as w
 
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.widgets import page
-from nbtoolkit.widgets.inputs import Input
+from nbtoolkit.widgets.inputs import Input, button
 from nbtoolkit.widgets.operation import Operation, Status
 from nbtoolkit.widgets.run_view import RunView
 
@@ -24,10 +24,10 @@ class FormView:
 
     def __init__(self, form: Form[Any, Any]) -> None:
         self._form = form
-        self.run_button = _button("Plan" if form.costs else "Run", "primary", self._run_pressed)
-        self.apply_button = _button("Apply", "danger", self._apply_pressed)
-        self.cancel_button = _button("Cancel", "", self._cancel_pressed)
-        self.check_button = _button("Check again", "", self._check_pressed)
+        self.run_button = button("Plan" if form.costs else "Run", "primary", self._run_pressed)
+        self.apply_button = button("Apply", "danger", self._apply_pressed)
+        self.cancel_button = button("Cancel", "", self._cancel_pressed)
+        self.check_button = button("Check again", "", self._check_pressed)
         self._inputs = {spec.name: self._input(spec.name) for spec in form.draft.specs}
         self._blocked = w.HTML(layout=w.Layout(width="auto"))
         self._stale = w.HTML(layout=w.Layout(width="auto"))
@@ -67,7 +67,7 @@ class FormView:
         yield from (field.row for field in self._inputs.values() if not field.spec.advanced)
         folded = [field.row for field in self._inputs.values() if field.spec.advanced]
         if folded:
-            fold = w.Accordion([w.VBox(folded)], layout=w.Layout(width="100%", max_width="640px"))
+            fold = w.Accordion([w.VBox(folded)], layout=w.Layout(width="auto", max_width="640px"))
             fold.set_title(0, "Advanced")
             yield fold
 
@@ -159,12 +159,6 @@ class FormView:
             self._standing.value = page.represent(self._form.standing())
         except (NbtoolkitError, OSError) as error:
             self._standing.value = page.failure(error)
-
-
-def _button(text: str, style: str, pressed: Any) -> w.Button:
-    button = w.Button(description=text, button_style=style, layout=w.Layout(width="auto", min_width="96px"))
-    button.on_click(pressed)
-    return button
 
 
 def _hide_closed_note(form: object) -> str:

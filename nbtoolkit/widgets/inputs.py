@@ -14,7 +14,7 @@ from nbtoolkit.widgets.fields import OMITTED, FieldSpec, Kind
 
 _LABEL = "150px"
 _WIDTH = "620px"
-_INDENT = "154px"  # the label and its margin, so that help stands below the input
+_INDENT = "160px"  # the label and its margin, so that help stands below the input
 
 
 class SecretBox(w.Password):
@@ -44,10 +44,12 @@ class Input:
         self._quiet = False
         self.widget = _widget(spec, shown, suggestions, is_set=is_set)
         self._note = w.HTML(
-            page.help_line(spec.help), layout=w.Layout(margin=f"0 0 6px {_INDENT}", width="auto")
+            page.help_line(spec.help), layout=w.Layout(margin=f"0 2px 2px {_INDENT}", width="auto")
         )
         self._note.layout.display = None if spec.help else "none"
-        self.row = w.VBox([self.widget, self._note], layout=w.Layout(width="100%", max_width=_WIDTH))
+        self.row = w.VBox(
+            [self.widget, self._note], layout=w.Layout(width="100%", max_width=_WIDTH, margin="0 0 4px")
+        )
         self.widget.observe(self._typed, names="value")
 
     def _typed(self, change: dict[str, Any]) -> None:
@@ -82,7 +84,7 @@ def _widget(spec: FieldSpec, shown: Any, suggestions: Sequence[str], *, is_set: 
     common: dict[str, Any] = {
         "description": spec.title,
         "style": {"description_width": _LABEL},
-        "layout": w.Layout(width="100%"),
+        "layout": w.Layout(width="auto"),
     }
     if spec.kind is Kind.FLAG:
         return w.Checkbox(value=shown, indent=True, **common)
@@ -107,3 +109,10 @@ def _placeholder(spec: FieldSpec) -> str:
     if spec.required or spec.default in (None, "", OMITTED, PydanticUndefined):
         return "default" if spec.optional else ""
     return f"default: {spec.show(spec.default)}"
+
+
+def button(text: str, style: str, pressed: Callable[[w.Button], None]) -> w.Button:
+    """Return a button; ``style`` is one of ipywidgets' button styles."""
+    made = w.Button(description=text, button_style=style, layout=w.Layout(width="auto", min_width="96px"))
+    made.on_click(pressed)
+    return made

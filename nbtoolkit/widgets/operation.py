@@ -13,6 +13,7 @@ from nbtoolkit.progress import Progress
 
 ResultT = TypeVar("ResultT")
 
+_TICK = 0.5  # seconds between signs of life in a phase that reports nothing
 _ALIVE = 0.2  # seconds between looks at a running worker, so that ■ is noticed
 
 
@@ -141,10 +142,18 @@ class _Reporter(Progress):
     def __init__(self, operation: Operation[Any]) -> None:
         super().__init__()
         self._operation = operation
+        self._told = 0.0
 
     @property
     def cancel_asked(self) -> bool:
         return self._cancelled.is_set()
+
+    def check(self) -> None:
+        super().check()
+        now = time.monotonic()
+        if now - self._told > _TICK:  # a long silent phase still shows that time passes
+            self._told = now
+            self._operation.tell()
 
     def show(self, text: str) -> None:
         lines = self._operation.lines

@@ -15,7 +15,7 @@ _RED = "var(--jp-error-color1,#c62828)"
 _AMBER = "var(--jp-warn-color1,#c66900)"
 _GREEN = "var(--jp-success-color1,#2e7d32)"
 _LINE = "var(--jp-border-color2,#cccccc)"
-_FONT = (
+FONT = (
     "font-family:var(--jp-ui-font-family,sans-serif);font-size:var(--jp-ui-font-size1,13px);line-height:1.45"
 )
 _MONO = "font-family:var(--jp-code-font-family,monospace);font-size:12px;line-height:1.45"
@@ -23,38 +23,34 @@ _MONO = "font-family:var(--jp-code-font-family,monospace);font-size:12px;line-he
 
 def heading(title: str) -> str:
     """Return a form's title."""
-    return (
-        f'<div style="{_FONT};{TEXT};font-size:16px;font-weight:600;margin:2px 0 4px">{escape(title)}</div>'
-    )
+    return f'<div style="{FONT};{TEXT};font-size:16px;font-weight:600;margin:2px 0 4px">{escape(title)}</div>'
 
 
 def help_line(text: str) -> str:
     """Return a field's help."""
-    return (
-        f'<div style="{_FONT};{MUTED};font-size:12px;line-height:1.35">{escape(text)}</div>' if text else ""
-    )
+    return f'<div style="{FONT};{MUTED};font-size:12px;line-height:1.35">{escape(text)}</div>' if text else ""
 
 
 def problem_line(text: str) -> str:
     """Return what is wrong with a field."""
     return (
-        f'<div role="alert" style="{_FONT};color:{_RED};font-size:12px;line-height:1.35">{escape(text)}</div>'
+        f'<div role="alert" style="{FONT};color:{_RED};font-size:12px;line-height:1.35">{escape(text)}</div>'
     )
 
 
 def muted(text: str) -> str:
     """Return a line that stands back."""
-    return f'<div style="{_FONT};{MUTED}">{escape(text)}</div>' if text else ""
+    return f'<div style="{FONT};{MUTED}">{escape(text)}</div>' if text else ""
 
 
 def plain(text: str) -> str:
     """Return a line of normal text."""
-    return f'<div style="{_FONT};{TEXT};white-space:pre-wrap">{escape(text)}</div>'
+    return f'<div style="{FONT};{TEXT};white-space:pre-wrap">{escape(text)}</div>'
 
 
 def _card(colour: str, title: str, body: str) -> str:
     return (
-        f'<div style="{_FONT};{TEXT};border-left:3px solid {colour};padding:4px 0 4px 12px;margin:6px 0;'
+        f'<div style="{FONT};{TEXT};border-left:3px solid {colour};padding:4px 0 4px 12px;margin:6px 0;'
         f'max-width:960px"><div style="font-weight:600">{escape(title)}</div>{body}</div>'
     )
 
@@ -109,7 +105,7 @@ def log_lines(lines: Iterable[str]) -> str:
     if not text:
         return ""
     return (
-        f'<details style="{_FONT};{MUTED}"><summary style="cursor:pointer">Log</summary>'
+        f'<details style="{FONT};{MUTED}"><summary style="cursor:pointer">Log</summary>'
         f'<pre style="{_MONO};{MUTED};white-space:pre-wrap;margin:2px 0 0;max-height:220px;overflow:auto">'
         f"{escape(text)}</pre></details>"
     )
@@ -123,4 +119,4 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
         f'<td style="text-align:left;padding:1px 0;white-space:pre-wrap">{escape(value)}</td></tr>'
         for name, value in rows
     )
-    return f'<table style="{_FONT};{TEXT};border-collapse:collapse;margin:2px 0">{cells}</table>'
+    return f'<table style="{FONT};{TEXT};border-collapse:collapse;margin:2px 0">{cells}</table>'

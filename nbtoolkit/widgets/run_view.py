@@ -28,7 +28,9 @@ class RunView:
         self._buttons = buttons
         self._drawn = 0.0
         self._lock = threading.Lock()  # an attached view is drawn once by the cell that attaches it
-        self._bar = w.FloatProgress(min=0.0, max=1.0, layout=w.Layout(width="240px", margin="2px 12px 2px 0"))
+        self._bar = w.FloatProgress(
+            min=0.0, max=1.0, layout=w.Layout(width="240px", margin="2px 12px 2px 2px")
+        )
         self._phase = w.HTML()
         self._log = w.HTML()
         self._outcome = w.HTML(layout=w.Layout(width="auto"))

@@ -1,0 +1,90 @@
+"""Talk to an endpoint: streaming answers, the base beside the adapter, history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.widgets import page
+from nbtoolkit.widgets.chat_page import transcript
+from nbtoolkit.widgets.conversation import ChatSettings, Conversation
+from nbtoolkit.widgets.frontend import is_interactive
+
+if TYPE_CHECKING:
+    from nbtoolkit.endpoint import Endpoint, ServedModel
+
+
+class ChatForm:
+    """Show a chat with the models of an endpoint; :meth:`ask` does the same without widgets.
+
+    Asks the endpoint for its models on first use, which wakes a server that sleeps.
+    """
+
+    def __init__(self, endpoint: Endpoint, settings: ChatSettings | None = None) -> None:
+        self.endpoint = endpoint
+        self.settings = settings or ChatSettings()
+        self.conversation = Conversation(endpoint)
+        self._served: list[ServedModel] = []
+        self._view: Any = None
+
+    @property
+    def models(self) -> list[ServedModel]:
+        """What is served, adapters first; asked for until there is an answer."""
+        if not self._served:
+            self.reload()
+        return self._served
+
+    def reload(self) -> None:
+        """Ask the endpoint again what it serves. Raises what the endpoint raises."""
+        self._served = sorted(self.endpoint.models(), key=lambda model: model.parent is None)
+
+    def base_of(self, model: str) -> str | None:
+        """Return the base that an adapter is compared with; None for the base itself."""
+        parents = {served.id: served.parent for served in self.models}
+        parent = parents.get(model)
+        return parent if parent in parents else None
+
+    def ask(self, prompt: str, model: str | None = None) -> str:
+        """Ask and return the answer, as the next turn of the conversation; by default the first adapter.
+
+        Raises :class:`InvalidSettings` for an unknown model and what the endpoint raises.
+        """
+        names = [served.id for served in self.models]
+        if model is not None and model not in names:
+            raise InvalidSettings(
+                f"{self.endpoint.url} serves no model {model!r}.",
+                next_step=f"use one of: {', '.join(names)}",
+            )
+        return self.conversation.ask(prompt, model or names[0], self.settings)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import publish_display_data
+
+        publish_display_data(self._repr_mimebundle_())
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        """Return the widget where somebody can use it, and text and HTML that a reopened notebook shows."""
+        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        if is_interactive():
+            bundle.update(self.view.widget._repr_mimebundle_())
+            bundle["text/plain"] = repr(self)
+        return bundle
+
+    @property
+    def view(self) -> Any:
+        """The chat's widgets, built on first use."""
+        if self._view is None:
+            from nbtoolkit.widgets.chat_view import ChatView
+
+            self._view = ChatView(self)
+        return self._view
+
+    def __repr__(self) -> str:
+        lines = [f"Chat with {self.endpoint.url}"]
+        for turn in self.conversation.turns:
+            lines.append(f"> {turn.prompt}")
+            lines += [f"{model}: {answer.text}" for model, answer in turn.answers.items()]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return page.heading(f"Chat with {self.endpoint.url}") + transcript(self.conversation.turns)

@@ -1,0 +1,171 @@
+"""JupyterLab on a loopback port and a headless Chromium in front of it, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
+    None,
+)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+
+_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
+}
+
+
+class Lab:
+    """A running JupyterLab whose root is ``root``."""
+
+    def __init__(self, root: Path, url: str, token: str, log: Path) -> None:
+        self.root = root
+        self._url = url
+        self._token = token
+        self._log = log
+
+    def write(self, name: str, cells: Sequence[str]) -> str:
+        """Write a notebook of code cells and return its name."""
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source) for source in cells], metadata=KERNEL
+        )
+        nbformat.write(notebook, self.root / name)
+        return name
+
+    def address(self, path: str) -> str:
+        """Return where a file is opened."""
+        return f"{self._url}/lab/tree/{path}?token={self._token}&reset"
+
+    def answers(self) -> bool:
+        """Tell whether the server is up."""
+        try:
+            with urllib.request.urlopen(f"{self._url}/api/status?token={self._token}", timeout=1) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    @property
+    def log(self) -> str:
+        """What the server wrote."""
+        return self._log.read_text(errors="replace")
+
+
+@contextmanager
+def running_lab(root: Path, state: Path, *, theme: str = "JupyterLab Light") -> Iterator[Lab]:
+    """Start JupyterLab in ``root`` with its own settings below ``state``; ends with its kernels."""
+    _write_settings(state / "settings", theme)
+    token = secrets.token_hex(16)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
+    environment |= {
+        "JUPYTER_CONFIG_DIR": str(state / "config"),
+        "JUPYTER_DATA_DIR": str(state / "data"),
+        "JUPYTER_RUNTIME_DIR": str(state / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(state / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(state / "workspaces"),
+        "IPYTHONDIR": str(state / "ipython"),
+        "JUPYTER_TOKEN": token,
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        f"--ServerApp.root_dir={root}",
+    ]
+    log = state / "jupyter.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, env=environment, cwd=root, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            lab = Lab(root, f"http://127.0.0.1:{port}", token, log)
+            deadline = time.monotonic() + 60
+            while not lab.answers():
+                assert server.poll() is None, lab.log
+                assert time.monotonic() < deadline, lab.log
+                time.sleep(0.1)
+            yield lab
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def _write_settings(folder: Path, theme: str) -> None:
+    for name, content in {**_SETTINGS, "apputils-extension/themes": {"theme": theme}}.items():
+        file = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
+
+
+@contextmanager
+def browser_page(width: int = 1280, height: int = 1000) -> Iterator[Any]:
+    """Yield a page of a headless Chromium (a playwright ``Page``)."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        try:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.set_default_timeout(30_000)
+            yield page
+        finally:
+            browser.close()
+
+
+class NotebookPage:
+    """A notebook that is open in the browser."""
+
+    def __init__(self, page: Any, lab: Lab, name: str) -> None:
+        self.page = page
+        page.goto(lab.address(name))
+        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+        page.locator(
+            ".jp-NotebookPanel .jp-Toolbar-kernelStatus, .jp-Notebook-ExecutionIndicator[data-status=idle]"
+        ).first.wait_for()
+
+    def cell(self, index: int) -> Any:
+        """Return a cell, counted from 0."""
+        return self.page.locator(".jp-Notebook .jp-CodeCell").nth(index)
+
+    def output(self, index: int) -> Any:
+        """Return what stands below a cell."""
+        return self.cell(index).locator(".jp-OutputArea").first
+
+    def run(self, index: int, *, wait: bool = True) -> None:
+        """Run a cell, and wait until it has ended."""
+        self.cell(index).locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        if wait:
+            self.page.wait_for_function(_ENDED, arg=index, timeout=60_000)
+
+    def save(self) -> None:
+        """Save the notebook."""
+        self.page.keyboard.press("Escape")
+        self.page.keyboard.press("Control+s")
+
+
+_ENDED = r"""index => {
+    const cell = document.querySelectorAll('.jp-Notebook .jp-CodeCell')[index];
+    return /\[\d+\]/.test(cell.querySelector('.jp-InputPrompt').textContent);
+}"""
