@@ -124,7 +124,8 @@ class InfraFile:
             return values
         places = spans(self._text)
         found = [
-            broken(self.path, self._text, places.get(place, (0, 0))[0], text) for place, text in problems
+            broken(self.path, self._text, places[place][0], problem, place[1] if place[1:] else place[0])
+            for place, problem in problems
         ]
         if len(found) == 1:
             raise found[0]

@@ -58,20 +58,24 @@ def parse_object(text: str, path: Path) -> dict[str, Any]:
     return value
 
 
-def broken(path: Path, text: str, position: int, problem: str) -> BrokenFile:
-    """Return the error for a problem at a position of a file's text, with line, column and nearest key."""
+def broken(path: Path, text: str, position: int, problem: str, key: str | None = None) -> BrokenFile:
+    """Return the error for a problem at a position of a file's text, with line, column and key.
+
+    The key is the nearest one before the position where none is given.
+    """
     line = text.count("\n", 0, position) + 1
     column = position - (text.rfind("\n", 0, position) + 1) + 1
-    keys = [match[1] for match in _KEY.finditer(text) if match.start() <= position]
-    key = keys[-1] if keys else None
-    near = f", near the key {key!r}" if key is not None else ""
+    before = [match[1] for match in _KEY.finditer(text) if match.start() <= position]
+    near = f", near the key {before[-1]!r}" if before else ""
+    if key is not None:
+        near = f", key {key!r}"
     return BrokenFile(
         f"{path}, line {line}, column {column}{near}: {problem}.",
         next_step=f"correct line {line} of {path.name}",
         path=path,
         line=line,
         column=column,
-        key=key,
+        key=key if key is not None else (before[-1] if before else None),
         problem=problem,
     )
 
