@@ -1,0 +1,95 @@
+"""The page's conversations: text in, text out, through the same gateway as the API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from .engine_client import error_text
+from .errors import Refused
+from .gateway import EngineLost, Gateway, lost
+
+ChatMessages = list[dict[str, str]]
+
+
+class ChatFailed(Exception):
+    """There is no answer, or no more of it; the text is for the page."""
+
+
+async def stream_text(
+    gateway: Gateway, model: str, messages: ChatMessages, sampling: dict[str, Any]
+) -> AsyncIterator[str]:
+    """Yield the pieces of one answer as they come; raise ChatFailed."""
+    body = {"model": model, "messages": messages, "stream": True, **sampling}
+    try:
+        async with gateway.answer("/v1/chat/completions", body) as answer:
+            if answer.status != 200:
+                raise ChatFailed(error_text(await answer.read()))
+            async for block in answer.events():
+                for piece in _pieces(block):
+                    yield piece
+    except Refused as refusal:
+        raise ChatFailed(refusal.message) from None
+    except EngineLost:
+        raise ChatFailed(lost().message) from None
+
+
+async def together(streams: list[AsyncIterator[str]]) -> AsyncIterator[tuple[int, str | ChatFailed]]:
+    """Yield pieces of several answers as they come, each with its stream's index.
+
+    A failed answer yields its error last and does not end the others. Leaving early ends all.
+    """
+    pieces: asyncio.Queue[tuple[int, str | ChatFailed | None]] = asyncio.Queue()
+
+    async def read(index: int, stream: AsyncIterator[str]) -> None:
+        try:
+            async for piece in stream:
+                pieces.put_nowait((index, piece))
+        except ChatFailed as failure:
+            pieces.put_nowait((index, failure))
+        finally:
+            pieces.put_nowait((index, None))
+
+    tasks = [asyncio.create_task(read(index, stream)) for index, stream in enumerate(streams)]
+    try:
+        running = len(tasks)
+        while running:
+            index, piece = await pieces.get()
+            if piece is None:
+                running -= 1
+            else:
+                yield index, piece
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_CODE_OR_MARKUP = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)|([<&])", re.DOTALL)
+
+
+def as_markdown(text: str) -> str:
+    """Return a model's text with its markup shown as text; code stays as it is, Markdown keeps it so.
+
+    The page's sanitizer and its content policy are two more fences behind this one.
+    """
+
+    def escaped(match: re.Match[str]) -> str:
+        return match[1] or {"<": "&lt;", "&": "&amp;"}[match[2]]
+
+    return _CODE_OR_MARKUP.sub(escaped, text)
+
+
+def _pieces(block: bytes) -> list[str]:
+    found: list[str] = []
+    for line in block.split(b"\n"):
+        if not line.startswith(b"data: ") or line == b"data: [DONE]":
+            continue
+        event = json.loads(line[6:])
+        if "error" in event:
+            raise ChatFailed(str(event["error"].get("message", event["error"])))
+        found += [choice["delta"].get("content") or "" for choice in event.get("choices", [])]
+    return found
