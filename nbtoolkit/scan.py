@@ -74,7 +74,7 @@ class _Walk:
                 continue
             real = os.path.realpath(item)
             if real in way:
-                self.problems.append((name, f"is a link in a circle, to {real}"))
+                self.problems.append((f"{name}/", f"is a link in a circle, to {real}"))
             elif self._may_follow(item, f"{name}/"):
                 self.visit(item, f"{name}/", (*way, real))
 
