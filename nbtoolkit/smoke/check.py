@@ -109,7 +109,9 @@ def check(
 
 def checks_of(level: Level) -> list[CheckFunction[Any]]:
     """Return the registered checks of a level, by id."""
-    return sorted((one for one in REGISTER if one.level == level), key=lambda one: (one.id[0], int(one.id[1:])))
+    return sorted(
+        (one for one in REGISTER if one.level == level), key=lambda one: (one.id[0], int(one.id[1:]))
+    )
 
 
 def shortened(items: list[str], keep: int = 8) -> str:

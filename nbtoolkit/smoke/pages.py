@@ -10,7 +10,13 @@ from nbtoolkit.smoke.check import Check
 from nbtoolkit.smoke.report import SmokeReport
 
 _WIDTH = 100
-_COLOURS = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e", "skipped": "#6e7781", "undecided": "#6e7781"}
+_COLOURS = {
+    "pass": "#1a7f37",
+    "warn": "#9a6700",
+    "fail": "#cf222e",
+    "skipped": "#6e7781",
+    "undecided": "#6e7781",
+}
 
 
 def headline(report: SmokeReport) -> str:
@@ -30,7 +36,7 @@ def facts(report: SmokeReport) -> dict[str, str]:
     found = {
         "adapter": f"{report.adapter_sha256[:16]}…" if report.adapter_sha256 else "unreadable",
         "base": f"{report.base_sha256[:16]}…",
-        "engine": f"{report.engine}, {report.dtype or 'dtype not settled'}, quantization {report.quantization}",
+        "engine": f"{report.engine}, dtype {report.dtype or 'open'}, quantization {report.quantization}",
         "device": report.device or "the model level did not run",
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items())),
         "report": f"{report.sha256[:16]}… of {report.created:%Y-%m-%d %H:%M:%S} UTC",

@@ -10,9 +10,12 @@ from nbtoolkit.smoke.static.keys import bad_prefixes, lora_tensor, pairs
 from nbtoolkit.smoke.subject import Subject
 
 PLAIN = frozenset(
-    "bloom cohere cohere2 falcon gemma gemma2 gemma3_text glm glm4 gpt2 gpt_bigcode gpt_neox gptj granite "
-    "helium llama mistral mpt nemotron olmo olmo2 opt persimmon phi phi3 qwen2 qwen3 smollm3 stablelm "
-    "starcoder2".split()
+    [
+        *("bloom", "cohere", "cohere2", "falcon", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "gpt2"),
+        *("gpt_bigcode", "gpt_neox", "gptj", "granite", "helium", "llama", "mistral", "mpt", "nemotron"),
+        *("olmo", "olmo2", "opt", "persimmon", "phi", "phi3", "qwen2", "qwen3", "smollm3", "stablelm"),
+        "starcoder2",
+    ]
 )
 """Model types whose checkpoint names are the module names; others are renamed while loading."""
 TRANSPOSED = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
@@ -28,7 +31,10 @@ def base_match(subject: Subject) -> Outcome:
     if repairs := bad_prefixes(adapter.tensors):
         said = [f"{prefix} — {repair}" for prefix, repair in repairs.items()]
         return Outcome(
-            "fail", f"keys with a known bad prefix: {', '.join(repairs)}", {"repairs": repairs}, "; ".join(said)
+            "fail",
+            f"keys with a known bad prefix: {', '.join(repairs)}",
+            {"repairs": repairs},
+            "; ".join(said),
         )
     found = pairs(adapter.tensors)
     kind = str(base.config.get("model_type"))
@@ -62,9 +68,7 @@ def base_match(subject: Subject) -> Outcome:
         first = next(iter(wrong.items()))
         return Outcome("fail", f"{len(wrong)} shapes differ, {first[0]}: {first[1]}", evidence, remedy)
     if found and not matched and kind in PLAIN:
-        return Outcome(
-            "fail", f"no key matches this base ({kind}), such as {unmatched[0]}", evidence, remedy
-        )
+        return Outcome("fail", f"no key matches this base ({kind}), such as {unmatched[0]}", evidence, remedy)
     if open_ := _open_reason(unmatched, others, kind, quantized, bool(found)):
         return Outcome("undecided", f"{open_}; the model level settles it", evidence)
     if lacking:
@@ -117,9 +121,7 @@ def _lacking(config: Mapping[str, Any], modules: Sequence[str]) -> list[str]:
     names = list(targets) if isinstance(targets, list) else []
     names += config.get("modules_to_save") or []
     return sorted(
-        name
-        for name in names
-        if not any(f".{module}.".find(f".{name}.") >= 0 for module in modules)
+        name for name in names if not any(f".{module}.".find(f".{name}.") >= 0 for module in modules)
     )
 
 

@@ -55,7 +55,9 @@ def judge(config: dict[str, Any], known: peft_keys.Known, who: str) -> Outcome:
         **_main_facts(config),
     }
     if harmful:
-        near = [f"{key} (did you mean {match[0]}?)" if match else key for key, match in _nearest(harmful, known)]
+        near = [
+            f"{key} (did you mean {match[0]}?)" if match else key for key, match in _nearest(harmful, known)
+        ]
         saved = f" The adapter was saved by peft {v}." if (v := config.get("peft_version")) else ""
         return Outcome(
             "fail",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
+from nbtoolkit.adapter import WEIGHTS
 from nbtoolkit.errors import InvalidAdapter
 from nbtoolkit.smoke.check import Outcome, check, shortened
 from nbtoolkit.smoke.static.keys import lora_tensor
 from nbtoolkit.smoke.subject import Subject
 
-WEIGHTS = "adapter_model.safetensors"
 PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
 _WITH_AUTO_MAP = ("adapter_config.json", "config.json", "tokenizer_config.json", "processor_config.json")
 _LARGE = 50 * 1024**2
@@ -20,36 +19,16 @@ _LARGE = 50 * 1024**2
 @check("A1", "static", "files")
 def adapter_files(subject: Subject) -> Outcome:
     """Ask for a configuration and one whole weight file with tensors in it."""
-    folder = subject.folder
-    if not folder.is_dir():
-        return Outcome(
-            "fail",
-            f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist",
-            remedy="give the folder that holds adapter_config.json and adapter_model.safetensors",
-        )
-    sharded = sorted(
-        path.name for path in folder.glob("adapter_model*") if re.search(r"-of-\d+|index\.json$", path.name)
-    )
-    if sharded:
-        return Outcome(
-            "fail",
-            f"the weights are sharded ({shortened(sharded)}); neither peft nor vLLM reads that",
-            {"files": sharded},
-            "save the adapter again in one file: model.save_pretrained(folder, max_shard_size='100GB')",
-        )
-    if isinstance(subject.read, InvalidAdapter) and not _only_pickles(folder):
-        error = subject.read
-        return Outcome("fail", error.message, remedy=error.next_step)
     if isinstance(subject.read, InvalidAdapter):
-        pickle = next(name for name in PICKLES if (folder / name).is_file())
-        return Outcome("pass", f"configuration and one weight file, {pickle}; see A2", {"weights": pickle})
+        error = subject.read
+        if getattr(error, "check", "A1") == "A2":
+            return Outcome("pass", "a configuration and a weight file; A2 tells what kind")
+        return Outcome("fail", getattr(error, "problem", error.message), remedy=error.next_step)
     adapter = subject.read
     size = adapter.weights.stat().st_size
-    beside = {
-        name: info.end - info.start for name, info in adapter.tensors.items() if lora_tensor(name) is None
-    }
-    evidence = {"tensors": len(adapter.tensors), "bytes": size, "rank": adapter.rank, "beside_lora": beside}
-    summary = f"{len(adapter.tensors)} tensors, {size:,} bytes, rank {adapter.rank}"
+    beside = {name: info.size for name, info in adapter.tensors.items() if lora_tensor(name) is None}
+    evidence = {"tensors": len(adapter.tensors), "bytes": size, "beside_lora": beside}
+    summary = f"{len(adapter.tensors)} tensors, {size:,} bytes, rank {adapter.config.get('r')}"
     if sum(beside.values()) > max(_LARGE, size // 2) or size > subject.base.weight_bytes:
         what = f": {shortened(sorted(beside))} beside the LoRA matrices" if beside else ""
         return Outcome(
@@ -75,21 +54,16 @@ def safe_format(subject: Subject) -> Outcome:
             {"programs": programs, "auto_map": mapped},
             "remove the Python files and the auto_map entries; an adapter is data and is served without them",
         )
-    if _only_pickles(folder):
-        pickle = next(name for name in PICKLES if (folder / name).is_file())
+    pickles = [name for name in PICKLES if (folder / name).is_file()]
+    if pickles and not (folder / WEIGHTS).exists():
         return Outcome(
             "fail",
-            f"the weights are only there as {pickle}, a pickle that can run code when it is opened",
-            {"weights": pickle},
-            f"convert them safely: python -m nbtoolkit.smoke.to_safetensors {folder}",
+            f"the weights are only there as {pickles[0]}, a pickle that can run code when it is opened",
+            {"weights": pickles[0]},
+            f"convert them safely: python -m nbtoolkit.smoke.model_level.to_safetensors {folder}",
         )
-    left = sorted(name for name in PICKLES if (folder / name).is_file())
-    summary = f"{WEIGHTS}, no program" + (f"; {shortened(left)} is never opened or sent" if left else "")
-    return Outcome("pass", summary, {"unused_pickles": left})
-
-
-def _only_pickles(folder: Path) -> bool:
-    return not (folder / WEIGHTS).exists() and any((folder / name).is_file() for name in PICKLES)
+    unused = f"; {shortened(pickles)} is never opened or sent" if pickles else ""
+    return Outcome("pass", f"{WEIGHTS}, no program{unused}", {"unused_pickles": pickles})
 
 
 def _has_auto_map(path: Path) -> bool:

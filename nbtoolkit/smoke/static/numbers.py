@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbtoolkit.adapter import TensorInfo
 from nbtoolkit.errors import MissingDependency
+from nbtoolkit.safetensors_header import TensorInfo
 from nbtoolkit.smoke.check import Outcome, check, shortened
 from nbtoolkit.smoke.static.keys import lora_tensor, pairs
 from nbtoolkit.smoke.subject import Subject
@@ -71,7 +71,9 @@ def numbers(subject: Subject) -> Outcome:
             evidence,
             "see whether these modules were meant to be trained",
         )
-    return Outcome("pass", f"{len(adapter.tensors)} tensors finite, B·A not zero in {total} modules", evidence)
+    return Outcome(
+        "pass", f"{len(adapter.tensors)} tensors finite, B·A not zero in {total} modules", evidence
+    )
 
 
 def _without_effect(tensors: Any, used: dict[str, Array]) -> tuple[list[str], int]:

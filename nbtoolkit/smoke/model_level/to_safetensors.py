@@ -1,12 +1,13 @@
-"""Convert an adapter's pickled weights: ``python -m nbtoolkit.smoke.to_safetensors FOLDER``."""
+"""Convert an adapter's pickled weights: ``python -m nbtoolkit.smoke.model_level.to_safetensors FOLDER``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from nbtoolkit.adapter import WEIGHTS
 from nbtoolkit.errors import InvalidAdapter, NbtoolkitError
-from nbtoolkit.smoke.static.files import PICKLES, WEIGHTS
+from nbtoolkit.smoke.static.files import PICKLES
 
 
 def convert(folder: Path) -> Path:
@@ -32,7 +33,9 @@ def convert(folder: Path) -> Path:
             f"{source} holds more than tensors, or is damaged: {str(error).splitlines()[0]}",
             next_step="do not open it; ask its author for safetensors",
         ) from error
-    save_file({name: tensor.contiguous().clone() for name, tensor in content.items()}, target, {"format": "pt"})
+    save_file(
+        {name: tensor.contiguous().clone() for name, tensor in content.items()}, target, {"format": "pt"}
+    )
     return target
 
 

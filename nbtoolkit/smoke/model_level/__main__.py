@@ -1,0 +1,98 @@
+"""Run the model level's checks and write what they find as JSON lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from importlib import metadata
+from typing import TextIO
+
+from nbtoolkit.smoke.check import Check, checks_of
+from nbtoolkit.smoke.model_level.wire import Done, Facts, Found, Message, Phase, Problem, Result, Task
+
+_LOADING = ("A3", "A4", "G1")
+"""Where one of these fails, there is nothing that the others could look at."""
+_PACKAGES = ("torch", "transformers", "peft", "safetensors", "bitsandbytes")
+
+
+def main() -> int:
+    """Read the task, run the checks; returns the exit status."""
+    out = _take_stdout()
+    task = Task.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def say(message: Message) -> None:
+        out.write(message.model_dump_json() + "\n")
+        out.flush()
+
+    say(Phase(text="starting torch, transformers and peft"))
+    import torch
+
+    try:
+        _run(task, say)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        say(
+            Problem(
+                text=f"Out of memory: {str(error).splitlines()[0] if str(error) else 'no more to be had'}",
+                next_step="end what else uses the memory, or take quantization='nf4', a GPU with more "
+                "memory, or a smaller base",
+            )
+        )
+        return 1
+    say(Done())
+    return 0
+
+
+def _run(task: Task, say: _Say) -> None:
+    from nbtoolkit.smoke.model_level import effect, loading, sanity  # registers their checks
+    from nbtoolkit.smoke.model_level.fingerprints import fingerprint
+    from nbtoolkit.smoke.model_level.subject import ModelSubject
+
+    del effect, loading, sanity
+
+    def tell(text: str, done: float | None = None, total: float | None = None) -> None:
+        say(Phase(text=text, done=done, total=total))
+
+    subject = ModelSubject(task, tell)
+    say(Facts(device=subject.device.name, dtype=subject.dtype, versions=_versions()))
+    results: dict[str, Check] = {}
+    for one in checks_of("model"):
+        if one.id in task.settled:
+            continue
+        failed = next((id for id in _LOADING if id in results and results[id].verdict == "fail"), None)
+        results[one.id] = one.skipped(f"{failed} failed") if failed else one(subject)
+        say(Result(check=results[one.id]))
+        if one.id == "G2" and results["G2"].verdict in ("pass", "warn"):
+            say(Found(fingerprint=fingerprint(subject)))
+
+
+def _take_stdout() -> TextIO:
+    """Keep standard output for the messages: whatever a library prints goes to standard error."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return out
+
+
+def _end_with_parent() -> None:
+    """End at once when the kernel that started this process is gone: its end of the pipe closes."""
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(3)
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # an optional one
+    return found
+
+
+if __name__ == "__main__":
+    from collections.abc import Callable
+
+    _Say = Callable[[Message], None]
+    sys.exit(main())

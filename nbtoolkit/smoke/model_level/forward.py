@@ -1,0 +1,58 @@
+"""Forward passes with and without the adapter, alone and left-padded in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def logits_alone(model: Any, ids: Sequence[int], *, adapter: bool) -> Tensor:
+    """Return the logits at every position, [tokens, vocabulary], of one sequence on its own."""
+    with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
+        return model(input_ids=torch.tensor([list(ids)], device=_device(model)), use_cache=False).logits[0]
+
+
+def logits_batched(
+    model: Any, rows: Sequence[Sequence[int]], *, adapter: bool, last: bool = False
+) -> list[Tensor]:
+    """Return the same for several sequences in one left-padded batch; ``last`` keeps the last position."""
+    ids, mask, positions = padded(rows, _device(model))
+    keep = {"logits_to_keep": 1} if last else {}
+    with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
+        logits = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **keep
+        ).logits
+    return [logits[i][-1:] if last else logits[i][-len(row) :] for i, row in enumerate(rows)]
+
+
+def padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ids, attention mask and positions, each [rows, longest], padded on the left."""
+    width = max(len(row) for row in rows)
+    ids = torch.zeros((len(rows), width), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row) :] = torch.tensor(list(row))
+        mask[index, width - len(row) :] = 1
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    return ids.to(device), mask.to(device), positions.to(device)
+
+
+def divergence(reference: Tensor, other: Tensor) -> Tensor:
+    """Return KL(reference‖other) in nats at every position, softmax in float32."""
+    p = torch.log_softmax(reference.float(), dim=-1)
+    q = torch.log_softmax(other.float(), dim=-1)
+    return (p.exp() * (p - q)).sum(-1)
+
+
+def top_logprobs(logits: Tensor, count: int = 5) -> dict[int, float]:
+    """Return the most likely tokens after one position, [vocabulary], with their log-probabilities."""
+    values, ids = torch.log_softmax(logits.float(), dim=-1).topk(count)
+    return {int(i): float(v) for i, v in zip(ids, values, strict=True)}
+
+
+def _device(model: Any) -> Any:
+    return model.get_input_embeddings().weight.device
