@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from .engine_client import error_text
@@ -21,7 +22,7 @@ class ChatFailed(Exception):
 
 async def stream_text(
     gateway: Gateway, model: str, messages: ChatMessages, sampling: dict[str, Any]
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """Yield the pieces of one answer as they come; raise ChatFailed."""
     body = {"model": model, "messages": messages, "stream": True, **sampling}
     try:
@@ -37,17 +38,18 @@ async def stream_text(
         raise ChatFailed(lost().message) from None
 
 
-async def together(streams: list[AsyncIterator[str]]) -> AsyncIterator[tuple[int, str | ChatFailed]]:
+async def together(streams: list[AsyncGenerator[str]]) -> AsyncGenerator[tuple[int, str | ChatFailed]]:
     """Yield pieces of several answers as they come, each with its stream's index.
 
     A failed answer yields its error last and does not end the others. Leaving early ends all.
     """
     pieces: asyncio.Queue[tuple[int, str | ChatFailed | None]] = asyncio.Queue()
 
-    async def read(index: int, stream: AsyncIterator[str]) -> None:
+    async def read(index: int, stream: AsyncGenerator[str]) -> None:
         try:
-            async for piece in stream:
-                pieces.put_nowait((index, piece))
+            async with aclosing(stream):
+                async for piece in stream:
+                    pieces.put_nowait((index, piece))
         except ChatFailed as failure:
             pieces.put_nowait((index, failure))
         finally:

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import os
 import re
-from contextlib import AsyncExitStack
-from typing import Any
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import parse_qs
 
+from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -55,18 +57,15 @@ class Door:
 
     async def run(self) -> None:
         """Build and start the page; keep it until cancelled."""
-        application = await asyncio.to_thread(self._build)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(application.router.lifespan_context(application))
+        application = await _in_daemon_thread(self._build)
+        async with application.router.lifespan_context(application):
             self._page = application
             log.info("the page is open")
             await asyncio.Event().wait()
 
-    def _build(self) -> Any:
+    def _build(self) -> FastAPI:
         # Said before the import, which is when Gradio reads it.
-        os.environ.update(
-            GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False", GRADIO_SSR_MODE="False"
-        )
+        os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False")
         from .page import build_page
 
         return build_page(self._gateway)
@@ -126,6 +125,31 @@ class Door:
     def _set_cookie(self, request: Request, value: str, seconds: int) -> str:
         secure = "; Secure" if request.url.scheme == "https" else ""
         return f"{self._keys.cookie_name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
+
+
+async def _in_daemon_thread(work: Callable[[], FastAPI]) -> FastAPI:
+    """Run work that nothing can cancel, in a thread that the end of the process does not wait for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[FastAPI] = loop.create_future()
+
+    def settle(result: FastAPI | BaseException) -> None:
+        if done.cancelled():
+            return
+        if isinstance(result, BaseException):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
+
+    def run() -> None:
+        try:
+            result: FastAPI | BaseException = work()
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            result = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result)
+
+    threading.Thread(target=run, name="build page", daemon=True).start()
+    return await done
 
 
 def _cookie(request: Request, name: str) -> str | None:

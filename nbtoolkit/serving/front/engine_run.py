@@ -206,6 +206,6 @@ class EngineRun:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            if not isinstance(error, EngineUnreachable):  # the engine's death has its own report
-                log.error("background work of the engine failed", exc_info=error)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, EngineUnreachable):  # a death has its own report
+            log.error("background work of the engine failed", exc_info=error)

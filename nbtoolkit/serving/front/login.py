@@ -58,6 +58,7 @@ def opening_page() -> str:
 
 def _page(title: str, body: str, head: str = "") -> str:
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1">
 <title>{escape(title)} · nbtoolkit</title>{head}<style>{_STYLE}</style></head>
 <body><main><div class="name">nbtoolkit</div>{body}</main></body></html>"""

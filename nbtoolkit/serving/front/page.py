@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.themes import Soft
 
 from .chat import ChatFailed, ChatMessages, as_markdown, stream_text, together
 from .gateway import Gateway
@@ -33,7 +34,7 @@ DRAW_EVERY = 0.05
 def build_page(gateway: Gateway) -> FastAPI:
     """Return an application with the page mounted at its root, not started yet."""
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    theme = gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO)
+    theme = Soft(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO)
     return gr.mount_gradio_app(
         application,
         _blocks(gateway),
@@ -83,7 +84,9 @@ def _blocks(gateway: Gateway) -> gr.Blocks:
         inputs = [text, model, compare, system, longest, temperature, top_p, histories]
         outputs = [text, chat, base_chat, histories, send, stop]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        runs = [trigger(page.answer, inputs, outputs, **quiet) for trigger in (text.submit, send.click)]
+        runs: list[Any] = [
+            trigger(page.answer, inputs, outputs, **quiet) for trigger in (text.submit, send.click)
+        ]
         stop.click(page.idle, None, [send, stop], cancels=runs, queue=False, **quiet)
         clear.click(page.clear, None, outputs, cancels=runs, queue=False, **quiet)
         compare.change(page.show_base, compare, base_chat, queue=False, **quiet)
@@ -153,18 +156,12 @@ class _Page:
             stream_text(self._gateway, name, [*start, *histories[i]], sampling)
             for i, name in enumerate(names)
         ]
-        answers = [""] * len(names)
-        errors = [""] * len(names)
+        answers, errors = [""] * len(histories), [""] * len(histories)
         busy = gr.Button(visible=False), gr.Button(visible=True)
 
         def drawn() -> tuple[Any, ...]:
-            kept = [
-                [*history, {"role": "assistant", "content": answers[i]}]
-                if i < len(names) and answers[i]
-                else history
-                for i, history in enumerate(histories)
-            ]
-            shown = [_shown(history, errors[i] if i < len(names) else "") for i, history in enumerate(kept)]
+            kept = [_with_answer(history, said) for history, said in zip(histories, answers, strict=True)]
+            shown = [_shown(history, error) for history, error in zip(kept, errors, strict=True)]
             return "", *shown, kept
 
         yield *drawn(), *busy
@@ -181,10 +178,15 @@ class _Page:
         yield *drawn(), *self.idle()
 
 
+def _with_answer(history: ChatMessages, said: str) -> ChatMessages:
+    return [*history, {"role": "assistant", "content": said}] if said else history
+
+
 def _shown(history: ChatMessages, error: str) -> list[dict[str, Any]]:
-    messages = [{"role": message["role"], "content": as_markdown(message["content"])} for message in history]
+    messages: list[dict[str, Any]] = [
+        {"role": message["role"], "content": as_markdown(message["content"])} for message in history
+    ]
     if error:
-        messages.append(
-            {"role": "assistant", "content": as_markdown(error), "metadata": {"title": "No answer"}}
-        )
+        title = {"title": "No answer"}
+        messages.append({"role": "assistant", "content": as_markdown(error), "metadata": title})
     return messages

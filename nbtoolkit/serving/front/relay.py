@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -23,7 +23,12 @@ class Relay:
     """
 
     def __init__(
-        self, answer: AbstractAsyncContextManager[Answer], *, stream: bool, keepalive: float, tally: Any
+        self,
+        answer: AbstractAsyncContextManager[Answer],
+        *,
+        stream: bool,
+        keepalive: float,
+        tally: Callable[[int], None],
     ) -> None:
         self._answer = answer
         self._stream = stream
@@ -33,7 +38,7 @@ class Relay:
         self._last = 0.0
         self._send: Send
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
         self._send = send
         self._last = asyncio.get_running_loop().time()
@@ -41,7 +46,7 @@ class Relay:
         if self._stream:
             work.append(asyncio.create_task(self._comment()))
         try:
-            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            done, _running = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in work:
                 task.cancel()
