@@ -1,0 +1,64 @@
+"""Start the engine: ``python -m <package>.engine --settings JSON``; the key comes from the environment."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+import uvicorn
+from pydantic import ValidationError
+
+from .options import Options
+
+KEY = "NBTOOLKIT_ENGINE_KEY"
+_PARENT_EVERY = 0.5
+"""Seconds between two looks whether the front still lives."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGTERM, which finishes running answers, or until the parent process is gone."""
+    parser = argparse.ArgumentParser(prog="engine", description=__doc__)
+    parser.add_argument("--settings", required=True, metavar="JSON")
+    key = os.environ.pop(KEY, "")
+    if not key:
+        parser.error(f"the environment variable {KEY} is not set")
+    try:
+        options = Options.model_validate_json(parser.parse_args(arguments).settings)
+    except ValidationError as error:
+        parser.error(f"--settings: {error}")
+    logging.basicConfig(level=logging.INFO, format="engine: %(levelname)s %(message)s", stream=sys.stderr)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    # The front decides when to stop: a Ctrl-C in its terminal must not cut answers that it finishes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+    from .api import build  # imports torch: after the arguments are known to be right
+    from .engine import Engine
+
+    config = uvicorn.Config(
+        build(Engine(options), key),
+        host="127.0.0.1",
+        port=options.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=30,
+        timeout_keep_alive=75,
+    )
+    uvicorn.Server(config).run()
+    return 0
+
+
+def _end_with_parent(parent: int) -> None:
+    """End the process when its parent is gone, however that died: the GPU must be free for the next one."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_EVERY)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

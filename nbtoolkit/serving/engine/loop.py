@@ -1,0 +1,245 @@
+"""The decode loop: one thread that prefills prompts and decodes all running answers.
+
+Between two steps it takes in new requests, drops cancelled ones and runs what others asked for (loading
+an adapter). One step is a piece of prefill, if a prompt waits, and one token for every row of one adapter;
+the adapters take turns.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import torch
+
+from .batch import OwnPrefill, OwnRows, Prefill, Prepared, Rows, SlotPrefill, SlotRows
+from .failures import step_failed, unknown_model
+from .lora import Adapters
+from .model import Model
+from .sampling import choose
+from .sequence import Sequence
+
+Result = TypeVar("Result")
+PREFILL_TOKENS = {"cpu": 256, "cuda": 1024}
+"""Prompt tokens between two decode steps: a long prompt must not stall running answers."""
+
+
+class Loop:
+    """Runs sequences to their end; every method but :meth:`run` may be called from any thread."""
+
+    def __init__(self, model: Model, adapters: Adapters, max_rows: int, flush: Callable[[], None]) -> None:
+        self._model = model
+        self._adapters = adapters
+        self._max_rows = max_rows
+        self._flush = flush
+        self._batched = model.plan.why_not is None
+        self._piece = PREFILL_TOKENS.get(model.device.type, 512)
+        self._ready = threading.Condition()
+        self._inbox: list[Sequence] = []
+        self._calls: deque[Callable[[], None]] = deque()
+        self._stopping = False
+        self._waiting: deque[Sequence] = deque()
+        self._prefill: Prefill | None = None
+        self._groups: dict[str | None, Rows] = {}
+        self._retiring: set[str] = set()
+        self.steps = 0
+        self.tokens = 0
+
+    # From any thread.
+
+    def submit(self, sequences: Iterable[Sequence]) -> None:
+        """Queue sequences, first in first out."""
+        with self._ready:
+            self._inbox.extend(sequences)
+            self._ready.notify()
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Free the sequence's row before the next step; nothing more is delivered."""
+        sequence.cancelled = True
+        with self._ready:
+            self._ready.notify()
+
+    def call(self, function: Callable[[], Result]) -> Future[Result]:
+        """Run ``function`` between two steps."""
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except Exception as error:  # noqa: BLE001 - it belongs to the caller
+                future.set_exception(error)
+
+        with self._ready:
+            self._calls.append(run)
+            self._ready.notify()
+        return future
+
+    def stop(self) -> None:
+        """Let :meth:`run` return after the current step."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify()
+
+    @property
+    def rows(self) -> int:
+        """How many answers are being made, prefill included."""
+        prefill = self._prefill
+        return sum(len(rows.sequences) for rows in list(self._groups.values())) + (
+            len(prefill.sequences) if prefill else 0
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no row yet."""
+        return len(self._waiting) + len(self._inbox)
+
+    # In the loop's thread.
+
+    def retire(self, name: str) -> None:
+        """Unload an adapter as soon as its last answer is finished; at once if there is none."""
+        self._retiring.add(name)
+        self._unload_retired()
+
+    def run(self) -> None:
+        """Work until :meth:`stop`."""
+        while self._take_in():
+            self._drop_cancelled()
+            self._unload_retired()
+            with torch.inference_mode():
+                self._prefill_some()
+                self._decode_some()
+            self._flush()
+
+    def _take_in(self) -> bool:
+        """Wait for work, take new sequences and run calls; False to stop."""
+        with self._ready:
+            while not (self._inbox or self._calls or self._stopping or self._busy()):
+                self._ready.wait()
+            if self._stopping:
+                return False
+            arrived, self._inbox = self._inbox, []
+            calls, self._calls = self._calls, deque()
+        # Sequences first: one that came before its adapter was unloaded is answered.
+        for sequence in arrived:
+            if sequence.adapter is None or sequence.adapter in self._adapters.names:
+                self._waiting.append(sequence)
+            else:
+                sequence.fail(unknown_model(sequence.adapter, self._adapters.names))
+        for call in calls:
+            call()
+        return True
+
+    def _busy(self) -> bool:
+        return bool(self._waiting or self._prefill or self._groups)
+
+    def _drop_cancelled(self) -> None:
+        if any(sequence.cancelled for sequence in self._waiting):
+            self._waiting = deque(s for s in self._waiting if not s.cancelled)
+        if self._prefill:
+            self._prefill.sequences = [s for s in self._prefill.sequences if not s.cancelled]
+            if not self._prefill.sequences:
+                self._prefill = None
+        for rows in list(self._groups.values()):
+            for sequence in [s for s in rows.sequences if s.cancelled]:
+                self._leave(sequence)
+
+    def _unload_retired(self) -> None:
+        for name in list(self._retiring):
+            used = name in self._groups or any(s.adapter == name for s in self._waiting)
+            if not used and not (self._prefill and self._prefill.sequences[0].adapter == name):
+                self._retiring.remove(name)
+                self._adapters.unload(name)
+
+    def _leave(self, sequence: Sequence) -> None:
+        rows = self._groups[sequence.adapter]
+        rows.leave(sequence)
+        if not rows.sequences:
+            del self._groups[sequence.adapter]
+
+    def _prefill_some(self) -> None:
+        """Go on with the prompt at hand, or begin with the first that wait."""
+        if self._prefill is None:
+            together = self._next_prompts()
+            if not together:
+                return
+            self._prefill = (SlotPrefill if self._batched else OwnPrefill)(self._model, together)
+        prefill = self._prefill
+        adapter = prefill.sequences[0].adapter
+        try:
+            self._adapters.use(adapter)
+            prepared = prefill.advance(self._piece)
+            if prepared is None:
+                return
+            self._prefill = None
+            rows = self._groups.get(adapter) or (SlotRows if self._batched else OwnRows)(self._model)
+            for sequence in prepared[0]:
+                prefill.join(rows, sequence)
+            self._groups[adapter] = rows
+            self._accept(prepared)
+        except Exception as error:  # noqa: BLE001 - whatever a model raises fails these requests only
+            self._prefill = None
+            self._fail(prefill.sequences, adapter, error)
+
+    def _next_prompts(self) -> list[Sequence]:
+        """Take the first waiting prompt, and others of its adapter that are about as short."""
+        room = self._max_rows - self.rows
+        if not self._waiting or room <= 0:
+            return []
+        first = self._waiting.popleft()
+        together = [first]
+        if not self._batched:
+            return together
+        longest = len(first.prompt)
+        for other in list(self._waiting):
+            longest = max(longest, len(other.prompt))
+            padded = longest * (len(together) + 1)
+            alike = padded <= 2 * (sum(len(s.prompt) for s in together) + len(other.prompt))
+            # Only an unbroken run from the front: none overtakes an earlier one.
+            if len(together) >= room or other.adapter != first.adapter or padded > self._piece or not alike:
+                break
+            together.append(self._waiting.popleft())
+        return together
+
+    def _decode_some(self) -> None:
+        """Advance the adapter whose turn it is by one token a row."""
+        if not self._groups:
+            return
+        adapter, rows = next(iter(self._groups.items()))
+        # To the end of the line: a dict keeps its order of insertion.
+        self._groups[adapter] = self._groups.pop(adapter)
+        try:
+            self._adapters.use(adapter)
+            self._accept(rows.step())
+        except torch.cuda.OutOfMemoryError as error:
+            # The newest half pays; what remains is tried again in its next turn.
+            torch.cuda.empty_cache()
+            self._fail(rows.sequences[len(rows.sequences) // 2 :], adapter, error)
+        except Exception as error:  # noqa: BLE001 - whatever a model raises fails these requests only
+            self._fail(rows.sequences, adapter, error)
+
+    def _accept(self, prepared: Prepared) -> None:
+        """Choose the next tokens; finished rows leave."""
+        sequences, logits = prepared
+        choices = choose(logits, [s.sampling for s in sequences], [s.dice for s in sequences])
+        self.steps += 1
+        self.tokens += len(sequences)
+        for sequence, choice in zip(sequences, choices, strict=True):
+            if sequence.take(choice) is not None:
+                self._leave(sequence)
+
+    def _fail(self, sequences: list[Sequence], adapter: str | None, error: Exception) -> None:
+        rows = self._groups.get(adapter)
+        for sequence in list(sequences):
+            sequence.fail(step_failed(error))
+            if rows and sequence in rows.sequences:
+                self._leave(sequence)
+
+
+def worker(target: Callable[[], Any], name: str) -> threading.Thread:
+    """Start a daemon thread."""
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,37 @@
+"""What the front tells the engine at its start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseFolder(_Value):
+    """The base model: the name that requests use, and its folder."""
+
+    name: str
+    path: Path
+
+
+class Options(_Value):
+    """How this engine process runs; nothing of it changes while it lives."""
+
+    port: int = Field(ge=0, le=65535)
+    base: BaseFolder
+    tokenizer_path: Path
+    chat_template: str | None = None
+    """Used instead of the tokenizer folder's own template."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: Literal["none", "nf4"] = "none"
+    max_model_len: int | None = Field(default=None, ge=16)
+    """Tokens of prompt and answer together; None: the model's own limit."""
+    max_batch: int = Field(default=16, ge=1, le=256)
+    network_mount: bool = False
+    """Read weights without mmap, which is slow and can hang on a network share."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,0 +1,142 @@
+"""Text from tokens as they come, and nothing of a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+from tokenizers.pre_tokenizers import ByteLevel
+
+_CONTEXT = 6
+"""How many prompt tokens the decoder sees first: some decoders drop a space at the very beginning."""
+
+
+class Detokenizer:
+    """Turn one answer's tokens into text, a character as soon as its last token is there."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._prefix = list(prompt[-_CONTEXT:])
+        self._stream = self._fresh()
+        self._pending: list[int] = []
+
+    def step(self, token: int) -> str:
+        """Return the text that ``token`` completes; empty while a character is unfinished."""
+        self._pending.append(token)
+        try:
+            text = self._stream.step(self._tokenizer, token)
+        except Exception:  # noqa: BLE001 - the library knows no narrower; bytes that form no text
+            return self._give_up()
+        if text is None:
+            return ""
+        self._prefix = self._pending[-_CONTEXT:]
+        self._pending = []
+        return text
+
+    def finish(self) -> str:
+        """Return what is left, with a replacement character for an unfinished one."""
+        return self._give_up() if self._pending else ""
+
+    def _fresh(self) -> DecodeStream:
+        return DecodeStream(ids=list(self._prefix), skip_special_tokens=True)
+
+    def _give_up(self) -> str:
+        """Decode the pending tokens as they are and go on behind them."""
+        text = self._tokenizer.decode(self._pending, skip_special_tokens=True)
+        self._prefix, self._pending = [], []
+        self._stream = self._fresh()
+        return text
+
+
+class StopFilter:
+    """Pass text on, except what is or might become a stop string."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = [stop for stop in stops if stop]
+        self._held = ""
+        self.stopped = False
+
+    @property
+    def holding(self) -> bool:
+        """Whether text is held back that may be the beginning of a stop string."""
+        return bool(self._held)
+
+    def push(self, text: str) -> str:
+        """Return what may be shown; sets ``stopped`` once a stop string was found."""
+        if not self._stops:
+            return text
+        self._held += text
+        places = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if places:
+            self.stopped = True
+            shown, self._held = self._held[: min(places)[0]], ""
+            return shown
+        keep = max(_overlap(self._held, stop) for stop in self._stops)
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown
+
+    def finish(self) -> str:
+        """Return what was held back in vain."""
+        shown, self._held = self._held, ""
+        return shown
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return the length of the longest suffix of ``text`` that begins ``stop``."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0
+
+
+class TokenNames:
+    """How log-probabilities name tokens: as text, as bytes, or as ``token_id:N``."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        # A character of a byte-level piece stands for one byte; the order of both alphabets is the same.
+        printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), 256)]
+        others = [byte for byte in range(256) if byte not in printable]
+        self._bytes = {chr(byte): byte for byte in printable}
+        self._bytes |= {chr(256 + at): byte for at, byte in enumerate(others)}
+        self._byte_level = type(tokenizer.decoder).__name__ == "ByteLevel" and set(self._bytes) == set(
+            ByteLevel.alphabet()
+        )
+        self.raw = lru_cache(maxsize=65536)(self._raw)
+
+    def text(self, token: int, *, as_id: bool = False) -> str:
+        """Return the token's name."""
+        return f"token_id:{token}" if as_id else self.raw(token).decode("utf-8", errors="replace")
+
+    def _raw(self, token: int) -> bytes:
+        piece = self._tokenizer.id_to_token(token)
+        if piece is None:
+            return b""
+        if self._byte_level and all(character in self._bytes for character in piece):
+            return bytes(self._bytes[character] for character in piece)
+        if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+            return bytes([int(piece[3:5], 16)])
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False)
+        return text.encode()
+
+
+def end_of_turn(tokenizer: Any, chat_template: str | None) -> int | None:
+    """Return the special token that the template puts behind an assistant's answer, or None.
+
+    Found by rendering one, since nothing else names it: Phi-3's ``<|end|>``, Gemma's ``<end_of_turn>``.
+    """
+    mark = "nbtoolkitmark"
+    conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
+    try:
+        text: str = tokenizer.apply_chat_template(conversation, tokenize=False, chat_template=chat_template)
+    except Exception:  # noqa: BLE001 - a template may raise anything; without one there is no turn
+        return None
+    _, found, rest = text.rpartition(mark)
+    if not found or not rest.strip():
+        return None
+    ids = tokenizer.backend_tokenizer.encode(rest.lstrip(), add_special_tokens=False).ids
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    return ids[0] if ids and ids[0] in added else None
