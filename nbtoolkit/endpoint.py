@@ -128,6 +128,14 @@ class Endpoint:
                 code=None,
             ) from error
 
+    def reachable(self) -> bool:
+        """Tell whether any web server answers at this address, whatever it says."""
+        try:
+            self._wire.get_open("/")
+        except NotReady:
+            return False
+        return True
+
     def models(self) -> list[ServedModel]:
         """Return the names that requests may use: the base, and every adapter with its parent."""
         found = self._wire.send("GET", "/v1/models")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Literal, Protocol
 
 from nbtoolkit.endpoint import Endpoint
@@ -12,6 +13,7 @@ from nbtoolkit.filestore import FileStore
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import Heartbeat
+from nbtoolkit.workspace import Workspace
 
 State = Literal["stopped", "starting", "ready", "degraded", "failed"]
 
@@ -73,13 +75,27 @@ class Target(Protocol):
     """A place where releases run: a share, replicas of the server that watch it, and an endpoint."""
 
     @property
+    def workspace(self) -> Workspace:
+        """Whose reports, lock and settings count."""
+        ...
+
+    @property
     def name(self) -> str:
         """What the workspace's lock and messages call this target."""
         ...
 
     @property
+    def key_place(self) -> str:
+        """Where the endpoint's key is kept, in words."""
+        ...
+
+    @property
     def share(self) -> FileStore:
         """The file share that every replica mounts."""
+        ...
+
+    def path_on_server(self, folder: Path) -> str:
+        """Return a folder of this machine as the server names it: absolute, or relative to the mount."""
         ...
 
     def provision(self, progress: Progress | None = None) -> None:
@@ -124,6 +140,6 @@ class Target(Protocol):
         """End what runs and keep what is stored."""
         ...
 
-    def destroy(self, *, confirm: bool = False, progress: Progress | None = None) -> None:
-        """Stop, and delete what nbtoolkit put there; nothing else. Needs ``confirm=True``."""
+    def destroy(self, progress: Progress | None = None) -> None:
+        """Stop, and delete what nbtoolkit put there; nothing else."""
         ...

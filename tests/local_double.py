@@ -14,7 +14,7 @@ from nbtoolkit import LocalTarget
 from nbtoolkit.serving import share
 from nbtoolkit.serving.release import Release, ServedCode
 
-PROGRAM = textwrap.dedent('''
+PROGRAM = textwrap.dedent("""
     import json, os, signal, sys, threading, time
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     from pathlib import Path
@@ -48,7 +48,7 @@ PROGRAM = textwrap.dedent('''
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     print("double listens on", port, flush=True)
     server.serve_forever()
-''')
+""")
 
 
 def release(target: LocalTarget, variant: str = "") -> Release:

@@ -16,6 +16,7 @@ from nbtoolkit.errors import NotInStore, NotReady
 from nbtoolkit.filestore import LocalFolder
 from nbtoolkit.local import log
 from nbtoolkit.local.orders import REPLICA, orders
+from nbtoolkit.local.own import fixed_port
 from nbtoolkit.local.record import ProcessId, ServerRecord, StateFiles
 from nbtoolkit.local.server import Server, end_at_exit
 from nbtoolkit.local.status import describe
@@ -80,6 +81,16 @@ class LocalTarget:
         """Where the share's folder lies on this machine."""
         return self._files.share
 
+    def path_on_server(self, folder: Path) -> str:
+        """Return a folder as the server names it: what lies on the share relative to it, else absolute."""
+        with suppress(ValueError):
+            return folder.relative_to(self.mount).as_posix()
+        return str(folder)
+
+    def kept(self, keep: bool) -> LocalTarget:
+        """Return the same target with another ``keep``."""
+        return LocalTarget(self.workspace, self.root, keep, port=self._port, env=self._env)
+
     def provision(self, progress: Progress | None = None) -> None:
         """Make the share's folder and the key; again changes nothing."""
         (progress or SILENT()).check()
@@ -106,7 +117,8 @@ class LocalTarget:
                 (self._files.share / share.heartbeat_path(REPLICA)).unlink()
             progress.phase("Starting the server on this machine")
             order_for = orders(self._files, release, self._env, progress)
-            self._server.start(order_for, last.port if last else self._port, progress)
+            port = fixed_port(release.code.commands) or (last.port if last else self._port)
+            self._server.start(order_for, port, progress)
 
     def replicas(self) -> tuple[str, ...]:
         """Return the one replica's name while the server runs."""

@@ -16,6 +16,7 @@ from nbtoolkit.errors import InvalidSettings, ServerFailed
 from nbtoolkit.progress import Progress
 
 _MOUNT = re.compile(r"(?<![\w./-])/mount(?![\w.-])")
+_FIXED_PORT = re.compile(r"export PORT=(\d+) GRADIO_SERVER_PORT=\1")
 _PLAIN_PATH = re.compile(r"[\w./+@%,:=-]+")
 
 
@@ -55,6 +56,18 @@ def on_this_machine(commands: Sequence[str], share: Path) -> tuple[str, ...]:
             next_step="choose a folder without spaces: LocalTarget(root='/path/to/folder')",
         )
     return tuple(_MOUNT.sub(lambda _: str(share), command) for command in commands)
+
+
+def with_fixed_port(commands: Sequence[str], port: int | None) -> tuple[str, ...]:
+    """Return commands that tell the server its port first, where one is chosen; else they get a free one."""
+    first = () if port is None else (f"export PORT={port} GRADIO_SERVER_PORT={port}",)
+    return (*first, *commands)
+
+
+def fixed_port(commands: Sequence[str]) -> int | None:
+    """Return the port that :func:`with_fixed_port` wrote into commands."""
+    found = _FIXED_PORT.fullmatch(commands[0]) if commands else None
+    return int(found[1]) if found else None
 
 
 def shell() -> str:

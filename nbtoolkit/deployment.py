@@ -1,0 +1,177 @@
+"""Deploy: bring a release to a target, prove what answers, and be able to go back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from nbtoolkit import publish
+from nbtoolkit.deployment_proof import Proof
+from nbtoolkit.deployment_release import resolve
+from nbtoolkit.deployment_result import Deployment
+from nbtoolkit.deployment_rollout import Rollout
+from nbtoolkit.deployment_settings import DeploySettings
+from nbtoolkit.errors import Cancelled, InvalidSettings
+from nbtoolkit.filestore import FileStore
+from nbtoolkit.local import LocalTarget
+from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.serving.release import Release
+from nbtoolkit.serving.share import OWN, Pointer
+from nbtoolkit.sync import SyncResult
+from nbtoolkit.target import Target
+
+__all__ = ["DeploySettings", "Deployment", "Proof", "deploy", "rollback"]
+
+
+def deploy(
+    settings: DeploySettings, *, target: Target | None = None, progress: Progress | None = None
+) -> Deployment:
+    """Serve what the settings say and return once it provably answers.
+
+    Needs a green smoke report for the adapters' very bytes. Only what is missing is sent; where only
+    adapters changed, running servers swap them without a restart. The second time nothing is sent or
+    published, and the proof is made again. ``target`` is this machine by default.
+
+    Raises :class:`SmokeTestFailed`, :class:`ReleaseChanged` where another deploy was faster,
+    :class:`DeployFailed` after what served before was put back, :class:`Busy`, :class:`Cancelled`, and what
+    reading base and adapters raises.
+    """
+    start = time.monotonic()
+    progress = progress or SILENT()
+    target = _chosen(settings, target)
+    with target.workspace.lock("deploy", target=target.name), _untouched_if_cancelled(target):
+        seen = publish.active(target.share)
+        resolved = resolve(settings, target, progress)
+        target.provision(progress)
+        sent = publish.stage(
+            target.share, resolved.release, resolved.adapters, resolved.code, resolved.reports, progress
+        )
+        return _roll_out(target, resolved.release, seen, sent, settings.timeout, progress, start)
+
+
+def rollback(
+    release_id: str | None = None,
+    *,
+    target: Target | None = None,
+    timeout: float = 900,
+    progress: Progress | None = None,
+) -> Deployment:
+    """Serve an earlier release again, by default the one before the present; nothing is sent.
+
+    Calling it again goes further back. Raises :class:`InvalidSettings` listing the history where there is
+    no such release, and what :func:`deploy` raises.
+    """
+    start = time.monotonic()
+    progress = progress or SILENT()
+    target = target or LocalTarget()
+    with target.workspace.lock("rollback", target=target.name), _untouched_if_cancelled(target):
+        progress.phase("Reading the history")
+        history = publish.history(target.share)
+        chosen = _earlier(history, release_id)
+        release = publish.read_release(target.share, chosen)
+        _check_complete(target.share, release, history)
+        return _roll_out(target, release, history[-1], SyncResult(), timeout, progress, start)
+
+
+def _chosen(settings: DeploySettings, target: Target | None) -> Target:
+    if target is None:
+        return LocalTarget(keep=settings.keep)
+    if settings.keep is not None and isinstance(target, LocalTarget):
+        return target.kept(settings.keep)
+    return target
+
+
+def _roll_out(
+    target: Target,
+    release: Release,
+    seen: Pointer | None,
+    sent: SyncResult,
+    timeout: float,
+    progress: Progress,
+    start: float,
+) -> Deployment:
+    by = publish.publisher(target.workspace.root)
+    rollout = Rollout(target, release, seen=seen, by=by, timeout=timeout, progress=progress)
+    outcome = rollout.run()
+    earlier = _before(publish.history(target.share), release.id)
+    return Deployment(
+        release=release,
+        endpoint=target.endpoint(),
+        proof=outcome.proof,
+        target=target,
+        sync=sent,
+        seconds=time.monotonic() - start,
+        how=outcome.how,
+        previous=earlier,
+    )
+
+
+@contextmanager
+def _untouched_if_cancelled(target: Target) -> Generator[None]:
+    """Say with a cancel that came before publishing that nothing changed, and what still runs."""
+    try:
+        yield
+    except (Cancelled, KeyboardInterrupt) as stopped:
+        if hasattr(stopped, "release"):
+            raise  # it came later, and says so
+        state = "the server goes on as before" if target.replicas() else "no server runs"
+        what = stopped.message if isinstance(stopped, Cancelled) else "Interrupted."
+        raise Cancelled(
+            f"{what} Nothing was published; {state}.",
+            next_step="run the step again; what was sent is not sent again",
+        ) from stopped
+
+
+def _before(history: list[Pointer], release_id: str) -> str | None:
+    """Return what was published before a release was for the first time."""
+    ids = [pointer.release for pointer in history]
+    first = ids.index(release_id) if release_id in ids else len(ids)
+    return ids[first - 1] if first else None
+
+
+def _earlier(history: list[Pointer], release_id: str | None) -> str:
+    """Return the release to go back to."""
+    if release_id is None and history:
+        release_id = _before(history, history[-1].release)
+        reason = "nothing was deployed before the present release"
+    else:
+        reason = (
+            f"there is no release {release_id!r} in the history" if history else "nothing was deployed yet"
+        )
+    if release_id and release_id in {pointer.release for pointer in history}:
+        return release_id
+    lines = "".join(
+        f"\n  {pointer.n}: {pointer.release}, {pointer.at:%Y-%m-%d %H:%M} UTC, by {pointer.by}"
+        for pointer in history
+    )
+    raise InvalidSettings(
+        f"Cannot go back: {reason}. Deployed so far:{lines or ' nothing'}",
+        next_step="name one of these: rollback('r-...')" if history else "deploy() first",
+        history=history,
+    )
+
+
+def _check_complete(store: FileStore, release: Release, history: list[Pointer]) -> None:
+    """Refuse a release whose bytes are no longer on the share."""
+    if release.code.kind == "own":
+        newest = next(
+            (
+                p.release
+                for p in reversed(history)
+                if publish.read_release(store, p.release).code.kind == "own"
+            ),
+            None,
+        )
+        if newest != release.id:
+            raise InvalidSettings(
+                f"{release.id} was your own server, and {OWN}/ on the share holds newer files by now.",
+                next_step="restore the files in your workspace and deploy with server='own'",
+            )
+        return
+    gone = [adapter.name for adapter in release.adapters if not store.list(adapter.path)]
+    if gone:
+        raise InvalidSettings(
+            f"The files of {', '.join(gone)} in {release.id} are no longer on the share.",
+            next_step="deploy the adapter's folder again",
+        )

@@ -1,0 +1,81 @@
+"""Resolve settings into a release and the files that it needs; nothing is sent yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbtoolkit import deployment_gate, publish, release
+from nbtoolkit.adapter import Adapter
+from nbtoolkit.base_model import Base
+from nbtoolkit.deployment_hashes import recall_sha256
+from nbtoolkit.deployment_settings import DeploySettings
+from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.infra_files import InfraFiles
+from nbtoolkit.local.own import with_fixed_port
+from nbtoolkit.progress import Progress
+from nbtoolkit.serving.release import Release, ServedCode
+from nbtoolkit.serving.share import OWN
+from nbtoolkit.target import Target
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A release and where its parts lie here."""
+
+    release: Release
+    code: Path
+    adapters: Mapping[str, Adapter] = field(default_factory=dict[str, Adapter])
+    reports: Mapping[str, Path] = field(default_factory=dict[str, Path])
+
+
+def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Resolved:
+    """Read base and adapters, ask the gate, and put the release together.
+
+    Raises what reading them raises, and :class:`SmokeTestFailed`.
+    """
+    progress.phase("Reading base and adapters" if settings.server == "nbtoolkit" else "Reading inference/")
+    if settings.server == "own":
+        return _own(settings, target)
+    workspace = target.workspace
+    base = Base.resolve(settings.base, workspace, progress)
+    adapters: dict[str, Adapter] = {}
+    for name, folder in settings.adapters.items():
+        progress.check()
+        adapters[name] = Adapter.read(workspace.path(folder))
+        recall_sha256(adapters[name], workspace)
+    passed = deployment_gate.check(settings, workspace, base, adapters, progress)
+    code = publish.serving_folder()
+    built = release.build(
+        base,
+        target.path_on_server(base.path),
+        adapters,
+        settings.engine,
+        publish.code_sha256(code),
+        {name: report.sha256 for name, report in passed.reports.items()},
+        passed.override_reason,
+    )
+    return Resolved(built, code, adapters, passed.files)
+
+
+def _own(settings: DeploySettings, target: Target) -> Resolved:
+    folder = target.workspace.path(OWN)
+    if not folder.is_dir():
+        raise InvalidSettings(
+            f"The folder of your own server, {folder}, does not exist.",
+            next_step="put your inference code there, or deploy with server='nbtoolkit'",
+        )
+    parameters = InfraFiles(target.workspace).inference_parameters
+    commands = parameters.get("defaultCommands")
+    if not commands:
+        raise InvalidSettings(
+            f"{parameters.path} names no defaultCommands, so nobody knows how your server starts.",
+            next_step='add them, such as ["cd /mount/inference", "python3 ./my_server.py"]',
+        )
+    code = ServedCode(
+        kind="own",
+        sha256=publish.own_code_sha256(folder),
+        commands=with_fixed_port(commands, settings.own_port),
+    )
+    return Resolved(Release(base=None, code=code), folder)

@@ -1,0 +1,69 @@
+"""What a deploy did, as a value that prints well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nbtoolkit.deployment_proof import Proof
+from nbtoolkit.deployment_rollout import How
+from nbtoolkit.endpoint import Endpoint
+from nbtoolkit.serving.release import Release
+from nbtoolkit.sync import SyncResult
+from nbtoolkit.target import Target, html_table
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A release that serves: where, with what proof, what was sent, and how to go back.
+
+    ``seconds`` is the time from the call to the proof; ``previous`` the id of what served before.
+    """
+
+    release: Release
+    endpoint: Endpoint
+    proof: Proof
+    target: Target = field(repr=False)
+    sync: SyncResult
+    seconds: float
+    how: How
+    previous: str | None = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what there is to know, as label and text."""
+        release = self.release
+        rows = [
+            ("endpoint", self.endpoint.url),
+            ("key", f"endpoint.key; kept in {self.target.key_place}"),
+            ("release", f"{release.id}, by {self.how}, {self.seconds:.1f} s"),
+        ]
+        if release.base:
+            rows.append(("base", release.base.name))
+        rows += [
+            (f"adapter {one.name}", f"sha256 {one.sha256[:16]}…, rank {one.rank}") for one in release.adapters
+        ]
+        if release.override_reason:
+            rows.append(("override", release.override_reason))
+        back = (
+            f"rollback() puts back {self.previous}"
+            if self.previous
+            else "nothing was deployed before this release"
+        )
+        return [
+            *rows,
+            ("sent", str(self.sync)),
+            ("proof", str(self.proof)),
+            ("go back", back),
+            ("stop", "deployment.target.stop()"),
+        ]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(label) for label, _ in rows)
+        indent = "\n" + " " * (width + 2)
+        return "\n".join(f"{label:<{width}}  {text.replace(chr(10), indent)}" for label, text in rows)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows())

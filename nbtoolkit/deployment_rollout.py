@@ -1,0 +1,197 @@
+"""Make a staged release the one that serves, or put back what served before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from nbtoolkit import publish
+from nbtoolkit.deployment_proof import OldAnswers, Proof, fingerprints, prove
+from nbtoolkit.deployment_waiting import (
+    Unhealthy,
+    check_answers,
+    check_still_ours,
+    serving_now,
+    wait_answer,
+    wait_served,
+)
+from nbtoolkit.errors import Cancelled, DeployFailed, NbtoolkitError, ReleaseChanged
+from nbtoolkit.progress import Progress
+from nbtoolkit.serving.fingerprint import Fingerprint
+from nbtoolkit.serving.release import Release
+from nbtoolkit.serving.share import Pointer
+from nbtoolkit.target import Target
+
+How = Literal["unchanged", "hot swap", "start", "restart"]
+
+NOT_OURS = "it has no /health like ours; ask it yourself whether your adapter answers"
+_RESTORE_TIMEOUT = 300.0
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a release came to serve, its proof, and what served before."""
+
+    how: How
+    proof: Proof
+    before: Release | None
+
+
+class Rollout:
+    """One release on its way to a target.
+
+    ``seen`` is the active pointer when the deploy began: the race is lost if another one appeared since.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        release: Release,
+        *,
+        seen: Pointer | None,
+        by: str,
+        timeout: float,
+        progress: Progress,
+    ) -> None:
+        self._target = target
+        self._release = release
+        self._seen = seen
+        self._by = by
+        self._timeout = timeout
+        self._progress = progress
+        self._before = serving_now(target, seen)
+
+    def run(self) -> Outcome:
+        """Publish, activate, wait until every replica serves the release, and prove it.
+
+        Raises :class:`ReleaseChanged` where another deploy won, :class:`DeployFailed` after what served
+        before was put back, and :class:`Cancelled` telling what still runs.
+        """
+        prints = fingerprints(self._target.share, self._release)
+        how = self._how()
+        old = self._old_answers(how, prints)
+        pointer = self._publish()
+        try:
+            return self._serve(pointer, how, prints, old)
+        except (Cancelled, KeyboardInterrupt) as stopped:
+            raise self._cancelled() from stopped
+        except ReleaseChanged:
+            raise
+        except (Unhealthy, NbtoolkitError) as problem:
+            check_still_ours(
+                self._target, pointer
+            )  # else the failure is the other deploy's doing, or its matter
+            reason = problem.message if isinstance(problem, NbtoolkitError) else str(problem)
+            raise self._restored(pointer, reason) from problem
+
+    def _how(self) -> How:
+        if not self._target.replicas():
+            return "start"
+        if self._release.code.kind == "own":
+            return "restart"
+        if self._before is None:
+            return "start"
+        if self._release.id == self._before.id:
+            return "unchanged"
+        return "restart" if self._release.needs_restart_from(self._before) else "hot swap"
+
+    def _old_answers(self, how: How, prints: Mapping[str, Fingerprint]) -> OldAnswers | None:
+        if how != "hot swap" or self._before is None:
+            return None
+        return OldAnswers(self._target.endpoint(), self._before, self._release, prints)
+
+    def _publish(self) -> Pointer:
+        """Return the pointer in force: the present one where it names this release and was not refused."""
+        seen = self._seen
+        if seen and seen.release == self._release.id and not self._refused(seen.n):
+            return seen
+        self._progress.phase(f"Publishing {self._release.id}")
+        expected = seen.n if seen else 0
+        return publish.publish(self._target.share, self._release.id, expected=expected, by=self._by)
+
+    def _refused(self, n: int) -> bool:
+        """Tell whether a server refused this pointer: it will not try the same one again."""
+        beats = (self._target.heartbeat(replica) for replica in self._target.replicas())
+        return any(beat and beat.failed and beat.failed.n == n for beat in beats)
+
+    def _serve(
+        self, pointer: Pointer, how: How, prints: Mapping[str, Fingerprint], old: OldAnswers | None
+    ) -> Outcome:
+        restart = how == "restart"
+        self._target.activate(self._release, restart=restart, progress=self._progress)
+        if self._release.code.kind == "own":
+            wait_answer(self._target, self._timeout, self._progress)
+            return Outcome(how, Proof(not_proven={"your own server": NOT_OURS}), self._before)
+        wait_served(self._target, self._release, pointer, self._timeout, self._progress)
+        self._progress.phase("Proving which adapter answers")
+        endpoint = self._target.endpoint()
+        proof = prove(endpoint, self._release, prints, old.get() if old else {}, self._progress)
+        if proof.refuted:
+            check_still_ours(self._target, pointer)
+            raise Unhealthy(f"what answers is not the adapter: {proof}")
+        return Outcome(how, proof, self._before)
+
+    def _cancelled(self) -> Cancelled:
+        runs = "the server goes on to it by itself" if self._target.replicas() else "no server runs"
+        return Cancelled(
+            f"Cancelled after {self._release.id} was published; {runs}.",
+            next_step="deploy again to finish, rollback() to go back, or target.stop() to end the server",
+            release=self._release.id,
+        )
+
+    def _restored(self, pointer: Pointer, reason: str) -> DeployFailed:
+        """Put back what served before, or stop where nothing did; return the error that says so."""
+        log = list(self._target.logs(tail=_LOG_LINES))
+        progress = _Shielded(self._progress)
+        progress.note(f"it failed: {reason}")
+        try:
+            now = self._put_back(pointer, progress)
+        except (NbtoolkitError, Unhealthy) as problem:
+            now = f"Putting back what served before failed too: {problem}"
+        lines = "".join(f"\n  {line}" for line in log)
+        return DeployFailed(
+            f"Release {self._release.id} did not become healthy: {reason}\n{now}\nLast log lines:{lines}",
+            next_step="correct what the reason and the log name, then deploy again",
+            release=self._release.id,
+            reason=reason,
+            log=log,
+        )
+
+    def _put_back(self, pointer: Pointer, progress: Progress) -> str:
+        before, share = self._before, self._target.share
+        replaced = before and before.code.kind == self._release.code.kind == "own"
+        if before is None or before.id == self._release.id or replaced:
+            self._target.stop(progress)
+            last = self._seen
+            if last and last.release != self._release.id:  # a later start shall not meet the bad one
+                publish.publish(share, last.release, expected=pointer.n, by=self._by)
+            if replaced:
+                return "Its files had replaced the former ones in inference/, so nothing runs now."
+            return "There is nothing to put back, so nothing runs now."
+        progress.phase(f"Putting back {before.id}")
+        back = publish.publish(share, before.id, expected=pointer.n, by=self._by)
+        beats = [self._target.heartbeat(replica) for replica in self._target.replicas()]
+        serves = bool(beats) and all(beat and beat.release == before.id for beat in beats)
+        self._target.activate(before, restart=not serves, progress=progress)
+        if before.code.kind == "own":
+            wait_answer(self._target, _RESTORE_TIMEOUT, progress)
+        else:
+            wait_served(self._target, before, back, _RESTORE_TIMEOUT, progress)
+            check_answers(self._target.endpoint(), before)
+        return f"Release {before.id} serves again."
+
+
+class _Shielded(Progress):
+    """Show what is put back, and let no cancel leave it half done."""
+
+    def __init__(self, outer: Progress) -> None:
+        super().__init__()
+        self._outer = outer
+
+    def show(self, text: str) -> None:
+        self._outer.show(text)
+
+    def show_advance(self, done: float, total: float | None, unit: str) -> None:
+        self._outer.show_advance(done, total, unit)

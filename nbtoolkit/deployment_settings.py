@@ -1,0 +1,101 @@
+"""The settings of a deploy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from nbtoolkit.serving.release import EngineSettings
+from nbtoolkit.settings import Settings
+from nbtoolkit.smoke.settings import SmokeSettings
+
+
+class DeploySettings(Settings):
+    """What to deploy, how to serve it, and where; relative paths start at the workspace.
+
+    ``adapters`` takes one folder, a list of folders, or public name → folder; without names the folders'
+    own are the public ones.
+    """
+
+    adapters: dict[str, Path] = Field(default={}, description="LoRA folders by public name")
+    base: str = Field(default="", description="base model: a folder, or organisation/name of the hub")
+    server: Literal["nbtoolkit", "own"] = Field(
+        default="nbtoolkit", description="own: the workspace's inference/ folder and its start commands"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="precision of the weights"
+    )
+    quantization: Literal["none", "nf4"] = Field(default="none", description="nf4 needs a CUDA GPU")
+    max_model_len: int | None = Field(
+        default=None, ge=16, description="longest prompt and answer together, in tokens"
+    )
+    max_concurrency: int = Field(default=16, ge=1, le=256, description="answers decoded at once")
+    max_queue: int = Field(default=64, ge=0, description="requests that wait before 429 is answered")
+    report: str | None = Field(
+        default=None, description="smoke report to rely on; by default the newest of these bytes"
+    )
+    override_reason: str | None = Field(
+        default=None, description="why to deploy without a green smoke report; kept in the release"
+    )
+    own_port: int | None = Field(
+        default=None, ge=1, le=65535, description="port of your own server, where its code fixes one"
+    )
+    target: Literal["local"] = Field(default="local", description="where it runs: this machine")
+    keep: bool | None = Field(
+        default=None, description="keep serving when the notebook ends; by default unless it runs headless"
+    )
+    timeout: float = Field(default=900, gt=0, description="seconds for the server to become healthy")
+
+    @field_validator("adapters", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, (str, Path)):
+            value = [value] if str(value).strip() else []
+        if not isinstance(value, (list, tuple)):
+            return value
+        named: dict[str, Path] = {}
+        for item in value:
+            if not isinstance(item, (str, Path)):
+                raise ValueError(f"every entry must be a folder, not {item!r}")
+            name = Path(item).name
+            if name in named:
+                raise ValueError(
+                    f"the folders {str(named[name])!r} and {str(item)!r} have the same name; "
+                    "give them public names, as in {'one': 'a/adapter', 'two': 'b/adapter'}"
+                )
+            named[name] = Path(item)
+        return named
+
+    @field_validator("override_reason", "report", mode="after")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        return value.strip() or None if value else None
+
+    @model_validator(mode="after")
+    def _complete(self) -> DeploySettings:
+        if self.server == "nbtoolkit":
+            if not self.adapters:
+                raise ValueError("adapters is empty: name the folder of a LoRA adapter")
+            if not self.base.strip():
+                raise ValueError("base is empty: name the base model's folder")
+        return self
+
+    @property
+    def engine(self) -> EngineSettings:
+        """How the engine shall run."""
+        return EngineSettings(
+            dtype=self.dtype,
+            quantization=self.quantization,
+            max_model_len=self.max_model_len,
+            max_batch=self.max_concurrency,
+            max_queue=self.max_queue,
+        )
+
+    def smoke_settings(self) -> list[SmokeSettings]:
+        """Return the smoke tests that this deploy will ask for, one for each adapter."""
+        return [
+            SmokeSettings(adapter=folder, base=self.base, dtype=self.dtype, quantization=self.quantization)
+            for folder in self.adapters.values()
+        ]
