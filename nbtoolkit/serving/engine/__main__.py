@@ -13,6 +13,8 @@ import time
 import uvicorn
 from pydantic import ValidationError
 
+from .api import build
+from .engine import Engine
 from .options import Options
 
 KEY = "NBTOOLKIT_ENGINE_KEY"
@@ -36,9 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
     # The front decides when to stop: a Ctrl-C in its terminal must not cut answers that it finishes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-    from .api import build  # imports torch: after the arguments are known to be right
-    from .engine import Engine
 
     config = uvicorn.Config(
         build(Engine(options), key),

@@ -40,7 +40,8 @@ class SlotLayer(CacheLayerMixin):
         self.is_sliding = sliding
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Note that tensors are made when their size is known, in :meth:`update`."""
+        """Do nothing: :meth:`update` makes the tensors, when it knows how long they must be."""
+        del key_states, value_states
         self.is_initialized = True
 
     def update(
@@ -62,6 +63,7 @@ class SlotLayer(CacheLayerMixin):
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return length and offset; models do not ask, their masks come ready."""
+        del query_length
         return self.cursor.length, 0
 
     def get_seq_length(self) -> int:

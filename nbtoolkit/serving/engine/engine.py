@@ -8,16 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .failures import ApiError, StartRefused, unknown_model
-from .load import Loaded, cuda_error, load, use_all_cores
-from .loop import Loop, worker
-from .lora import WEIGHTS, Adapters
-from .model import Model
 from .options import Options
 from .sequence import Event, Sequence
 from .text import TokenNames
+
+if TYPE_CHECKING:
+    from .load import Loaded
+    from .loop import Loop
+    from .lora import Adapters
 
 Deliver = Callable[[Event], None]
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Engine:
         self._adapters: Adapters | None = None
         self._names: TokenNames | None = None
         self._why_not: str | None = None
+        self._cuda_error: str | None = None
         self._events: list[tuple[Deliver, Event]] = []
         self._async: asyncio.AbstractEventLoop | None = None
         self._swapping = threading.Lock()
@@ -46,7 +48,7 @@ class Engine:
     def start(self) -> None:
         """Begin to load; returns at once. To be called on the event loop."""
         self._async = asyncio.get_running_loop()
-        worker(self._work, "engine")
+        threading.Thread(target=self._work, name="engine", daemon=True).start()
 
     def stop(self) -> None:
         """Let the decode loop end."""
@@ -100,8 +102,7 @@ class Engine:
         adapters, loop = self._ready()
         if name == self.options.base.name:
             raise ApiError(f"{name!r} is the base model's name.", param="lora_name")
-        weights = folder / WEIGHTS
-        if weights.is_file():
+        for weights in folder.glob("*.safetensors"):
             weights.read_bytes()  # slow on a network share, and here no answer waits for it
         with self._swapping:
             loop.call(lambda: adapters.load(name, folder)).result()
@@ -137,7 +138,7 @@ class Engine:
                 "dtype": str(model.dtype).removeprefix("torch."),
                 "quantization": self.options.quantization,
                 "adapters": list(self.served),
-                "cuda_error": cuda_error(),
+                "cuda_error": self._cuda_error,
             }
         return facts
 
@@ -165,7 +166,14 @@ class Engine:
     def _work(self) -> None:
         """Load, then decode until the process ends."""
         try:
+            self._enter("importing torch")  # seconds, during which /health already answers
+            from .load import cuda_error, load, use_all_cores
+            from .loop import Loop
+            from .lora import Adapters
+            from .model import Model
+
             use_all_cores()
+            self._cuda_error = cuda_error()
             loaded = load(self.options, self._enter)
             model = Model(loaded.model, loaded.max_length)
             self._why_not = model.plan.why_not

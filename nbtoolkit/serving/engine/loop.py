@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -35,8 +35,8 @@ class Loop:
         self._adapters = adapters
         self._max_rows = max_rows
         self._flush = flush
-        self._batched = model.plan.why_not is None
-        self._piece = PREFILL_TOKENS.get(model.device.type, 512)
+        self.batched = model.plan.why_not is None
+        self.piece = PREFILL_TOKENS.get(model.device.type, 512)
         self._ready = threading.Condition()
         self._inbox: list[Sequence] = []
         self._calls: deque[Callable[[], None]] = deque()
@@ -105,21 +105,33 @@ class Loop:
 
     def run(self) -> None:
         """Work until :meth:`stop`."""
-        while self._take_in():
-            self._drop_cancelled()
-            self._unload_retired()
-            with torch.inference_mode():
-                self._prefill_some()
-                self._decode_some()
-            self._flush()
+        while self._wait():
+            self.turn()
 
-    def _take_in(self) -> bool:
-        """Wait for work, take new sequences and run calls; False to stop."""
+    def turn(self) -> None:
+        """Take in what came, then prefill a piece and decode one step; returns at once without work."""
+        self._take_in()
+        self._drop_cancelled()
+        self._unload_retired()
+        with torch.inference_mode():
+            self._prefill_some()
+            self._decode_some()
+        self._flush()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self._inbox or self._calls or self._waiting or self._prefill or self._groups)
+
+    def _wait(self) -> bool:
+        """Sleep until there is work; False to stop."""
         with self._ready:
-            while not (self._inbox or self._calls or self._stopping or self._busy()):
+            while not (self._stopping or self.busy):
                 self._ready.wait()
-            if self._stopping:
-                return False
+            return not self._stopping
+
+    def _take_in(self) -> None:
+        with self._ready:
             arrived, self._inbox = self._inbox, []
             calls, self._calls = self._calls, deque()
         # Sequences first: one that came before its adapter was unloaded is answered.
@@ -130,10 +142,6 @@ class Loop:
                 sequence.fail(unknown_model(sequence.adapter, self._adapters.names))
         for call in calls:
             call()
-        return True
-
-    def _busy(self) -> bool:
-        return bool(self._waiting or self._prefill or self._groups)
 
     def _drop_cancelled(self) -> None:
         if any(sequence.cancelled for sequence in self._waiting):
@@ -165,16 +173,16 @@ class Loop:
             together = self._next_prompts()
             if not together:
                 return
-            self._prefill = (SlotPrefill if self._batched else OwnPrefill)(self._model, together)
+            self._prefill = (SlotPrefill if self.batched else OwnPrefill)(self._model, together)
         prefill = self._prefill
         adapter = prefill.sequences[0].adapter
         try:
             self._adapters.use(adapter)
-            prepared = prefill.advance(self._piece)
+            prepared = prefill.advance(self.piece)
             if prepared is None:
                 return
             self._prefill = None
-            rows = self._groups.get(adapter) or (SlotRows if self._batched else OwnRows)(self._model)
+            rows = self._groups.get(adapter) or (SlotRows if self.batched else OwnRows)(self._model)
             for sequence in prepared[0]:
                 prefill.join(rows, sequence)
             self._groups[adapter] = rows
@@ -190,7 +198,7 @@ class Loop:
             return []
         first = self._waiting.popleft()
         together = [first]
-        if not self._batched:
+        if not self.batched:
             return together
         longest = len(first.prompt)
         for other in list(self._waiting):
@@ -198,7 +206,7 @@ class Loop:
             padded = longest * (len(together) + 1)
             alike = padded <= 2 * (sum(len(s.prompt) for s in together) + len(other.prompt))
             # Only an unbroken run from the front: none overtakes an earlier one.
-            if len(together) >= room or other.adapter != first.adapter or padded > self._piece or not alike:
+            if len(together) >= room or other.adapter != first.adapter or padded > self.piece or not alike:
                 break
             together.append(self._waiting.popleft())
         return together
@@ -236,10 +244,3 @@ class Loop:
             sequence.fail(step_failed(error))
             if rows and sequence in rows.sequences:
                 self._leave(sequence)
-
-
-def worker(target: Callable[[], Any], name: str) -> threading.Thread:
-    """Start a daemon thread."""
-    thread = threading.Thread(target=target, name=name, daemon=True)
-    thread.start()
-    return thread

@@ -158,8 +158,8 @@ def _checked_config(folder: Path) -> PeftConfig:
     start = getattr(config, "init_lora_weights", True)
     if isinstance(start, str) and start.lower().startswith(_REWRITES_BASE):
         raise ApiError(
-            f"{folder} was initialised with {start!r}, which changes the base's own weights: every other answer "
-            "of this base would change too. Convert it to a plain LoRA: save it with "
+            f"{folder} was initialised with {start!r}, which changes the base's own weights: every other "
+            "answer of this base would change too. Convert it to a plain LoRA: save it with "
             "path_initial_model_for_weight_conversion.",
             param="lora_path",
             code="adapter_refused",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from .failures import ApiError
-from .load import Loaded
 from .schema import ChatRequest, CompletionRequest
+
+if TYPE_CHECKING:
+    from .load import Loaded
 
 
 def chat_prompt(loaded: Loaded, request: ChatRequest) -> list[int]:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .choice import Sampling
 from .failures import ApiError
-from .sampling import Sampling
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tools": ([],),

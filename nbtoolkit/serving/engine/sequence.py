@@ -8,8 +8,8 @@ from typing import Literal
 
 from tokenizers import Tokenizer
 
+from .choice import Choice, Sampling
 from .failures import ApiError
-from .sampling import Choice, Sampling
 from .text import Detokenizer, StopFilter
 
 FinishReason = Literal["stop", "length"]
