@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -66,26 +65,30 @@ def test_it_agrees_with_the_safetensors_library(tmp_path: Path) -> None:
             assert (tensor.dtype, list(tensor.shape)) == (slice_.get_dtype(), slice_.get_shape())
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_a_gigabyte_is_described_at_once(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "large")
     shapes = {f"{name}.{i}": ("F32", [1024, 1024 * 8]) for name in NAMES for i in range(16)}
     write_tensors(folder / "adapter_model.safetensors", shapes)
     assert (folder / "adapter_model.safetensors").stat().st_size > 1 << 30
     code = (
-        "import sys, time, resource\n"
+        "import sys, time\n"
+        "from pathlib import Path\n"
         "from nbtoolkit.adapter import Adapter\n"
         "start = time.perf_counter()\n"
         "adapter = Adapter.read(sys.argv[1]); str(adapter)\n"
         "seconds = time.perf_counter() - start\n"
-        "heavy = {'torch', 'numpy', 'safetensors'} & set(sys.modules)\n"
-        "print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(adapter.tensors), len(heavy))\n"
+        "status = Path('/proc/self/status').read_text()\n"  # getrusage counts the parent's memory at the fork
+        "peak = int(status.partition('VmHWM:')[2].split()[0]) / 1024\n"
+        "heavy = {'torch', 'numpy', 'safetensors', 'pydantic'} & set(sys.modules)\n"
+        "print(seconds, peak, len(adapter.tensors), len(heavy))\n"
     )
     out = subprocess.run(
         [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
     )
     seconds, megabytes, tensors, heavy = map(float, out.stdout.split())
     assert seconds < 0.2
-    assert megabytes < 50  # of the whole process, interpreter and pydantic included
+    assert megabytes < 50  # of the whole process, the interpreter included
     assert (tensors, heavy) == (32, 0)
 
 
@@ -238,11 +241,11 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
             read_header(cut)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    folder = write_adapter(tmp_path / "a")
-    (folder / "adapter_model.safetensors").chmod(0)
-    assert "cannot be read: Permission denied" in refusal(folder)
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BrokenFile, match="cannot be read: Is a directory"):
+        read_header(tmp_path)
+    with pytest.raises(BrokenFile, match="cannot be read: No such file"):
+        read_header(tmp_path / "missing")
 
 
 @pytest.mark.parametrize(
