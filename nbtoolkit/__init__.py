@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nbtoolkit.adapter import Adapter as Adapter
     from nbtoolkit.base_model import Base as Base
+    from nbtoolkit.comparison import compare as compare
     from nbtoolkit.deployment import Deployment as Deployment
     from nbtoolkit.deployment import DeploySettings as DeploySettings
     from nbtoolkit.deployment import deploy as deploy
@@ -38,6 +39,7 @@ _HOME = {
     "SmokeReport": "smoke",
     "SmokeSettings": "smoke",
     "Workspace": "workspace",
+    "compare": "comparison",
     "deploy": "deployment",
     "rollback": "deployment",
     "smoke_test": "smoke",
@@ -55,6 +57,7 @@ __all__ = [
     "SmokeReport",
     "SmokeSettings",
     "Workspace",
+    "compare",
     "deploy",
     "rollback",
     "smoke_test",
