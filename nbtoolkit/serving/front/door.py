@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 PAGE_PATHS = re.compile(
     r"/(config|theme\.css|favicon\.ico|manifest\.json|(assets|static|svelte)/.+"
-    r"|gradio_api/(startup-events|heartbeat/[\w-]+|queue/(join|data)|cancel|reset|theme\.css))?/?"
+    r"|gradio_api/(startup-events|heartbeat/[\w-]+|queue/(join|data)|run/predict|cancel|reset|theme\.css))?/?"
 )
 """What Gradio's page asks for. Its file, proxy, upload and API documentation paths stay shut."""
 

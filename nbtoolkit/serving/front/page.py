@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
-from gradio.themes import Soft
+from gradio.themes import Default
 
 from .chat import ChatFailed, ChatMessages, as_markdown, stream_text, together
 from .gateway import Gateway
@@ -26,6 +26,7 @@ STYLE = """
 background:transparent;color:inherit;font:inherit;cursor:pointer}
 #leave button:hover{background:var(--background-fill-secondary)}
 footer{display:none!important}
+@media(max-width:700px){.gradio-container .main{padding:.75rem!important}}
 """
 DRAW_EVERY = 0.05
 """Seconds between two redraws of a streaming answer."""
@@ -34,7 +35,7 @@ DRAW_EVERY = 0.05
 def build_page(gateway: Gateway) -> FastAPI:
     """Return an application with the page mounted at its root, not started yet."""
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    theme = Soft(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO)
+    theme = Default(primary_hue="blue", neutral_hue="slate", radius_size="lg", font=FONTS, font_mono=MONO)
     return gr.mount_gradio_app(
         application,
         _blocks(gateway),
@@ -64,19 +65,17 @@ def _blocks(gateway: Gateway) -> gr.Blocks:
                     base_chat = _chatbot("Base model", visible=False)
                 with gr.Row():
                     text = gr.Textbox(
-                        placeholder="Write a message. Enter sends it, Shift+Enter starts a new line.",
+                        placeholder="Write a message",
                         show_label=False, container=False, lines=1, max_lines=8, scale=8, autofocus=True,
                     )  # fmt: skip
                     send = gr.Button("Send", variant="primary", scale=1, min_width=90)
                     stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
             with gr.Column(scale=1, min_width=260):
                 model = gr.Dropdown([], label="Model", allow_custom_value=False)
-                compare = gr.Checkbox(False, label="Compare with the base model")
+                compare = gr.Checkbox(False, label="Compare with base")
                 with gr.Group():
-                    longest = gr.Slider(1, 2048, 256, step=1, label="Most new tokens")
-                    temperature = gr.Slider(
-                        0, 2, 0.7, step=0.05, label="Temperature (0: always the likeliest)"
-                    )
+                    longest = gr.Slider(1, 2048, 256, step=1, label="Max tokens")
+                    temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature")
                     top_p = gr.Slider(0.05, 1, 0.95, step=0.05, label="Top p")
                 system = gr.Textbox(label="System message", lines=2, max_lines=6, placeholder="None")
                 clear = gr.Button("New chat", variant="secondary")
@@ -88,19 +87,21 @@ def _blocks(gateway: Gateway) -> gr.Blocks:
             trigger(page.answer, inputs, outputs, **quiet) for trigger in (text.submit, send.click)
         ]
         stop.click(page.idle, None, [send, stop], cancels=runs, queue=False, **quiet)
-        clear.click(page.clear, None, outputs, cancels=runs, queue=False, **quiet)
+        for emptied in (clear.click, chat.clear, base_chat.clear, model.input):
+            emptied(page.clear, None, outputs, cancels=runs, queue=False, **quiet)
+        model.input(page.label, model, chat, queue=False, **quiet)
         compare.change(page.show_base, compare, base_chat, queue=False, **quiet)
-        model.change(page.clear, None, outputs, cancels=runs, queue=False, **quiet)
         # Asked for when the list is opened, not by a timer, which would keep a sleeping server awake.
-        model.focus(page.models, model, [model, headline], queue=False, **quiet)
-        blocks.load(page.models, model, [model, headline], **quiet)
+        shown = [model, headline, chat, base_chat]
+        model.focus(page.models, model, shown, queue=False, **quiet)
+        blocks.load(page.models, model, shown, queue=False, **quiet)
     blocks.queue(default_concurrency_limit=64, api_open=False)
     return blocks
 
 
 def _chatbot(label: str, visible: bool = True) -> gr.Chatbot:
     return gr.Chatbot(
-        label=label, visible=visible, height="calc(100vh - 240px)", min_height=320, buttons=["copy"],
+        label=label, visible=visible, height="calc(100vh - 190px)", min_height=320, buttons=[],
         sanitize_html=True, allow_tags=False, latex_delimiters=[], layout="bubble", feedback_options=[],
         placeholder="Nothing said yet.", min_width=260,
     )  # fmt: skip
@@ -113,14 +114,23 @@ class _Page:
         self._gateway = gateway
         self._replica = gateway.replica
 
-    def models(self, chosen: str | None) -> tuple[Any, str]:
+    def models(self, chosen: str | None) -> tuple[Any, ...]:
         names = list(self._replica.routes)
-        adapters = [name for name in names if not self._replica.routes[name].is_base]
+        adapters = [name for name in names if not self._is_base(name)]
         first = next(iter([*adapters, *names]), None)
         value = chosen or first
         if value is not None and value not in names:
             names.append(value)  # gone since: asking it says so, and nothing else answers in its place
-        return gr.Dropdown(choices=names, value=value), self._headline()
+        base = next((name for name in names if self._is_base(name)), "The base model")
+        labels = self.label(value), gr.Chatbot(label=f"{base} (base)")
+        return gr.Dropdown(choices=names, value=value), self._headline(), *labels
+
+    def label(self, model: str | None) -> Any:
+        return gr.Chatbot(label=model or "Answers")
+
+    def _is_base(self, name: str) -> bool:
+        model = self._replica.routes.get(name)
+        return model is not None and model.is_base
 
     def _headline(self) -> str:
         replica = self._replica
@@ -147,10 +157,13 @@ class _Page:
             return
         sampling = {"max_tokens": int(longest), "temperature": temperature, "top_p": top_p}
         names = [model or ""]
-        base = next((name for name, served in self._replica.routes.items() if served.is_base), None)
+        base = next((name for name in self._replica.routes if self._is_base(name)), None)
         if compare and base and base != model:
             names.append(base)
-        histories = [[*history, {"role": "user", "content": text}] for history in histories]
+        asked = {"role": "user", "content": text}
+        histories = [
+            [*_answered(history), asked] if i < len(names) else history for i, history in enumerate(histories)
+        ]
         start: ChatMessages = [{"role": "system", "content": system}] if system.strip() else []
         streams = [
             stream_text(self._gateway, name, [*start, *histories[i]], sampling)
@@ -176,6 +189,11 @@ class _Page:
                     last = time.monotonic()
                     yield *drawn(), *busy
         yield *drawn(), *self.idle()
+
+
+def _answered(history: ChatMessages) -> ChatMessages:
+    """Drop a last question that got no answer: chat templates refuse two in a row."""
+    return history[:-1] if history and history[-1]["role"] == "user" else history
 
 
 def _with_answer(history: ChatMessages, said: str) -> ChatMessages:
