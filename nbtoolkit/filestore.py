@@ -12,6 +12,7 @@ from typing import Protocol
 
 from nbtoolkit import renaming, streams, temp_names
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
+from nbtoolkit.store_paths import check_path, join
 from nbtoolkit.streams import Sent, Source
 
 
@@ -196,9 +197,8 @@ class LocalFolder:
 
     def _inside(self, folder: str) -> None:
         """Refuse to change anything behind a link that leaves the root."""
-        real = os.path.realpath(self._at(folder))
-        root = os.path.realpath(self.root)
-        if os.path.commonpath([real, root]) != root:
+        real = Path(os.path.realpath(self._at(folder)))
+        if not real.is_relative_to(os.path.realpath(self.root)):
             raise StoreError(
                 f"{folder} leads out of the share, to {real}.",
                 next_step="replace the link in the share's folder by a plain folder",
@@ -217,28 +217,22 @@ class LocalFolder:
         return StoreError(message, next_step="check the rights on that folder, then run the step again")
 
 
-def check_path(path: str, *, folder: bool = False) -> str:
-    """Return a path that stays below the root as it is; "" is the root, where a ``folder`` is wanted."""
-    if path == "" and folder:
-        return path
-    if any(part in ("", ".", "..") for part in path.split("/")) or "\\" in path or "\0" in path:
-        raise StoreError(
-            f"{path!r} is no path in a file store.",
-            next_step="use a relative path with / and without . or .. in it",
-        )
-    return path
-
-
-def join(folder: str, name: str) -> str:
-    """Return the path of a name in a folder; either may be "", the root and the folder itself."""
-    return f"{folder}/{name}" if folder and name else folder or name
-
-
 def make_folders(store: FileStore, path: str) -> None:
     """Make a folder and those above it; one request each, so keep what you made."""
     parts = path.split("/") if path else []
     for end in range(1, len(parts) + 1):
         store.make_folder("/".join(parts[:end]))
+
+
+def sweep(store: FileStore, folder: str) -> list[Entry]:
+    """List a folder and delete what killed writers left in it; return the rest."""
+    rest: list[Entry] = []
+    for entry in store.list(folder):
+        if temp_names.is_abandoned(entry.name):
+            store.delete(join(folder, entry.name))
+        else:
+            rest.append(entry)
+    return rest
 
 
 def _entry(item: os.DirEntry[str]) -> Entry | None:

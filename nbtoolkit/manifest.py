@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbtoolkit.errors import NotInStore
-from nbtoolkit.filestore import Entry, FileStore, make_folders
+from nbtoolkit.filestore import Entry, FileStore, make_folders, sweep
 from nbtoolkit.serving import share
 
 FOLDER = f"{share.ROOT}/synced"
@@ -44,7 +44,8 @@ class Manifest(BaseModel):
 
     def save(self, store: FileStore) -> None:
         """Write the manifest; it only ever spares work, so the last writer wins."""
-        make_folders(store, FOLDER)
+        if not sweep(store, FOLDER):
+            make_folders(store, FOLDER)
         store.write(_path(self.prefix), self.model_dump_json().encode())
 
 

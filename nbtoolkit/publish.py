@@ -16,10 +16,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from nbtoolkit import temp_names
 from nbtoolkit.adapter import Adapter
 from nbtoolkit.errors import AlreadyExists, NotInStore, ReleaseChanged, StoreError
-from nbtoolkit.filestore import FileStore, join, make_folders
+from nbtoolkit.filestore import FileStore, make_folders, sweep
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving import share
 from nbtoolkit.serving.digest import code_sha256
@@ -152,14 +151,8 @@ def serving_folder() -> Path:
 
 def _numbers(store: FileStore) -> list[int]:
     """Return the numbers of all pointers, valid or not, and sweep what killed publishers left."""
-    numbers: list[int] = []
-    for entry in store.list(share.ACTIVE):
-        n = None if entry.is_folder else share.pointer_number(entry.name)
-        if n is not None:
-            numbers.append(n)
-        elif temp_names.is_abandoned(entry.name):
-            store.delete(join(share.ACTIVE, entry.name))
-    return numbers
+    found = (share.pointer_number(entry.name) for entry in sweep(store, share.ACTIVE) if not entry.is_folder)
+    return [n for n in found if n is not None]
 
 
 def _highest_valid(store: FileStore, numbers: list[int]) -> Pointer | None:

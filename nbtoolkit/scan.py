@@ -105,7 +105,7 @@ class _Walk:
             self.problems.append((name, f"is a link that leads nowhere, to {real}"))
         elif Path(real).is_symlink():
             self.problems.append((name, f"is a link in a circle, to {real}"))
-        elif os.path.commonpath([real, self._root]) != self._root:
+        elif not Path(real).is_relative_to(self._root):
             self.problems.append((name, f"is a link that leaves the folder, to {real}; put a copy there"))
         else:
             target = os.path.relpath(real, self._root).replace(os.sep, "/")

@@ -6,14 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from nbtoolkit import sync, temp_names
+from nbtoolkit import sync
 from nbtoolkit.adapter import CONFIG, Adapter
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError, SyncRefused
-from nbtoolkit.filestore import FileStore, join, make_folders
+from nbtoolkit.filestore import FileStore, make_folders, sweep
 from nbtoolkit.progress import Progress
 from nbtoolkit.scan import check_files, files_of
 from nbtoolkit.serving import digest, share
 from nbtoolkit.serving.release import Release
+from nbtoolkit.store_paths import join
 from nbtoolkit.sync import SyncResult
 
 AGAIN = "let the program that writes it finish, then deploy again"
@@ -47,10 +48,10 @@ def stage_code(store: FileStore, release: Release, code: Path, progress: Progres
     """
     sha256 = release.code.sha256
     if release.code.kind == "own":
-        files = files_of(code)
-        if digest.folder_sha256(files) != sha256:
+        planned = sync.plan(code, store, share.OWN, progress=progress)
+        if own_code_sha256(code) != sha256:
             raise _changed(f"The code in {code}", sha256)
-        return sync.sync(code, store, share.OWN, progress=progress)
+        return sync.apply(planned, store, progress)
     files = digest.code_files(code)
     check_files(files, code)
     return _send(
@@ -89,10 +90,7 @@ def stage_reports(
 def put_once(store: FileStore, path: str, content: bytes) -> SyncResult:
     """Write a file that never changes; the same content there is fine, other content a StoreError."""
     folder, _, name = path.rpartition("/")
-    entries = store.list(folder)
-    for entry in entries:
-        if temp_names.is_abandoned(entry.name):
-            store.delete(join(folder, entry.name))
+    entries = sweep(store, folder)
     if not any(entry.name == name for entry in entries):
         if not entries:
             make_folders(store, folder)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbtoolkit.errors import AlreadyExists, StoreError
-from nbtoolkit.filestore import Entry, FileStore, join, make_folders
+from nbtoolkit.filestore import Entry, FileStore, make_folders
 from nbtoolkit.manifest import Known, Manifest
 from nbtoolkit.parallel import WORKERS, each
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.store_paths import join
 from nbtoolkit.streams import Sent, Source
 from nbtoolkit.sync_plan import PlannedFile, SyncPlan, plan, readable
 

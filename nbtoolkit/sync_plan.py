@@ -9,11 +9,12 @@ from pathlib import Path
 
 from nbtoolkit import names, streams, temp_names
 from nbtoolkit.errors import SyncRefused
-from nbtoolkit.filestore import Entry, FileStore, check_path, join
+from nbtoolkit.filestore import Entry, FileStore
 from nbtoolkit.manifest import Known, Manifest
 from nbtoolkit.parallel import each
 from nbtoolkit.progress import Progress
 from nbtoolkit.scan import files_of, refuse
+from nbtoolkit.store_paths import check_path, join
 from nbtoolkit.streams import Sent, Source
 
 SHOWN = 10

@@ -288,6 +288,11 @@ def test_what_killed_writers_left_is_swept_and_a_living_writers_file_stays(
     assert result.sent_files == 0
     assert set(contents(store.root / PREFIX)) - set(contents(folder)) == {living}
 
+    make_folders(store, manifest.FOLDER)
+    store.write(f"{manifest.FOLDER}/{dead}", b"half")
+    sync.sync(folder, store, "inference")
+    assert [entry.name for entry in store.list(manifest.FOLDER)] == ["inference.json"]
+
 
 def test_a_file_that_vanishes_after_sending_is_noticed(store: Counting, folder: Path) -> None:
     class Losing(Counting):
