@@ -18,7 +18,7 @@ def serving_dtype(requested: str, *, device: str, saved: str | None, has_bfloat1
     """
     if requested != "auto":
         return cast("Dtype", requested)
-    own = cast("Dtype", saved) if saved in ("float32", "bfloat16", "float16") else "float32"
+    own: Dtype = saved if saved in ("float32", "bfloat16", "float16") else "float32"
     if device == "cpu":
         return "bfloat16" if own == "bfloat16" and has_bfloat16 else "float32"
     return "float16" if own == "bfloat16" and not has_bfloat16 else own

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from nbtoolkit.serving.dtype import cpu_has_bfloat16
+
 
 @dataclass(frozen=True)
 class Device:
@@ -30,9 +32,8 @@ def choose(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) 
             torch.ones(2, device="cuda").sum().item()
         except RuntimeError as error:
             return _cpu(f"the GPU refuses to compute: {str(error).splitlines()[0]}")
-        return Device(
-            "cuda", torch.cuda.get_device_name(), torch.cuda.is_bf16_supported(including_emulation=False)
-        )
+        modern = torch.cuda.get_device_capability() >= (8, 0)
+        return Device("cuda", torch.cuda.get_device_name(), modern)
     hidden = environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if hidden or not _has_gpu(root):
         return _cpu("")
@@ -42,8 +43,8 @@ def choose(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) 
 
 
 def _cpu(problem: str) -> Device:
-    return Device("cpu", f"CPU, {torch.get_num_threads()} threads", True, problem)
+    return Device("cpu", f"CPU, {torch.get_num_threads()} threads", cpu_has_bfloat16(), problem)
 
 
 def _has_gpu(root: Path) -> bool:
-    return any((root / "dev").glob("nvidia[0-9]*")) or (root / "proc/driver/nvidia/version").exists()
+    return any((root / "dev").glob("nvidia[0-9]*")) or (root / "dev/dxg").exists()

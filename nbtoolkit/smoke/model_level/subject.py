@@ -93,13 +93,18 @@ class ModelSubject:
         extra: dict[str, Any] = {}
         if self.settings.quantization == "nf4":
             extra["quantization_config"] = BitsAndBytesConfig(
-                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype)
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_compute_dtype=getattr(torch, dtype),
+                bnb_4bit_use_double_quant=True,
             )
         base = AutoModelForCausalLM.from_pretrained(
             self.task.base_path,
             dtype=getattr(torch, dtype),
             device_map={"": self.device.kind},
             local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
             **extra,
         )
         config = PeftConfig.from_pretrained(self.task.adapter_path)
