@@ -64,9 +64,11 @@ def _shards(folder: Path, index: dict[str, Any]) -> tuple[Path, ...]:
         raise _missing(
             folder, f"{len(absent)} of {len(names)} weight files are missing: {some}", "finish the download"
         )
+    promised: dict[str, set[str]] = {name: set() for name in names}
+    for tensor, name in placed.items():
+        promised[name].add(tensor)
     for name in names:
-        promised = {tensor for tensor, place in placed.items() if place == name}
-        lacking = sorted(promised - read_header(folder / name).tensors.keys())
+        lacking = sorted(promised[name] - read_header(folder / name).tensors.keys())
         if lacking:
             raise _missing(
                 folder,

@@ -7,11 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from nbtoolkit.json_text import members
+
 Key = tuple[str, ...]
 Span = tuple[int, int]
-
-_BLANK = re.compile(r"[\ufeff \t\r\n]*")
-_DECODER = json.JSONDecoder()
 
 
 def spans(text: str) -> dict[Key, Span]:
@@ -19,27 +18,7 @@ def spans(text: str) -> dict[Key, Span]:
 
     The whole object is under the empty key. Lists are not looked into.
     """
-    found: dict[Key, Span] = {}
-    start = _skip(text, 0)
-    found[()] = (start, _walk(text, start, (), found))
-    return found
-
-
-def _walk(text: str, start: int, path: Key, found: dict[Key, Span]) -> int:
-    position = _skip(text, start + 1)
-    while text[position] != "}":
-        key, position = _DECODER.raw_decode(text, position)
-        position = _skip(text, _skip(text, position) + 1)  # the colon
-        own = (*path, key)
-        if text[position] == "{":
-            end = _walk(text, position, own, found)
-        else:
-            _, end = _DECODER.raw_decode(text, position)
-        found[own] = (position, end)
-        position = _skip(text, end)
-        if text[position] == ",":
-            position = _skip(text, position + 1)
-    return position + 1
+    return {member.path: (member.start, member.end) for member in members(text)}
 
 
 def with_value(text: str, key: Key, value: Any) -> str:
@@ -93,8 +72,3 @@ def _unit(text: str) -> str:
 
 def _newline(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
-
-
-def _skip(text: str, position: int) -> int:
-    match = _BLANK.match(text, position)
-    return match.end() if match else position

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbtoolkit.errors import BrokenFile
 
 _KEY = re.compile(r'"((?:[^"\\\n]|\\.)*)"\s*:')
+_BLANK = re.compile(r"[\ufeff \t\r\n]*")
+_DECODER = json.JSONDecoder()
+
+
+class Member(NamedTuple):
+    """A member of an object: its keys from the outside in, and where its key and value lie in the text."""
+
+    path: tuple[str, ...]
+    key_start: int
+    start: int
+    end: int
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -47,15 +59,58 @@ def parse_object(text: str, path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise broken(path, text, error.pos + mark, error.msg[:1].lower() + error.msg[1:]) from None
     except _DuplicateKeyError as error:
-        places = [m.start() for m in _KEY.finditer(text) if m[1] == json.dumps(error.key)[1:-1]]
-        raise broken(
-            path, text, places[-1] if places else 0, f"the key {error.key!r} appears twice"
-        ) from None
+        raise broken(path, text, _second(text, error.key), f"the key {error.key!r} appears twice") from None
     except RecursionError:
         raise broken(path, text, 0, "nested too deeply") from None
     if not isinstance(value, dict):
         raise broken(path, text, mark, f"wanted an object in braces, found {type(value).__name__}")
     return value
+
+
+def members(text: str) -> Iterator[Member]:
+    """Yield all members of a valid JSON object, inner ones first, the whole last; lists are leaves."""
+    start = _skip(text, 0)
+    end = yield from _members(text, start, ())
+    yield Member((), start, start, end)
+
+
+def _members(text: str, start: int, outer: tuple[str, ...]) -> Generator[Member, None, int]:
+    position = _skip(text, start + 1)
+    while text[position] != "}":
+        key_start = position
+        key, position = _DECODER.raw_decode(text, position)
+        position = _skip(text, _skip(text, position) + 1)  # the colon
+        path = (*outer, key)
+        if text[position] == "{":
+            end = yield from _members(text, position, path)
+        else:
+            _, end = _DECODER.raw_decode(text, position)
+        yield Member(path, key_start, position, end)
+        position = _skip(text, end)
+        if text[position] == ",":
+            position = _skip(text, position + 1)
+    return position + 1
+
+
+def _skip(text: str, position: int) -> int:
+    match = _BLANK.match(text, position)
+    return match.end() if match else position
+
+
+def _second(text: str, key: str) -> int:
+    """Return where a key appears a second time in one object; inside of lists, where it appears last."""
+    seen: set[tuple[str, ...]] = set()
+    position = 0
+    try:
+        for member in members(text):
+            if member.path[-1:] == (key,):
+                position = member.key_start
+                if member.path in seen:
+                    return position
+                seen.add(member.path)
+    except (ValueError, IndexError):
+        pass  # broken further on: the place found so far is the best there is
+    return position
 
 
 def broken(path: Path, text: str, position: int, problem: str, key: str | None = None) -> BrokenFile:

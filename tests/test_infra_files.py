@@ -224,6 +224,17 @@ def test_a_broken_file_is_located(
     assert f"line {line}" in str(caught.value)
 
 
+def test_a_key_that_appears_twice_is_located_where_it_does(infra: InfraFiles) -> None:
+    put_parameters(infra, PARAMETERS.replace('"value": 2', '"value": 2,\n      "value": 3'))
+    with pytest.raises(
+        BrokenFile, match="line 13, column 7, near the key 'value': the key 'value' appears twice"
+    ):
+        _ = infra.inference_parameters
+    put(infra, '{\n "list": [{"a": 1, "a": 2}]\n}')
+    with pytest.raises(BrokenFile, match="the key 'a' appears twice"):
+        _ = infra.inference_config
+
+
 def test_every_wrong_type_is_told_at_once(infra: InfraFiles) -> None:
     text = PARAMETERS.replace('"value": 2', '"value": "2"').replace('"value": null', '"value": 7')
     put_parameters(infra, text)
