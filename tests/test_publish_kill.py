@@ -37,8 +37,8 @@ def an_adapter(folder: Path, seed: int, size: int) -> Adapter:
     return Adapter.read(folder)
 
 
-def some_code(folder: Path, seed: int) -> Path:
-    for i in range(MODULES):
+def some_code(folder: Path, seed: int, modules: int = MODULES) -> Path:
+    for i in range(modules):
         file = folder / f"part{i % 6}" / f"module{i}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"# {seed}\n" * (i + 1))
@@ -114,7 +114,7 @@ def assert_public_release_is_whole(store: LocalFolder) -> str:
 
 
 def test_a_deploy_killed_at_random_moments(tmp_path: Path) -> None:
-    old, old_code = an_adapter(tmp_path / "old", 1, 1000), some_code(tmp_path / "old_code", 1)
+    old, old_code = an_adapter(tmp_path / "old", 1, 1000), some_code(tmp_path / "old_code", 1, 6)
     new, new_code = an_adapter(tmp_path / "new", 2, 5 << 20), some_code(tmp_path / "new_code", 2)
     new_id = ""
     moment = random.Random(SEED)
