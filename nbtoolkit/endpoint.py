@@ -32,6 +32,12 @@ class Health(BaseModel):
     pending: dict[str, Any] | None = None
     failed: dict[str, Any] | None = None
     last_error: str | None = None
+    engine: dict[str, Any] = {}
+
+    @property
+    def engine_starts(self) -> int | None:
+        """How often this replica started its engine; None where it does not say."""
+        return self.engine.get("starts")
 
 
 class ServedModel(BaseModel):

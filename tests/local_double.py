@@ -21,7 +21,8 @@ PROGRAM = textwrap.dedent("""
 
     mount, port = Path(sys.argv[2]), int(sys.argv[4])
     if os.environ.get("DOUBLE_FAILS"):
-        print("Traceback: no such model; key", Path(os.environ["NBTOOLKIT_API_KEY_FILE"]).read_text(), flush=True)
+        key = Path(os.environ["NBTOOLKIT_API_KEY_FILE"]).read_text()
+        print("Traceback: no such model; key", key, flush=True)
         sys.exit(7)
     time.sleep(float(os.environ.get("DOUBLE_WAITS", "0")))
 
