@@ -107,7 +107,7 @@ class Front:
         self.log = mount / f"front-{self.port}.log"
         command = command or [
             sys.executable, str(HERE / "front_with_stub.py"), str(mount), str(self.port),
-            json.dumps({"poll": 0.05, **overrides}), *engine_options,
+            json.dumps({"poll": 0.05, "page": False, **overrides}), *engine_options,
         ]  # fmt: skip
         command = [part.replace("{port}", str(self.port)) for part in command]
         environment = {**os.environ, "PYTHONPATH": str(path), "PYTHONWARNINGS": "default"}

@@ -32,7 +32,10 @@ def build_app(settings: FrontSettings, replica: Replica, broken: Callable[[], No
     supervisor = Supervisor(settings, Published(settings.mount), replica)
     gateway = Gateway(replica, lambda: supervisor.run_now.client if supervisor.run_now else None)
     heart = Heart(settings, replica)
-    door = Door(keys, gateway)
+    work = [supervisor.run, heart.run]
+    door = Door(keys, gateway) if settings.page else None
+    if door is not None:
+        work.append(door.run)
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -41,7 +44,7 @@ def build_app(settings: FrontSettings, replica: Replica, broken: Callable[[], No
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work) for work in (supervisor.run(), heart.run(), door.run())]
+        tasks = [asyncio.create_task(run()) for run in work]
         for task in tasks:
             task.add_done_callback(ended)
         yield
@@ -53,7 +56,8 @@ def build_app(settings: FrontSettings, replica: Replica, broken: Callable[[], No
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(build_router(settings, keys, gateway, supervisor, metrics))
-    app.mount("/", door)
+    if door is not None:
+        app.mount("/", door)
 
     @app.exception_handler(Refused)
     async def refused(request: Request, refusal: Refused) -> Response:  # pyright: ignore[reportUnusedFunction]

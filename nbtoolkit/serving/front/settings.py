@@ -38,6 +38,8 @@ class FrontSettings:
     """A stream without news gets an SSE comment this often; the ingress cuts after 240 idle seconds."""
     drain: float = 30.0
     """How long running answers may go on after SIGTERM."""
+    page: bool = True
+    """Whether people get a chat page; without one the server needs no Gradio."""
     heartbeat: float = 5.0
     ready_after: float = 480.0
     """Readiness is granted anyway by then: the platform gives a revision up after about 600."""

@@ -151,12 +151,15 @@ class Supervisor:
                 return await asyncio.to_thread(self._published.read, n)
             except NotYetReadable as error:
                 self._replica.note_error(str(error))
-                if self._settled(n) and (not self._replica.failed or self._replica.failed.n < n):
+                if self._settled(n) and not self._is_known_to_fail(n):
                     self._fail(Failure(n=n, release=f"pointer {n}", error=str(error)))
             except NotServable as error:
                 self._rejected.add(n)
                 self._fail(Failure(n=n, release=f"pointer {n}", error=str(error)))
         return None
+
+    def _is_known_to_fail(self, n: int) -> bool:
+        return self._replica.failed is not None and self._replica.failed.n >= n
 
     def _settled(self, n: int) -> bool:
         return time.monotonic() - self._first_seen.get(n, 0.0) > self._grace
@@ -182,7 +185,8 @@ class Supervisor:
 
     def _fail(self, failure: Failure) -> None:
         log.error("release %s (pointer %d) is not served: %s", failure.release, failure.n, failure.error)
-        self._replica.failed = failure
+        if self._replica.failed is None or self._replica.failed.n <= failure.n:
+            self._replica.failed = failure
         self._replica.note_error(failure.error)
         self._replica.changed.set()
 

@@ -1,0 +1,196 @@
+"""The page for people, and the door before it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from front_harness import KEY, Front, Share
+
+from nbtoolkit.serving.front.auth import TRIES, Keys, Throttle
+from nbtoolkit.serving.front.chat import as_markdown
+
+
+@pytest.fixture(scope="module")
+def share(tmp_path_factory: pytest.TempPathFactory) -> Share:
+    """A share with two adapters published."""
+    share = Share(tmp_path_factory.mktemp("share"))
+    share.publish(share.release(share.adapter("tone", "joy"), share.adapter("hue", "red")))
+    return share
+
+
+@pytest.fixture(scope="module")
+def front(share: Share) -> Iterator[Front]:
+    """A front with its page open."""
+    with Front(share.root, "--delay", "0.02", page=True) as front:
+        front.ready()
+        end = time.monotonic() + 60
+        while "the page is open" not in front.log.read_text():
+            assert time.monotonic() < end, front.log.read_text()
+            time.sleep(0.1)
+        yield front
+
+
+@pytest.fixture
+def browser(front: Front) -> Iterator[httpx.Client]:
+    """A client that keeps cookies, as a browser does."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{front.port}", timeout=20) as client:
+        yield client
+
+
+def test_without_login_there_is_only_the_form(browser: httpx.Client) -> None:
+    assert browser.get("/").headers["location"] == "login"
+    form = browser.get("/login")
+    assert form.status_code == 200
+    assert 'type="password"' in form.text
+    assert "default-src 'none'" in form.headers["content-security-policy"]
+    for path in ("/config", "/gradio_api/startup-events", "/assets/index.js"):
+        assert browser.get(path).status_code == 401, path
+
+
+def test_a_wrong_key_gets_the_form_with_the_error_and_takes_time(browser: httpx.Client) -> None:
+    began = time.monotonic()
+    answer = browser.post("/login", data={"key": "<script>"}, headers={"X-Forwarded-For": "10.0.0.1"})
+    assert time.monotonic() - began >= 0.5
+    assert answer.status_code == 401
+    assert "This is not the key of this server." in answer.text
+    assert "<script>" not in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+def test_many_wrong_keys_are_put_off(browser: httpx.Client) -> None:
+    headers = {"X-Forwarded-For": "10.0.0.2"}
+    for _ in range(TRIES):
+        assert browser.post("/login", data={"key": "no"}, headers=headers).status_code == 401
+    put_off = browser.post("/login", data={"key": KEY}, headers=headers)
+    assert put_off.status_code == 429
+    assert int(put_off.headers["retry-after"]) > 30
+
+
+def test_the_right_key_opens_the_page_until_logout(browser: httpx.Client) -> None:
+    answer = browser.post("/login", data={"key": KEY})
+    assert (answer.status_code, answer.headers["location"]) == (303, "./")
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert "Secure" not in cookie
+    assert KEY not in cookie
+    page = browser.get("/")
+    assert page.status_code == 200
+    assert "connect-src 'self'" in page.headers["content-security-policy"]
+    assert browser.get("/login").status_code == 303
+    assert browser.post("/logout").status_code == 303
+    assert browser.get("/").status_code == 303
+
+
+def test_behind_a_proxy_the_cookie_is_secure_and_the_page_names_the_public_host(
+    browser: httpx.Client,
+) -> None:
+    proxy = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "app.example.org"}
+    cookie = browser.post("/login", data={"key": KEY}, headers=proxy).headers["set-cookie"]
+    assert cookie.endswith("; Secure")
+    name, _, value = cookie.partition(";")[0].partition("=")
+    config = browser.get("/config", headers={**proxy, "Cookie": f"{name}={value}"}).json()
+    assert config["root"] == "https://app.example.org"
+
+
+def test_gradio_paths_that_the_page_does_not_need_stay_shut(browser: httpx.Client) -> None:
+    browser.post("/login", data={"key": KEY})
+    for path in (
+        "/gradio_api/info",
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/upload",
+        "/monitoring",
+        "/docs",
+    ):
+        assert browser.get(path).status_code == 404, path
+
+
+def test_every_replica_accepts_the_cookie_and_other_keys_do_not() -> None:
+    cookie = Keys(KEY).cookie()
+    assert Keys(KEY).accept_cookie(cookie)
+    assert not Keys("another").accept_cookie(cookie)
+    assert not Keys(KEY).accept_cookie(cookie[:-2])
+    assert not Keys(KEY).accept_cookie(None)
+    assert Keys(KEY).cookie_name != Keys("another").cookie_name
+
+
+def test_the_throttle_forgets_old_addresses() -> None:
+    throttle = Throttle()
+    for number in range(5000):
+        throttle.wrong(str(number))
+    for _ in range(TRIES):
+        throttle.wrong("same")
+    assert throttle.wait("same") > 0
+    assert throttle.wait("0") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)>"),
+        ("a & b &lt;", "a &amp; b &amp;lt;"),
+        ("`<b>` and ```\n<i>\n``` <u>", "`<b>` and ```\n<i>\n``` &lt;u>"),
+        ("```\n<script>", "```\n<script>"),
+    ],
+)
+def test_markup_in_an_answer_is_shown_as_text(text: str, shown: str) -> None:
+    assert as_markdown(text) == shown
+
+
+@pytest.mark.browser
+def test_login_chat_compare_and_a_lost_model_in_a_browser(front: Front, share: Share) -> None:
+    from playwright.sync_api import Error, expect, sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or playwright.chromium.executable_path
+        if not Path(chromium).exists():
+            pytest.skip("no Chromium on this machine")
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        try:
+            browser = playwright.chromium.launch(executable_path=chromium, args=options)
+        except Error as error:
+            pytest.skip(f"Chromium does not start here: {error.message.splitlines()[0]}")
+        page = browser.new_page()
+        elsewhere: list[str] = []
+        here = f"http://127.0.0.1:{front.port}/"
+
+        def note(request: Any) -> None:
+            if not request.url.startswith((here, "data:", "blob:")):
+                elsewhere.append(request.url)
+
+        page.on("request", note)
+        page.goto(here)
+        page.get_by_label("API key").fill("wrong")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("alert")).to_have_text("This is not the key of this server.")
+        page.get_by_label("API key").fill(KEY)
+        page.get_by_role("button", name="Log in").click()
+
+        message = page.get_by_placeholder("Write a message")
+        message.fill("I lost my dog yesterday.")
+        message.press("Enter")
+        stop = page.get_by_role("button", name="Stop")
+        expect(page.get_by_text("joy joy joy").first).to_be_visible(timeout=20_000)
+        stop.click()
+        expect(page.get_by_role("button", name="Send")).to_be_visible()
+        front.wait(lambda _: front.metric("stub_active") == 0)
+
+        page.get_by_label("Compare with base").check()
+        message.fill("HOSTILE")
+        message.press("Enter")
+        expect(page.get_by_text("<b>bold</b>")).to_have_count(2)
+        assert page.title() == "Chat · nbtoolkit", "the model's markup ran"
+        assert page.locator("img[src=x]").count() == 0
+
+        front.ready(share.publish(share.release(share.adapter("hue", "red"))))
+        message.fill("And now?")
+        message.press("Enter")
+        expect(page.get_by_text("The model 'tone' does not exist. Known: tiny, hue.")).to_be_visible()
+        assert elsewhere == []
+        browser.close()
