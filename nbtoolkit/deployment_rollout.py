@@ -80,9 +80,7 @@ class Rollout:
         except ReleaseChanged:
             raise
         except (Unhealthy, NbtoolkitError) as problem:
-            check_still_ours(
-                self._target, pointer
-            )  # else the failure is the other deploy's doing, or its matter
+            check_still_ours(self._target, pointer)  # else it is the other deploy's matter by now
             reason = problem.message if isinstance(problem, NbtoolkitError) else str(problem)
             raise self._restored(pointer, reason) from problem
 

@@ -99,7 +99,7 @@ class _Run:
         copier = threading.Thread(target=self._copy, args=(process.stdout,), daemon=True)
         copier.start()
         threading.Thread(target=self._tell_end, args=(process,), daemon=True).start()
-        reason = self._watch(process)
+        reason = self._watch(process, record)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what the server left behind
         copier.join(2)
@@ -107,7 +107,7 @@ class _Run:
         self._files.write_record(replace(record, exit_code=process.returncode, reason=reason))
         return process.returncode
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> Reason:
+    def _watch(self, process: subprocess.Popen[bytes], record: ServerRecord) -> Reason:
         reason: Reason = "it ended by itself"
         deadline: float | None = None
         while True:
@@ -124,6 +124,7 @@ class _Run:
                     reason = "the notebook that started it ended"
                     deadline = time.monotonic() + ORPHANED_GRACE
                 if deadline is not None:
+                    self._files.write_record(replace(record, reason=reason))
                     self._ask_to_end(process)
             elif time.monotonic() >= deadline:
                 with contextlib.suppress(ProcessLookupError):

@@ -47,7 +47,8 @@ class ProcessId:
 class ServerRecord:
     """One start of the server; written by its launcher, read by everyone.
 
-    ``port`` is where it was told to listen, ``started`` is in seconds since 1970.
+    ``port`` is where it was told to listen, ``started`` is in seconds since 1970. ``reason`` is there from
+    the moment that the end was asked for, ``exit_code`` from the end on.
     """
 
     launcher: ProcessId
@@ -61,8 +62,8 @@ class ServerRecord:
 
     @property
     def running(self) -> bool:
-        """Whether launcher and server live."""
-        return self.exit_code is None and self.launcher.alive() and self.server.alive()
+        """Whether launcher and server live, and nobody has asked them to end."""
+        return self.reason is None and self.launcher.alive() and self.server.alive()
 
     @property
     def left_over(self) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nbtoolkit
@@ -78,6 +79,8 @@ class Server:
             return
         if record.launcher.alive():
             progress.phase("Stopping the server; running answers may finish")
+            if record.running:  # at once: a server that is ending must not be taken for one that serves
+                self.files.write_record(replace(record, reason="it was stopped"))
             _signal(record.launcher, signal.SIGTERM)
         else:
             _signal_group(record.server, signal.SIGTERM)
