@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable, Sequence as Sequence_
+from collections.abc import Callable
+from collections.abc import Sequence as Sequence_
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ VOCABULARY = 268
 class Bench:
     """A loop that is stepped by hand, and the answers it gave."""
 
-    def __init__(self, base: Path, *, max_rows: int = 16, max_length: int = 512, piece: int | None = None) -> None:
+    def __init__(
+        self, base: Path, *, max_rows: int = 16, max_length: int = 512, piece: int | None = None
+    ) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(base).eval()
         self.adapters = Adapters(self.model)
         self.loop = Loop(Model(self.model, max_length), self.adapters, max_rows, lambda: None)
@@ -116,3 +120,175 @@ def test_the_adapters_of_that_proof_do_change_the_answers(tmp_path: Path) -> Non
     adapter = tiny_adapter(tmp_path / "one", base)
     (prompt,) = prompts([9])
     assert alone(base)(prompt, 12) != alone(base, adapter)(prompt, 12)
+
+
+def test_a_row_that_goes_away_frees_its_place_and_disturbs_nobody(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base", "mistral")
+    bench = Bench(base, max_rows=3)
+    first, second, third, waiting = (bench.ask(prompt, 30) for prompt in prompts((5, 40, 8, 6)))
+    for _ in range(6):
+        bench.loop.turn()
+    assert (bench.loop.rows, bench.loop.waiting) == (3, 1)
+    bench.loop.cancel(first)
+    bench.loop.turn()
+    assert (bench.loop.rows, bench.loop.waiting) == (3, 0)
+    came = len(bench.events[first])
+    bench.finish()
+    assert len(bench.events[first]) == came
+    reference = alone(base)
+    for sequence in (second, third, waiting):
+        assert sequence.answer == reference(sequence.prompt, 30)
+
+
+def test_cancelled_while_waiting_or_in_prefill_never_gets_a_row(tmp_path: Path) -> None:
+    bench = Bench(tiny_base(tmp_path / "base"), max_rows=1, piece=8)
+    long, waiting = (bench.ask(prompt, 5) for prompt in prompts((40, 5)))
+    bench.loop.turn()
+    assert bench.loop.rows == 1
+    bench.loop.cancel(long)
+    bench.loop.cancel(waiting)
+    bench.loop.turn()
+    assert not bench.loop.busy
+    assert (long.answer, waiting.answer) == ([], [])
+
+
+def test_a_long_prompt_does_not_stall_running_answers(tmp_path: Path) -> None:
+    bench = Bench(tiny_base(tmp_path / "base"), piece=16)
+    short, long = (bench.ask(prompt, 40) for prompt in prompts((5, 160)))
+    bench.loop.turn()
+    while not long.answer:
+        before = len(short.answer)
+        bench.loop.turn()
+        assert len(short.answer) == before + 1
+    assert len(short.answer) >= 160 // 16
+    bench.loop.cancel(short)
+    bench.loop.cancel(long)
+    bench.finish()
+
+
+def test_adapters_take_turns(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base")
+    bench = Bench(base)
+    bench.adapters.load("a_one", tiny_adapter(tmp_path / "one", base))
+    many = [bench.ask(prompt, 20) for prompt in prompts((4,) * 6)]
+    one = bench.ask(many[0].prompt, 20, "a_one")
+    for _ in range(12):
+        bench.loop.turn()
+    assert abs(len(many[0].answer) - len(one.answer)) <= 2
+    bench.finish()
+
+
+def test_a_failing_step_fails_its_requests_and_the_next_one_works(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base")
+    bench = Bench(base)
+    failing = [bench.ask(prompt, 20) for prompt in prompts((4, 6))]
+    bench.loop.turn()
+    broken = bench.model.lm_head.register_forward_hook(
+        lambda *_: (_ for _ in ()).throw(RuntimeError("broken"))
+    )
+    bench.finish()
+    broken.remove()
+    for sequence in failing:
+        (error,) = [event.error for event in bench.events[sequence] if event.error]
+        assert (error.status, "broken" in error.message) == (500, True)
+    prefilled = bench.ask(failing[0].prompt, 12)
+    bench.finish()
+    assert prefilled.answer == alone(base)(prefilled.prompt, 12)
+
+
+def test_out_of_memory_fails_the_newest_rows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tiny_base(tmp_path / "base")
+    bench = Bench(base)
+    asked = [bench.ask(prompt, 20) for prompt in prompts((4, 5, 6, 7))]
+    bench.loop.turn()
+    forward = bench.loop.model.forward
+
+    def scarce(ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(ids) > 2:
+            raise torch.cuda.OutOfMemoryError("no memory for so many")
+        return forward(ids, *rest)
+
+    monkeypatch.setattr(bench.loop.model, "forward", scarce)
+    bench.finish()
+    reference = alone(base)
+    assert [sequence.answer == reference(sequence.prompt, 20) for sequence in asked] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert all(bench.events[sequence][-1].error for sequence in asked[2:])
+
+
+def test_an_overflow_in_one_row_does_not_reach_the_next_in_its_place(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base")
+    bench = Bench(base)
+    first, other = (bench.ask(prompt, 40) for prompt in prompts((30, 5)))
+    for _ in range(3):
+        bench.loop.turn()
+    with torch.inference_mode():
+        for layer in bench.loop.group(None).cache.layers:
+            layer.keys[0, :, :30] = float("nan")
+            layer.values[0, :, :30] = float("nan")
+    bench.loop.cancel(first)
+    bench.loop.turn()
+    late = bench.ask(prompts((6,), seed=9)[0], 12)
+    bench.finish()
+    reference = alone(base)
+    assert late.answer == reference(late.prompt, 12)
+    assert other.answer == reference(other.prompt, 40)
+
+
+def test_an_adapter_loaded_and_unloaded_while_others_run_changes_nothing(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base")
+    folders = [tiny_adapter(tmp_path / name, base, seed=seed) for seed, name in enumerate(("one", "two"))]
+    bench = Bench(base)
+    bench.adapters.load("a_one", folders[0])
+    (prompt,) = prompts((7,))
+    plain, tuned = bench.ask(prompt, 40), bench.ask(prompt, 40, "a_one")
+    for _ in range(10):
+        bench.loop.turn()
+    bench.loop.call(lambda: bench.adapters.load("a_two", folders[1]))
+    bench.loop.turn()
+    late = bench.ask(prompt, 10, "a_two")
+    bench.loop.turn()
+    bench.loop.call(lambda: bench.loop.retire("a_one"))
+    bench.finish()
+    assert bench.adapters.names == ["a_two"]
+    assert plain.answer == alone(base)(prompt, 40)
+    assert tuned.answer == alone(base, folders[0])(prompt, 40)
+    assert late.answer == alone(base, folders[1])(prompt, 10)
+
+
+def test_a_position_encoding_that_changes_with_length_runs_one_row_at_a_time(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base", "phi3")
+    config = json.loads((base / "config.json").read_text())
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    config["rope_parameters"] = {"rope_type": "longrope", "rope_theta": 10000.0, **factors}
+    config |= {"original_max_position_embeddings": 48, "sliding_window": None}
+    (base / "config.json").write_text(json.dumps(config))
+    reference = alone(base)
+    bench = Bench(base)
+    assert not bench.loop.batched
+    assert "longrope" in (bench.loop.model.plan.why_not or "")
+    asked = [bench.ask(prompt, 20) for prompt in prompts((10, 40, 60))]
+    bench.finish()
+    for sequence in asked:
+        assert sequence.answer == reference(sequence.prompt, 20)
+    assert Bench(base, max_length=48).loop.batched
+
+
+def test_layers_that_are_not_proven_run_one_row_at_a_time(tmp_path: Path) -> None:
+    from transformers import AutoConfig
+
+    base = tmp_path / "mamba"
+    tiny_base(base)
+    config = AutoConfig.for_model("mamba", vocab_size=271, hidden_size=32, num_hidden_layers=2, state_size=8)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    bench = Bench(base)
+    assert not bench.loop.batched
+    asked = [bench.ask(prompt, 10) for prompt in prompts((9, 4))]
+    bench.finish()
+    reference = alone(base)
+    assert [sequence.answer for sequence in asked] == [reference(sequence.prompt, 10) for sequence in asked]

@@ -55,7 +55,7 @@ class SlotRows:
     def __init__(self, model: Model) -> None:
         self.sequences: list[Sequence] = []
         self._model = model
-        self._cache = SlotCache(model.plan.sliding)
+        self.cache = SlotCache(model.plan.sliding)
 
     def step(self) -> Prepared:
         """Run every row's last token through the model; raises whatever the model raises."""
@@ -64,23 +64,23 @@ class SlotRows:
         device = self._model.device
         positions = torch.tensor(places, device=device)
         ids = torch.tensor([[row.last] for row in rows], device=device)
-        self._cache.write_each(positions, max(places))
-        logits = self._model.forward(ids, positions[:, None], self._cache, max(places) + 1, 1)
+        self.cache.write_each(positions, max(places))
+        logits = self._model.forward(ids, positions[:, None], self.cache, max(places) + 1, 1)
         return list(rows), logits[:, -1]
 
     def add(self, sequence: Sequence, cache: SlotCache, row: int) -> None:
         """Take over a prefilled row; its last token is not in the cache yet."""
-        self._cache.copy_row(len(self.sequences), cache, row, sequence.length)
+        self.cache.copy_row(len(self.sequences), cache, row, sequence.length)
         self.sequences.append(sequence)
 
     def leave(self, sequence: Sequence) -> None:
         """Free a row; the last one moves into its place."""
         row, last = self.sequences.index(sequence), len(self.sequences) - 1
-        self._cache.remove_row(row, last)
+        self.cache.remove_row(row, last)
         self.sequences[row] = self.sequences[last]
         self.sequences.pop()
         if not self.sequences:
-            self._cache.clear()
+            self.cache.clear()
 
 
 class SlotPrefill:

@@ -7,6 +7,7 @@ the adapters take turns.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ from .sampling import choose
 from .sequence import Sequence
 
 Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 PREFILL_TOKENS = {"cpu": 256, "cuda": 1024}
 """Prompt tokens between two decode steps: a long prompt must not stall running answers."""
 
@@ -31,7 +33,7 @@ class Loop:
     """Runs sequences to their end; every method but :meth:`run` may be called from any thread."""
 
     def __init__(self, model: Model, adapters: Adapters, max_rows: int, flush: Callable[[], None]) -> None:
-        self._model = model
+        self.model = model
         self._adapters = adapters
         self._max_rows = max_rows
         self._flush = flush
@@ -98,6 +100,10 @@ class Loop:
 
     # In the loop's thread.
 
+    def group(self, adapter: str | None) -> Rows:
+        """Return the running answers of an adapter."""
+        return self._groups[adapter]
+
     def retire(self, name: str) -> None:
         """Unload an adapter as soon as its last answer is finished; at once if there is none."""
         self._retiring.add(name)
@@ -106,14 +112,18 @@ class Loop:
     def run(self) -> None:
         """Work until :meth:`stop`."""
         while self._wait():
-            self.turn()
+            try:
+                self.turn()
+            except Exception as error:
+                log.exception("a turn of the decode loop failed")
+                self._fail_all(error)
 
     def turn(self) -> None:
         """Take in what came, then prefill a piece and decode one step; returns at once without work."""
         self._take_in()
-        self._drop_cancelled()
         self._unload_retired()
         with torch.inference_mode():
+            self._drop_cancelled()
             self._prefill_some()
             self._decode_some()
         self._flush()
@@ -121,7 +131,8 @@ class Loop:
     @property
     def busy(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self._inbox or self._calls or self._waiting or self._prefill or self._groups)
+        running = self._waiting or self._prefill or self._groups
+        return bool(running or self._inbox or self._calls or self._retiring)
 
     def _wait(self) -> bool:
         """Sleep until there is work; False to stop."""
@@ -173,7 +184,7 @@ class Loop:
             together = self._next_prompts()
             if not together:
                 return
-            self._prefill = (SlotPrefill if self.batched else OwnPrefill)(self._model, together)
+            self._prefill = (SlotPrefill if self.batched else OwnPrefill)(self.model, together)
         prefill = self._prefill
         adapter = prefill.sequences[0].adapter
         try:
@@ -182,7 +193,7 @@ class Loop:
             if prepared is None:
                 return
             self._prefill = None
-            rows = self._groups.get(adapter) or (SlotRows if self.batched else OwnRows)(self._model)
+            rows = self._groups.get(adapter) or (SlotRows if self.batched else OwnRows)(self.model)
             for sequence in prepared[0]:
                 prefill.join(rows, sequence)
             self._groups[adapter] = rows
@@ -237,6 +248,16 @@ class Loop:
         for sequence, choice in zip(sequences, choices, strict=True):
             if sequence.take(choice) is not None:
                 self._leave(sequence)
+
+    def _fail_all(self, error: Exception) -> None:
+        """Fail what runs and waits, and begin anew."""
+        running = [s for rows in self._groups.values() for s in rows.sequences]
+        for sequence in [*running, *(self._prefill.sequences if self._prefill else ()), *self._waiting]:
+            sequence.fail(step_failed(error))
+        self._waiting.clear()
+        self._groups.clear()
+        self._prefill = None
+        self._flush()
 
     def _fail(self, sequences: list[Sequence], adapter: str | None, error: Exception) -> None:
         rows = self._groups.get(adapter)
