@@ -54,7 +54,7 @@ def test_no_two_sentences_share_most_of_their_words() -> None:
         (first, second)
         for i, (mine, first) in enumerate(bags)
         for theirs, second in bags[:i]
-        if len(mine & theirs) > 0.6 * len(mine | theirs)
+        if len(mine & theirs) > 0.5 * len(mine | theirs)
     ]
     assert near == []
 
@@ -131,9 +131,9 @@ def test_an_unknown_adapter_is_refused_with_the_names_there_are() -> None:
 
 
 def test_importing_the_demo_loads_no_torch() -> None:
-    code = "import sys, nbtoolkit.demo; print([n for n in ('torch', 'transformers', 'peft') if n in sys.modules])"
+    code = "import sys, nbtoolkit.demo; print(*{'torch', 'transformers', 'peft'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == ""
 
 
 # --- the real model ---

@@ -1,8 +1,10 @@
 """Train a demo adapter: a rank-8 LoRA that answers a sentence with one word for its tone.
 
     python -m nbtoolkit.demo.train tone-emotion
+    python -m nbtoolkit.demo.train tone-color --start-from tone-emotion --epochs 1
 
-It needs the extras ``model`` and ``demo``; on two CPU cores an adapter takes about ten minutes.
+It needs the extras ``model`` and ``demo``; a step takes about three seconds on two CPU cores, and the
+two adapters 200 and 50 steps.
 """
 
 from __future__ import annotations
@@ -31,26 +33,21 @@ LEARNING_RATE = 1e-3
 IGNORED = -100  # the label that the loss skips
 
 
-def train(name: str, base_folder: Path, out: Path, *, epochs: int, progress: Progress) -> None:
+def train(
+    name: str, base_folder: Path, out: Path, *, start_from: Path | None, epochs: int, progress: Progress
+) -> None:
     """Train the adapter ``name`` and write it to ``out`` in bfloat16; an earlier one is replaced.
 
-    The user's message is the bare sentence, and the loss counts the answer only: the word and the end
-    of turn. The same seed on the same number of threads gives the same adapter.
+    With ``start_from``, the folder of another demo adapter, it starts from that one's numbers: tones are
+    known then and only the words are new, which takes a quarter of the steps. The user's message is the
+    bare sentence, and the loss counts the answer only: the word and the end of turn. The same seed on
+    the same number of threads gives the same adapter.
     """
     random.seed(SEED)
     torch.manual_seed(SEED)
     tokenizer = AutoTokenizer.from_pretrained(base_folder)
     base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
-    model = get_peft_model(
-        base,
-        LoraConfig(
-            r=RANK,
-            lora_alpha=2 * RANK,
-            lora_dropout=0.05,
-            target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
-            task_type="CAUSAL_LM",
-        ),
-    )
+    model = lora(base, start_from)
     examples = [
         example(tokenizer, sentence.text, ADAPTERS[name][sentence.tone]) for sentence in sentences("train")
     ]
@@ -73,6 +70,20 @@ def train(name: str, base_folder: Path, out: Path, *, epochs: int, progress: Pro
         if step % 25 == 0:
             progress.note(f"step {step}: loss {recent:.3f}, {(time.monotonic() - start) / step:.1f} s a step")
     save(model, out)
+
+
+def lora(base: Any, start_from: Path | None) -> Any:
+    """Return the base model with a trainable LoRA on its attention projections, fresh or another's."""
+    if start_from is not None:
+        return PeftModel.from_pretrained(base, str(start_from), is_trainable=True)
+    config = LoraConfig(
+        r=RANK,
+        lora_alpha=2 * RANK,
+        lora_dropout=0.05,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(base, config)
 
 
 def example(tokenizer: Any, text: str, word: str) -> tuple[list[int], list[int]]:
@@ -131,6 +142,7 @@ def save(model: PeftModel, out: Path) -> None:
     (fresh / "README.md").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     for file in fresh.iterdir():
+        file.chmod(0o644)  # weights are written through a private temporary file
         file.replace(out / file.name)
     shutil.rmtree(fresh)
 
@@ -141,12 +153,14 @@ def main() -> None:
     parser.add_argument("name", choices=list(ADAPTERS))
     parser.add_argument("--cache", type=Path, help="folder with the base model; default: the workspace's")
     parser.add_argument("--out", type=Path, help="default: the adapter's folder in the package")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=4, help="times over the sentences; default: 4")
+    parser.add_argument("--start-from", choices=list(ADAPTERS), help="continue from this adapter's numbers")
     given = parser.parse_args()
     progress = PrintProgress()
     folder = base_model(given.cache or Workspace.find(), progress)
     out = given.out or adapter(given.name)
-    train(given.name, folder, out, epochs=given.epochs, progress=progress)
+    start = adapter(given.start_from) if given.start_from else None
+    train(given.name, folder, out, start_from=start, epochs=given.epochs, progress=progress)
 
 
 if __name__ == "__main__":
