@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,13 @@ def effect(subject: ModelSubject) -> Outcome:
         "dtype": subject.dtype,
         "modules_without_output": silent[:50],
     }
+    if not math.isfinite(found) or not math.isfinite(noise):
+        return Outcome(
+            "fail",
+            f"the model computes NaN or infinities in {subject.dtype}",
+            evidence,
+            "serve in bfloat16 or float32; where it already does, the adapter is too strong or damaged",
+        )
     times = f"{found / noise:.3g} × the noise" if noise else "no noise at all"
     summary = f"KL(base‖adapter) is {found:.3g} nats, {times} ({noise:.2g})"
     if found <= settings.effect_fail * noise:
@@ -64,7 +72,7 @@ def measure(model: Any, prompts: list[list[int]], tell: Callable[..., None]) -> 
             change += float(divergence(base, logits_alone(model, ids, adapter=True)).sum())
             noise += float(divergence(base, in_batch).clamp(min=0).sum())
             positions += len(ids)
-    return max(change, 0.0) / positions, noise / positions
+    return (0.0 if change < 0 else change) / positions, noise / positions
 
 
 def silent_modules(model: Any, name: str, prompts: list[list[int]]) -> list[str]:

@@ -13,7 +13,7 @@ from nbtoolkit.smoke.model_level.prompts import batches, short_sequences
 from nbtoolkit.smoke.model_level.subject import ModelSubject
 
 CONTEXTS = 16
-_CANDIDATES = 32
+_CANDIDATES = 24
 _PER_SEQUENCE = 4
 """Neighbouring prefixes say nearly the same; contexts of many prompts say more."""
 _CLEAR = 4.0
@@ -56,12 +56,16 @@ def _ranked_contexts(subject: ModelSubject) -> list[list[int]]:
     """Return distinct contexts, those with the largest KL(base‖adapter) first."""
     scored: dict[tuple[int, ...], tuple[float, int]] = {}
     sequences = short_sequences(subject.tokenizer, subject.prompts)
-    for index, ids in enumerate(sequences):
+    index = 0
+    for group in batches(sequences, BATCH):  # a batch's noise matters little for an order
         subject.tell("looking for contexts that tell the adapter", index, len(sequences))
-        base = logits_alone(subject.model, ids, adapter=False)
-        found = divergence(base, logits_alone(subject.model, ids, adapter=True)).tolist()
-        for length in range(2, len(ids) + 1):
-            scored.setdefault(tuple(ids[:length]), (found[length - 1], index))
+        base = logits_batched(subject.model, group, adapter=False)
+        tuned = logits_batched(subject.model, group, adapter=True)
+        for ids, without, with_adapter in zip(group, base, tuned, strict=True):
+            found = divergence(without, with_adapter).tolist()
+            for length in range(2, len(ids) + 1):
+                scored.setdefault(tuple(ids[:length]), (found[length - 1], index))
+            index += 1
     order = sorted(scored, key=lambda context: -scored[context][0])
     taken = dict[int, int]()
     first, rest = list[list[int]](), list[list[int]]()
@@ -77,10 +81,9 @@ def _measured(model: Any, contexts: Sequence[list[int]]) -> list[_Candidate]:
     answers: dict[bool, list[dict[int, float]]] = {}
     noise = [0.0] * len(contexts)
     for adapter in (False, True):
-        alone = [top_logprobs(logits_alone(model, ids, adapter=adapter)[-1]) for ids in contexts]
-        together = next(batches(list(contexts), BATCH))
-        for index, row in enumerate(logits_batched(model, together, adapter=adapter, last=True)):
-            noise[index] = max(noise[index], distance(alone[index], top_logprobs(row[-1])))
+        alone = [top_logprobs(logits_alone(model, ids, adapter=adapter, last=True)[0]) for ids in contexts]
+        for index, row in enumerate(logits_batched(model, contexts, adapter=adapter, last=True)):
+            noise[index] = max(noise[index], distance(alone[index], top_logprobs(row[0])))
         answers[adapter] = alone
     return [
         _Candidate(Probe(context=tuple(ids), base=base, adapter=tuned), seen)

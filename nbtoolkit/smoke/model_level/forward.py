@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -10,21 +11,29 @@ import torch
 from torch import Tensor
 
 
-def logits_alone(model: Any, ids: Sequence[int], *, adapter: bool) -> Tensor:
-    """Return the logits at every position, [tokens, vocabulary], of one sequence on its own."""
+def logits_alone(model: Any, ids: Sequence[int], *, adapter: bool, last: bool = False) -> Tensor:
+    """Return the logits at every position, [tokens, vocabulary], of one sequence on its own.
+
+    ``last`` returns those of the last position only, [1, vocabulary].
+    """
     with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
-        return model(input_ids=torch.tensor([list(ids)], device=_device(model)), use_cache=False).logits[0]
+        rows = torch.tensor([list(ids)], device=_device(model))
+        logits = model(input_ids=rows, use_cache=False, **_kept(model, last)).logits[0]
+    return logits[-1:] if last else logits
 
 
 def logits_batched(
     model: Any, rows: Sequence[Sequence[int]], *, adapter: bool, last: bool = False
 ) -> list[Tensor]:
-    """Return the same for several sequences in one left-padded batch; ``last`` keeps the last position."""
+    """Return the same for several sequences in one left-padded batch."""
     ids, mask, positions = padded(rows, _device(model))
-    keep = {"logits_to_keep": 1} if last else {}
     with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
         logits = model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **keep
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=False,
+            **_kept(model, last),
         ).logits
     return [logits[i][-1:] if last else logits[i][-len(row) :] for i, row in enumerate(rows)]
 
@@ -52,6 +61,12 @@ def top_logprobs(logits: Tensor, count: int = 5) -> dict[int, float]:
     """Return the most likely tokens after one position, [vocabulary], with their log-probabilities."""
     values, ids = torch.log_softmax(logits.float(), dim=-1).topk(count)
     return {int(i): float(v) for i, v in zip(ids, values, strict=True)}
+
+
+def _kept(model: Any, last: bool) -> dict[str, int]:
+    """Ask for the last position's logits only, where the architecture can: a large vocabulary costs much."""
+    known = inspect.signature(model.get_base_model().forward).parameters
+    return {"logits_to_keep": 1} if last and "logits_to_keep" in known else {}
 
 
 def _device(model: Any) -> Any:

@@ -62,8 +62,8 @@ def safe_format(subject: Subject) -> Outcome:
             {"weights": pickles[0]},
             f"convert them safely: python -m nbtoolkit.smoke.model_level.to_safetensors {folder}",
         )
-    unused = f"; {shortened(pickles)} is never opened or sent" if pickles else ""
-    return Outcome("pass", f"{WEIGHTS}, no program{unused}", {"unused_pickles": pickles})
+    unused = f" that is used; {shortened(pickles)} is never opened or sent" if pickles else ""
+    return Outcome("pass", f"nothing in it is code or a pickle{unused}", {"unused_pickles": pickles})
 
 
 def _has_auto_map(path: Path) -> bool:
