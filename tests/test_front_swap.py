@@ -114,6 +114,8 @@ def test_a_swap_that_fails_keeps_the_old_and_says_why(
         assert front.chat("tone").json()["choices"][0]["message"]["content"].split() == ["joy"] * 4
         front.wait(lambda _: share.heartbeat().failed is not None)
         front.wait(lambda _: front.metric("stub_adapters") == 1)
+        with Front(share.root, replica="late") as late:
+            assert late.ready(1)["failed"]["n"] == n, "a replica that starts later falls back likewise"
         front.ready(share.publish(share.release(good, share.adapter("hue", "blue"))))
         assert front.health()["failed"] is None
 

@@ -104,7 +104,7 @@ class Door:
         return JSONResponse(error_body("Log in first.", code="login_required"), 401)
 
     async def _log_in(self, request: Request) -> Response:
-        address = request.client.host if request.client else ""
+        address = _address(request)
         if seconds := self._throttle.wait(address):
             text = f"Too many wrong keys. Try again in {seconds} seconds."
             return _html(login_page(text), 429, {"Retry-After": str(seconds)})
@@ -150,6 +150,14 @@ async def _in_daemon_thread(work: Callable[[], FastAPI]) -> FastAPI:
 
     threading.Thread(target=run, name="build page", daemon=True).start()
     return await done
+
+
+def _address(request: Request) -> str:
+    """Return who the ingress says is asking: the entry it added itself, since a client may send others."""
+    forwarded = request.headers.getlist("x-forwarded-for")
+    if forwarded:
+        return forwarded[-1].rpartition(",")[2].strip()
+    return request.client.host if request.client else ""
 
 
 def _cookie(request: Request, name: str) -> str | None:

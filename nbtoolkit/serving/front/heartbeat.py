@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class Heart:
     def __init__(self, settings: FrontSettings, replica: Replica) -> None:
         self._settings = settings
         self._replica = replica
+        self._writing = threading.Lock()
+        self._written = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -45,10 +48,14 @@ class Heart:
 
     def _write(self, beat: share.Heartbeat) -> None:
         path = self._settings.mount / share.heartbeat_path(beat.replica)
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.new")
-        temporary.write_text(beat.model_dump_json(), encoding="utf-8")
-        temporary.replace(path)
+        with self._writing:
+            if beat.at < self._written:
+                return  # a slow write of a cancelled beat must not bury the last one
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(beat.model_dump_json(), encoding="utf-8")
+            temporary.replace(path)
+            self._written = beat.at
 
     def _any_other_ready(self) -> bool:
         folder = self._settings.mount / share.REPLICAS

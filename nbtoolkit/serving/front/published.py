@@ -77,7 +77,8 @@ class Published:
         if not source.is_relative_to(self._mount):
             raise NotServable(f"adapter {adapter.name!r} lies outside the share: {adapter.path}")
         target = to / adapter.engine_name
-        target.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
         try:
             files = adapter_files(source)
             for name, path in files.items():
