@@ -28,6 +28,8 @@ KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "languag
 
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    # on a busy machine the usual 3 s are too short, and without an answer comms use no subshell
+    "apputils-extension/kernels-settings": {"kernelInfoTimeout": 60_000},
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
 }
 
@@ -52,6 +54,16 @@ class Lab:
     def address(self, path: str) -> str:
         """Return where a file is opened."""
         return f"{self._url}/lab/tree/{path}?token={self._token}&reset"
+
+    def end_kernels(self) -> None:
+        """Shut all sessions down."""
+        address = f"{self._url}/api/sessions"
+        headers = {"Authorization": f"token {self._token}"}
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:
+            sessions = json.load(answer)
+        for session in sessions:
+            request = urllib.request.Request(f"{address}/{session['id']}", headers=headers, method="DELETE")
+            urllib.request.urlopen(request).close()
 
     def answers(self) -> bool:
         """Tell whether the server is up."""
@@ -138,11 +150,12 @@ class NotebookPage:
 
     def __init__(self, page: Any, lab: Lab, name: str) -> None:
         self.page = page
+        self._lab = lab
+        self._name = name
         page.goto(lab.address(name))
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
-        page.locator(
-            ".jp-NotebookPanel .jp-Toolbar-kernelStatus, .jp-Notebook-ExecutionIndicator[data-status=idle]"
-        ).first.wait_for()
+        # a cell that is run before the kernel is there is dropped
+        page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=60_000)
 
     def cell(self, index: int) -> Any:
         """Return a cell, counted from 0."""
@@ -152,6 +165,10 @@ class NotebookPage:
         """Return what stands below a cell."""
         return self.cell(index).locator(".jp-OutputArea").first
 
+    def form(self, index: int) -> Any:
+        """Return the live widgets below a cell."""
+        return self.output(index).locator(".widget-vbox").first
+
     def run(self, index: int, *, wait: bool = True) -> None:
         """Run a cell, and wait until it has ended."""
         self.cell(index).locator(".cm-content").click()
@@ -160,9 +177,19 @@ class NotebookPage:
             self.page.wait_for_function(_ENDED, arg=index, timeout=60_000)
 
     def save(self) -> None:
-        """Save the notebook."""
-        self.page.keyboard.press("Escape")
+        """Save the notebook, and wait until it lies on the disk."""
+        file = self._lab.root / self._name
+        before = file.stat().st_mtime_ns
+        self.cell(0).locator(".jp-InputPrompt").click()
         self.page.keyboard.press("Control+s")
+        deadline = time.monotonic() + 20
+        while file.stat().st_mtime_ns == before:
+            assert time.monotonic() < deadline, "the notebook was not saved"
+            self.page.wait_for_timeout(100)
+
+    def shut_down(self) -> None:
+        """End the notebook's kernel, as somebody does who goes home."""
+        self._lab.end_kernels()
 
 
 _ENDED = r"""index => {

@@ -22,6 +22,7 @@ class Kind(Enum):
     PARAGRAPH = "paragraph"
     FLAG = "flag"
     CHOICE = "choice"
+    PICKS = "picks"
     LINES = "lines"
     TABLE = "table"
     SECRET = "secret"  # noqa: S105 - a kind of field, not a password
@@ -64,7 +65,9 @@ class FieldSpec:
         if self.kind is Kind.FLAG:
             return bool(value)
         if self.kind is Kind.CHOICE:
-            return None if value is OMITTED else value
+            return value
+        if self.kind is Kind.PICKS:
+            return () if value in (None, OMITTED) else tuple(value)
         if value is None or value is OMITTED:
             return ""
         if self.kind is Kind.LINES:
@@ -78,7 +81,7 @@ class FieldSpec:
 
         Raises ValueError, with a sentence for the user, where a line is no ``name = value``.
         """
-        if self.kind in (Kind.FLAG, Kind.CHOICE):
+        if self.kind in (Kind.FLAG, Kind.CHOICE, Kind.PICKS):
             return shown
         text = str(shown)
         if not text.strip():
@@ -163,6 +166,9 @@ def _kind(name: str, hint: Any, *, multiline: bool) -> tuple[Kind, tuple[tuple[s
     if hint in _TEXTS:
         return (Kind.PARAGRAPH if multiline else Kind.TEXT), ()
     if origin in (list, tuple, set, frozenset):
+        inner = _without_annotation((typing.get_args(hint) or (str,))[0])
+        if typing.get_origin(inner) is Literal:
+            return Kind.PICKS, tuple((str(value), value) for value in typing.get_args(inner))
         return Kind.LINES, ()
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return Kind.TABLE, ()

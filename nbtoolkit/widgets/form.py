@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from nbtoolkit.errors import InvalidSettings, StaleResult
@@ -12,11 +13,20 @@ from nbtoolkit.widgets import page
 from nbtoolkit.widgets.draft import Draft
 from nbtoolkit.widgets.fields import Kind
 from nbtoolkit.widgets.frontend import is_interactive
-from nbtoolkit.widgets.operation import Operation, Slot, slot
+from nbtoolkit.widgets.operation import Operation, Slot, Status, slot
 from nbtoolkit.workspace import Workspace
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Remedy(Generic[SettingsT, ResultT]):
+    """A run that first settles what blocks the step: its button's text, and when it can help."""
+
+    text: str
+    run: Callable[..., ResultT]
+    helps: Callable[[SettingsT], bool]
 
 
 class Form(Generic[SettingsT, ResultT]):
@@ -25,7 +35,9 @@ class Form(Generic[SettingsT, ResultT]):
     ``settings`` is a settings model or an instance to start from; ``run(settings, progress=...)`` does the
     work, in a worker thread. ``blockers(settings)`` is a pure function that returns sentences; while there is
     one, nothing runs. ``suggestions`` maps a field's name to a function that lists texts to pick from.
-    ``standing()`` returns what the target says now, shown on opening and after a run.
+    ``folded`` names fields to fold away beside those that the model marks as advanced.
+    ``standing()`` returns what the target says now, shown on opening and after a run. ``good(result)`` tells
+    whether a result is shown as a success. ``remedy`` is a second button, for a run that settles blockers.
 
     With ``costs=True`` the step costs money: ``run`` is called with ``apply=False`` first and raises
     ``NotApplied`` with its plan; only the Apply button, or ``apply=True`` here, lets it do the work.
@@ -44,7 +56,10 @@ class Form(Generic[SettingsT, ResultT]):
         target: str = "local",
         blockers: Callable[[SettingsT], list[str]] | None = None,
         suggestions: Mapping[str, Callable[[], Iterable[str]]] | None = None,
+        folded: Iterable[str] = (),
         standing: Callable[[], object] | None = None,
+        good: Callable[[ResultT], bool] | None = None,
+        remedy: Remedy[SettingsT, ResultT] | None = None,
         costs: bool = False,
         apply: bool = False,
     ) -> None:
@@ -52,7 +67,10 @@ class Form(Generic[SettingsT, ResultT]):
         self.costs = costs
         self.draft: Draft[SettingsT] = Draft(settings)
         self.suggestions = dict(suggestions or {})
+        self.folded = frozenset(folded)
         self.standing = standing
+        self.good = good
+        self.remedy = remedy
         self._run = run
         self._blockers = blockers
         self._apply = apply
@@ -151,7 +169,10 @@ class Form(Generic[SettingsT, ResultT]):
         operation = self.operation
         if operation is None:
             operation = self.start(apply=self._apply)
-        operation.wait(tell=None if self._view is not None else PrintProgress().show)
+        tell = PrintProgress().show if self._view is None else None
+        if tell is None and operation.status is Status.RUNNING:  # some frontends queue a press on Cancel
+            print(f"{self.step} is running; ■ cancels it.", flush=True)  # noqa: T201
+        operation.wait(tell=tell)
         changed = self.draft.changed_since(operation.settings)
         if changed:
             names = ", ".join(self.draft.spec(name).title for name in changed)
@@ -196,7 +217,7 @@ class Form(Generic[SettingsT, ResultT]):
             return "–"
         if self.draft.spec(name).kind is Kind.SECRET:
             return "set, not shown"
-        return str(self.draft.shown(name))
+        return str(self.draft.shown(name)) or "–"
 
     def _state(self) -> str:
         return "not run yet" if self.operation is None else self.operation.status.value

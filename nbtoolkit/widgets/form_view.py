@@ -28,11 +28,13 @@ class FormView:
         self.apply_button = button("Apply", "danger", self._apply_pressed)
         self.cancel_button = button("Cancel", "", self._cancel_pressed)
         self.check_button = button("Check again", "", self._check_pressed)
+        remedy = form.remedy
+        self.remedy_button = button(remedy.text if remedy else "", "primary", self._remedy_pressed)
         self._inputs = {spec.name: self._input(spec.name) for spec in form.draft.specs}
         self._blocked = w.HTML(layout=w.Layout(width="auto"))
         self._stale = w.HTML(layout=w.Layout(width="auto"))
         self._standing = w.HTML(layout=w.Layout(width="auto"))
-        self._run_view = RunView(form.step, self._buttons)
+        self._run_view = RunView(form.step, self._buttons, form.good)
         self.widget = w.VBox(
             [
                 w.HTML(page.heading(form.step) + _hide_closed_note(form)),
@@ -63,24 +65,25 @@ class FormView:
         )
 
     def _rows(self) -> Iterable[w.Widget]:
-        yield from self.extra_rows()
-        yield from (field.row for field in self._inputs.values() if not field.spec.advanced)
-        folded = [field.row for field in self._inputs.values() if field.spec.advanced]
+        hidden = {name for name, field in self._inputs.items() if field.spec.advanced} | self._form.folded
+        yield from (field.row for name, field in self._inputs.items() if name not in hidden)
+        folded = [field.row for name, field in self._inputs.items() if name in hidden]
         if folded:
             fold = w.Accordion([w.VBox(folded)], layout=w.Layout(width="auto", max_width="640px"))
             fold.set_title(0, "Advanced")
             yield fold
-
-    def extra_rows(self) -> Sequence[w.Widget]:
-        """Return rows that a form of its own puts above the fields; none here."""
-        return ()
 
     def _buttons(self, operation: Operation[Any] | None) -> Sequence[w.Button]:
         """Return the buttons for a state; called by the worker, which writes none of them."""
         if operation is not None and operation.status is Status.RUNNING:
             return [self.cancel_button]
         planned = operation is not None and operation.status is Status.PLANNED
-        return [self.run_button, *([self.apply_button] if planned else []), self.check_button]
+        return [
+            self.run_button,
+            *([self.apply_button] if planned else []),
+            self.remedy_button,
+            self.check_button,
+        ]
 
     # Below: callbacks and the notebook's own cells.
 
@@ -107,6 +110,9 @@ class FormView:
         self._blocked.layout.display = None if sentences else "none"
         self.run_button.disabled = bool(sentences)
         self.check_button.layout.display = None if sentences else "none"
+        remedy = self._form.remedy
+        helps = bool(sentences and remedy and checked.settings and remedy.helps(checked.settings))
+        self.remedy_button.layout.display = None if helps else "none"
         self._show_stale()
 
     def _show_stale(self) -> None:
@@ -133,6 +139,10 @@ class FormView:
             self._stale.layout.display = None
             return
         self.refresh()
+
+    def _remedy_pressed(self, _: w.Button) -> None:
+        if self._form.remedy is not None:
+            self.begin(run=self._form.remedy.run)
 
     def _cancel_pressed(self, _: w.Button) -> None:
         self.cancel_button.disabled = True

@@ -47,10 +47,31 @@ class Input:
             page.help_line(spec.help), layout=w.Layout(margin=f"0 2px 2px {_INDENT}", width="auto")
         )
         self._note.layout.display = None if spec.help else "none"
+        picker = self._picker(suggestions) if spec.kind in (Kind.LINES, Kind.TABLE) and suggestions else []
         self.row = w.VBox(
-            [self.widget, self._note], layout=w.Layout(width="100%", max_width=_WIDTH, margin="0 0 4px")
+            [self.widget, *picker, self._note],
+            layout=w.Layout(width="100%", max_width=_WIDTH, margin="0 0 4px"),
         )
         self.widget.observe(self._typed, names="value")
+
+    def _picker(self, suggestions: Sequence[str]) -> list[w.Widget]:
+        """Return a list whose entries are added to the lines when they are picked."""
+        first = ("add one found in the workspace…", "")
+        picker = w.Dropdown(
+            options=[first, *((line, line) for line in suggestions)],
+            value="",
+            layout=w.Layout(width="auto", margin=f"2px 2px 2px {_INDENT}"),
+        )
+        picker.add_class("nbtoolkit-picker")
+
+        def picked(change: dict[str, Any]) -> None:
+            line = change["new"]
+            if line and line not in self.widget.value.splitlines():
+                self.widget.value = f"{self.widget.value.rstrip()}\n{line}".lstrip()
+            picker.value = ""
+
+        picker.observe(picked, names="value")
+        return [picker]
 
     def _typed(self, change: dict[str, Any]) -> None:
         if self._quiet:
@@ -90,6 +111,8 @@ def _widget(spec: FieldSpec, shown: Any, suggestions: Sequence[str], *, is_set: 
         return w.Checkbox(value=shown, indent=True, **common)
     if spec.kind is Kind.CHOICE:
         return w.Dropdown(options=list(spec.choices), value=shown, **common)
+    if spec.kind is Kind.PICKS:
+        return w.SelectMultiple(options=list(spec.choices), value=shown, rows=len(spec.choices), **common)
     if spec.kind is Kind.SECRET:
         # on blur or Enter only: taking the text away while somebody types would eat letters
         placeholder = "set, not shown" if is_set else ""

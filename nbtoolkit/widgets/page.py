@@ -59,7 +59,10 @@ def blockers(sentences: Sequence[str]) -> str:
     """Return what is missing before the step can run, nothing where nothing is."""
     if not sentences:
         return ""
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    items = "".join(
+        f'<li style="white-space:pre-line;overflow-wrap:anywhere">{escape(sentence)}</li>'
+        for sentence in sentences
+    )
     return _card(_AMBER, "Before this can run", f'<ul style="margin:2px 0 0;padding-left:18px">{items}</ul>')
 
 
@@ -88,6 +91,11 @@ def notice(title: str, text: str) -> str:
 def success(title: str, shown: str) -> str:
     """Return a result; ``shown`` is HTML, from :func:`represent`."""
     return _card(_GREEN, title, shown)
+
+
+def bad(title: str, shown: str) -> str:
+    """Return a result that is no success; ``shown`` is HTML, from :func:`represent`."""
+    return _card(_RED, title, shown)
 
 
 def represent(value: object) -> str:

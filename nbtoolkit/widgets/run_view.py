@@ -23,8 +23,14 @@ class RunView:
     ``buttons`` says which buttons there are for an operation, None before the first one.
     """
 
-    def __init__(self, step: str, buttons: Callable[[Operation[Any] | None], Sequence[w.Button]]) -> None:
+    def __init__(
+        self,
+        step: str,
+        buttons: Callable[[Operation[Any] | None], Sequence[w.Button]],
+        good: Callable[[Any], bool] | None = None,
+    ) -> None:
         self._step = step
+        self._good = good
         self._buttons = buttons
         self._drawn = 0.0
         self._lock = threading.Lock()  # an attached view is drawn once by the cell that attaches it
@@ -57,7 +63,7 @@ class RunView:
         log = page.log_lines(operation.lines[-_LINES:])
         if self._log.value != log:
             self._log.value = log
-        outcome = "" if running else _outcome(self._step, operation)
+        outcome = "" if running else self._shown_outcome(operation)
         if self._outcome.value != outcome:
             self._outcome.value = outcome
 
@@ -72,12 +78,30 @@ class RunView:
             self._bar.value = 1.0 if operation.status in (Status.DONE, Status.PLANNED) else self._bar.value
         self._bar.bar_style = {
             Status.RUNNING: "info",
-            Status.DONE: "success",
+            Status.DONE: "success" if not running and self._is_good(operation) else "danger",
             Status.PLANNED: "info",
             Status.CANCELLED: "warning",
             Status.FAILED: "danger",
         }[operation.status]
         self._phase.value = page.plain(_phase(operation))
+
+    def _is_good(self, operation: Operation[Any]) -> bool:
+        return operation.error is None and (self._good is None or self._good(operation.result))
+
+    def _shown_outcome(self, operation: Operation[Any]) -> str:
+        error = operation.error
+        if isinstance(error, NotApplied):
+            plan = getattr(error, "plan", None)
+            return page.success(
+                f"Plan of {self._step}", page.represent(error.message if plan is None else plan)
+            )
+        if error is not None:
+            return page.failure(error)
+        shown = page.represent(operation.result)
+        good = self._is_good(operation)
+        return (
+            page.success(f"{self._step} finished", shown) if good else page.bad(f"{self._step} failed", shown)
+        )
 
 
 def _phase(operation: Operation[Any]) -> str:
@@ -97,13 +121,3 @@ def _amount(done: float, total: float | None, unit: str) -> str:
     if total:
         amount += f" of {total / scale:.{digits}f}"
     return f"{amount} {word}".strip()
-
-
-def _outcome(step: str, operation: Operation[Any]) -> str:
-    error = operation.error
-    if error is None:
-        return page.success(f"{step} finished", page.represent(operation.result))
-    if isinstance(error, NotApplied):
-        plan = getattr(error, "plan", None)
-        return page.success(f"Plan of {step}", page.represent(plan if plan is not None else error.message))
-    return page.failure(error)
