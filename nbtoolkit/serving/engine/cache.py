@@ -80,7 +80,8 @@ class SlotCache(Cache):
 
     def __init__(self, sliding: Sequence[bool]) -> None:
         self.cursor = Cursor()
-        super().__init__(layers=[SlotLayer(self.cursor, sliding=is_sliding) for is_sliding in sliding])
+        self.slots = [SlotLayer(self.cursor, sliding=is_sliding) for is_sliding in sliding]
+        super().__init__(layers=list(self.slots))
 
     def write_run(self, rows: int, start: int, end: int) -> None:
         """Let the next forward pass write positions ``start`` to ``end`` of the first ``rows`` rows."""
@@ -97,7 +98,7 @@ class SlotCache(Cache):
 
     def copy_row(self, row: int, source: SlotCache, source_row: int, length: int) -> None:
         """Copy ``length`` positions of another cache's row into this one's."""
-        for layer, other in zip(self.layers, source.layers, strict=True):
+        for layer, other in zip(self.slots, source.slots, strict=True):
             for name in ("keys", "values"):
                 tensor = getattr(other, name)
                 own = grown(getattr(layer, name), row + 1, length, tensor)
@@ -110,7 +111,7 @@ class SlotCache(Cache):
         Cleared, because a NaN left there would reach the next row in this place through the masked
         part of its attention: zero times NaN is NaN.
         """
-        for layer in self.layers:
+        for layer in self.slots:
             for tensor in (layer.keys, layer.values):
                 if tensor is not None:
                     if row != last:
@@ -119,7 +120,7 @@ class SlotCache(Cache):
 
     def clear(self) -> None:
         """Give the memory back."""
-        for layer in self.layers:
+        for layer in self.slots:
             layer.keys = layer.values = None
 
 

@@ -18,6 +18,7 @@ import torch
 
 from .batch import OwnPrefill, OwnRows, Prefill, Prepared, Rows, SlotPrefill, SlotRows
 from .failures import step_failed, unknown_model
+from .line import Line
 from .lora import Adapters
 from .model import Model
 from .sampling import choose
@@ -43,7 +44,7 @@ class Loop:
         self._inbox: list[Sequence] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = False
-        self._waiting: deque[Sequence] = deque()
+        self._line = Line()
         self._prefill: Prefill | None = None
         self._groups: dict[str | None, Rows] = {}
         self._retiring: set[str] = set()
@@ -96,7 +97,7 @@ class Loop:
     @property
     def waiting(self) -> int:
         """How many requests have no row yet."""
-        return len(self._waiting) + len(self._inbox)
+        return len(self._line.waiting) + len(self._inbox)
 
     # In the loop's thread.
 
@@ -131,7 +132,7 @@ class Loop:
     @property
     def busy(self) -> bool:
         """Whether there is anything to do."""
-        running = self._waiting or self._prefill or self._groups
+        running = self._line.waiting or self._prefill or self._groups
         return bool(running or self._inbox or self._calls or self._retiring)
 
     def _wait(self) -> bool:
@@ -148,15 +149,14 @@ class Loop:
         # Sequences first: one that came before its adapter was unloaded is answered.
         for sequence in arrived:
             if sequence.adapter is None or sequence.adapter in self._adapters.names:
-                self._waiting.append(sequence)
+                self._line.waiting.append(sequence)
             else:
                 sequence.fail(unknown_model(sequence.adapter, self._adapters.names))
         for call in calls:
             call()
 
     def _drop_cancelled(self) -> None:
-        if any(sequence.cancelled for sequence in self._waiting):
-            self._waiting = deque(s for s in self._waiting if not s.cancelled)
+        self._line.drop_cancelled()
         if self._prefill:
             self._prefill.sequences = [s for s in self._prefill.sequences if not s.cancelled]
             if not self._prefill.sequences:
@@ -167,7 +167,7 @@ class Loop:
 
     def _unload_retired(self) -> None:
         for name in list(self._retiring):
-            used = name in self._groups or any(s.adapter == name for s in self._waiting)
+            used = name in self._groups or any(s.adapter == name for s in self._line.waiting)
             if not used and not (self._prefill and self._prefill.sequences[0].adapter == name):
                 self._retiring.remove(name)
                 self._adapters.unload(name)
@@ -181,7 +181,7 @@ class Loop:
     def _prefill_some(self) -> None:
         """Go on with the prompt at hand, or begin with the first that wait."""
         if self._prefill is None:
-            together = self._next_prompts()
+            together = self._line.take(self._max_rows - self.rows, self.piece if self.batched else 0)
             if not together:
                 return
             self._prefill = (SlotPrefill if self.batched else OwnPrefill)(self.model, together)
@@ -201,26 +201,6 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - whatever a model raises fails these requests only
             self._prefill = None
             self._fail(prefill.sequences, adapter, error)
-
-    def _next_prompts(self) -> list[Sequence]:
-        """Take the first waiting prompt, and others of its adapter that are about as short."""
-        room = self._max_rows - self.rows
-        if not self._waiting or room <= 0:
-            return []
-        first = self._waiting.popleft()
-        together = [first]
-        if not self.batched:
-            return together
-        longest = len(first.prompt)
-        for other in list(self._waiting):
-            longest = max(longest, len(other.prompt))
-            padded = longest * (len(together) + 1)
-            alike = padded <= 2 * (sum(len(s.prompt) for s in together) + len(other.prompt))
-            # Only an unbroken run from the front: none overtakes an earlier one.
-            if len(together) >= room or other.adapter != first.adapter or padded > self.piece or not alike:
-                break
-            together.append(self._waiting.popleft())
-        return together
 
     def _decode_some(self) -> None:
         """Advance the adapter whose turn it is by one token a row."""
@@ -252,9 +232,9 @@ class Loop:
     def _fail_all(self, error: Exception) -> None:
         """Fail what runs and waits, and begin anew."""
         running = [s for rows in self._groups.values() for s in rows.sequences]
-        for sequence in [*running, *(self._prefill.sequences if self._prefill else ()), *self._waiting]:
+        for sequence in [*running, *(self._prefill.sequences if self._prefill else ()), *self._line.waiting]:
             sequence.fail(step_failed(error))
-        self._waiting.clear()
+        self._line.waiting.clear()
         self._groups.clear()
         self._prefill = None
         self._flush()

@@ -114,15 +114,14 @@ class Adapters:
     def _remove(self, name: str) -> None:
         if self._peft is None:
             return
+        tuner: Any = self._peft.base_model
         if self._names:
             if name in self._peft.peft_config:
                 # Another one becomes active first, or peft warns that it had to choose one.
-                self._peft.base_model.set_adapter(
-                    next(n for n in self._names if n != name), inference_mode=True
-                )
+                tuner.set_adapter(next(n for n in self._names if n != name), inference_mode=True)
                 self._peft.delete_adapter(name)
             return
-        self._peft.base_model.unload()
+        tuner.unload()
         for leftover in ("peft_config", "_hf_peft_config_loaded"):
             self._model.__dict__.pop(leftover, None)
         self._peft = None
