@@ -81,7 +81,8 @@ class Rollout:
             raise
         except (Unhealthy, NbtoolkitError) as problem:
             check_still_ours(self._target, pointer)  # else it is the other deploy's matter by now
-            reason = problem.message if isinstance(problem, NbtoolkitError) else str(problem)
+            message = problem.message if isinstance(problem, NbtoolkitError) else str(problem)
+            reason = getattr(problem, "reason", message)  # without the log lines, which follow anyway
             raise self._restored(pointer, reason) from problem
 
     def _how(self) -> How:
@@ -162,11 +163,11 @@ class Rollout:
         replaced = before and before.code.kind == self._release.code.kind == "own"
         if before is None or before.id == self._release.id or replaced:
             self._target.stop(progress)
+            if replaced:
+                return "Its files had replaced the former ones in inference/, so nothing runs now."
             last = self._seen
             if last and last.release != self._release.id:  # a later start shall not meet the bad one
                 publish.publish(share, last.release, expected=pointer.n, by=self._by)
-            if replaced:
-                return "Its files had replaced the former ones in inference/, so nothing runs now."
             return "There is nothing to put back, so nothing runs now."
         progress.phase(f"Putting back {before.id}")
         back = publish.publish(share, before.id, expected=pointer.n, by=self._by)

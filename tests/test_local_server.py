@@ -24,7 +24,7 @@ import pytest
 from nbtoolkit import LocalTarget, Workspace
 from nbtoolkit.errors import Cancelled, NotReady, ServerFailed
 from nbtoolkit.local import server
-from nbtoolkit.local.record import ProcessId
+from nbtoolkit.local.processes import ProcessId
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share import Heartbeat
 
@@ -238,7 +238,8 @@ def test_reused_process_number_is_not_taken_for_the_server(make: Make) -> None:
     try:
         record = json.loads(path.read_text())
         for name in ("launcher", "server"):
-            record[name]["pid"] = bystander.pid  # its number was used again, at another time
+            record[name]["pid"] = bystander.pid  # the number was used again, a minute later
+            record[name]["created"] -= 60
         path.write_text(json.dumps({**record, "exit_code": None, "reason": None}))
         assert target.replicas() == ()
         target.stop()

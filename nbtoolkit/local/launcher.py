@@ -6,11 +6,9 @@ own, so that neither ■ nor the end of a notebook's kernel reaches it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import logging.handlers
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +21,8 @@ from typing import IO, Literal
 
 from filelock import FileLock, Timeout
 
-from nbtoolkit.local.record import ProcessId, Reason, ServerRecord, StateFiles
+from nbtoolkit.local.processes import ProcessId, ask_group_to_end, kill_group
+from nbtoolkit.local.record import Reason, ServerRecord, StateFiles
 
 GRACE = 35.0
 """Seconds for running answers to finish after SIGTERM; the server takes 30 at most."""
@@ -100,8 +99,7 @@ class _Run:
         copier.start()
         threading.Thread(target=self._tell_end, args=(process,), daemon=True).start()
         reason = self._watch(process, record)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what the server left behind
+        kill_group(process.pid)  # what the server left behind
         copier.join(2)
         self._say(f"server ended with exit code {process.returncode}: {reason}")
         self._files.write_record(replace(record, exit_code=process.returncode, reason=reason))
@@ -127,17 +125,13 @@ class _Run:
                     self._files.write_record(replace(record, reason=reason))
                     self._ask_to_end(process)
             elif time.monotonic() >= deadline:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                kill_group(process.pid)
 
     def _ask_to_end(self, process: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            if self._order.kind == "own":
-                os.killpg(process.pid, signal.SIGTERM)  # a shell would not pass it on
-            else:
-                process.send_signal(
-                    signal.SIGTERM
-                )  # as a container does; the engine must live a little longer
+        if self._order.kind == "own":
+            ask_group_to_end(process.pid)  # a shell would not pass it on
+        else:
+            process.terminate()  # the front alone, as in a container: its engine must live a little longer
 
     def _abandoned(self) -> bool:
         owners = self._files.read_owners()
@@ -149,7 +143,8 @@ class _Run:
 
     def _copy(self, stream: IO[bytes]) -> None:
         for line in stream:
-            self._write(line.decode(errors="replace").rstrip("\r\n"))
+            text = line.decode(errors="replace").rstrip("\r\n")
+            self._write(text.rpartition("\r")[2])  # of a progress bar only how it ended
 
     def _say(self, text: str) -> None:
         self._write(f"nbtoolkit: {text}")

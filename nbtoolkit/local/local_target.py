@@ -17,7 +17,8 @@ from nbtoolkit.filestore import LocalFolder
 from nbtoolkit.local import log
 from nbtoolkit.local.orders import REPLICA, orders
 from nbtoolkit.local.own import fixed_port
-from nbtoolkit.local.record import ProcessId, ServerRecord, StateFiles
+from nbtoolkit.local.processes import ProcessId
+from nbtoolkit.local.record import ServerRecord, StateFiles
 from nbtoolkit.local.server import Server, end_at_exit
 from nbtoolkit.local.status import describe
 from nbtoolkit.local.surroundings import HOST, api_key, is_headless, listening_ports

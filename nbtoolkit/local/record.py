@@ -8,39 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
-CLOCK_TOLERANCE = 2.0
-"""Seconds by which a process's start time may seem to move when the machine's clock is set."""
+from nbtoolkit.local.processes import ProcessId
 
 Reason = Literal["it was stopped", "it ended by itself", "the notebook that started it ended"]
-
-
-@dataclass(frozen=True)
-class ProcessId:
-    """A process by number and start time in seconds since 1970, since numbers are used again."""
-
-    pid: int
-    created: float
-
-    @classmethod
-    def of(cls, pid: int) -> ProcessId:
-        """Return the identity of a running process; raises :class:`psutil.Error`."""
-        return cls(pid, psutil.Process(pid).create_time())
-
-    @classmethod
-    def own(cls) -> ProcessId:
-        """Return the identity of this process."""
-        return cls.of(os.getpid())
-
-    def alive(self) -> bool:
-        """Tell whether exactly this process still runs; a zombie does not."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) < CLOCK_TOLERANCE
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import nbtoolkit
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.local import log
 from nbtoolkit.local.launcher import ANOTHER_RUNS, GRACE, Order
-from nbtoolkit.local.record import ProcessId, ServerRecord, StateFiles
+from nbtoolkit.local.processes import ProcessId, ask_group_to_end, kill_group
+from nbtoolkit.local.record import ServerRecord, StateFiles
 from nbtoolkit.local.surroundings import free_port, listening_ports, port_is_free
 from nbtoolkit.progress import Progress
 
@@ -81,14 +82,15 @@ class Server:
             progress.phase("Stopping the server; running answers may finish")
             if record.running:  # at once: a server that is ending must not be taken for one that serves
                 self.files.write_record(replace(record, reason="it was stopped"))
-            _signal(record.launcher, signal.SIGTERM)
+            record.launcher.ask_to_end()
         else:
-            _signal_group(record.server, signal.SIGTERM)
+            ask_group_to_end(record.server.pid)
         deadline = time.monotonic() + STOPS_WITHIN
         while record.launcher.alive() or record.server.alive():
             if time.monotonic() >= deadline:
-                _signal(record.launcher, signal.SIGKILL)
-                _signal_group(record.server, signal.SIGKILL)
+                record.launcher.kill()
+                if record.server.alive():
+                    kill_group(record.server.pid)
             self.record()
             progress.sleep(_POLL)
 
@@ -109,6 +111,7 @@ class Server:
         raise ServerFailed(
             f"The server {ended}. Its last log lines:\n{_indented(self.tail())}",
             next_step=f"correct what the log names and deploy again; the whole log is {self.files.log}",
+            reason=f"the server {ended}",
             exit_code=record.exit_code,
             log=self.tail(),
         )
@@ -184,19 +187,7 @@ def _leave(files: StateFiles, me: ProcessId) -> None:
     if me.pid == os.getpid() and me in owners and not any(o.alive() for o in owners if o != me):
         record = files.read_record()
         if record and record.running:
-            _signal(record.launcher, signal.SIGTERM)
-
-
-def _signal(process: ProcessId, number: signal.Signals) -> None:
-    if process.alive():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
-
-
-def _signal_group(process: ProcessId, number: signal.Signals) -> None:
-    if process.alive():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+            record.launcher.ask_to_end()
 
 
 def _exit(code: int) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from nbtoolkit.errors import ServerFailed
-from nbtoolkit.local.record import ProcessId
+from nbtoolkit.local.processes import ProcessId
 
 HOST = "127.0.0.1"
 PORTS_TRIED = 50

@@ -1,0 +1,78 @@
+"""Processes that are surely the ones that were started, and how they are ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+
+import psutil
+
+CLOCK_TOLERANCE = 2.0
+"""Seconds by which a process's start time may seem to move when the machine's clock is set."""
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process by number and start time in seconds since 1970, since numbers are used again."""
+
+    pid: int
+    created: float
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId:
+        """Return the identity of a running process; raises :class:`psutil.Error`."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    @classmethod
+    def own(cls) -> ProcessId:
+        """Return the identity of this process."""
+        return cls.of(os.getpid())
+
+    def alive(self) -> bool:
+        """Tell whether exactly this process still runs; a zombie does not."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < CLOCK_TOLERANCE
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM, if this process still runs; on Windows it ends at once."""
+        if self.alive():
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(self.pid).terminate()
+
+    def kill(self) -> None:
+        """End this process at once, if it still runs."""
+        if self.alive():
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(self.pid).kill()
+
+
+def ask_group_to_end(leader: int) -> None:
+    """Send SIGTERM to all processes of a group; on Windows to its leader's family."""
+    if os.name == "nt":
+        _kill_family(leader)
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGTERM)
+
+
+def kill_group(leader: int) -> None:
+    """End all processes of a group at once; on Windows its leader's family."""
+    if os.name == "nt":
+        _kill_family(leader)
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGKILL)
+
+
+def _kill_family(leader: int) -> None:
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(leader)
+        for member in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.Error):
+                member.kill()
