@@ -161,7 +161,9 @@ class Rollout:
     def _put_back(self, pointer: Pointer, progress: Progress) -> str:
         before, share = self._before, self._target.share
         replaced = before and before.code.kind == self._release.code.kind == "own"
-        if before is None or before.id == self._release.id or replaced:
+        if before and before.id == self._release.id and not replaced:
+            return "It served before too, and was left as it is."
+        if before is None or replaced:
             self._target.stop(progress)
             if replaced:
                 return "Its files had replaced the former ones in inference/, so nothing runs now."

@@ -26,13 +26,14 @@ class Unhealthy(Exception):
 def serving_now(target: Target, active: Pointer | None) -> Release | None:
     """Return the release that the running replicas serve, None where nothing serves or they differ.
 
-    The user's own server gives no heartbeat: where one was published and runs, it serves.
+    One whose engine is being restarted counts. The user's own server gives no heartbeat: where one was
+    published and runs, it serves.
     """
     beats = [target.heartbeat(replica) for replica in target.replicas()]
     if beats and active and not any(beats):
         release = _read(target, active.release)
         return release if release and release.code.kind == "own" else None
-    releases = {beat.release for beat in beats if beat and beat.phase == "ready"}
+    releases = {beat.release for beat in beats if beat and beat.phase in ("ready", "restarting")}
     if len(releases) != 1 or None in releases:
         return None
     return _read(target, str(releases.pop()))

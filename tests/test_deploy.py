@@ -14,13 +14,14 @@ import pytest
 from deploy_double import Place
 from test_local_server import processes_of
 
-from nbtoolkit import DeploySettings, LocalTarget, deploy, publish, rollback
+from nbtoolkit import DeploySettings, Endpoint, LocalTarget, deploy, deployment_proof, publish, rollback
 from nbtoolkit.errors import (
     Busy,
     Cancelled,
     DeployFailed,
     InvalidAdapter,
     InvalidSettings,
+    RequestRefused,
     SmokeTestFailed,
 )
 from nbtoolkit.progress import Progress
@@ -243,6 +244,23 @@ def test_failed_deploy_after_a_stop_does_not_stay_the_one_to_start(place: Place)
     active = publish.active(place.target.share)
     assert active
     assert active.release == first.release.id
+
+
+def test_release_that_served_before_is_left_alone_where_its_proof_cannot_be_made(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = place.settings(place.adapter("red"))
+    deploy(settings, target=place.target)
+
+    def busy(*_: object, **__: object) -> None:
+        raise RequestRefused("the queue is full", next_step="wait", status=429, code="queue_full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deployment_proof, "BUSY_ATTEMPTS", 2)
+        patch.setattr(Endpoint, "prove", busy)
+        with pytest.raises(DeployFailed, match=r"queue is full(.|\n)*left as it is"):
+            deploy(settings, target=place.target)
+    assert place.says() == "red"
 
 
 def test_server_that_cannot_start_shows_its_log(place: Place) -> None:
