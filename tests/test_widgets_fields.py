@@ -25,6 +25,7 @@ class Everything(Settings):
     flag: bool | None = None
     tags: list[str] = Field(default_factory=list)
     pairs: tuple[str, ...] = ()
+    levels: tuple[Literal["static", "model"], ...] = ("static", "model")
     adapters: dict[str, Path] = Field(default_factory=dict)
     token: SecretStr | None = None
     noted: Annotated[str, Field(description="from the annotation")] = "x"
@@ -50,6 +51,7 @@ FULL = Everything(
     flag=False,
     tags=["one", "two"],
     pairs=("p",),
+    levels=("model",),
     adapters={"joy": Path("adapters/joy"), "b": Path("c = d")},
     token=SecretStr("s3cret"),
     text=" two\nlines ",
@@ -80,6 +82,7 @@ def test_every_type_gets_the_input_that_suits_it() -> None:
         "flag": "Dropdown",
         "tags": "Textarea",
         "pairs": "Textarea",
+        "levels": "SelectMultiple",
         "adapters": "Textarea",
         "token": "SecretBox",
         "noted": "Text",
@@ -128,6 +131,24 @@ def test_an_emptied_input_means_the_default(field: str, value: Any) -> None:
     settings = draft.check().settings
     assert settings is not None
     assert getattr(settings, field) == value
+
+
+def test_a_choice_that_may_be_left_to_the_default_says_so() -> None:
+    spec = Draft(Everything(name="n")).spec("flag")
+    assert Input(spec, spec.show(None), lambda _: None).widget.value == "default"
+    assert [spec.read(label) for label in ("default", "yes", "no")] == [None, True, False]
+
+
+def test_picking_adds_a_line_once_and_counts_as_typed() -> None:
+    draft = Draft(FULL)
+    typed: list[str] = []
+    field = Input(draft.spec("adapters"), "a = x", typed.append, suggestions=["b = y"])
+    picker = field.row.children[1]
+    for _ in range(2):
+        picker.value = "b = y"
+        assert picker.value == ""
+    assert field.widget.value == "a = x\nb = y"
+    assert typed == ["a = x\nb = y"]
 
 
 def test_a_choice_that_is_required_starts_unchosen() -> None:

@@ -59,7 +59,7 @@ class ChatView:
     def __init__(self, form: ChatForm) -> None:
         self._form = form
         self._draft: Draft[Any] = Draft(form.settings)
-        self.model = w.Dropdown(description="Model", style={"description_width": "64px"})
+        self.model = w.Dropdown(description="Model", style={"description_width": "initial"})
         self.compare = w.Checkbox(description="Compare with the base", indent=False)
         self.reload_button = button("Reload models", "", self._reload_pressed)
         self.prompt = w.Textarea(

@@ -93,7 +93,7 @@ def blockers(settings: DeploySettings, workspace: Workspace) -> list[str]:
         if problems is None:
             return [str(error)]
         return [
-            f"No green smoke report for these bytes: run the smoke test. {problem}" for problem in problems
+            f"No green smoke report for these bytes: run the smoke test. ({problem})" for problem in problems
         ]
     except NbtoolkitError as error:
         return [str(error)]

@@ -56,7 +56,7 @@ class FieldSpec:
         return self.default is OMITTED
 
     def show(self, value: Any) -> Any:
-        """Return what the input holds for a value: text, a flag or one of the choices.
+        """Return what the input holds for a value: text, a flag, a choice's label or the labels picked.
 
         A secret is never shown: its input is always empty.
         """
@@ -65,9 +65,9 @@ class FieldSpec:
         if self.kind is Kind.FLAG:
             return bool(value)
         if self.kind is Kind.CHOICE:
-            return value
+            return next(label for label, choice in self.choices if choice == value)
         if self.kind is Kind.PICKS:
-            return () if value in (None, OMITTED) else tuple(value)
+            return () if value in (None, OMITTED) else tuple(str(item) for item in value)
         if value is None or value is OMITTED:
             return ""
         if self.kind is Kind.LINES:
@@ -81,8 +81,12 @@ class FieldSpec:
 
         Raises ValueError, with a sentence for the user, where a line is no ``name = value``.
         """
-        if self.kind in (Kind.FLAG, Kind.CHOICE, Kind.PICKS):
+        if self.kind is Kind.FLAG:
             return shown
+        if self.kind is Kind.CHOICE:
+            return dict(self.choices)[shown]
+        if self.kind is Kind.PICKS:
+            return [dict(self.choices)[label] for label in shown]
         text = str(shown)
         if not text.strip():
             return None if self.optional else OMITTED

@@ -110,9 +110,10 @@ def _widget(spec: FieldSpec, shown: Any, suggestions: Sequence[str], *, is_set: 
     if spec.kind is Kind.FLAG:
         return w.Checkbox(value=shown, indent=True, **common)
     if spec.kind is Kind.CHOICE:
-        return w.Dropdown(options=list(spec.choices), value=shown, **common)
+        return w.Dropdown(options=[label for label, _ in spec.choices], value=shown, **common)
     if spec.kind is Kind.PICKS:
-        return w.SelectMultiple(options=list(spec.choices), value=shown, rows=len(spec.choices), **common)
+        labels = [label for label, _ in spec.choices]
+        return w.SelectMultiple(options=labels, value=shown, rows=len(labels), **common)
     if spec.kind is Kind.SECRET:
         # on blur or Enter only: taking the text away while somebody types would eat letters
         placeholder = "set, not shown" if is_set else ""
