@@ -116,7 +116,7 @@ def test_an_error_after_comments_is_an_event(front: Front) -> None:
     answer = front.chat("tone", "SILENT CRASH", stream=True)
     assert answer.text.startswith(": waiting\n\n")
     assert '"code": "engine_restarting"' in answer.text.rstrip().rpartition("\n\n")[2]
-    front.ready()
+    front.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
 
 
 def hold(front: Front, tokens: int = 3000) -> Any:
