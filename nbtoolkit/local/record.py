@@ -35,11 +35,6 @@ class ServerRecord:
         """Whether launcher and server live, and nobody has asked them to end."""
         return self.reason is None and self.launcher.alive() and self.server.alive()
 
-    @property
-    def left_over(self) -> bool:
-        """Whether the server lives without its launcher, which somebody must have killed."""
-        return not self.launcher.alive() and self.server.alive()
-
 
 class StateFiles:
     """The files of a local target's root."""

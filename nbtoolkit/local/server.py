@@ -103,11 +103,12 @@ class Server:
         record = self.record()
         if record is None or record.running:
             return
-        ended = (
-            "was killed together with its launcher"
-            if record.exit_code is None
-            else (f"ended with {_exit(record.exit_code)}; {record.reason}")
-        )
+        if record.exit_code is not None:
+            ended = f"ended with {_exit(record.exit_code)}; {record.reason}"
+        elif record.reason:
+            ended = f"is ending; {record.reason}"
+        else:
+            ended = "was killed together with its launcher"
         raise ServerFailed(
             f"The server {ended}. Its last log lines:\n{_indented(self.tail())}",
             next_step=f"correct what the log names and deploy again; the whole log is {self.files.log}",

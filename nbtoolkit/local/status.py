@@ -54,11 +54,11 @@ def _condition(heartbeat: Heartbeat) -> tuple[State, str]:
 
 
 def _ended(target: str, record: ServerRecord) -> Status:
-    if record.exit_code is None:
+    if record.reason is None:
         return Status(target, "failed", "the server was killed together with its launcher")
     if record.reason == "it ended by itself":
         return Status(target, "failed", f"the server ended by itself with exit code {record.exit_code}")
-    return Status(target, "stopped", record.reason or "it was stopped")
+    return Status(target, "stopped", record.reason)
 
 
 def _duration(seconds: float) -> str:
