@@ -19,6 +19,7 @@ from nbtoolkit.serving.engine.choice import Sampling
 from nbtoolkit.serving.engine.loop import Loop
 from nbtoolkit.serving.engine.lora import Adapters
 from nbtoolkit.serving.engine.model import Model
+from nbtoolkit.serving.engine.quick import pack
 from nbtoolkit.serving.engine.sequence import Event, Sequence
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
@@ -33,6 +34,7 @@ class Bench:
         self, base: Path, *, max_rows: int = 16, max_length: int = 512, piece: int | None = None
     ) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(base).eval()
+        assert pack(self.model)  # as the engine does
         self.adapters = Adapters(self.model)
         self.loop = Loop(Model(self.model, max_length), self.adapters, max_rows, lambda: None)
         if piece:

@@ -171,10 +171,13 @@ class Engine:
             from .loop import Loop
             from .lora import Adapters
             from .model import Model
+            from .quick import pack
 
             use_all_cores()
             self._cuda_error = cuda_error()
             loaded = load(self.options, self._enter)
+            self._enter("laying out weights")
+            pack(loaded.model)
             model = Model(loaded.model, loaded.max_length)
             self._why_not = model.plan.why_not
             self._adapters = Adapters(loaded.model)

@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 
 from .failures import ApiError
+from .quick import restore, shorten
 
 WEIGHTS = "adapter_model.safetensors"
 _REWRITES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -131,6 +132,9 @@ class Adapters:
         modules = list(self._model.modules())
         self._layers = [module for module in modules if isinstance(module, BaseTunerLayer)]
         self._wrappers = [module for module in modules if isinstance(module, AuxiliaryTrainingWrapper)]
+        for layer in self._layers:
+            restore(layer)
+            shorten(layer, lambda: self._active)
         self._model.eval()
         self._active = ""
         self.use(None)
