@@ -32,6 +32,7 @@ def front(share: Share) -> Iterator[Front]:
         end = time.monotonic() + 60
         while "the page is open" not in front.log.read_text():
             assert time.monotonic() < end, front.log.read_text()
+            assert front.health()["last_error"] is None
             time.sleep(0.1)
         yield front
 

@@ -38,36 +38,44 @@ async def stream_text(
         raise ChatFailed(lost().message) from None
 
 
-async def together(streams: list[AsyncGenerator[str]]) -> AsyncGenerator[tuple[int, str | ChatFailed]]:
-    """Yield pieces of several answers as they come, each with its stream's index.
+class Answers:
+    """Several answers under way, as one stream of pieces that may be stopped from outside."""
 
-    A failed answer yields its error last and does not end the others. Leaving early ends all.
-    """
-    pieces: asyncio.Queue[tuple[int, str | ChatFailed | None]] = asyncio.Queue()
+    def __init__(self, streams: list[AsyncGenerator[str]]) -> None:
+        self._pieces: asyncio.Queue[tuple[int, str | ChatFailed | None]] = asyncio.Queue()
+        self._tasks = [asyncio.create_task(self._read(i, stream)) for i, stream in enumerate(streams)]
+        for index, task in enumerate(self._tasks):
+            task.add_done_callback(lambda _, index=index: self._pieces.put_nowait((index, None)))
+        self.discarded = False
+        """Whether nobody wants to see what came so far."""
 
-    async def read(index: int, stream: AsyncGenerator[str]) -> None:
+    def stop(self, *, discard: bool = False) -> None:
+        """End all answers at once; what came so far stays unless it is discarded."""
+        self.discarded |= discard
+        for task in self._tasks:
+            task.cancel()
+
+    async def pieces(self) -> AsyncGenerator[tuple[int, str | ChatFailed]]:
+        """Yield pieces as they come, each with its answer's index; a failed answer yields its error last."""
+        running = len(self._tasks)
+        try:
+            while running:
+                index, piece = await self._pieces.get()
+                if piece is None:
+                    running -= 1
+                else:
+                    yield index, piece
+        finally:
+            self.stop()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _read(self, index: int, stream: AsyncGenerator[str]) -> None:
         try:
             async with aclosing(stream):
                 async for piece in stream:
-                    pieces.put_nowait((index, piece))
+                    self._pieces.put_nowait((index, piece))
         except ChatFailed as failure:
-            pieces.put_nowait((index, failure))
-        finally:
-            pieces.put_nowait((index, None))
-
-    tasks = [asyncio.create_task(read(index, stream)) for index, stream in enumerate(streams)]
-    try:
-        running = len(tasks)
-        while running:
-            index, piece = await pieces.get()
-            if piece is None:
-                running -= 1
-            else:
-                yield index, piece
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            self._pieces.put_nowait((index, failure))
 
 
 _CODE_OR_MARKUP = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)|([<&])", re.DOTALL)

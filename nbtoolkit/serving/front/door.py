@@ -54,10 +54,17 @@ class Door:
         self._gateway = gateway
         self._throttle = Throttle()
         self._page: ASGIApp | None = None
+        self._broken = False
 
     async def run(self) -> None:
         """Build and start the page; keep it until cancelled."""
-        application = await _in_daemon_thread(self._build)
+        try:
+            application = await _in_daemon_thread(self._build)
+        except Exception as error:
+            log.error("the page cannot be opened", exc_info=error)
+            self._gateway.replica.note_error(f"the page cannot be opened: {error}")
+            self._broken = True
+            return
         async with application.router.lifespan_context(application):
             self._page = application
             log.info("the page is open")
@@ -79,7 +86,7 @@ class Door:
         if response is not None:
             await response(scope, receive, send)
         elif self._page is None:
-            await _html(opening_page(), 503, {"Retry-After": "2"})(scope, receive, send)
+            await _html(opening_page(self._broken), 503, {"Retry-After": "2"})(scope, receive, send)
         else:
             await self._page(scope, receive, _with_policy(send, PAGE_POLICY))
 

@@ -47,8 +47,11 @@ def login_page(error: str = "") -> str:
     )
 
 
-def opening_page() -> str:
+def opening_page(broken: bool) -> str:
     """Return what is shown for the seconds until the chat page is built; it reloads itself."""
+    if broken:
+        text = "The server answers at its API, but its page could not be built. The log says why."
+        return _page("No page", f"<h1>No chat page</h1><p>{text}</p>")
     return _page(
         "Opening",
         "<h1>Opening the chat</h1><p>The page is being prepared. This takes a few seconds.</p>",

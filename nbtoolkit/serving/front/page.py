@@ -11,7 +11,7 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.themes import Default
 
-from .chat import ChatFailed, ChatMessages, as_markdown, stream_text, together
+from .chat import Answers, ChatFailed, ChatMessages, as_markdown, stream_text
 from .gateway import Gateway
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
@@ -83,12 +83,12 @@ def _blocks(gateway: Gateway) -> gr.Blocks:
         inputs = [text, model, compare, system, longest, temperature, top_p, histories]
         outputs = [text, chat, base_chat, histories, send, stop]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        runs: list[Any] = [
-            trigger(page.answer, inputs, outputs, **quiet) for trigger in (text.submit, send.click)
-        ]
-        stop.click(page.idle, None, [send, stop], cancels=runs, queue=False, **quiet)
+        for asked in (text.submit, send.click):
+            asked(page.answer, inputs, outputs, **quiet)
+        # Not Gradio's own ``cancels``: it shows an error now and then where a stream is cut off.
+        stop.click(page.stop, None, None, queue=False, **quiet)
         for emptied in (clear.click, chat.clear, base_chat.clear, model.input):
-            emptied(page.clear, None, outputs, cancels=runs, queue=False, **quiet)
+            emptied(page.clear, None, outputs, queue=False, **quiet)
         model.input(page.label, model, chat, queue=False, **quiet)
         compare.change(page.show_base, compare, base_chat, queue=False, **quiet)
         # Asked for when the list is opened, not by a timer, which would keep a sleeping server awake.
@@ -113,17 +113,21 @@ class _Page:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._replica = gateway.replica
+        self._running: dict[str, Answers] = {}
+        """By session."""
 
     def models(self, chosen: str | None) -> tuple[Any, ...]:
         names = list(self._replica.routes)
-        adapters = [name for name in names if not self._is_base(name)]
-        first = next(iter([*adapters, *names]), None)
-        value = chosen or first
+        value = chosen or self._first()
         if value is not None and value not in names:
             names.append(value)  # gone since: asking it says so, and nothing else answers in its place
         base = next((name for name in names if self._is_base(name)), "The base model")
         labels = self.label(value), gr.Chatbot(label=f"{base} (base)")
         return gr.Dropdown(choices=names, value=value), self._headline(), *labels
+
+    def _first(self) -> str | None:
+        """Return what is chosen until somebody chooses: an adapter where there is one."""
+        return min(self._replica.routes, key=self._is_base, default=None)
 
     def label(self, model: str | None) -> Any:
         return gr.Chatbot(label=model or "Answers")
@@ -144,18 +148,26 @@ class _Page:
     def idle(self) -> tuple[Any, Any]:
         return gr.Button(visible=True), gr.Button(visible=False)
 
-    def clear(self) -> tuple[Any, ...]:
+    async def stop(self, request: gr.Request) -> None:
+        if running := self._running.get(request.session_hash or ""):
+            running.stop()
+
+    async def clear(self, request: gr.Request) -> tuple[Any, ...]:
+        if running := self._running.get(request.session_hash or ""):
+            running.stop(discard=True)
         return gr.skip(), [], [], [[], []], *self.idle()
 
     async def answer(
         self, text: str, model: str | None, compare: bool, system: str, longest: float,
-        temperature: float, top_p: float, histories: list[ChatMessages],
+        temperature: float, top_p: float, histories: list[ChatMessages], request: gr.Request,
     ) -> AsyncIterator[tuple[Any, ...]]:  # fmt: skip
         """Stream one answer, or two side by side; errors are shown in the place of the answer."""
-        if not text.strip():
-            yield gr.skip(), gr.skip(), gr.skip(), histories, *self.idle()
+        session = request.session_hash or ""
+        if not text.strip() or session in self._running:
+            yield gr.skip(), gr.skip(), gr.skip(), histories, gr.skip(), gr.skip()
             return
         sampling = {"max_tokens": int(longest), "temperature": temperature, "top_p": top_p}
+        model = model or self._first()  # asked before the list was filled
         names = [model or ""]
         base = next((name for name in self._replica.routes if self._is_base(name)), None)
         if compare and base and base != model:
@@ -177,18 +189,25 @@ class _Page:
             shown = [_shown(history, error) for history, error in zip(kept, errors, strict=True)]
             return "", *shown, kept
 
-        yield *drawn(), *busy
+        running = self._running[session] = Answers(streams)
         last = 0.0
-        async with aclosing(together(streams)) as pieces:
-            async for index, piece in pieces:
-                if isinstance(piece, ChatFailed):
-                    errors[index] = str(piece)
-                else:
-                    answers[index] += piece
-                if time.monotonic() - last > DRAW_EVERY:
-                    last = time.monotonic()
-                    yield *drawn(), *busy
-        yield *drawn(), *self.idle()
+        try:
+            yield *drawn(), *busy
+            async with aclosing(running.pieces()) as pieces:
+                async for index, piece in pieces:
+                    if isinstance(piece, ChatFailed):
+                        errors[index] = str(piece)
+                    else:
+                        answers[index] += piece
+                    if time.monotonic() - last > DRAW_EVERY:
+                        last = time.monotonic()
+                        yield *drawn(), *busy
+        finally:
+            del self._running[session]
+        if running.discarded:
+            yield gr.skip(), [], [], [[], []], *self.idle()
+        else:
+            yield *drawn(), *self.idle()
 
 
 def _answered(history: ChatMessages) -> ChatMessages:
