@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers.utils.logging import disable_progress_bar
 
 from .failures import StartRefused
 from .options import Options
@@ -31,6 +32,7 @@ class Loaded:
 
 def load(options: Options, phase: Callable[[str], None]) -> Loaded:
     """Read everything from disk; :class:`StartRefused` says what this machine cannot serve."""
+    disable_progress_bar()  # the log is read by people
     phase("reading the configuration")
     device = pick_device(options.device)
     config = AutoConfig.from_pretrained(options.base.path, local_files_only=True, trust_remote_code=False)

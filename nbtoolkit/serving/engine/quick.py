@@ -30,7 +30,7 @@ def pack(model: nn.Module) -> bool:
     Costs the weights' memory once more and about a second per 500 MB. SmolLM2-135M in bfloat16: its
     linear layers take half the time at 1 to 8 rows.
     """
-    layers = [module for module in model.modules() if type(module) is nn.Linear]
+    layers: list[Any] = [module for module in model.modules() if type(module) is nn.Linear]
     size = sum(layer.weight.nbytes for layer in layers)
     on_cpu = all(layer.weight.device.type == "cpu" for layer in layers)
     if not on_cpu or size * _MEMORY_SHARE > free_memory() or not _works():
