@@ -48,12 +48,14 @@ def serving(contract: ContractSubject) -> Outcome:
                 contract.progress.phase(f"Smoke test: asking the server about {question.name}")
                 items.append(question.answer())
         except (ServerFailed, NotReady, RequestRefused) as error:
-            said = list(target.logs(tail=20))
+            said = list(target.logs(tail=40))
+            causes = [line for line in said if "Error" in line]
+            cause = f" {causes[-1].strip()}" if causes and len(error.message.splitlines()) > 1 else ""
             return Outcome(
                 "fail",
-                f"the server does not serve this adapter: {error.message.splitlines()[0]}",
+                f"the server does not serve this adapter: {error.message.splitlines()[0]}{cause}",
                 {**_evidence(items), "error": error.message, "log": said},
-                error.next_step,
+                "see the log lines in this check's evidence: report.checks[-1].evidence['log']",
             )
         finally:
             target.destroy()

@@ -13,7 +13,7 @@ from nbtoolkit.smoke.model_level.prompts import batches, short_sequences
 from nbtoolkit.smoke.model_level.subject import ModelSubject
 
 CONTEXTS = 16
-_CANDIDATES = 24
+_CANDIDATES = 40
 _PER_SEQUENCE = 4
 """Neighbouring prefixes say nearly the same; contexts of many prompts say more."""
 _CLEAR = 4.0
@@ -40,6 +40,8 @@ def fingerprint(subject: ModelSubject) -> Fingerprint:
     ranked = _ranked_contexts(subject)
     measured = list[_Candidate]()
     for first in range(0, len(ranked), BATCH):
+        if sum(one.clear for one in measured) >= CONTEXTS:
+            break  # the first ones are clear of the noise already, as nearly always in float32
         subject.tell("taking the adapter's fingerprint", first, len(ranked))
         measured += _measured(subject.model, ranked[first : first + BATCH])
     chosen = sorted(measured, key=lambda one: not one.clear)[:CONTEXTS]  # stable: KL decides among equals
