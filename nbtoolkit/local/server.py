@@ -25,6 +25,8 @@ from nbtoolkit.progress import Progress
 LISTENS_WITHIN = 120.0
 """Seconds for a server to open its port; ours needs about 4, on a laden machine more."""
 STOPS_WITHIN = GRACE + 5
+ENDED_WITHIN = 3.0
+"""Seconds for a launcher to write down how its server ended: it first reads the last of the output."""
 LOG_LINES = 25
 """Log lines that an error quotes."""
 PORT_RACES = 5
@@ -44,10 +46,20 @@ class Server:
         self.files = files
 
     def record(self) -> ServerRecord | None:
-        """Return the last start, running or not."""
+        """Return the last start, running or not.
+
+        A launcher whose server has just ended is given a moment to write down how.
+        """
         for one in _launchers:
             one.poll()
-        return self.files.read_record()
+        deadline = time.monotonic() + ENDED_WITHIN
+        while True:
+            record = self.files.read_record()
+            if record is None or record.exit_code is not None or record.server.alive():
+                return record
+            if not record.launcher.alive() or time.monotonic() >= deadline:
+                return record
+            time.sleep(_POLL / 2)
 
     def running(self) -> ServerRecord | None:
         """Return the start that runs now, None where nothing does."""
