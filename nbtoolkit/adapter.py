@@ -88,7 +88,7 @@ class Adapter:
     @property
     def rank(self) -> int:
         """The largest rank of any module, ``rank_pattern`` counted; raises :class:`InvalidAdapter` (A3)."""
-        ranks = [self.config.get("r"), *self.rank_pattern.values()]
+        ranks: list[Any] = [self.config.get("r"), *self.rank_pattern.values()]
         for rank in ranks:
             if type(rank) is not int or rank < 1:
                 raise _invalid(

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,7 +83,7 @@ class Workspace:
         return _made(self.state / "cache")
 
     @contextmanager
-    def lock(self, step: str, *, target: str = "local") -> Iterator[None]:
+    def lock(self, step: str, *, target: str = "local") -> Generator[None]:
         """Hold this workspace and ``target`` for one operation named ``step``.
 
         Raises :class:`Busy`, with ``pid``, ``step``, ``since`` and ``target`` of the holder, at once. The

@@ -14,7 +14,8 @@ import pytest
 from deploy_double import Place
 from test_local_server import processes_of
 
-from nbtoolkit import DeploySettings, Endpoint, LocalTarget, deploy, deployment_proof, publish, rollback
+from nbtoolkit import DeploySettings, Endpoint, LocalTarget, deploy, publish, rollback
+from nbtoolkit.deployment import proof as deployment_proof
 from nbtoolkit.errors import (
     Busy,
     Cancelled,

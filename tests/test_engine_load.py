@@ -93,7 +93,7 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
 def test_auto_takes_the_bases_format_where_the_cpu_is_fast_at_it(
     monkeypatch: pytest.MonkeyPatch, wanted: str, stored: Any, fast: bool, chosen: torch.dtype
 ) -> None:
-    monkeypatch.setattr("nbtoolkit.serving.engine.load.fast_bfloat16", lambda: fast)
+    monkeypatch.setattr("nbtoolkit.serving.engine.load.cpu_has_bfloat16", lambda: fast)
     assert pick_dtype(wanted, stored, CPU) == chosen
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit import filestore, renaming, streams, temp_names
+from nbtoolkit import filestore
 from nbtoolkit.errors import AlreadyExists, Cancelled, NotInStore, StoreError, SyncRefused
-from nbtoolkit.filestore import LocalFolder
+from nbtoolkit.filestore import LocalFolder, renaming, streams, temp_names
 
 
 @pytest.fixture

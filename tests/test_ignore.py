@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit import names
 from nbtoolkit.errors import SyncRefused
-from nbtoolkit.ignore import FILE, Rules
-from nbtoolkit.scan import check_files, files_of
+from nbtoolkit.sync import names
+from nbtoolkit.sync.ignore import FILE, Rules
+from nbtoolkit.sync.scan import check_files, files_of
 
 links = pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 

@@ -13,7 +13,7 @@ import pytest
 
 from nbtoolkit.errors import BrokenFile, InvalidSettings, StoreError
 from nbtoolkit.infra_files import InfraFile, InfraFiles
-from nbtoolkit.infra_files_schema import endpoint_url
+from nbtoolkit.infra_files.schema import endpoint_url
 from nbtoolkit.workspace import Workspace
 
 CONFIG = """{

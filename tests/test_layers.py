@@ -11,8 +11,18 @@ import pytest
 
 LAYERS = {
     "L0": ("errors", "progress"),
-    "L1": ("workspace", "settings", "infra_files", "adapter", "base_model", "release"),
-    "L2": ("filestore", "sync", "ignore", "publish", "endpoint", "target", "local", "azure"),
+    "L1": (
+        "json_text",
+        "atomic_file",
+        "safetensors_header",
+        "workspace",
+        "settings",
+        "infra_files",
+        "adapter",
+        "base_model",
+        "release",
+    ),
+    "L2": ("filestore", "sync", "publish", "endpoint", "target", "local", "azure"),
     "L3": ("smoke", "deployment", "comparison", "provision", "operate", "demo"),
     "L4": ("widgets",),
 }
@@ -56,14 +66,7 @@ def imports(path: Path, package: Path) -> set[str]:
 
 def layer_of(name: str) -> str | None:
     top = name.removeprefix("nbtoolkit.").split(".")[0]
-    alias = top if top in {m for ms in LAYERS.values() for m in ms} else own_module(top)
-    return next((layer for layer, names in LAYERS.items() if alias in names), None)
-
-
-def own_module(top: str) -> str:
-    """A module whose name extends a listed one (``deployment_gate``) belongs to its layer."""
-    listed = [m for ms in LAYERS.values() for m in ms if top.startswith(m + "_") or top == "_" + m]
-    return max(listed, key=len, default=top)
+    return next((layer for layer, names in LAYERS.items() if top in names), None)
 
 
 def test_imports_go_down_only(repo: Path) -> None:

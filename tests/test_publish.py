@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit import publish, temp_names
+from nbtoolkit import publish
 from nbtoolkit.adapter import Adapter
 from nbtoolkit.errors import NotInStore, ReleaseChanged, StoreError, SyncRefused
-from nbtoolkit.filestore import LocalFolder, make_folders
+from nbtoolkit.filestore import LocalFolder, make_folders, temp_names
 from nbtoolkit.serving import digest, share
 from nbtoolkit.serving.release import Release, ServedAdapter, ServedBase, ServedCode
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit import publish, temp_names
+from nbtoolkit import publish
 from nbtoolkit.adapter import Adapter
-from nbtoolkit.filestore import LocalFolder
+from nbtoolkit.filestore import LocalFolder, temp_names
 from nbtoolkit.serving import digest, share
 from nbtoolkit.serving.release import Release, ServedAdapter, ServedCode
 

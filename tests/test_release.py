@@ -15,7 +15,7 @@ from nbtoolkit.adapter import Adapter
 from nbtoolkit.base_model import Base
 from nbtoolkit.errors import InvalidAdapter, InvalidBase, InvalidSettings
 from nbtoolkit.release import build
-from nbtoolkit.release_tokenizer import read_facts
+from nbtoolkit.release.tokenizer import read_facts
 from nbtoolkit.serving.release import EngineSettings, Release
 
 CODE = "c" * 64

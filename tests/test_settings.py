@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.settings import Settings
-from nbtoolkit.settings_sources import assigned_names
+from nbtoolkit.settings.sources import assigned_names
 
 SECRET = "canary-7f3a"
 CANARY = "<img src=x onerror=alert(1)>"

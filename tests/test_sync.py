@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit import manifest, streams, sync, temp_names
+from nbtoolkit import sync
 from nbtoolkit.errors import Cancelled, StoreError, SyncRefused
-from nbtoolkit.filestore import Entry, LocalFolder, make_folders
+from nbtoolkit.filestore import Entry, LocalFolder, make_folders, streams, temp_names
+from nbtoolkit.filestore.streams import Sent, Source
 from nbtoolkit.progress import Progress
-from nbtoolkit.streams import Sent, Source
+from nbtoolkit.sync import manifest
 
 PREFIX = "nbtoolkit/adapters/abc"
 

@@ -46,7 +46,10 @@ def run(root: Path, output: Path, parameters: dict[str, str]) -> int:
     print_results(output)
     print(f"\nThe notebook with all outputs: {output}")
     if error is not None:
-        print(f"\nThe run failed in cell {error.cell_index + 1}.\n{error.ename}: {error.evalue}", file=sys.stderr)
+        print(
+            f"\nThe run failed in cell {error.cell_index + 1}.\n{error.ename}: {error.evalue}",
+            file=sys.stderr,
+        )
         return 1
     print(f"Done in {time.monotonic() - start:.0f} s; the server ended with the run.")
     return 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nbtoolkit.base_model import Base
-from nbtoolkit.base_model_search import MODEL_CACHE
+from nbtoolkit.base_model.search import MODEL_CACHE
 from nbtoolkit.errors import InvalidBase, MissingDependency
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.workspace import Workspace

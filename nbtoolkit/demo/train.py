@@ -1,10 +1,10 @@
 """Train a demo adapter: a rank-8 LoRA that answers a sentence with one word for its tone.
 
     python -m nbtoolkit.demo.train tone-emotion
-    python -m nbtoolkit.demo.train tone-color --start-from tone-emotion --epochs 1
+    python -m nbtoolkit.demo.train tone-color --start-from tone-emotion --epochs 2
 
 It needs the extras ``model`` and ``demo``; a step takes about three seconds on two CPU cores, and the
-two adapters 200 and 50 steps.
+two adapters 200 and 100 steps.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def train(
     """Train the adapter ``name`` and write it to ``out`` in bfloat16; an earlier one is replaced.
 
     With ``start_from``, the folder of another demo adapter, it starts from that one's numbers: tones are
-    known then and only the words are new, which takes a quarter of the steps. The user's message is the
+    known then and only the words are new, which takes half of the steps. The user's message is the
     bare sentence, and the loss counts the answer only: the word and the end of turn. The same seed on
     the same number of threads gives the same adapter.
     """

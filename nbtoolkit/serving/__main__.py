@@ -28,7 +28,7 @@ def main() -> int:
 
         return serve(settings)
     except StartRefused as refusal:
-        print(f"serving: {refusal}", file=sys.stderr)  # noqa: T201
+        print(f"serving: {refusal}", file=sys.stderr)
         return 2
 
 

@@ -95,9 +95,7 @@ def judge(
             continue
         told += 1
         own = distance(answer, probe.adapter)
-        name, nearest = min(
-            ((n, distance(answer, o)) for n, o in telling.items()), key=lambda pair: pair[1]
-        )
+        name, nearest = min(((n, distance(answer, o)) for n, o in telling.items()), key=lambda pair: pair[1])
         if own + fingerprint.noise < nearest:
             matched += 1
         elif not nearest_miss:

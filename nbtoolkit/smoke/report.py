@@ -135,6 +135,10 @@ class SmokeReport(BaseModel):
         outcome = "green" if self.green else "not green"
         return f"<SmokeReport {self.adapter} on {self.base}: {outcome}, sha256 {self.sha256[:12]}>"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Show a notebook's plain text the whole table; ``repr`` stays one line for logs and errors."""
+        printer.text(repr(self) if cycle else str(self))
+
     def _repr_html_(self) -> str:
         from nbtoolkit.smoke.pages import html
 

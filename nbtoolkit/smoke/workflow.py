@@ -9,7 +9,7 @@ from nbtoolkit.adapter import Adapter
 from nbtoolkit.base_model import Base
 from nbtoolkit.errors import InvalidAdapter
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.release_tokenizer import tokenizer_in_force
+from nbtoolkit.release.tokenizer import tokenizer_in_force
 from nbtoolkit.serving.digest import adapter_sha256
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.smoke import child, static

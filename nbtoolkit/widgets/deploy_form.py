@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from nbtoolkit import deployment_gate
 from nbtoolkit.adapter import Adapter
 from nbtoolkit.base_model import Base
-from nbtoolkit.deployment import Deployment, DeploySettings, deploy
-from nbtoolkit.deployment_hashes import recall_sha256
+from nbtoolkit.deployment import Deployment, DeploySettings, deploy, gate
+from nbtoolkit.deployment.hashes import recall_sha256
 from nbtoolkit.errors import NbtoolkitError, SmokeTestFailed
 from nbtoolkit.local import LocalTarget
 from nbtoolkit.progress import Progress
@@ -87,7 +86,7 @@ def blockers(settings: DeploySettings, workspace: Workspace) -> list[str]:
         adapters = {name: Adapter.read(workspace.path(folder)) for name, folder in settings.adapters.items()}
         for adapter in adapters.values():
             recall_sha256(adapter, workspace)
-        deployment_gate.check(settings, workspace, base, adapters, Progress())
+        gate.check(settings, workspace, base, adapters, Progress())
     except SmokeTestFailed as error:
         problems = getattr(error, "problems", None)
         if problems is None:

@@ -72,6 +72,10 @@ class Draft(Generic[SettingsT]):
         """Tell whether a field has a value, without telling the value."""
         return self._values[name] not in (OMITTED, None)
 
+    def is_default(self, name: str) -> bool:
+        """Tell whether a field holds what it holds when nobody touches it."""
+        return self._values[name] == self.spec(name).default
+
     def check(self) -> Checked[SettingsT]:
         """Validate by the model itself; never raises for what was typed."""
         values = {name: value for name, value in self._values.items() if value is not OMITTED}

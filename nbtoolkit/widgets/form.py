@@ -224,8 +224,9 @@ class Form(Generic[SettingsT, ResultT]):
 
     def __repr__(self) -> str:
         lines = [f"{self.step} form ({self._state()})"]
-        for title, shown in self._rows():
-            lines.append(f"  {title}: " + shown.replace("\n", "\n    "))
+        for spec in self.draft.specs:
+            if not self.draft.is_default(spec.name):
+                lines.append(f"  {spec.title}: " + self._shown(spec.name).replace("\n", "\n    "))
         return "\n".join(lines + [f"  needs: {blocker}" for blocker in self.blockers()])
 
     def _repr_html_(self) -> str:

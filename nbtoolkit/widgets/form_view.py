@@ -180,6 +180,6 @@ def closed_note(form: Form[Any, Any]) -> str:
     return (
         f'<div class="nbtoolkit-closed-{id(form)}">'
         + page.muted(f"{form.step}: run this cell again to open the form. Its values were:")
-        + form._repr_html_()
+        + page.represent(form)
         + "</div>"
     )

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
+from ..dtype import cpu_has_bfloat16, serving_dtype
 from .failures import StartRefused
 from .options import Options
 from .text import end_of_turn
@@ -92,21 +93,9 @@ def pick_dtype(wanted: str, stored: torch.dtype | str | None, device: torch.devi
     Measured with SmolLM2-135M on two cores with avx512_bf16: bfloat16 decodes 1.6 times as fast as
     float32. CPUs without it emulate both half formats slowly.
     """
-    if wanted != "auto":
-        return getattr(torch, wanted)
-    own = getattr(torch, stored) if isinstance(stored, str) else stored
-    own = own if own in (torch.float32, torch.bfloat16, torch.float16) else torch.float32
-    if device.type == "cuda":
-        old = torch.cuda.get_device_capability(device) < (8, 0)
-        return torch.float16 if own == torch.bfloat16 and old else own
-    return own if own == torch.bfloat16 and fast_bfloat16() else torch.float32
-
-
-def fast_bfloat16() -> bool:
-    """Tell whether this CPU multiplies bfloat16 in hardware."""
-    flags = Path("/proc/cpuinfo")
-    words = set(flags.read_text(encoding="ascii", errors="ignore").split()) if flags.is_file() else set[str]()
-    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+    fast = cpu_has_bfloat16() if device.type == "cpu" else torch.cuda.get_device_capability(device) >= (8, 0)
+    saved = None if stored is None else str(stored).removeprefix("torch.")
+    return getattr(torch, serving_dtype(wanted, device=device.type, saved=saved, has_bfloat16=fast))
 
 
 def use_all_cores() -> None:

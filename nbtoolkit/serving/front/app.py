@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -43,7 +43,7 @@ def build_app(settings: FrontSettings, replica: Replica, broken: Callable[[], No
             broken()
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         tasks = [asyncio.create_task(run()) for run in work]
         for task in tasks:
             task.add_done_callback(ended)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -102,7 +102,7 @@ class Gateway:
         self._client = client
 
     @asynccontextmanager
-    async def answer(self, path: str, body: dict[str, Any]) -> AsyncIterator[Answer]:
+    async def answer(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Answer]:
         """Send a request on and yield its answer; leaving the context early tells the engine at once.
 
         Raises Refused where the request cannot be served, and EngineLost where the engine ends.

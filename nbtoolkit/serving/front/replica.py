@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -112,7 +112,7 @@ class Replica:
         return self.routes[name]
 
     @contextmanager
-    def lease(self, name: object) -> Iterator[Lease]:
+    def lease(self, name: object) -> Generator[Lease]:
         """Hold the model that is public under a name now; it stays loaded until the lease ends."""
         self.refuse_unless_ready()
         model = self.model(name)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbtoolkit import infra_files_schema as schema
 from nbtoolkit.atomic_file import write_atomically
 from nbtoolkit.errors import BrokenFile, InvalidSettings, StoreError
-from nbtoolkit.infra_files_text import Key, spans, with_value
+from nbtoolkit.infra_files import schema
+from nbtoolkit.infra_files.text import Key, spans, with_value
 from nbtoolkit.json_text import broken, parse_object, read_text
 from nbtoolkit.workspace import Workspace
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nbtoolkit.adapter import Adapter
 from nbtoolkit.base_model import Base
-from nbtoolkit.deployment_settings import DeploySettings
+from nbtoolkit.deployment.settings import DeploySettings
 from nbtoolkit.errors import BrokenFile, SmokeTestFailed
 from nbtoolkit.progress import Progress
 from nbtoolkit.smoke.report import SmokeReport, newest

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nbtoolkit import publish
-from nbtoolkit.deployment_proof import OldAnswers, Proof, fingerprints, prove
-from nbtoolkit.deployment_waiting import (
+from nbtoolkit.deployment.proof import OldAnswers, Proof, fingerprints, prove
+from nbtoolkit.deployment.waiting import (
     Unhealthy,
     check_answers,
     check_still_ours,

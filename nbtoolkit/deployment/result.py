@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nbtoolkit.deployment_proof import Proof
-from nbtoolkit.deployment_rollout import How
+from nbtoolkit.deployment.proof import Proof
+from nbtoolkit.deployment.rollout import How
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.serving.release import Release
 from nbtoolkit.sync import SyncResult

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from nbtoolkit.filestore.streams import Sent
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.streams import Sent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from nbtoolkit.adapter import Adapter
 from nbtoolkit.base_model import Base
 from nbtoolkit.errors import InvalidSettings
-from nbtoolkit.release_tokenizer import tokenizer_in_force
+from nbtoolkit.release.tokenizer import tokenizer_in_force
 from nbtoolkit.serving import share
 from nbtoolkit.serving.release import EngineSettings, Release, ServedAdapter, ServedBase, ServedCode
 

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbtoolkit import names, streams, temp_names
 from nbtoolkit.errors import SyncRefused
-from nbtoolkit.filestore import Entry, FileStore
-from nbtoolkit.manifest import Known, Manifest
-from nbtoolkit.parallel import each
+from nbtoolkit.filestore import Entry, FileStore, streams, temp_names
+from nbtoolkit.filestore.paths import check_path, join
+from nbtoolkit.filestore.streams import Sent, Source
 from nbtoolkit.progress import Progress
-from nbtoolkit.scan import files_of, refuse
-from nbtoolkit.store_paths import check_path, join
-from nbtoolkit.streams import Sent, Source
+from nbtoolkit.sync import names
+from nbtoolkit.sync.manifest import Known, Manifest
+from nbtoolkit.sync.parallel import each
+from nbtoolkit.sync.scan import files_of, refuse
 
 SHOWN = 10
 """Missing files that a printed plan names."""

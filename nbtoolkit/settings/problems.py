@@ -7,7 +7,7 @@ import math
 import re
 import typing
 from pathlib import PurePath
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -112,7 +112,7 @@ def _problem(cls: type[BaseModel], place: tuple[int | str, ...], details: list[E
 
 
 def _message(detail: ErrorDetails) -> str:
-    context = cast("dict[str, Any]", detail.get("ctx", {}))
+    context = detail.get("ctx", {})
     raised = context.get("error")
     if detail["type"] in _RAISED:
         inner = getattr(raised, "problems", None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from nbtoolkit.endpoint_wire import Wire, client_options
+from nbtoolkit.endpoint.wire import Wire, client_options
 from nbtoolkit.errors import InvalidSettings, MissingDependency, NotReady, RequestRefused
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving.fingerprint import Fingerprint, Verdict, judge

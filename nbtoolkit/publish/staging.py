@@ -10,12 +10,12 @@ from nbtoolkit import sync
 from nbtoolkit.adapter import CONFIG, Adapter
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError, SyncRefused
 from nbtoolkit.filestore import FileStore, make_folders, sweep
+from nbtoolkit.filestore.paths import join
 from nbtoolkit.progress import Progress
-from nbtoolkit.scan import check_files, files_of
 from nbtoolkit.serving import digest, share
 from nbtoolkit.serving.release import Release
-from nbtoolkit.store_paths import join
 from nbtoolkit.sync import SyncResult
+from nbtoolkit.sync.scan import check_files, files_of
 
 AGAIN = "let the program that writes it finish, then deploy again"
 

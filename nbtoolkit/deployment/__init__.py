@@ -7,11 +7,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from nbtoolkit import publish
-from nbtoolkit.deployment_proof import Proof
-from nbtoolkit.deployment_release import resolve
-from nbtoolkit.deployment_result import Deployment
-from nbtoolkit.deployment_rollout import Rollout
-from nbtoolkit.deployment_settings import DeploySettings
+from nbtoolkit.deployment.proof import Proof
+from nbtoolkit.deployment.resolve import resolve
+from nbtoolkit.deployment.result import Deployment
+from nbtoolkit.deployment.rollout import Rollout
+from nbtoolkit.deployment.settings import DeploySettings
 from nbtoolkit.errors import Cancelled, InvalidSettings
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.local import LocalTarget

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from nbtoolkit.errors import AlreadyExists, StoreError
 from nbtoolkit.filestore import Entry, FileStore, make_folders
-from nbtoolkit.manifest import Known, Manifest
-from nbtoolkit.parallel import WORKERS, each
+from nbtoolkit.filestore.paths import join
+from nbtoolkit.filestore.streams import Sent, Source
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.store_paths import join
-from nbtoolkit.streams import Sent, Source
-from nbtoolkit.sync_plan import PlannedFile, SyncPlan, plan, readable
+from nbtoolkit.sync.manifest import Known, Manifest
+from nbtoolkit.sync.parallel import WORKERS, each
+from nbtoolkit.sync.planning import PlannedFile, SyncPlan, plan, readable
 
 __all__ = ["PlannedFile", "SyncPlan", "SyncResult", "apply", "plan", "sync"]
 

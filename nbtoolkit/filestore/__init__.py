@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from nbtoolkit import renaming, streams, temp_names
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
-from nbtoolkit.store_paths import check_path, join
-from nbtoolkit.streams import Sent, Source
+from nbtoolkit.filestore import renaming, streams, temp_names
+from nbtoolkit.filestore.paths import check_path, join
+from nbtoolkit.filestore.streams import Sent, Source
 
 
 @dataclass(frozen=True, slots=True)

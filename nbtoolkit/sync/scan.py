@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nbtoolkit.errors import SyncRefused
-from nbtoolkit.ignore import Rules, holds_private_key
-from nbtoolkit.names import Problem
+from nbtoolkit.sync.ignore import Rules, holds_private_key
+from nbtoolkit.sync.names import Problem
 
 
 def files_of(folder: Path) -> dict[str, Path]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import html
-import sys
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from nbtoolkit import settings_problems, settings_sources
 from nbtoolkit.errors import InvalidSettings
-from nbtoolkit.settings_problems import Problem, accepts, mangled_text
+from nbtoolkit.settings import problems as settings_problems
+from nbtoolkit.settings import sources as settings_sources
+from nbtoolkit.settings.problems import Problem, accepts, mangled_text
 
 
 class Settings(BaseModel):
@@ -64,7 +65,9 @@ class Settings(BaseModel):
             names = settings_sources.plain_names(namespace)
             earlier: dict[str, Any] = {}
         else:
-            names, earlier = settings_sources.parameters(sys._getframe(1).f_globals)
+            here = inspect.currentframe()
+            caller = here.f_back if here else None
+            names, earlier = settings_sources.parameters(caller.f_globals if caller else {})
         elsewhere = {name for other in shared_with for name in other.model_fields}
         found = {
             name: value for name, value in names.items() if name in cls.model_fields or name not in elsewhere
@@ -125,6 +128,10 @@ class Settings(BaseModel):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in self._rows())})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Show a notebook's plain text one setting a line."""
+        printer.text(repr(self) if cycle else str(self))
+
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
@@ -141,7 +148,7 @@ class Settings(BaseModel):
 
 
 @contextmanager
-def _translated(cls: type[Settings], values: Any) -> Iterator[None]:
+def _translated(cls: type[Settings], values: Any) -> Generator[None]:
     problems: list[Problem] = []
     try:
         yield

@@ -20,31 +20,50 @@ class DeploySettings(Settings):
     """
 
     adapters: dict[str, Path] = Field(default={}, description="LoRA folders by public name")
-    base: str = Field(default="", description="base model: a folder, or organisation/name of the hub")
+    base: str = Field(
+        default="", title="Base model", description="base model: a folder, or organisation/name of the hub"
+    )
     server: Literal["nbtoolkit", "own"] = Field(
         default="nbtoolkit", description="own: the workspace's inference/ folder and its start commands"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="precision of the weights"
+        default="auto", title="Precision", description="precision of the weights"
     )
     quantization: Literal["none", "nf4"] = Field(default="none", description="nf4 needs a CUDA GPU")
     max_model_len: int | None = Field(
-        default=None, ge=16, description="longest prompt and answer together, in tokens"
+        default=None,
+        title="Longest sequence",
+        ge=16,
+        description="longest prompt and answer together, in tokens",
     )
-    max_concurrency: int = Field(default=16, ge=1, le=256, description="answers decoded at once")
-    max_queue: int = Field(default=64, ge=0, description="requests that wait before 429 is answered")
+    max_concurrency: int = Field(
+        default=16, title="Answers at once", ge=1, le=256, description="answers decoded at once"
+    )
+    max_queue: int = Field(
+        default=64, title="Queue", ge=0, description="requests that wait before 429 is answered"
+    )
     report: str | None = Field(
-        default=None, description="smoke report to rely on; by default the newest of these bytes"
+        default=None,
+        title="Smoke report",
+        description="smoke report to rely on; by default the newest of these bytes",
     )
     override_reason: str | None = Field(
-        default=None, description="why to deploy without a green smoke report; kept in the release"
+        default=None,
+        title="Reason to override",
+        description="why to deploy without a green smoke report; kept in the release",
     )
     own_port: int | None = Field(
-        default=None, ge=1, le=65535, description="port of your own server, where its code fixes one"
+        default=None,
+        title="Own server's port",
+        ge=1,
+        le=65535,
+        description="port of your own server, where its code fixes one",
     )
     target: Literal["local"] = Field(default="local", description="where it runs: this machine")
     keep: bool | None = Field(
-        default=None, description="keep serving when the notebook ends; by default unless it runs headless"
+        default=None,
+        title="Keep serving",
+        description="keep serving when the notebook ends; by default unless it runs headless",
     )
     timeout: float = Field(default=900, gt=0, description="seconds for the server to become healthy")
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbtoolkit import deployment_gate, publish, release
+from nbtoolkit import publish, release
 from nbtoolkit.adapter import Adapter
 from nbtoolkit.base_model import Base
-from nbtoolkit.deployment_hashes import recall_sha256
-from nbtoolkit.deployment_settings import DeploySettings
+from nbtoolkit.deployment import gate
+from nbtoolkit.deployment.hashes import recall_sha256
+from nbtoolkit.deployment.settings import DeploySettings
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.infra_files import InfraFiles
 from nbtoolkit.local.own import with_fixed_port
@@ -45,7 +46,7 @@ def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Res
         progress.check()
         adapters[name] = Adapter.read(workspace.path(folder))
         recall_sha256(adapters[name], workspace)
-    passed = deployment_gate.check(settings, workspace, base, adapters, progress)
+    passed = gate.check(settings, workspace, base, adapters, progress)
     code = publish.serving_folder()
     built = release.build(
         base,

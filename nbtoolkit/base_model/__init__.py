@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nbtoolkit.base_model_files import CONFIG, GENERATION, described_files, identity, weight_files
-from nbtoolkit.base_model_search import find_folder
+from nbtoolkit.base_model.files import CONFIG, GENERATION, described_files, identity, weight_files
+from nbtoolkit.base_model.search import find_folder
 from nbtoolkit.errors import BrokenFile, InvalidBase
 from nbtoolkit.json_text import read_object
 from nbtoolkit.progress import Progress

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from nbtoolkit.base_model_files import CONFIG, DESCRIBED_FILES
+from nbtoolkit.base_model.files import CONFIG, DESCRIBED_FILES
 from nbtoolkit.errors import InvalidBase, MissingDependency, NbtoolkitError
 from nbtoolkit.progress import Progress
 from nbtoolkit.workspace import Workspace

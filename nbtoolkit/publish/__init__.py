@@ -20,11 +20,11 @@ from nbtoolkit.adapter import Adapter
 from nbtoolkit.errors import AlreadyExists, NotInStore, ReleaseChanged, StoreError
 from nbtoolkit.filestore import FileStore, make_folders, sweep
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.publish.staging import own_code_sha256, put_once, stage_adapters, stage_code, stage_reports
 from nbtoolkit.serving import share
 from nbtoolkit.serving.digest import code_sha256
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import Pointer
-from nbtoolkit.staging import own_code_sha256, put_once, stage_adapters, stage_code, stage_reports
 from nbtoolkit.sync import SyncResult
 
 __all__ = [
