@@ -1,10 +1,13 @@
 """Train a demo adapter: a rank-8 LoRA that answers a sentence with one word for its tone.
 
-    python -m nbtoolkit.demo.train tone-emotion
-    python -m nbtoolkit.demo.train tone-color --start-from tone-emotion --epochs 2
+These commands::
 
-It needs the extras ``model`` and ``demo``; a step takes about three seconds on two CPU cores, and the
-two adapters 200 and 100 steps.
+    python -m nbtoolkit.demo.train tone-emotion
+    python -m nbtoolkit.demo.train tone-color --start-from tone-emotion --epochs 1
+    python -m nbtoolkit.demo.train tone-color --start-from tone-color --epochs 1
+
+made the adapters in this package. It needs the extras ``model`` and ``demo``; a step takes about three
+seconds on two CPU cores, an epoch has 50.
 """
 
 from __future__ import annotations
@@ -154,7 +157,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder with the base model; default: the workspace's")
     parser.add_argument("--out", type=Path, help="default: the adapter's folder in the package")
     parser.add_argument("--epochs", type=int, default=4, help="times over the sentences; default: 4")
-    parser.add_argument("--start-from", choices=list(ADAPTERS), help="continue from this adapter's numbers")
+    parser.add_argument("--start-from", choices=list(ADAPTERS), help="begin with this one's numbers")
     given = parser.parse_args()
     progress = PrintProgress()
     folder = base_model(given.cache or Workspace.find(), progress)
