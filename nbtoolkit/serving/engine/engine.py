@@ -167,13 +167,13 @@ class Engine:
         """Load, then decode until the process ends."""
         try:
             self._enter("importing torch")  # seconds, during which /health already answers
-            from .load import cuda_error, load, use_all_cores
+            from .load import cuda_error, load, leave_a_core
             from .loop import Loop
             from .lora import Adapters
             from .model import Model
             from .quick import pack
 
-            use_all_cores()
+            leave_a_core()
             self._cuda_error = cuda_error()
             loaded = load(self.options, self._enter)
             self._enter("laying out weights")
