@@ -167,7 +167,7 @@ class Engine:
         """Load, then decode until the process ends."""
         try:
             self._enter("importing torch")  # seconds, during which /health already answers
-            from .load import cuda_error, load, leave_a_core
+            from .load import cuda_error, leave_a_core, load
             from .loop import Loop
             from .lora import Adapters
             from .model import Model
