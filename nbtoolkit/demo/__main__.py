@@ -10,6 +10,8 @@ from pathlib import Path
 from nbtoolkit.workspace import Workspace
 
 NOTEBOOK = Path("notebooks/00_quickstart.ipynb")
+_QUIET = "--IPKernelApp.log_level=CRITICAL"
+"""The kernel itself warns of its transport and of the interrupt that ends it, which would alarm a reader."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,6 +42,7 @@ def run(root: Path, output: Path, parameters: dict[str, str]) -> int:
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
+            extra_arguments=[_QUIET],
         )
     except PapermillExecutionError as caught:
         error = caught
