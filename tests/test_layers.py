@@ -30,13 +30,13 @@ SHARED_SCHEMA = ("serving.release", "serving.share", "serving.fingerprint", "ser
 """What the kernel's program may import of the server's: schema, layout and pure functions."""
 
 ONLY_IN = {
-    "torch": ("serving/engine/", "smoke/model", "demo/"),
-    "transformers": ("serving/engine/", "smoke/model", "demo/"),
-    "peft": ("serving/engine/", "smoke/model", "demo/"),
+    "torch": ("serving/engine/", "smoke/model_level/", "demo/"),
+    "transformers": ("serving/engine/", "smoke/model_level/", "demo/"),
+    "peft": ("serving/engine/", "smoke/model_level/", "demo/"),
     "fastapi": ("serving/",),
     "gradio": ("serving/front/",),
     "ipywidgets": ("widgets/",),
-    "IPython": ("widgets/", "settings.py"),
+    "IPython": ("widgets/",),
     "azure": ("azure/",),
 }
 

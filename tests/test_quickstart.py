@@ -31,6 +31,8 @@ def checkout(repo: Path, folder: Path) -> Path:
 def run_demo(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nbtoolkit.demo", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment["TMPDIR"] = str(root / "tmp")  # so that what a smoke test starts is seen too
+    (root / "tmp").mkdir()
     return subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -65,6 +67,7 @@ def test_demo_goes_the_whole_road_and_leaves_nothing_running(repo: Path, tmp_pat
     assert sum(word in table for word in words) >= 4, table
     assert str(root / ".nbtoolkit/demo/00_quickstart.ipynb") in done.stdout
     assert servers_of(root) == []
+    assert [path.name for path in (root / "tmp").iterdir() if "smoke" in path.name] == []
     key = (root / ".nbtoolkit/local/api-key").read_text().strip()
     assert key not in done.stdout + done.stderr + json.dumps(notebook)
 

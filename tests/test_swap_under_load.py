@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from nbtoolkit import LocalTarget, Workspace, demo, deploy
-from tests.bench.road import settings, talkative_adapter
+from nbtoolkit import LocalTarget, demo, deploy
+from tests.bench.road import settings, talkative_adapter, tested
 
 CLIENTS = 8
 NAMES = ("tone-emotion", "tone-color")
@@ -58,8 +58,7 @@ def ask(http: httpx.Client, model: str, sentence: str) -> Asked:
     ("requests", "swaps"), [(100, 2), pytest.param(500, 10, marks=pytest.mark.all)], ids=["sample", "all"]
 )
 def test_every_answer_is_from_the_adapter_that_was_public(tmp_path: Path, requests: int, swaps: int) -> None:
-    (tmp_path / "infra").mkdir()
-    target = LocalTarget(Workspace(tmp_path))
+    target = LocalTarget(tested(tmp_path, *NAMES))
     words = {name: set(demo.ADAPTERS[name].values()) for name in NAMES}
     sentences = list(demo.PROMPTS)
     asked: list[Asked] = []
@@ -68,6 +67,7 @@ def test_every_answer_is_from_the_adapter_that_was_public(tmp_path: Path, reques
         adapters = {"tone": demo.adapter(NAMES[0]), "fixed": talkative_adapter(tmp_path)}
         started = time.monotonic()
         deployment = deploy(settings(adapters), target=target)
+        assert "tone" in deployment.release.reports, "these swaps shall be proven ones"
         shas = {a.name: a.sha256 for a in deployment.release.adapters}
         public = [Swap(started, time.monotonic(), shas["tone"])]
         word_of = {shas["tone"][:16]: words[NAMES[0]]}
@@ -111,7 +111,8 @@ def test_every_answer_is_from_the_adapter_that_was_public(tmp_path: Path, reques
             continue
         assert one.text in word_of[one.fingerprint], one
         before = [swap for swap in public if swap.returned <= one.began][-1:]
-        during = [swap for swap in public if swap.called <= one.ended and swap.returned > one.began]
+        # Not one that was called after the request had surely arrived: half a second is for a busy machine.
+        during = [swap for swap in public if swap.called <= one.began + 0.5 and swap.returned > one.began]
         allowed = {swap.sha256[:16] for swap in [*before, *during]}
         assert one.fingerprint in allowed, (one, public)
     print(f"{len(asked)} requests, {len(public) - 1} swaps, all from the adapter that was public")

@@ -8,12 +8,11 @@ from statistics import median
 from typing import Any
 
 from tests.bench.load import Load, run_load
-from tests.bench.road import base_folder, baseline, served, talkative_adapter
+from tests.bench.road import base_folder, baseline, served, talkative_adapter, tested
 
 CLIENTS = (1, 4, 8)
 RUNS = 5
 MAX_TOKENS = 48
-BASELINE_PORT = 18_937
 
 
 def summary(loads: list[Load]) -> dict[str, Any]:
@@ -32,10 +31,10 @@ def main(runs: int = RUNS) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         adapter = talkative_adapter(folder)
-        with served(folder / "workspace", {"talkative": adapter}) as (_, deployment):
+        with served(tested(folder / "workspace"), {"talkative": adapter}) as (_, deployment):
             endpoint = deployment.endpoint
             dtype = endpoint.health().engine["dtype"]
-            with baseline(base_folder(), adapter, BASELINE_PORT, dtype) as baseline_url:
+            with baseline(base_folder(), adapter, dtype) as baseline_url:
                 servers = {
                     "ours": (endpoint.url, endpoint.key.get_secret_value()),
                     "baseline": (baseline_url, ""),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
-from nbtoolkit import Deployment, DeploySettings, LocalTarget, Workspace, demo, deploy
+from nbtoolkit import Deployment, DeploySettings, LocalTarget, Workspace, demo, deploy, smoke_test
 
 WHY = "a benchmark: speed is measured, not answers"
 
@@ -37,37 +38,55 @@ def talkative_adapter(folder: Path) -> Path:
 
 
 def settings(adapters: dict[str, Path], **more: object) -> DeploySettings:
-    """Deploy settings without a smoke report: the demo's reports are made elsewhere."""
+    """Deploy settings that let a weakened adapter through; a green report is used all the same."""
     return DeploySettings(adapters=adapters, base=str(base_folder()), override_reason=WHY, keep=False, **more)
 
 
+def tested(root: Path, *names: str) -> Workspace:
+    """Make a workspace with green smoke reports of demo adapters, so that swaps there are proven ones."""
+    (root / "infra").mkdir(parents=True, exist_ok=True)
+    workspace = Workspace(root)
+    for name in names:
+        wanted = settings({name: demo.adapter(name)})
+        smoke_test(wanted.smoke_settings()[0], workspace=workspace).raise_for_failure()
+    return workspace
+
+
 @contextmanager
-def served(
-    folder: Path, adapters: dict[str, Path], **more: object
-) -> Iterator[tuple[LocalTarget, Deployment]]:
-    """Serve adapters from a fresh workspace in ``folder``; stop the server at the end."""
-    (folder / "infra").mkdir(parents=True, exist_ok=True)
-    target = LocalTarget(Workspace(folder))
+def served(workspace: Workspace, adapters: dict[str, Path]) -> Iterator[tuple[LocalTarget, Deployment]]:
+    """Serve adapters from a workspace; stop the server at the end."""
+    target = LocalTarget(workspace)
     try:
-        yield target, deploy(settings(adapters, **more), target=target)
+        yield target, deploy(settings(adapters), target=target)
     finally:
         target.stop()
 
 
 @contextmanager
-def baseline(base: Path, adapter: Path, port: int, dtype: str) -> Iterator[str]:
-    """Run the baseline server in a process of its own; yield its URL."""
+def baseline(base: Path, adapter: Path, dtype: str) -> Iterator[str]:
+    """Run the baseline server in a process of its own, with torch's own number of threads; yield its URL."""
+    port = free_port()
     arguments = [str(base), str(adapter), str(port), dtype]
     process = subprocess.Popen([sys.executable, "-m", "tests.bench.baseline", *arguments])
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
-            try:
+            if process.poll() is not None:
+                raise RuntimeError(f"the baseline server ended with {process.returncode}")
+            with suppress(httpx.HTTPError):
                 httpx.get(f"{url}/health").raise_for_status()
                 break
-            except httpx.HTTPError:
-                time.sleep(0.2)
+            time.sleep(0.2)
+        else:
+            raise TimeoutError("the baseline server was not ready within 120 s")
         yield url
     finally:
         process.terminate()
         process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
