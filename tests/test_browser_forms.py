@@ -167,7 +167,7 @@ def test_the_deploy_form_brings_an_adapter_to_an_endpoint_and_the_chat_form_talk
     screenshot(page, "deploy-blocked")
 
     form.get_by_text("Advanced").click()
-    form.get_by_label("Override reason").fill("a browser test of random weights")
+    form.get_by_label("Reason to override").fill("a browser test of random weights")
     form.get_by_text("Before this can run").wait_for(state="hidden")
     form.get_by_role("button", name="Run").click()
     form.get_by_role("button", name="Cancel").wait_for()
