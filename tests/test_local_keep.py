@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,13 +12,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import local_double as double
 import nbformat
 import pytest
 from jupyter_client.manager import KernelManager
-from local_double import workspace_of
 from test_local_server import processes_of, wait_for
 
 from nbtoolkit import LocalTarget, Workspace
+from nbtoolkit.local.processes import ProcessId
+from nbtoolkit.local.record import StateFiles
 
 HERE = Path(__file__).parent
 START = textwrap.dedent(f"""
@@ -35,7 +38,7 @@ START = textwrap.dedent(f"""
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[LocalTarget]:
     """The target that the processes under test use; destroyed at the end."""
-    target = LocalTarget(Workspace(workspace_of(tmp_path)), keep=True)
+    target = LocalTarget(Workspace(double.workspace_of(tmp_path)), keep=True)
     yield target
     target.destroy()
 
@@ -80,6 +83,23 @@ def test_notebook_that_keeps_takes_over_a_headless_runs_server(target: LocalTarg
         subprocess.run([sys.executable, "-c", {START.replace("KEEP", "True")!r}], check=True)
     """
     assert "keeps False" in run(target, "False", other).stdout
+    time.sleep(1)
+    assert target.replicas() == ("local",)
+
+
+def test_server_whose_notebook_just_died_ends_with_the_one_that_goes_on_with_it(target: LocalTarget) -> None:
+    target.provision()
+    release = double.release(target)
+    target.activate(release, restart=False)
+    files, me = StateFiles(target.root), ProcessId.own()
+    launcher = json.loads(files.record.read_text())["launcher"]["pid"]
+    os.kill(launcher, signal.SIGSTOP)  # it has not noticed yet that the owner died
+    try:
+        files.write_owners([ProcessId(me.pid, me.created - 100)])
+        target.kept(False).activate(release, restart=False)
+        assert files.read_owners() == [me]
+    finally:
+        os.kill(launcher, signal.SIGCONT)
     time.sleep(1)
     assert target.replicas() == ("local",)
 

@@ -219,11 +219,13 @@ class LocalTarget:
 
     def _settle_owners(self, *, fresh: bool) -> None:
         """Write down with whom the server ends, before it starts: a kill right after must not orphan it."""
-        owners = [] if fresh else [one for one in self._files.read_owners() if one.alive()]
+        known = [] if fresh else self._files.read_owners()
+        kept = not fresh and not known  # one whose owners have all died is about to end, not kept
+        owners = [one for one in known if one.alive()]
         me = ProcessId.own()
         if self.keep:
             owners = []
-        elif (fresh or owners) and me not in owners:
+        elif not kept and me not in owners:
             owners.append(me)
         self._files.write_owners(owners)
         if me in owners:
