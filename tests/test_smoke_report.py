@@ -100,6 +100,9 @@ def test_changed_or_foreign_file_is_no_report(workspace_root: Any) -> None:
     path.write_bytes(path.read_bytes().replace(b'"fail"', b'"pass" '))
     with pytest.raises(BrokenFile, match="changed after"):
         SmokeReport.load(path)
+    path.write_text('{"format": 2, "verdict": "fine"}')
+    with pytest.raises(BrokenFile, match=r"of this version: format: Input should be 1"):
+        SmokeReport.load(path)
     path.write_text('{"format": 1}')
     with pytest.raises(BrokenFile, match="run the smoke test again"):
         SmokeReport.load(path)

@@ -7,7 +7,7 @@ from importlib import metadata
 
 from nbtoolkit.adapter import Adapter
 from nbtoolkit.base_model import Base
-from nbtoolkit.errors import InvalidAdapter
+from nbtoolkit.errors import BrokenFile, InvalidAdapter
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.release.tokenizer import tokenizer_in_force
 from nbtoolkit.serving.digest import adapter_sha256
@@ -42,7 +42,7 @@ def smoke_test(
     base = Base.resolve(settings.base, workspace, progress)
     subject = Subject(workspace.path(settings.adapter), base, settings)
     sha256 = adapter_sha256(subject.folder)
-    if settings.reuse and (known := _reusable(workspace, subject, sha256)):
+    if settings.reuse and (known := _reusable(workspace, subject, sha256, progress)):
         progress.note(f"taken from the green report of {known.created:%Y-%m-%d %H:%M:%S} UTC")
         return known
     run = _Run(subject, sha256, progress)
@@ -173,8 +173,12 @@ def revision(subject: Subject) -> str | None:
     return path.name if path.parent.name == "snapshots" else None
 
 
-def _reusable(workspace: Workspace, subject: Subject, sha256: str) -> SmokeReport | None:
-    known = newest(workspace, sha256, subject.base.sha256)
+def _reusable(workspace: Workspace, subject: Subject, sha256: str, progress: Progress) -> SmokeReport | None:
+    try:
+        known = newest(workspace, sha256, subject.base.sha256)
+    except BrokenFile as error:
+        progress.note(f"testing again: {error.message}")
+        return None
     same = (
         known is not None
         and known.green
