@@ -224,6 +224,27 @@ def test_greedy_answers_are_those_of_generate(models: Path) -> None:
         assert whole[0, len(ids) :].tolist()[: len(answer)] == answer
 
 
+@pytest.mark.parametrize(
+    ("template", "ends"),
+    [
+        ("{% for m in messages %}{{ m.content }}<|im_end|>\n{% endfor %}", ["<|endoftext|>", "<|im_end|>"]),
+        ("{% for m in messages %}{{ m.content }}\n{% endfor %}", ["<|endoftext|>"]),
+        ("{{ raise_exception('no assistant') }}", ["<|endoftext|>"]),
+        ("{{ messages[0].content }}<|im_end|>", ["<|endoftext|>"]),
+        (None, ["<|endoftext|>"]),
+    ],
+)
+def test_an_answer_ends_where_the_template_ends_a_turn(
+    models: Path, template: str | None, ends: list[str]
+) -> None:
+    from nbtoolkit.smoke.model_level.sanity import _stop_ids
+
+    one = subject(models / "llama", models / "llama-adapter")
+    one.tokenizer.chat_template = template
+    found = _stop_ids(one)
+    assert found == set(one.tokenizer.convert_tokens_to_ids(ends))
+
+
 class Words:
     """A tokenizer of four words; token 9 is half a character."""
 

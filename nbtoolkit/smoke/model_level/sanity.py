@@ -15,6 +15,8 @@ from nbtoolkit.smoke.model_level.forward import padded
 from nbtoolkit.smoke.model_level.prompts import batches
 from nbtoolkit.smoke.model_level.subject import ModelSubject
 
+_MARK = "nbtoolkitmark"
+
 
 @check("G4", "model", "sanity")
 def sanity(subject: ModelSubject) -> Outcome:
@@ -103,7 +105,21 @@ def _greedy(subject: ModelSubject, model: Any, rows: list[list[int]], length: in
 def _stop_ids(subject: ModelSubject) -> set[int]:
     own = getattr(subject.model.generation_config, "eos_token_id", None)
     ids = own if isinstance(own, list) else [own]
-    return {one for one in (*ids, subject.tokenizer.eos_token_id) if one is not None}
+    known = (*ids, subject.tokenizer.eos_token_id, _end_of_turn(subject.tokenizer))
+    return {one for one in known if one is not None}
+
+
+def _end_of_turn(tokenizer: Any) -> int | None:
+    """Return the special token that the template puts behind an answer, as the engine finds it."""
+    if not tokenizer.chat_template:
+        return None
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
+    try:
+        text: str = tokenizer.apply_chat_template(chat, tokenize=False)
+    except Exception:  # noqa: BLE001 - a template may raise anything; then it ends no turn
+        return None
+    ids = tokenizer.encode(text.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)
+    return ids[0] if _MARK in text and ids and ids[0] in tokenizer.added_tokens_decoder else None
 
 
 def _plain_attention(config: Any) -> bool:
