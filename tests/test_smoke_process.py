@@ -16,6 +16,7 @@ from tiny_models import tiny_adapter, tiny_base
 from nbtoolkit import SmokeSettings, Workspace, smoke_test
 from nbtoolkit.errors import Cancelled, SmokeTestFailed
 from nbtoolkit.progress import Progress
+from nbtoolkit.smoke import newest
 from nbtoolkit.smoke.child import model_level
 from nbtoolkit.smoke.model_level.wire import Facts, Task
 
@@ -102,11 +103,11 @@ def test_what_a_library_prints_is_no_message(models: Path) -> None:
         "from nbtoolkit.smoke.model_level.wire import Facts\n"
         "def run(task, say):\n"
         "    print('a banner')\n"
-        "    say(Facts(device='CPU', dtype='float32', versions={}))\n"
+        "    say(Facts(device='CPU', dtype='float32'))\n"
         "level._run = run\n"
         "sys.exit(level.main())"
     )
-    assert run(models, program) == [Facts(device="CPU", dtype="float32", versions={})]
+    assert run(models, program) == [Facts(device="CPU", dtype="float32")]
 
 
 def test_process_that_takes_too_long_is_ended(models: Path) -> None:
@@ -189,3 +190,17 @@ def test_failing_static_check_starts_no_process(models: Path, workspace_root: Pa
     assert skipped == dict.fromkeys(["A4", "G1", "G2", "G4", "G7"], "skipped: A1 failed")
     assert not any("torch" in line for line in progress.lines)
     assert len(list(workspace.reports.iterdir())) == 1, "a failing report is kept too"
+
+
+@pytest.mark.parametrize("content", ['{"format": 2}', "{}", "cut off"])
+def test_broken_report_is_told_and_tested_again(models: Path, workspace_root: Path, content: str) -> None:
+    workspace = Workspace(workspace_root)
+    settings = SmokeSettings(adapter=models / "adapter", base=str(models / "base"), levels=("static",))
+    before = smoke_test(settings, workspace=workspace)
+    (path,) = workspace.reports.iterdir()
+    path.write_text(content)
+    progress = Recorder()
+    report = smoke_test(settings, progress=progress, workspace=workspace)
+    assert any("testing again" in line and str(path) in line for line in progress.lines)
+    assert report.created > before.created
+    assert newest(workspace, report.adapter_sha256, report.base_sha256) == report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from importlib import metadata
+from collections.abc import Callable
 from typing import TextIO
 
 from nbtoolkit.smoke.check import Check, checks_of
@@ -13,7 +13,8 @@ from nbtoolkit.smoke.model_level.wire import Done, Facts, Found, Message, Phase,
 
 _LOADING = ("A3", "A4", "G1")
 """Where one of these fails, there is nothing that the others could look at."""
-_PACKAGES = ("torch", "transformers", "peft", "safetensors", "bitsandbytes")
+
+_Say = Callable[[Message], None]
 
 
 def main() -> int:
@@ -55,7 +56,7 @@ def _run(task: Task, say: _Say) -> None:
         say(Phase(text=text, done=done, total=total))
 
     subject = ModelSubject(task, tell)
-    say(Facts(device=subject.device.name, dtype=subject.dtype, versions=_versions()))
+    say(Facts(device=subject.device.name, dtype=subject.dtype))
     results: dict[str, Check] = {}
     for one in checks_of("model"):
         if one.id in task.settled:
@@ -81,18 +82,5 @@ def _end_with_parent() -> None:
     os._exit(3)
 
 
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # an optional one
-    return found
-
-
 if __name__ == "__main__":
-    from collections.abc import Callable
-
-    _Say = Callable[[Message], None]
     sys.exit(main())

@@ -55,7 +55,6 @@ class Facts(_Message):
     kind: Literal["facts"] = "facts"
     device: str
     dtype: str
-    versions: dict[str, str]
 
 
 class Found(_Message):
