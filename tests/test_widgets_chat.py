@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -89,6 +90,39 @@ def test_stop_keeps_the_text_so_far_and_closes_the_request() -> None:
     endpoint.gate.set()
     until(lambda: endpoint.closed == ["tone"])
     assert answer.text == "first "
+
+
+def test_stop_is_not_undone_by_the_piece_that_comes_meanwhile() -> None:
+    class Piece(str):
+        """A piece in whose very adding somebody presses Stop."""
+
+        __slots__ = ()
+
+        def __radd__(self, text: str) -> str:
+            stopping.start()
+            stopping.join(0.2)  # it may have to wait for this piece
+            return text + str(self)
+
+    class Endpoint:
+        def chat(self, *_: Any, **__: Any) -> Any:
+            yield Piece("first ")
+            stopping.join(10)
+            yield "second"
+
+    conversation = Conversation(Endpoint())  # type: ignore[arg-type]
+    stopping = threading.Thread(target=conversation.stop)
+    answer = conversation.send("hi", ["tone"], ChatSettings()).answers["tone"]
+    until(lambda: not answer.open)
+    stopping.join(10)
+    assert (answer.state, answer.text) == ("stopped", "first ")
+
+
+def test_an_unforeseen_error_ends_the_answer_and_is_shown() -> None:
+    form = chat(FakeEndpoint({"tone": ["first ", KeyError("choices")]}))
+    turn = form.conversation.send("hi", ["tone"], ChatSettings())
+    until(lambda: not turn.open)
+    assert (turn.answers["tone"].state, turn.answers["tone"].text) == ("failed", "first ")
+    assert "choices" in form._repr_html_()
 
 
 def test_one_failing_model_does_not_take_the_other_with_it() -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ class Conversation:
         self.turns: list[Turn] = []
         self.changed = changed
         self._endpoint = endpoint
+        self._lock = threading.Lock()  # between the readers and who stops them
 
     @property
     def open(self) -> bool:
@@ -122,8 +122,7 @@ class Conversation:
     def stop(self) -> None:
         """End the answers that are still coming; their text so far stays."""
         for answer in self.turns[-1].answers.values() if self.turns else ():
-            if answer.open:
-                answer.state = "stopped"
+            self._end(answer, "stopped")
         self.changed()
 
     def clear(self) -> None:
@@ -140,20 +139,27 @@ class Conversation:
         try:
             pieces = self._endpoint.chat(messages, model, **settings.request)
             for piece in pieces:
-                if not answer.open:
-                    return  # stopped meanwhile; leaving closes the request
-                answer.text += piece
-                answer.state = "answering"
-                answer.seconds = time.monotonic() - began
+                with self._lock:
+                    if not answer.open:
+                        return  # stopped meanwhile; leaving closes the request
+                    answer.text += piece
+                    answer.state = "answering"
+                    answer.seconds = time.monotonic() - began
                 self.changed()
-            if answer.open:
-                answer.state = "done"
-        except (NbtoolkitError, OSError, ValueError) as error:
-            if answer.open:
-                answer.error, answer.state = error, "failed"
+            self._end(answer, "done")
+        except Exception as error:  # noqa: BLE001 - in a thread nobody else would end the answer
+            self._end(answer, "failed", error)
         finally:
             close = getattr(pieces, "close", None)
             if close is not None:
                 close()
             answer.seconds = time.monotonic() - began
             self.changed()
+
+    def _end(
+        self, answer: Answer, state: Literal["done", "stopped", "failed"], error: Exception | None = None
+    ) -> None:
+        """Close an answer; who closes it first decides how it ended."""
+        with self._lock:
+            if answer.open:
+                answer.error, answer.state = error, state
