@@ -134,6 +134,7 @@ def test_no_error_and_no_display_shows_a_secret() -> None:
 def test_it_prints_as_plain_text_and_escaped_html() -> None:
     step = Step(base=CANARY, adapters={"tone": Path("a")})
     assert "  base         = '<img" in str(step)
+    assert "  adapters     = {'tone': 'a'}" in str(step)
     assert CANARY not in step._repr_html_()
     assert "&lt;img" in step._repr_html_()
 

@@ -137,12 +137,23 @@ def _nearest(cls: type[BaseModel], name: str) -> str:
 
 
 def shown(cls: type[BaseModel], name: str, value: Any, limit: int = _SHOWN) -> str:
-    """Return a value as text, cut at ``limit`` characters; a secret's is hidden."""
+    """Return a value as text, paths as plain quotes, cut at ``limit`` characters; a secret's is hidden."""
     field = cls.model_fields.get(name)
     if value is not None and (_SECRET_NAME.search(name) or (field and _any(field, SecretStr, SecretBytes))):
         return "(hidden)"
-    text = repr(str(value)) if isinstance(value, PurePath) else repr(value)
+    text = repr(_plain(value))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _plain(value: Any, depth: int = 4) -> Any:
+    """Return a value with its paths as text; below ``depth`` levels, as in a list of itself, unchanged."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if depth and type(value) in (list, tuple, set):
+        return type(value)(_plain(item, depth - 1) for item in value)
+    if depth and type(value) is dict:
+        return {_plain(name, depth - 1): _plain(item, depth - 1) for name, item in value.items()}
+    return value
 
 
 def accepts(field: FieldInfo, wanted: type) -> bool:
