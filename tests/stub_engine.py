@@ -32,6 +32,7 @@ class Engine:
         self.settings: dict[str, Any] = json.loads(options.settings)
         self.delay: float = options.delay
         self.ready_at = time.monotonic() + options.load_seconds
+        self.failure: str | None = options.fail_start
         self.models: dict[str, str] = {self.settings["base"]["name"]: "base"}
         self.active = 0
         self.disconnects = 0
@@ -53,8 +54,11 @@ class Handler(BaseHTTPRequestHandler):
         engine = self.engine
         if self.path == "/health":
             ready = time.monotonic() >= engine.ready_at
-            phase = "ready" if ready else "loading weights"
-            self.reply(200 if ready else 503, {"phase": phase, "rows": engine.active, "batching": "batched"})
+            phase = "failed" if engine.failure else "ready" if ready else "loading weights"
+            facts = {"phase": phase, "rows": engine.active, "batching": "batched"}
+            if engine.failure:
+                facts["error"] = engine.failure
+            self.reply(200 if phase == "ready" else 503, facts)
         elif self.path == "/metrics":
             text = f"stub_active {engine.active}\nstub_disconnects {engine.disconnects}\n"
             text += f"stub_adapters {len(engine.models) - 1}\n"
@@ -195,6 +199,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.01)
     parser.add_argument("--load-seconds", type=float, default=0.0)
     parser.add_argument("--refuse-start", action="store_true")
+    parser.add_argument("--fail-start", metavar="REASON", help="stay alive only to tell why not")
     options = parser.parse_args()
     if options.refuse_start:
         sys.exit("CUDA out of memory: tried to allocate 15 GiB")

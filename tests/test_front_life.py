@@ -153,6 +153,42 @@ def test_an_engine_that_never_starts_is_given_up_with_its_last_words(share: Shar
         front.wait(lambda _: share.heartbeat().phase == "failed")
 
 
+def test_an_engine_that_stays_only_to_tell_why_it_cannot_serve_is_given_up_at_once(share: Share) -> None:
+    with Front(share.root, "--fail-start", "nf4 quantization needs a CUDA GPU") as front:
+        health = front.wait(lambda health: health["phase"] == "failed")
+        assert "nf4 quantization needs a CUDA GPU" in health["failed"]["error"]
+        assert health["engine"]["starts"] == 1
+        front.wait(lambda _: share.heartbeat().phase == "failed")
+        assert "nf4" in str(share.heartbeat().failed)
+        front.wait(lambda _: not psutil.Process(front.process.pid).children())
+
+
+def test_a_share_that_is_gone_for_a_while_does_not_cost_the_release_that_served(share: Share) -> None:
+    with Front(share.root) as front:
+        front.ready()
+        time.sleep(1.2)  # longer than files may be late
+        (share.root / "base").rename(share.root / "away")
+        psutil.Process(front.process.pid).children()[0].kill()
+        front.wait(lambda health: "base model 'tiny' is missing" in (health["last_error"] or ""))
+        time.sleep(0.5)
+        health = front.health()
+        assert (health["phase"], health["failed"]) == ("restarting", None)
+        (share.root / "away").rename(share.root / "base")
+        assert front.ready(1)["failed"] is None
+        assert front.chat("tone").status_code == 200
+
+
+def test_a_crash_after_a_swap_blames_no_release(share: Share) -> None:
+    with Front(share.root) as front:
+        front.ready(1)
+        front.ready(share.publish(share.release(share.adapter("tone", "red"))))
+        psutil.Process(front.process.pid).children()[0].kill()
+        health = front.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
+        assert (health["n"], health["failed"]) == (2, None)
+        assert "is not served" not in front.log.read_text()
+        assert "signal 9" in health["last_error"]
+
+
 def test_the_engine_does_not_outlive_a_killed_front(share: Share) -> None:
     with Front(share.root) as front:
         front.ready()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .failures import ApiError, StartRefused, unknown_model
+from .failures import ApiError, StartRefused, end_now, unknown_model
 from .options import Options
 from .sequence import Event, Sequence
 from .text import TokenNames
@@ -183,11 +183,14 @@ class Engine:
             self._adapters = Adapters(loaded.model)
             self._names = TokenNames(loaded.backend)
             self._loop = Loop(model, self._adapters, self.options.max_batch, self._flush)
-        except Exception as error:  # the front shows it; the process stays to tell
-            self.error = str(error) if isinstance(error, StartRefused) else f"{type(error).__name__}: {error}"
+        except StartRefused as error:  # no second try would help: the process stays to tell
+            self.error = str(error)
             self.phase = "failed"
-            log.exception("the engine cannot start")
+            log.error("the engine cannot start: %s", error)
             return
+        except Exception:
+            log.exception("the engine cannot start")
+            end_now()
         self._loaded = loaded
         self.phase = "ready"
         self._loop.run()

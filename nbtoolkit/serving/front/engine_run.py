@@ -123,6 +123,8 @@ class EngineRun:
             if ready:
                 self._replica.engine_health = health
                 return
+            if health.get("phase") == "failed":  # it only lives on to tell why
+                raise NotServable(f"the engine cannot serve this: {health.get('error') or 'no reason given'}")
             if health.get("phase"):
                 self._replica.detail = str(health["phase"])
             await asyncio.wait({self.ended}, timeout=0.1)

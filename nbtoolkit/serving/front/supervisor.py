@@ -47,15 +47,9 @@ class Supervisor:
             began = time.monotonic()
             try:
                 await self._serve(target)
-            except NotYetReadable as error:
-                crashes = 0
-                if self._settled(target.n):
-                    self._reject(target, str(error))
-                else:
-                    self._replica.note_error(str(error))
             except NotServable as error:
-                crashes = 0
-                self._reject(target, str(error))
+                crashes = crashes + 1 if self._has_served(target) else 0
+                self._refuse(target, error)
             except (EngineDied, EngineUnreachable) as error:
                 served_long = self._current is not None and time.monotonic() - began > LONG_ENOUGH
                 crashes = 1 if served_long else crashes + 1
@@ -115,13 +109,8 @@ class Supervisor:
     async def _swap(self, run: EngineRun, newest: Candidate) -> None:
         try:
             await run.serve(newest)
-        except NotYetReadable as error:
-            if self._settled(newest.n):
-                self._reject(newest, str(error))
-            else:
-                self._replica.note_error(str(error))
         except NotServable as error:
-            self._reject(newest, str(error))
+            self._refuse(newest, error)
         except EngineUnreachable:
             await asyncio.wait({run.ended}, timeout=5)
             if not run.ended.done():
@@ -177,10 +166,19 @@ class Supervisor:
         self._set_pending(None)
         self._replica.enter("ready")
 
+    def _has_served(self, candidate: Candidate) -> bool:
+        return self._current is not None and candidate.n == self._current.n
+
+    def _refuse(self, candidate: Candidate, error: NotServable) -> None:
+        """Reject a release, unless it has served already or its files may still come."""
+        early = isinstance(error, NotYetReadable) and not self._settled(candidate.n)
+        if early or self._has_served(candidate):  # the share may be out of reach for hours
+            self._replica.note_error(str(error))
+        else:
+            self._reject(candidate, str(error))
+
     def _reject(self, candidate: Candidate, error: str) -> None:
         self._rejected.add(candidate.n)
-        if self._current and candidate.n == self._current.n:
-            self._current = None
         self._fail(Failure(n=candidate.n, release=candidate.release.id, error=error))
 
     def _fail(self, failure: Failure) -> None:
@@ -197,5 +195,5 @@ class Supervisor:
             self._attempts[target.n] = self._attempts.get(target.n, 0) + 1
             if self._attempts[target.n] >= START_ATTEMPTS:
                 self._reject(target, error)
-        elif target.n != self._current.n:
+        elif target.n > self._current.n:  # an older one was replaced by a swap and is not to blame
             self._reject(target, error)
