@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ REPO = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test talks to a hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; servers and tests share the cores
+
+# A shell starts what runs in its background with Ctrl-C ignored; tests of an interrupt need it heard.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SKIPS_ALLOWED_IN_CI = (
     "needs CUDA",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nbtoolkit import demo
+from nbtoolkit import LocalTarget, Workspace, demo
+from tests.jupyter_browser import NotebookPage, browser_page, needs_browser, running_lab
 
 Break = Callable[[Path], None]
 
@@ -32,7 +34,7 @@ def run_demo(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nbtoolkit.demo", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment["TMPDIR"] = str(root / "tmp")  # so that what a smoke test starts is seen too
-    (root / "tmp").mkdir()
+    (root / "tmp").mkdir(exist_ok=True)
     return subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -49,9 +51,14 @@ def servers_of(root: Path) -> list[str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def root(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One workspace for the headless run and the browser, as a user has it."""
+    return checkout(repo, tmp_path_factory.mktemp("quickstart") / "workspace")
+
+
 @pytest.mark.timeout(600)
-def test_demo_goes_the_whole_road_and_leaves_nothing_running(repo: Path, tmp_path: Path) -> None:
-    root = checkout(repo, tmp_path / "workspace")
+def test_demo_goes_the_whole_road_and_leaves_nothing_running(root: Path) -> None:
     done = run_demo(root, "--adapter", str(demo.adapter("tone-emotion")))
     assert done.returncode == 0, done.stdout + done.stderr
     words = set(demo.ADAPTERS["tone-emotion"].values())
@@ -70,6 +77,31 @@ def test_demo_goes_the_whole_road_and_leaves_nothing_running(repo: Path, tmp_pat
     assert [path.name for path in (root / "tmp").iterdir() if "smoke" in path.name] == []
     key = (root / ".nbtoolkit/local/api-key").read_text().strip()
     assert key not in done.stdout + done.stderr + json.dumps(notebook)
+
+
+@needs_browser
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+def test_notebook_runs_in_a_browser(root: Path, tmp_path: Path) -> None:
+    try:
+        with running_lab(root, tmp_path) as lab, browser_page(height=1400) as page:
+            notebook = NotebookPage(page, lab, "notebooks/00_quickstart.ipynb")
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells").click()
+            last = page.locator(".jp-Notebook .jp-CodeCell").count() - 1
+            notebook.output(last).get_by_text("ready: it answers").wait_for(timeout=400_000)
+            table = next(i for i in range(last) if "compare(" in notebook.cell(i).inner_text())
+            shown = notebook.output(table).inner_text()
+            assert sum(word in shown for word in demo.ADAPTERS["tone-emotion"].values()) >= 4, shown
+            chat = notebook.form(last - 1)
+            chat.get_by_placeholder("Write to the model…").fill(demo.PROMPTS[0])
+            chat.get_by_role("button", name="Send").click()
+            chat.get_by_text(re.compile(r"tone-emotion · \d+\.\d s")).wait_for(timeout=60_000)
+            notebook.shut_down()
+        assert LocalTarget(Workspace(root)).replicas(), "the server survives the kernel"
+    finally:
+        LocalTarget(Workspace(root)).stop()
+    assert servers_of(root) == []
 
 
 def truncate(folder: Path) -> None:
