@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import deploy_double
 import pytest
@@ -27,6 +29,7 @@ from nbtoolkit.errors import (
 )
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving import digest
+from nbtoolkit.serving.release import Release
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +198,54 @@ def test_rollback_to_deleted_bytes_is_refused_before_anything_changes(place: Pla
     assert place.says() == "blue"
 
 
+def refuse_to_activate(patch: pytest.MonkeyPatch, release: str | None, problem: BaseException) -> None:
+    """Let the target raise when it shall start another release than this one."""
+    real = LocalTarget.activate
+
+    def activate(self: LocalTarget, wanted: Release, **how: Any) -> None:
+        if wanted.id != release:
+            raise problem
+        real(self, wanted, **how)
+
+    patch.setattr(LocalTarget, "activate", activate)
+
+
+def cut_off(*_: object, **__: object) -> None:
+    """Answer as what is on a folder that is gone."""
+    raise FileNotFoundError("/nowhere")
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("problem", [FULL, KeyError("phase")], ids=["full disk", "odd answer"])
+def test_whatever_goes_wrong_after_publishing_what_served_before_is_put_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    first = deploy(place.settings(place.adapter("red")), target=place.target)
+    with monkeypatch.context() as patch:
+        refuse_to_activate(patch, first.release.id, problem)
+        with pytest.raises(DeployFailed, match=f"{first.release.id} serves again") as caught:
+            deploy(place.settings(place.adapter("blue")), target=place.target)
+    assert type(problem).__name__ in caught.value.message
+    assert caught.value.__cause__ is problem
+    active = publish.active(place.target.share)
+    assert active
+    assert active.release == first.release.id
+    assert place.says() == "red"
+
+
+def test_failure_is_told_with_its_first_cause_where_putting_back_fails_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(place.settings(place.adapter("red")), target=place.target)
+    refuse_to_activate(monkeypatch, None, FULL)
+    monkeypatch.setattr(LocalTarget, "logs", cut_off)
+    with pytest.raises(DeployFailed, match=r"failed too: OSError(.|\n)*the log cannot be read") as caught:
+        deploy(place.settings(place.adapter("blue")), target=place.target)
+    assert caught.value.__cause__ is FULL
+
+
 @pytest.mark.parametrize("on_load", ["refuse", "die"])
 def test_adapter_that_does_not_load_leaves_the_old_one_serving(place: Place, on_load: str) -> None:
     first = deploy(place.settings(place.adapter("red")), target=place.target)
@@ -290,19 +341,84 @@ class CancelAt(Progress):
 
 
 def test_cancel_before_publishing_leaves_the_old_one(place: Place) -> None:
-    deploy(place.settings(place.adapter("red")), target=place.target)
-    with pytest.raises(Cancelled, match="Nothing was published; the server goes on as before"):
+    first = deploy(place.settings(place.adapter("red")), target=place.target).release.id
+    with pytest.raises(Cancelled, match=f"Nothing was published; the server goes on with {first}"):
         deploy(place.settings(place.adapter("blue")), target=place.target, progress=CancelAt("Sending"))
     assert place.says() == "red"
 
 
 def test_cancel_after_publishing_says_what_still_runs(place: Place) -> None:
     deploy(place.settings(place.adapter("red")), target=place.target)
-    with pytest.raises(Cancelled, match="was published; the server goes on to it by itself") as caught:
+    with pytest.raises(Cancelled, match=r"was published by .*; the server goes on to it by itself") as caught:
         deploy(place.settings(place.adapter("blue")), target=place.target, progress=CancelAt("Waiting"))
     assert "rollback()" in caught.value.next_step
     assert deploy(place.settings(place.adapter("blue")), target=place.target).proof
     assert place.says() == "blue"
+
+
+class InterruptAt(Progress):
+    """Do what ■ does when a line is shown."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__()
+        self._line = line
+
+    def show(self, text: str) -> None:
+        if text.startswith(self._line):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("  it failed", "{bad} was published by"),
+        ("Waiting until the server serves {first}", "{first} was published again by"),
+    ],
+    ids=["before the old one is public again", "after it"],
+)
+def test_interrupt_while_putting_back_tells_what_is_public(place: Place, line: str, said: str) -> None:
+    first = deploy(place.settings(place.adapter("red")), target=place.target).release.id
+    bad = place.adapter("bad", on_load="refuse")
+    stop = InterruptAt(line.format(first=first))
+    with pytest.raises(Cancelled, match=r"missing keys(.|\n)*while what served before") as caught:
+        deploy(place.settings(bad), target=place.target, progress=stop)
+    active = publish.active(place.target.share)
+    assert active
+    assert vars(caught.value)["release"] == active.release
+    assert said.format(first=first, bad=active.release) in caught.value.message
+    assert (active.release == first) == ("first" in line)
+    deploy(place.settings(place.adapter("red")), target=place.target)
+    assert place.says() == "red"
+
+
+def test_interrupt_just_after_the_pointer_was_written_does_not_deny_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = publish.publish
+
+    def interrupted(*what: Any, **how: Any) -> None:
+        real(*what, **how)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "publish", interrupted)
+        with pytest.raises(Cancelled, match=r"Interrupted\. r-.* was published by .*; no server runs"):
+            deploy(place.settings(place.adapter("red")), target=place.target)
+    deploy(place.settings(place.adapter("red")), target=place.target)
+    assert place.says() == "red"
+
+
+def test_interrupt_of_a_deploy_whose_share_no_longer_answers_is_still_told_as_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CutOff(Progress):
+        def show(self, text: str) -> None:
+            if text.startswith("Sending"):
+                monkeypatch.setattr(publish, "active", cut_off)
+                raise KeyboardInterrupt
+
+    with pytest.raises(Cancelled, match=r"Interrupted\. What is public now cannot be read: FileNotFound"):
+        deploy(place.settings(place.adapter("red")), target=place.target, progress=CutOff())
 
 
 def test_one_deploy_at_a_time_in_a_workspace(place: Place) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 
 from nbtoolkit import publish
+from nbtoolkit.deployment.interruption import told_truly
 from nbtoolkit.deployment.proof import Proof
 from nbtoolkit.deployment.resolve import resolve
 from nbtoolkit.deployment.result import Deployment
 from nbtoolkit.deployment.rollout import Rollout
 from nbtoolkit.deployment.settings import DeploySettings
-from nbtoolkit.errors import Cancelled, InvalidSettings
+from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.local import LocalTarget
 from nbtoolkit.progress import SILENT, Progress
@@ -40,8 +39,7 @@ def deploy(
     start = time.monotonic()
     progress = progress or SILENT()
     target = _chosen(settings, target)
-    with target.workspace.lock("deploy", target=target.name), _untouched_if_cancelled(target):
-        seen = publish.active(target.share)
+    with target.workspace.lock("deploy", target=target.name), told_truly(target) as seen:
         resolved = resolve(settings, target, progress)
         target.provision(progress)
         sent = publish.stage(
@@ -65,7 +63,7 @@ def rollback(
     start = time.monotonic()
     progress = progress or SILENT()
     target = target or LocalTarget()
-    with target.workspace.lock("rollback", target=target.name), _untouched_if_cancelled(target):
+    with target.workspace.lock("rollback", target=target.name), told_truly(target):
         progress.phase("Reading the history")
         history = publish.history(target.share)
         chosen = _earlier(history, release_id)
@@ -105,22 +103,6 @@ def _roll_out(
         how=outcome.how,
         previous=earlier,
     )
-
-
-@contextmanager
-def _untouched_if_cancelled(target: Target) -> Generator[None]:
-    """Say with a cancel that came before publishing that nothing changed, and what still runs."""
-    try:
-        yield
-    except (Cancelled, KeyboardInterrupt) as stopped:
-        if hasattr(stopped, "release"):
-            raise  # it came later, and says so
-        state = "the server goes on as before" if target.replicas() else "no server runs"
-        what = stopped.message if isinstance(stopped, Cancelled) else "Interrupted."
-        raise Cancelled(
-            f"{what} Nothing was published; {state}.",
-            next_step="run the step again; what was sent is not sent again",
-        ) from stopped
 
 
 def _before(history: list[Pointer], release_id: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,7 +68,7 @@ class Rollout:
         """Publish, activate, wait until every replica serves the release, and prove it.
 
         Raises :class:`ReleaseChanged` where another deploy won, :class:`DeployFailed` after what served
-        before was put back, and :class:`Cancelled` telling what still runs.
+        before was put back, and :class:`Cancelled` or KeyboardInterrupt as they came.
         """
         prints = fingerprints(self._target.share, self._release)
         how = self._how()
@@ -75,15 +76,12 @@ class Rollout:
         pointer = self._publish()
         try:
             return self._serve(pointer, how, prints, old)
-        except (Cancelled, KeyboardInterrupt) as stopped:
-            raise self._cancelled() from stopped
-        except ReleaseChanged:
+        except (Cancelled, ReleaseChanged):
             raise
-        except (Unhealthy, NbtoolkitError) as problem:
-            check_still_ours(self._target, pointer)  # else it is the other deploy's matter by now
-            message = problem.message if isinstance(problem, NbtoolkitError) else str(problem)
-            reason = getattr(problem, "reason", message)  # without the log lines, which follow anyway
-            raise self._restored(pointer, reason) from problem
+        except Exception as problem:  # whatever it was, the pointer must not stay on the bad one
+            with suppress(OSError):  # the share does not answer: putting back asks it again
+                check_still_ours(self._target, pointer)  # else it is the other deploy's matter by now
+            raise self._restored(pointer, _reason(problem)) from problem
 
     def _how(self) -> How:
         if not self._target.replicas():
@@ -132,23 +130,21 @@ class Rollout:
             raise Unhealthy(f"what answers is not the adapter: {proof}")
         return Outcome(how, proof, self._before)
 
-    def _cancelled(self) -> Cancelled:
-        runs = "the server goes on to it by itself" if self._target.replicas() else "no server runs"
-        return Cancelled(
-            f"Cancelled after {self._release.id} was published; {runs}.",
-            next_step="deploy again to finish, rollback() to go back, or target.stop() to end the server",
-            release=self._release.id,
-        )
-
     def _restored(self, pointer: Pointer, reason: str) -> DeployFailed:
         """Put back what served before, or stop where nothing did; return the error that says so."""
-        log = list(self._target.logs(tail=_LOG_LINES))
-        progress = _Shielded(self._progress)
-        progress.note(f"it failed: {reason}")
+        progress, log = _Shielded(self._progress), list[str]()
         try:
+            log = self._last_log()
+            progress.note(f"it failed: {reason}")
             now = self._put_back(pointer, progress)
-        except (NbtoolkitError, Unhealthy) as problem:
-            now = f"Putting back what served before failed too: {problem}"
+        except KeyboardInterrupt as stopped:
+            raise Cancelled(
+                f"Release {self._release.id} did not become healthy: {reason}\n"
+                "Interrupted while what served before was being put back.",
+                next_step="rollback() to go back",
+            ) from stopped
+        except Exception as problem:  # noqa: BLE001  it must not hide why the release failed
+            now = f"Putting back what served before failed too: {_reason(problem)}"
         lines = "".join(f"\n  {line}" for line in log)
         return DeployFailed(
             f"Release {self._release.id} did not become healthy: {reason}\n{now}\nLast log lines:{lines}",
@@ -157,6 +153,12 @@ class Rollout:
             reason=reason,
             log=log,
         )
+
+    def _last_log(self) -> list[str]:
+        try:
+            return list(self._target.logs(tail=_LOG_LINES))
+        except Exception as problem:  # noqa: BLE001  a missing log must not keep the old release from serving
+            return [f"(the log cannot be read: {_reason(problem)})"]
 
     def _put_back(self, pointer: Pointer, progress: Progress) -> str:
         before, share = self._before, self._target.share
@@ -182,6 +184,13 @@ class Rollout:
             wait_served(self._target, before, back, _RESTORE_TIMEOUT, progress)
             check_answers(self._target.endpoint(), before)
         return f"Release {before.id} serves again."
+
+
+def _reason(problem: Exception) -> str:
+    """Return why something failed, without the log lines and next steps of the error."""
+    if isinstance(problem, NbtoolkitError):
+        return str(getattr(problem, "reason", problem.message))
+    return str(problem) if isinstance(problem, Unhealthy) else f"{type(problem).__name__}: {problem}"
 
 
 class _Shielded(Progress):
