@@ -47,11 +47,15 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class Watch:
-    """A client that asks all the time; every answer must be whole and from one release."""
+    """A client that asks all the time; every answer must be whole and from one release.
+
+    ``interruptions`` are requests that got no answer, as only a restart may let happen.
+    """
 
     def __init__(self, deployment: Deployment) -> None:
         self.answers: set[tuple[str, str]] = set()
         self.wrong: list[str] = []
+        self.interruptions: list[str] = []
         self._deployment = deployment
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask)
@@ -72,10 +76,12 @@ class Watch:
             while not self._stop.wait(0.01):
                 try:
                     response = client.post("/v1/chat/completions", json=body)
-                except httpx.HTTPError:
-                    continue  # a restart: for a moment nobody listens
-                if response.status_code == 503:
-                    continue  # and then it says that it is not ready
+                except httpx.HTTPError as error:  # for a moment nobody listens
+                    self.interruptions.append(repr(error))
+                    continue
+                if response.status_code == 503:  # and then it says that it is not ready
+                    self.interruptions.append(response.text)
+                    continue
                 if response.status_code != 200:
                     self.wrong.append(response.text)
                     continue
@@ -101,14 +107,15 @@ def test_killed_deploy_never_half_serves_and_the_next_one_finishes_it(
     chance = random.Random(SEED)
     place = Place(tmp_path / "workspace", keep=False)
     words: dict[str, str] = {}
-    cut_short = 0
+    cut_short, concurrency = 0, 16
     try:
         first = deploy(place.settings(place.adapter("first")), target=place.target)
         words[first.release.adapters[0].sha256[:16]] = "first"
         for number in range(rounds):
             word = f"word{number}"
             folder = place.adapter(word, size=8_000_000)
-            concurrency = 16 if number % 4 else 8 + number  # every fourth needs a restart
+            before, concurrency = concurrency, 16 if number % 4 else 8 + number
+            restarts = concurrency != before  # into every fourth, and out of it
             arguments = [str(stub), str(place.workspace.root), str(folder), str(concurrency)]
             command = [sys.executable, "-c", DEPLOY, *arguments]
             with Watch(first) as watch, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -117,15 +124,17 @@ def test_killed_deploy_never_half_serves_and_the_next_one_finishes_it(
                 time.sleep(chance.uniform(0, 1.0))
                 child.send_signal(signal.SIGKILL)
                 cut_short += child.stdout.read() == ""
-                before = finished(place)
+                whole = finished(place)
                 settings = place.settings(folder, max_concurrency=concurrency)
                 done = deploy(settings, target=place.target)
                 words[done.release.adapters[0].sha256[:16]] = word
             after = finished(place)
-            assert {name: after[name] for name in before} == before, "a finished file was written again"
-            assert done.sync.sent_files == len(after) - len(before)
+            assert {name: after[name] for name in whole} == whole, "a finished file was written again"
+            assert done.sync.sent_files == len(after) - len(whole)
             assert place.says() == word
             assert watch.wrong == []
+            assert restarts or watch.interruptions == []
+            assert watch.answers
             assert all(words[fingerprint] == said for fingerprint, said in watch.answers)
     finally:
         place.target.destroy()

@@ -14,7 +14,7 @@ import pytest
 from deploy_double import Place
 from test_local_server import processes_of
 
-from nbtoolkit import LocalTarget, deploy, rollback
+from nbtoolkit import LocalTarget, deploy, publish, rollback
 from nbtoolkit.errors import DeployFailed, InvalidSettings
 from nbtoolkit.local import own
 from nbtoolkit.progress import Progress
@@ -81,6 +81,22 @@ def test_deploying_changed_code_sends_only_that_and_restarts(place: Place) -> No
     assert done.sync.sent_files == 2  # the helper, and the release that names it
     assert done.how == "restart"
     assert (place.target.mount / "inference/made-by-the-server.txt").read_text() == "keep me"
+
+
+def test_deploying_the_same_2000_files_again_sends_nothing_and_starts_it_anew(place: Place) -> None:
+    for number in range(2_000):
+        file = place.workspace.root / f"inference/assets/{number % 20}/{number}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{number}")
+    settings = place.settings(None, server="own")
+    first = deploy(settings, target=place.target)
+    assert first.sync.sent_files == 2_003  # the server's two, and the release
+    again = deploy(settings, target=place.target)
+    assert (again.sync.sent_files, again.sync.sent_bytes) == (0, 0)
+    assert again.sync.skipped_files >= 2_002
+    assert (again.how, again.release) == ("restart", first.release)
+    assert len(publish.history(place.target.share)) == 1
+    assert says(place).startswith("hello")
 
 
 def test_first_failing_command_ends_the_start_and_is_named(place: Place) -> None:

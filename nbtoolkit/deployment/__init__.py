@@ -30,7 +30,8 @@ def deploy(
 
     Needs a green smoke report for the adapters' very bytes. Only what is missing is sent; where only
     adapters changed, running servers swap them without a restart. The second time nothing is sent or
-    published, and the proof is made again. ``target`` is this machine by default.
+    published, and the proof is made again; your own server (``server="own"``) is started anew even then, as
+    what it read at its start cannot be known. ``target`` is this machine by default.
 
     Raises :class:`SmokeTestFailed`, :class:`ReleaseChanged` where another deploy was faster,
     :class:`DeployFailed` after what served before was put back, :class:`Busy`, :class:`Cancelled`, and what

@@ -24,7 +24,8 @@ class DeploySettings(Settings):
         default="", title="Base model", description="base model: a folder, or organisation/name of the hub"
     )
     server: Literal["nbtoolkit", "own"] = Field(
-        default="nbtoolkit", description="own: the workspace's inference/ folder and its start commands"
+        default="nbtoolkit",
+        description="own: the workspace's inference/ and its start commands; every deploy starts it anew",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", title="Precision", description="precision of the weights"
