@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import _thread
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -347,3 +349,16 @@ def test_in_a_frontend_a_form_is_a_widget_with_text_beside_it(make: Any, in_lab:
 
 def test_without_a_kernel_nobody_sits_in_front() -> None:
     assert frontend.is_interactive() is False
+
+
+@pytest.mark.parametrize(
+    ("kernel", "interactive"),
+    [(SimpleNamespace(_allow_stdin=True), True), (SimpleNamespace(_allow_stdin=False), False), (None, False)],
+    ids=["lab", "papermill", "ipython"],
+)
+def test_who_takes_input_sits_in_front(
+    monkeypatch: pytest.MonkeyPatch, kernel: Any, interactive: bool
+) -> None:
+    shell = SimpleNamespace(kernel=kernel)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert frontend.is_interactive() is interactive
