@@ -39,6 +39,7 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "nbtoolkit.serving.engine", "--settings", json.dumps(options)],
             env={**os.environ, "NBTOOLKIT_ENGINE_KEY": KEY, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,  # the engine ends with it
         )
         self.url = f"http://127.0.0.1:{port}"
         self.http = httpx.Client(
@@ -75,6 +76,8 @@ class Server:
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
+        assert self.process.stdin
+        self.process.stdin.close()
         self.http.close()
 
 
@@ -256,6 +259,10 @@ def test_a_stop_string_ends_the_answer_and_is_not_in_it(client: openai.OpenAI) -
         ("completions", {"prompt": "a", "temperature": "hot"}, 400, ["temperature"]),
         ("completions", {"prompt": "a", "top_p": 0}, 400, ["top_p"]),
         ("completions", {"prompt": "a", "n": 0}, 400, ["n"]),
+        ("completions", {"prompt": ["a"] * 5, "n": 60}, 400, ["300 answers", "256"]),
+        ("completions", {"prompt": "a", "stream": "true"}, 400, ["stream"]),
+        ("completions", {"prompt": "a", "stream": 1}, 400, ["stream"]),
+        ("completions", {"prompt": None}, 400, ["prompt"]),
         ("completions", {"prompt": "a", "max_tokens": 0}, 400, ["max_tokens"]),
         ("completions", {"prompt": "a", "logprobs": 21}, 400, ["logprobs"]),
         ("completions", {"prompt": []}, 400, ["prompt"]),
@@ -300,6 +307,17 @@ def test_unknown_and_neutral_fields_are_let_through(server: Server) -> None:
         logit_bias={},
     )
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["completions", "chat/completions"])
+@pytest.mark.parametrize(
+    "name", ["n", "stream", "stream_options", "max_tokens", "temperature", "stop", "ignore_eos", "best_of"]
+)
+def test_null_is_as_good_as_nothing(server: Server, path: str, name: str) -> None:
+    asked = {"prompt": "a"} if path == "completions" else {"messages": USER}
+    answer = server.post(f"/v1/{path}", **asked, **{"temperature": 0, "max_tokens": 2, name: None})
+    assert answer.status_code == 200
+    assert len(answer.json()["choices"]) == 1
 
 
 def test_without_the_key_nothing_but_health_answers(server: Server) -> None:

@@ -53,9 +53,20 @@ def test_the_pinned_template_is_in_force(base: Path) -> None:
 
 
 @pytest.mark.parametrize("network_mount", [True, False])
-def test_weights_are_the_same_read_with_and_without_mmap(base: Path, network_mount: bool) -> None:
-    loaded = load(options(base, network_mount=network_mount), quiet)
+def test_weights_on_a_network_mount_are_read_without_mmap(
+    base: Path, network_mount: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reference = AutoModelForCausalLM.from_pretrained(base).state_dict()
+    asked: list[dict[str, Any]] = []
+    genuine = AutoModelForCausalLM.from_pretrained
+
+    def from_pretrained(path: Path, **settings: Any) -> Any:
+        asked.append(settings)
+        return genuine(path, **settings)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    loaded = load(options(base, network_mount=network_mount), quiet)
+    assert [settings["disable_mmap"] for settings in asked] == [network_mount]
     assert all(torch.equal(tensor, reference[name]) for name, tensor in loaded.model.state_dict().items())
 
 
@@ -202,28 +213,52 @@ def test_an_adapter_without_safetensors_is_refused(base: Path, tmp_path: Path) -
         Adapters(AutoModelForCausalLM.from_pretrained(base)).load("a", adapter)
 
 
-def test_the_engine_ends_with_its_parent(base: Path) -> None:
-    settings = options(base).model_dump_json()
+@pytest.mark.parametrize("seconds", [0, 4])
+def test_the_engine_ends_with_a_killed_front_even_one_that_it_never_saw(base: Path, seconds: float) -> None:
     script = (
-        "import subprocess, sys, time\n"
-        "command = [sys.executable, '-m', 'nbtoolkit.serving.engine', '--settings', sys.argv[1]]\n"
-        "print(subprocess.Popen(command).pid, flush=True)\n"
-        "time.sleep(600)"
+        "import asyncio, json, sys\n"
+        "from nbtoolkit.serving.front.engine_process import EngineProcess\n"
+        "async def main():\n"
+        "    command = (sys.executable, '-P', '-m', 'nbtoolkit.serving.engine')\n"
+        "    engine = await EngineProcess.start(command, json.loads(sys.argv[1]))\n"
+        "    print(engine._process.pid, flush=True)\n"
+        "    await engine.wait()\n"
+        "asyncio.run(main())"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, settings],
-        env={"NBTOOLKIT_ENGINE_KEY": "key", "OMP_NUM_THREADS": "1", "PATH": ""},
+        [sys.executable, "-c", script, options(base).model_dump_json()],
+        env={"OMP_NUM_THREADS": "1", "PATH": ""},
         stdout=subprocess.PIPE,
         text=True,
     )
     assert parent.stdout
     engine = psutil.Process(int(parent.stdout.readline()))
-    time.sleep(3)
+    time.sleep(seconds)
     assert engine.is_running()
+    assert engine.status() != psutil.STATUS_ZOMBIE
     parent.kill()
     parent.wait()
     parent.stdout.close()
     assert not psutil.wait_procs([engine], timeout=15)[1]
+
+
+def test_an_engine_that_cannot_read_its_weights_ends_with_its_reason(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base", layers=1)
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    engine = subprocess.Popen(
+        [sys.executable, "-m", "nbtoolkit.serving.engine", "--settings", options(base).model_dump_json()],
+        env={"NBTOOLKIT_ENGINE_KEY": "key", "OMP_NUM_THREADS": "1", "PATH": ""},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with engine:
+        assert engine.stderr
+        said = engine.stderr.read()
+    assert engine.returncode == 1
+    assert "the engine cannot start" in said
+    assert "SafetensorError" in said
 
 
 def test_the_engine_does_not_start_without_a_key_or_with_wrong_settings(base: Path) -> None:

@@ -8,22 +8,20 @@ import os
 import signal
 import sys
 import threading
-import time
 
 import uvicorn
 from pydantic import ValidationError
 
 from .api import build
 from .engine import Engine
+from .failures import end_now
 from .options import Options
 
 KEY = "NBTOOLKIT_ENGINE_KEY"
-_PARENT_EVERY = 0.5
-"""Seconds between two looks whether the front still lives."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGTERM, which finishes running answers, or until the parent process is gone."""
+    """Serve until SIGTERM, which finishes running answers, or until stdin ends: its writer is gone then."""
     parser = argparse.ArgumentParser(prog="engine", description=__doc__)
     parser.add_argument("--settings", required=True, metavar="JSON")
     key = os.environ.pop(KEY, "")
@@ -34,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         parser.error(f"--settings: {error}")
     logging.basicConfig(level=logging.INFO, format="engine: %(levelname)s %(message)s", stream=sys.stderr)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
     # The front decides when to stop: a Ctrl-C in its terminal must not cut answers that it finishes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -55,11 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _end_with_parent(parent: int) -> None:
-    """End the process when its parent is gone, however that died: the GPU must be free for the next one."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_EVERY)
-    os._exit(1)
+def _end_with_stdin() -> None:
+    """End the process when the front is gone, however that died: the GPU must be free for the next one."""
+    while os.read(0, 4096):  # not sys.stdin: its lock, held here, would abort the interpreter's own end
+        pass
+    end_now()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from .choice import Sampling
 from .failures import ApiError
@@ -35,6 +35,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Fields that change an answer and are not served, with the values that change nothing."""
 
 Tokens = Annotated[int, Field(ge=1)]
+MAX_ANSWERS = 256
+"""Answers that one request may ask for: prompts times ``n``."""
 
 
 class StreamOptions(BaseModel):
@@ -49,7 +51,7 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     model: str
-    stream: bool = False
+    stream: StrictBool = False  # the front decides by the same word how to pass the answer on
     stream_options: StreamOptions | None = None
     n: int = Field(default=1, ge=1, le=64)
     temperature: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
@@ -63,13 +65,15 @@ class Request(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unserved(cls, data: Any) -> Any:
-        for name in _NEUTRAL.keys() & (data.keys() if isinstance(data, dict) else ()):
-            value = data[name]
-            if value is not None and value not in _NEUTRAL[name]:
+        if not isinstance(data, dict):
+            return data
+        given: dict[str, Any] = {k: v for k, v in data.items() if v is not None}  # null: as if not there
+        for name in _NEUTRAL.keys() & given.keys():
+            if given[name] not in _NEUTRAL[name]:
                 raise ApiError(
                     f"`{name}` is not supported by this server.", param=name, code="unsupported_parameter"
                 )
-        return data
+        return given
 
     @model_validator(mode="after")
     def _check_stream_options(self) -> Request:
@@ -137,6 +141,17 @@ class CompletionRequest(Request):
     prompt: str | list[int] | list[str] | list[list[int]]
     max_tokens: Tokens = 16
     logprobs: int | None = Field(default=None, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _check_answers(self) -> CompletionRequest:
+        count = len(self.prompts) * self.n
+        if count > MAX_ANSWERS:
+            raise ApiError(
+                f"This request asks for {count} answers ({len(self.prompts)} prompts, n = {self.n}); "
+                f"at most {MAX_ANSWERS} come in one. Send several requests.",
+                param="n" if len(self.prompts) <= MAX_ANSWERS else "prompt",
+            )
+        return self
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:

@@ -46,7 +46,7 @@ class EngineProcess:
             *command,
             "--settings",
             json.dumps({**settings, "port": port}),
-            stdin=asyncio.subprocess.PIPE,  # held open: its end tells the engine that the front is gone
+            stdin=asyncio.subprocess.PIPE,  # never written: its end tells the engine that we are gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=environment,

@@ -63,7 +63,6 @@ class Answer:
         self._response = response
         self._names = names
         self.status = response.status_code
-        self.media_type = response.headers.get("content-type", "application/json")
         self.retry_after: str | None = response.headers.get("retry-after")
 
     async def read(self) -> bytes:
