@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nbtoolkit.atomic_file import write_atomically
 from nbtoolkit.errors import Busy, StoreError, WorkspaceNotFound
 
 STATE = ".nbtoolkit"
@@ -105,9 +106,7 @@ class Workspace:
                 "step": step,
                 "since": datetime.now(UTC).isoformat(timespec="seconds"),
             }
-            scratch = note.with_suffix(".new")
-            scratch.write_text(json.dumps(holder), encoding="utf-8")
-            scratch.replace(note)  # a reader sees a whole note or none
+            write_atomically(note, json.dumps(holder).encode())
             yield
         finally:
             note.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import threading
 import time
@@ -16,7 +17,8 @@ import pytest
 from deploy_double import Place
 from test_local_server import processes_of
 
-from nbtoolkit import DeploySettings, Endpoint, LocalTarget, deploy, publish, rollback
+from nbtoolkit import Adapter, DeploySettings, Endpoint, LocalTarget, deploy, publish, rollback
+from nbtoolkit.deployment import hashes
 from nbtoolkit.deployment import proof as deployment_proof
 from nbtoolkit.errors import (
     Busy,
@@ -455,6 +457,21 @@ def test_unchanged_large_adapter_is_not_read_again(place: Place, monkeypatch: py
     with pytest.raises(SmokeTestFailed, match="no smoke report"):
         deploy(settings, target=place.target)
     assert list(known) == [str(red)]
+
+
+def test_full_disk_does_not_fail_an_adapters_hash(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    red = Adapter.read(place.adapter("red"))
+    monkeypatch.setattr(hashes, "_SETTLED", -60.0)
+    with monkeypatch.context() as patch:
+
+        def full(_: object) -> None:
+            raise FULL
+
+        patch.setattr(os, "fsync", full)
+        hashes.recall_sha256(red, place.workspace)
+    assert sorted(path.name for path in place.workspace.state.iterdir()) == [".gitignore", "reports"]
+    hashes.recall_sha256(red, place.workspace)
+    assert json.loads((place.workspace.state / "adapter-hashes.json").read_text())[str(red.path)]["sha256"]
 
 
 def test_settings_take_one_folder_a_list_or_names() -> None:

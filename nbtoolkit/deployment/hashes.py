@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nbtoolkit.adapter import Adapter
+from nbtoolkit.atomic_file import write_atomically
+from nbtoolkit.errors import StoreError
 from nbtoolkit.workspace import Workspace
 
 KEPT = 200
@@ -35,9 +37,8 @@ def recall_sha256(adapter: Adapter, workspace: Workspace) -> None:
         return
     known.pop(key, None)
     known[key] = {"mark": mark, "sha256": sha256}
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(dict(list(known.items())[-KEPT:])), encoding="utf-8")
-    scratch.replace(path)
+    with suppress(StoreError):  # a full disk costs the next deploy some reading, and not this one its success
+        write_atomically(path, json.dumps(dict(list(known.items())[-KEPT:])).encode())
 
 
 def _mark(adapter: Adapter) -> list[list[Any]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nbtoolkit.atomic_file import write_atomically
 from nbtoolkit.local.processes import ProcessId
 
 Reason = Literal["it was stopped", "it ended by itself", "the notebook that started it ended"]
@@ -67,7 +67,7 @@ class StateFiles:
 
     def write_record(self, record: ServerRecord) -> None:
         """Replace the record at once."""
-        write_json(self.record, asdict(record))
+        _write_json(self.record, asdict(record))
 
     def read_owners(self) -> list[ProcessId]:
         """Return the processes with which the server ends; none: it ends with nobody."""
@@ -78,14 +78,11 @@ class StateFiles:
 
     def write_owners(self, owners: list[ProcessId]) -> None:
         """Name the processes with which the server ends."""
-        write_json(self.owners, [asdict(one) for one in owners])
+        _write_json(self.owners, [asdict(one) for one in owners])
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a small file so that a reader sees all of it or none."""
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(content), encoding="utf-8")
-    scratch.replace(path)
+def _write_json(path: Path, content: Any) -> None:
+    write_atomically(path, json.dumps(content).encode())
 
 
 def _read_json(path: Path) -> Any:
