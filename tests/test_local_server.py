@@ -150,6 +150,22 @@ def test_second_server_is_refused_even_where_the_record_is_gone(make: Make) -> N
         record.write_text(content)
 
 
+def test_asked_port_comes_before_the_last_one_and_that_before_the_usual_one(make: Make) -> None:
+    first, other = make(port=17_900), make(port=18_000)
+    first.provision()
+    release = double.release(first)
+    first.activate(release, restart=False)
+    last = first.endpoint().url
+    assert int(last.rpartition(":")[2]) in range(17_900, 17_950)
+    first.stop()
+    make().activate(release, restart=False)
+    assert first.endpoint().url == last
+    other.activate(release, restart=False)
+    assert first.endpoint().url == last, "a running server is not moved"
+    other.activate(release, restart=True)
+    assert int(first.endpoint().url.rpartition(":")[2]) in range(18_000, 18_050)
+
+
 def test_taken_port_is_avoided(make: Make) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -249,6 +265,26 @@ def test_reused_process_number_is_not_taken_for_the_server(make: Make) -> None:
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def test_launcher_does_not_stay_a_zombie(make: Make) -> None:
+    target = make()
+    target.provision()
+    release = double.release(target)
+
+    def launcher() -> int:
+        target.activate(release, restart=False)
+        return json.loads((target.root / "server.json").read_text())["launcher"]["pid"]
+
+    stopped = launcher()
+    target.stop()
+    assert not psutil.pid_exists(stopped)
+    died = launcher()
+    with pytest.raises(httpx.HTTPError):
+        ask(target, "/die")
+    wait_for(lambda: gone(died))
+    target.destroy()
+    assert not psutil.pid_exists(died)
 
 
 def test_stubborn_server_is_killed_in_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,8 @@ PORT = 7860
 class LocalTarget:
     """Serve on this machine: the folder ``root/share`` is the share, one process is the container.
 
-    ``root`` is ``.nbtoolkit/local`` of the workspace by default; ``port`` is tried first. The server
+    ``root`` is ``.nbtoolkit/local`` of the workspace by default. Each start tries ``port`` first, by default
+    the last start's, at first 7860; a running server keeps its own until it is started anew. The server
     survives ■ and a kernel restart (not on Windows). With ``keep=False`` it ends with this process, however
     that ends; by default only where a notebook runs headless, as by papermill. ``env`` is added to the
     server's environment, which holds no secret of this process.
@@ -48,7 +49,7 @@ class LocalTarget:
         root: Path | str | None = None,
         keep: bool | None = None,
         *,
-        port: int = PORT,
+        port: int | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.workspace = workspace or Workspace.find()
@@ -118,7 +119,8 @@ class LocalTarget:
                 (self._files.share / share.heartbeat_path(REPLICA)).unlink()
             progress.phase("Starting the server on this machine")
             order_for = orders(self._files, release, self._env, progress)
-            port = fixed_port(release.code.commands) or (last.port if last else self._port)
+            asked = fixed_port(release.code.commands) or self._port
+            port = asked or (last.port if last else PORT)
             self._server.start(order_for, port, progress)
 
     def replicas(self) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ PORT_RACES = 5
 _POLL = 0.05
 
 _launchers: list[subprocess.Popen[bytes]] = []
-"""Launchers started by this process: asked now and then, so that none stays a zombie."""
+"""Launchers started by this process that have not been seen to end."""
 _ending: set[Path] = set()
 """Roots whose server is asked to end when this process does."""
 
@@ -50,8 +50,7 @@ class Server:
 
         A launcher whose server has just ended is given a moment to write down how.
         """
-        for one in _launchers:
-            one.poll()
+        _reap()
         deadline = time.monotonic() + ENDED_WITHIN
         while True:
             record = self.files.read_record()
@@ -88,23 +87,9 @@ class Server:
     def stop(self, progress: Progress) -> None:
         """End the server: running answers may finish, after 35 s it is killed. Nothing runs: no error."""
         record = self.record()
-        if record is None or not (record.launcher.alive() or record.server.alive()):
-            return
-        if record.launcher.alive():
-            progress.phase("Stopping the server; running answers may finish")
-            if record.running:  # at once: a server that is ending must not be taken for one that serves
-                self.files.write_record(replace(record, reason="it was stopped"))
-            record.launcher.ask_to_end()
-        else:
-            ask_group_to_end(record.server.pid)
-        deadline = time.monotonic() + STOPS_WITHIN
-        while record.launcher.alive() or record.server.alive():
-            if time.monotonic() >= deadline:
-                record.launcher.kill()
-                if record.server.alive():
-                    kill_group(record.server.pid)
-            self.record()
-            progress.sleep(_POLL)
+        if record and (record.launcher.alive() or record.server.alive()):
+            self._end(record, progress)
+        _reap()
 
     def tail(self, lines: int = LOG_LINES) -> str:
         """Return the last lines of the log."""
@@ -128,6 +113,23 @@ class Server:
             exit_code=record.exit_code,
             log=self.tail(),
         )
+
+    def _end(self, record: ServerRecord, progress: Progress) -> None:
+        if record.launcher.alive():
+            progress.phase("Stopping the server; running answers may finish")
+            if record.running:  # at once: a server that is ending must not be taken for one that serves
+                self.files.write_record(replace(record, reason="it was stopped"))
+            record.launcher.ask_to_end()
+        else:
+            ask_group_to_end(record.server.pid)
+        deadline = time.monotonic() + STOPS_WITHIN
+        while record.launcher.alive() or record.server.alive():
+            if time.monotonic() >= deadline:
+                record.launcher.kill()
+                if record.server.alive():
+                    kill_group(record.server.pid)
+            self.record()
+            progress.sleep(_POLL)
 
     def _launch(self, order: Order, progress: Progress) -> ServerRecord:
         self.files.record.unlink(missing_ok=True)
@@ -182,6 +184,14 @@ class Server:
             self.record()
             progress.sleep(_POLL)
         return False
+
+
+def _reap() -> None:
+    """Forget the launchers of this process that have ended."""
+    for one in list(_launchers):
+        if one.poll() is not None:
+            with contextlib.suppress(ValueError):  # another thread saw it too
+                _launchers.remove(one)
 
 
 def end_at_exit(files: StateFiles) -> None:
