@@ -190,6 +190,24 @@ def test_each_adapter_answers_the_prompts_with_its_own_words(base_folder: Path) 
     assert lines == wanted
 
 
+@pytest.mark.all
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft calls what transformers deprecated
+def test_each_adapter_tells_the_tone_of_held_out_sentences(
+    base_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nbtoolkit.demo.evaluate import Models, measure
+
+    rows = measure(Models(base_folder))
+    with capsys.disabled():
+        print()
+        for who, right, of in rows:
+            print(f"  {who}: {right} of {of} = {right / of:.1%}")
+    accuracy = {who.split(",")[0]: right / of for who, right, of in rows if not who.startswith("base")}
+    assert set(accuracy) == set(demo.ADAPTERS)
+    assert min(accuracy.values()) >= 0.85, accuracy
+
+
 # --- unpacking, with a small stand-in for the child's script ---
 
 
