@@ -356,6 +356,28 @@ def test_an_adapter_that_does_not_fit_is_refused_with_its_keys(
     assert server.post("/v1/unload_lora_adapter", lora_name="a_other").status_code == 404
 
 
+def test_an_adapter_that_comes_back_while_it_finishes_an_answer_is_kept(
+    server: Server, client: openai.OpenAI, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    name, other = "a_back", tiny_adapter(tmp_path / "other", folders[0], seed=9)
+    adapter = {"lora_name": name, "lora_path": str(folders[1])}
+    assert server.post("/v1/load_lora_adapter", **adapter).status_code == 200
+    stream = client.completions.create(
+        model=name, prompt="a", max_tokens=600, temperature=0, stream=True, extra_body={"ignore_eos": True}
+    )
+    next(stream)
+    assert server.post("/v1/unload_lora_adapter", lora_name=name).status_code == 200
+    changed = server.post("/v1/load_lora_adapter", lora_name=name, lora_path=str(other))
+    assert (changed.status_code, "already" in changed.text) == (400, True)
+    assert server.post("/v1/load_lora_adapter", **adapter).status_code == 200
+    assert [choice.choices[0].finish_reason for choice in stream][-1] == "length"
+    assert server.post("/v1/completions", model=name, prompt="a", max_tokens=1).status_code == 200
+    assert server.post("/v1/unload_lora_adapter", lora_name=name).status_code == 200
+    assert server.idle()
+    assert server.post("/v1/load_lora_adapter", **adapter).status_code == 200, "it had left by then"
+    assert server.post("/v1/unload_lora_adapter", lora_name=name).status_code == 200
+
+
 def test_an_unloaded_adapter_is_gone_and_running_answers_finish(
     server: Server, client: openai.OpenAI, folders: tuple[Path, Path]
 ) -> None:

@@ -198,6 +198,51 @@ def test_a_failing_step_fails_its_requests_and_the_next_one_works(tmp_path: Path
     assert prefilled.answer == alone(base)(prefilled.prompt, 12)
 
 
+def adapter_refused(cause: Exception) -> Exception:
+    error = RuntimeError("the adapter does not fit")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (adapter_refused(RuntimeError("CUDA error: unspecified launch failure")), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), False),
+        (torch.AcceleratorError("CUDA error: out of memory"), False),
+        (ValueError("broken"), False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("where", ["step", "call"])
+def test_a_broken_cuda_context_ends_the_process_and_nothing_else_does(
+    where: str, error: Exception, ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended(BaseException):
+        """The process's end."""
+
+    def end() -> None:
+        raise Ended
+
+    def fail(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("nbtoolkit.serving.engine.failures.end_now", end)
+    bench = Bench(tiny_base(tmp_path / "base", layers=1))
+    if where == "step":
+        monkeypatch.setattr(bench.loop.model, "forward", fail)
+        bench.ask([1, 2, 3], 2)
+    else:
+        bench.loop.call(fail)
+    if ends:
+        with pytest.raises(Ended):
+            bench.loop.turn()
+    else:
+        bench.finish()
+
+
 def test_out_of_memory_fails_the_newest_rows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = tiny_base(tmp_path / "base")
     bench = Bench(base)

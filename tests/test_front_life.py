@@ -18,6 +18,7 @@ import psutil
 import pytest
 from front_harness import KEY, Front, Share, words
 
+from nbtoolkit.serving.front.published import NotYetReadable, Published
 from nbtoolkit.serving.front.settings import FrontSettings, StartRefused, on_network
 
 
@@ -176,6 +177,17 @@ def test_a_share_that_is_gone_for_a_while_does_not_cost_the_release_that_served(
         (share.root / "away").rename(share.root / "base")
         assert front.ready(1)["failed"] is None
         assert front.chat("tone").status_code == 200
+
+
+def test_a_mount_in_trouble_is_no_more_than_not_yet_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trouble(_: Path) -> bool:
+        raise OSError(112, "Host is down")
+
+    monkeypatch.setattr(Path, "is_dir", trouble)
+    with pytest.raises(NotYetReadable, match=r"base model cannot be read.*Host is down"):
+        Published(tmp_path).folder("base", "base model")
 
 
 def test_a_crash_after_a_swap_blames_no_release(share: Share) -> None:

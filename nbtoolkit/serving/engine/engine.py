@@ -33,6 +33,8 @@ class Engine:
         self.error: str | None = None
         self.served: dict[str, str] = {}
         """Adapters that requests may name, and their folders."""
+        self._leaving: dict[str, str] = {}
+        """Adapters that were let go of, maybe not unloaded yet, and their folders."""
         self.requests = 0
         self._started = time.monotonic()
         self._loaded: Loaded | None = None
@@ -98,14 +100,19 @@ class Engine:
             self._loop.cancel(sequence)
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Load an adapter and serve it; blocks until a step's end, so call it in a thread."""
+        """Load an adapter and serve it; blocks until a step's end, so call it in a thread.
+
+        One that was let go of and still finishes an answer is kept if it comes back from the same folder.
+        """
         adapters, loop = self._ready()
         if name == self.options.base.name:
             raise ApiError(f"{name!r} is the base model's name.", param="lora_name")
         for weights in folder.glob("*.safetensors"):
             weights.read_bytes()  # slow on a network share, and here no answer waits for it
         with self._swapping:
-            loop.call(lambda: adapters.load(name, folder)).result()
+            back = self._leaving.get(name) == str(folder)
+            loop.call(lambda: (back and adapters.keep(name)) or adapters.load(name, folder)).result()
+            self._leaving.pop(name, None)
             self.served[name] = str(folder)
 
     def unload_adapter(self, name: str) -> None:
@@ -119,7 +126,7 @@ class Engine:
                     kind="NotFoundError",
                     param="lora_name",
                 )
-            del self.served[name]
+            self._leaving[name] = self.served.pop(name)
             loop.call(lambda: loop.retire(name)).result()
 
     def health(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import logging
 import os
 from typing import Any, NoReturn
 
+log = logging.getLogger(__name__)
+
 
 class ApiError(Exception):
     """A refusal that the client sees as an OpenAI error body; ``param`` names the field at fault."""
@@ -45,6 +47,13 @@ def end_now() -> NoReturn:
     os._exit(1)
 
 
+def end_if_device_lost(error: BaseException) -> None:
+    """End the process where its CUDA context is broken: every later step would fail as well."""
+    if _device_lost(error):
+        log.critical("the GPU cannot be used any more by this process, which ends", exc_info=error)
+        end_now()
+
+
 def unknown_model(name: str, known: list[str]) -> ApiError:
     """Return the 404 for a model that is not served; never the base in its place."""
     return ApiError(
@@ -54,6 +63,19 @@ def unknown_model(name: str, known: list[str]) -> ApiError:
         param="model",
         code="model_not_found",
     )
+
+
+def _device_lost(error: BaseException) -> bool:
+    """Tell whether an error, or one behind it, leaves CUDA unusable; lack of memory does not."""
+    seen: BaseException | None = error
+    while seen is not None:
+        names = {kind.__name__ for kind in type(seen).__mro__}  # torch is not imported here
+        said = str(seen)
+        broken = "AcceleratorError" in names or (isinstance(seen, RuntimeError) and "CUDA error" in said)
+        if broken and "out of memory" not in said and "ALLOC_FAILED" not in said:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def step_failed(error: BaseException) -> ApiError:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 
 from .batch import OwnPrefill, OwnRows, Prefill, Prepared, Rows, SlotPrefill, SlotRows
-from .failures import step_failed, unknown_model
+from .failures import end_if_device_lost, step_failed, unknown_model
 from .line import Line
 from .lora import Adapters
 from .model import Model
@@ -47,7 +47,6 @@ class Loop:
         self._line = Line()
         self._prefill: Prefill | None = None
         self._groups: dict[str | None, Rows] = {}
-        self._retiring: set[str] = set()
         self.steps = 0
         self.tokens = 0
 
@@ -73,6 +72,7 @@ class Loop:
             try:
                 future.set_result(function())
             except Exception as error:  # noqa: BLE001 - it belongs to the caller
+                end_if_device_lost(error)
                 future.set_exception(error)
 
         with self._ready:
@@ -107,7 +107,7 @@ class Loop:
 
     def retire(self, name: str) -> None:
         """Unload an adapter as soon as its last answer is finished; at once if there is none."""
-        self._retiring.add(name)
+        self._adapters.retiring.add(name)
         self._unload_retired()
 
     def run(self) -> None:
@@ -133,7 +133,7 @@ class Loop:
     def busy(self) -> bool:
         """Whether there is anything to do."""
         running = self._line.waiting or self._prefill or self._groups
-        return bool(running or self._inbox or self._calls or self._retiring)
+        return bool(running or self._inbox or self._calls or self._adapters.retiring)
 
     def _wait(self) -> bool:
         """Sleep until there is work; False to stop."""
@@ -166,10 +166,9 @@ class Loop:
                 self._leave(sequence)
 
     def _unload_retired(self) -> None:
-        for name in list(self._retiring):
+        for name in list(self._adapters.retiring):
             used = name in self._groups or any(s.adapter == name for s in self._line.waiting)
             if not used and not (self._prefill and self._prefill.sequences[0].adapter == name):
-                self._retiring.remove(name)
                 self._adapters.unload(name)
 
     def _leave(self, sequence: Sequence) -> None:
@@ -231,6 +230,7 @@ class Loop:
 
     def _fail_all(self, error: Exception) -> None:
         """Fail what runs and waits, and begin anew."""
+        end_if_device_lost(error)
         running = [s for rows in self._groups.values() for s in rows.sequences]
         for sequence in [*running, *(self._prefill.sequences if self._prefill else ()), *self._line.waiting]:
             sequence.fail(step_failed(error))
@@ -240,6 +240,7 @@ class Loop:
         self._flush()
 
     def _fail(self, sequences: list[Sequence], adapter: str | None, error: Exception) -> None:
+        end_if_device_lost(error)
         rows = self._groups.get(adapter)
         for sequence in list(sequences):
             sequence.fail(step_failed(error))

@@ -32,6 +32,8 @@ class Adapters:
         self._model = model
         self._peft: PeftModel | None = None
         self._names: list[str] = []
+        self.retiring: set[str] = set()
+        """Adapters to be unloaded after their last answer."""
         self._layers: list[Any] = []
         self._wrappers: list[Any] = []
         self._active: str | None = None
@@ -103,8 +105,15 @@ class Adapters:
         self._names.append(name)
         self._find_layers()
 
+    def keep(self, name: str) -> bool:
+        """Keep an adapter that was about to be unloaded; tell whether there was one."""
+        there = name in self.retiring
+        self.retiring.discard(name)
+        return there
+
     def unload(self, name: str) -> None:
         """Remove an adapter and give its memory back."""
+        self.retiring.discard(name)
         self._names.remove(name)
         self._drop(name)
 

@@ -45,9 +45,9 @@ class EngineRun:
         assert release.base is not None
         if release.engine.kind != "transformers":
             raise NotServable(f"this server has no engine {release.engine.kind!r}, only 'transformers'")
-        base = self._published.folder(release.base.path, f"base model {release.base.name!r}")
-        tokenizer = release.tokenizer
-        folder = self._published.folder(tokenizer.path, "the tokenizer") if tokenizer else base
+        tokenizer, find = release.tokenizer, self._published.folder
+        base = await asyncio.to_thread(find, release.base.path, f"base model {release.base.name!r}")
+        folder = await asyncio.to_thread(find, tokenizer.path, "the tokenizer") if tokenizer else base
         settings: dict[str, Any] = {
             "base": {"name": release.base.name, "path": str(base)},
             "tokenizer_path": str(folder),
@@ -186,7 +186,10 @@ class EngineRun:
                 return
 
     async def _observe(self) -> None:
-        """Keep the engine's own health at hand, and end an engine that is stuck."""
+        """Keep the engine's own health at hand; end an engine that has not answered for long.
+
+        Its HTTP side answers for it: a step that never returns is not noticed here.
+        """
         well = time.monotonic()
         while True:
             await asyncio.sleep(2)

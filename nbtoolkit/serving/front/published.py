@@ -62,9 +62,13 @@ class Published:
         return Candidate(n, release)
 
     def folder(self, path: str, what: str) -> Path:
-        """Return a folder that a release names, absolute or relative to the mount."""
+        """Return a folder that a release names, absolute or relative to the mount; raise NotYetReadable."""
         folder = self._mount / path
-        if not folder.is_dir():
+        try:
+            there = folder.is_dir()
+        except OSError as error:  # anything but "not found": the mount itself is in trouble
+            raise NotYetReadable(f"the folder of {what} cannot be read: {error}") from None
+        if not there:
             raise NotYetReadable(f"the folder of {what} is missing: {path}")
         return folder
 
@@ -73,7 +77,10 @@ class Published:
 
         The engine then reads bytes that nobody else writes. Costs two reads, one of them local.
         """
-        source = (self._mount / adapter.path).resolve()
+        try:
+            source = (self._mount / adapter.path).resolve()
+        except OSError as error:
+            raise NotYetReadable(f"adapter {adapter.name!r} cannot be read: {error}") from None
         if not source.is_relative_to(self._mount):
             raise NotServable(f"adapter {adapter.name!r} lies outside the share: {adapter.path}")
         target = to / adapter.engine_name
