@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from nbtoolkit import publish
-from nbtoolkit.deployment.interruption import told_truly
 from nbtoolkit.deployment.proof import Proof
 from nbtoolkit.deployment.resolve import resolve
 from nbtoolkit.deployment.result import Deployment
 from nbtoolkit.deployment.rollout import Rollout
 from nbtoolkit.deployment.settings import DeploySettings
-from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.errors import Cancelled, InvalidSettings
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.local import LocalTarget
 from nbtoolkit.progress import SILENT, Progress
@@ -40,7 +41,7 @@ def deploy(
     start = time.monotonic()
     progress = progress or SILENT()
     target = _chosen(settings, target)
-    with target.workspace.lock("deploy", target=target.name), told_truly(target) as seen:
+    with target.workspace.lock("deploy", target=target.name), _told_truly(target) as seen:
         resolved = resolve(settings, target, progress)
         target.provision(progress)
         sent = publish.stage(
@@ -64,7 +65,7 @@ def rollback(
     start = time.monotonic()
     progress = progress or SILENT()
     target = target or LocalTarget()
-    with target.workspace.lock("rollback", target=target.name), told_truly(target):
+    with target.workspace.lock("rollback", target=target.name), _told_truly(target):
         progress.phase("Reading the history")
         history = publish.history(target.share)
         chosen = _earlier(history, release_id)
@@ -103,6 +104,43 @@ def _roll_out(
         seconds=time.monotonic() - start,
         how=outcome.how,
         previous=earlier,
+    )
+
+
+@contextmanager
+def _told_truly(target: Target) -> Generator[Pointer | None]:
+    """Yield the active pointer; a cancel or ■ inside becomes :class:`Cancelled` with how things then stand.
+
+    The share and the target are asked, since an interrupt comes between any two steps.
+    """
+    seen = publish.active(target.share)
+    try:
+        yield seen
+    except (Cancelled, KeyboardInterrupt) as stopped:
+        what = stopped.message if isinstance(stopped, Cancelled) else "Interrupted."
+        try:
+            now, runs = publish.active(target.share), bool(target.replicas())
+        except Exception as problem:  # noqa: BLE001  the user's own stop is what must be reported
+            raise Cancelled(
+                f"{what} What is public now cannot be read: {type(problem).__name__}: {problem}",
+                next_step="look at target.status(); then deploy again to finish, or rollback() to go back",
+            ) from stopped
+        raise _cancelled(what, seen, now, runs) from stopped
+
+
+def _cancelled(what: str, seen: Pointer | None, now: Pointer | None, runs: bool) -> Cancelled:
+    if now is None or (seen and now.n == seen.n):
+        goes_on = f"the server goes on with {seen.release}" if seen else "a server runs"
+        return Cancelled(
+            f"{what} Nothing was published; {goes_on if runs else 'no server runs'}.",
+            next_step="run the step again; what was sent is not sent again",
+        )
+    again = " again" if seen and now.release == seen.release else ""
+    goes_on = "the server goes on to it by itself, unless that takes a restart"
+    return Cancelled(
+        f"{what} {now.release} was published{again} by {now.by}; {goes_on if runs else 'no server runs'}.",
+        next_step="deploy again to finish, rollback() to go back, or target.stop() to end the server",
+        release=now.release,
     )
 
 
