@@ -13,7 +13,7 @@ import pytest
 from front_harness import KEY, Front, Share
 
 from nbtoolkit.serving.front.auth import TRIES, Keys, Throttle
-from nbtoolkit.serving.front.chat import as_markdown
+from nbtoolkit.serving.front.markdown import as_markdown
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +136,18 @@ def test_the_throttle_forgets_old_addresses() -> None:
     [
         ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)>"),
         ("a & b &lt;", "a &amp; b &amp;lt;"),
-        ("`<b>` and ```\n<i>\n``` <u>", "`<b>` and ```\n<i>\n``` &lt;u>"),
+        ("`a < b` ``<i> ` <b>`` <u>", "`a < b` ``<i> ` <b>`` &lt;u>"),
+        ("```html\n<i>\n```\n<u>", "```html\n<i>\n```\n&lt;u>"),
+        ("1. Do\n   ```\n   a < b\n   ```\n", "1. Do\n   ```\n   a < b\n   ```\n"),
         ("```\n<script>", "```\n<script>"),
+        # What looks like code at first sight only.
+        ("\\`<img src=x>`", "\\`&lt;img src=x>`"),
+        ("``<img src=x>`", "``&lt;img src=x>`"),
+        ("a ```<img src=x>", "a ```&lt;img src=x>"),
+        ("`a\nb` <img src=x> `c`", "`a\nb` &lt;img src=x> `c`"),
+        ("- a\n\n  ```\n<img src=x>\n", "- a\n\n  ```\n&lt;img src=x>\n"),
+        ("~~~\n```\n~~~\n<img src=x>", "~~~\n```\n~~~\n&lt;img src=x>"),
+        ("| `a | <img src=x>` |\n|-|-|", "| `a | &lt;img src=x>` |\n|-|-|"),
     ],
 )
 def test_markup_in_an_answer_is_shown_as_text(text: str, shown: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -76,21 +75,6 @@ class Answers:
                     self._pieces.put_nowait((index, piece))
         except ChatFailed as failure:
             self._pieces.put_nowait((index, failure))
-
-
-_CODE_OR_MARKUP = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)|([<&])", re.DOTALL)
-
-
-def as_markdown(text: str) -> str:
-    """Return a model's text with its markup shown as text; code stays as it is, Markdown keeps it so.
-
-    The page's sanitizer and its content policy are two more fences behind this one.
-    """
-
-    def escaped(match: re.Match[str]) -> str:
-        return match[1] or {"<": "&lt;", "&": "&amp;"}[match[2]]
-
-    return _CODE_OR_MARKUP.sub(escaped, text)
 
 
 def _pieces(block: bytes) -> list[str]:
