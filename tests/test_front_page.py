@@ -13,7 +13,7 @@ import pytest
 from front_harness import KEY, Front, Share
 
 from nbtoolkit.serving.front.auth import TRIES, Keys, Throttle
-from nbtoolkit.serving.front.markdown import as_markdown
+from nbtoolkit.serving.front.chat import as_markdown
 
 
 @pytest.fixture(scope="module")

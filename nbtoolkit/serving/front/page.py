@@ -11,9 +11,8 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.themes import Default
 
-from .chat import Answers, ChatFailed, ChatMessages, stream_text
+from .chat import Answers, ChatFailed, ChatMessages, as_markdown, stream_text
 from .gateway import Gateway
-from .markdown import as_markdown
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
