@@ -156,6 +156,13 @@ def browser_page(width: int = 1280, height: int = 1000) -> Iterator[Any]:
             browser.close()
 
 
+def screenshot(page: Any, name: str) -> None:
+    """Keep a picture where somebody wants to look at one."""
+    folder = os.environ.get("NBTOOLKIT_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
 class NotebookPage:
     """A notebook that is open in the browser."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jupyter_browser import Lab, NotebookPage, browser_page, needs_browser, running_lab
+from jupyter_browser import Lab, NotebookPage, browser_page, needs_browser, running_lab, screenshot
 from playwright.sync_api import expect
 from tiny_models import tiny_adapter, tiny_base
 
@@ -56,13 +55,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def page() -> Iterator[Any]:
     with browser_page() as page:
         yield page
-
-
-def screenshot(page: Any, name: str) -> None:
-    """Keep a picture where somebody wants to look at one."""
-    folder = os.environ.get("NBTOOLKIT_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 def test_a_form_validates_runs_cancels_and_hands_its_result_on(lab: Lab, page: Any) -> None:

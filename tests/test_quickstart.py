@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from nbtoolkit import LocalTarget, Workspace, demo
-from tests.jupyter_browser import NotebookPage, browser_page, needs_browser, running_lab
+from tests.jupyter_browser import NotebookPage, browser_page, needs_browser, running_lab, screenshot
 
 Break = Callable[[Path], None]
 
@@ -23,7 +24,8 @@ Break = Callable[[Path], None]
 def checkout(repo: Path, folder: Path) -> Path:
     """A workspace with the notebook, beside the installed package."""
     (folder / "infra").mkdir(parents=True)
-    shutil.copytree(repo / "notebooks", folder / "notebooks")
+    for part in ("notebooks", "nbtoolkit/demo/adapters"):
+        shutil.copytree(repo / part, folder / part)
     unpacked = repo / "model-cache"
     if unpacked.is_dir():  # unpacking once a test session is enough
         (folder / "model-cache").symlink_to(unpacked)
@@ -38,8 +40,16 @@ def run_demo(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment, check=False)
 
 
+def left_running(root: Path) -> list[str]:
+    """Command lines of processes that still work for a workspace, after a moment to end."""
+    deadline = time.monotonic() + 10
+    while (found := servers_of(root)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
 def servers_of(root: Path) -> list[str]:
-    """Command lines of processes that still work for a workspace."""
+    """Command lines of processes that work for a workspace."""
     found: list[str] = []
     for process in psutil.process_iter():
         try:
@@ -73,7 +83,7 @@ def test_demo_goes_the_whole_road_and_leaves_nothing_running(root: Path) -> None
     table = next(text for text in texts if all(prompt[:20] in text for prompt in demo.PROMPTS))
     assert sum(word in table for word in words) >= 4, table
     assert str(root / ".nbtoolkit/demo/00_quickstart.ipynb") in done.stdout
-    assert servers_of(root) == []
+    assert left_running(root) == []
     assert [path.name for path in (root / "tmp").iterdir() if "smoke" in path.name] == []
     key = (root / ".nbtoolkit/local/api-key").read_text().strip()
     assert key not in done.stdout + done.stderr + json.dumps(notebook)
@@ -87,9 +97,9 @@ def test_notebook_runs_in_a_browser(root: Path, tmp_path: Path) -> None:
         with running_lab(root, tmp_path) as lab, browser_page(height=1400) as page:
             notebook = NotebookPage(page, lab, "notebooks/00_quickstart.ipynb")
             page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_role("menuitem", name="Run All Cells").click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
             last = page.locator(".jp-Notebook .jp-CodeCell").count() - 1
-            notebook.output(last).get_by_text("ready: it answers").wait_for(timeout=400_000)
+            notebook.output(last).get_by_text("ready: it answers").wait_for(timeout=300_000)
             table = next(i for i in range(last) if "compare(" in notebook.cell(i).inner_text())
             shown = notebook.output(table).inner_text()
             assert sum(word in shown for word in demo.ADAPTERS["tone-emotion"].values()) >= 4, shown
@@ -97,11 +107,12 @@ def test_notebook_runs_in_a_browser(root: Path, tmp_path: Path) -> None:
             chat.get_by_placeholder("Write to the model…").fill(demo.PROMPTS[0])
             chat.get_by_role("button", name="Send").click()
             chat.get_by_text(re.compile(r"tone-emotion · \d+\.\d s")).wait_for(timeout=60_000)
+            screenshot(page, "quickstart")
             notebook.shut_down()
         assert LocalTarget(Workspace(root)).replicas(), "the server survives the kernel"
     finally:
         LocalTarget(Workspace(root)).stop()
-    assert servers_of(root) == []
+    assert left_running(root) == []
 
 
 def truncate(folder: Path) -> None:
@@ -156,4 +167,4 @@ def test_demo_with_a_bad_adapter_fails_and_names_the_check(
     assert check in last, done.stderr
     assert "Next:" in last
     assert "Traceback" not in last
-    assert servers_of(root) == []
+    assert left_running(root) == []
