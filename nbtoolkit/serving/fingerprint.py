@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 Logprobs = Mapping[int, float]
 """Token id → log-probability, the most likely five."""
 
+SHORT = 6
+
 
 class Probe(BaseModel):
     """One context, and what base and adapter said to it."""
@@ -43,6 +45,15 @@ class Fingerprint(BaseModel):
     def contexts(self) -> list[list[int]]:
         """The contexts to replay."""
         return [list(probe.context) for probe in self.probes]
+
+    @property
+    def short(self) -> Fingerprint:
+        """The most telling contexts alone, for the moment of a swap.
+
+        A wrong or stale adapter is far off at every context, so a few are enough to keep it from becoming
+        public, and a swap waits for them beside running answers; all are replayed right after it.
+        """
+        return self.model_copy(update={"probes": self.probes[:SHORT]})
 
 
 class Verdict(BaseModel):
@@ -79,28 +90,29 @@ def judge(
 ) -> Verdict:
     """Judge the answers to a fingerprint's contexts.
 
-    ``old`` holds the old adapter's answers to the same contexts, in a swap. Each answer must lie nearer
+    ``old`` holds the old adapter's answers to the first contexts, in a swap. Each answer must lie nearer
     to the adapter than to the base and to the old adapter, by more than the noise. A context where the
     references themselves lie within noise of each other tells nothing and is not counted; where none
-    is left, the verdict is "not distinguishable".
+    is left, or none that the old adapter was asked, the verdict is "not distinguishable".
     """
-    matched = told = 0
+    matched = told = told_from_old = 0
     nearest_miss = ""
     for index, (probe, answer) in enumerate(zip(fingerprint.probes, answers, strict=True)):
         others: dict[str, Logprobs] = {"the base model": probe.base}
-        if old is not None:
+        if old is not None and index < len(old):
             others["the old adapter"] = old[index]
         telling = {n: o for n, o in others.items() if distance(probe.adapter, o) > 2 * fingerprint.noise}
         if len(telling) < len(others):
             continue
         told += 1
+        told_from_old += len(others) == 2
         own = distance(answer, probe.adapter)
         name, nearest = min(((n, distance(answer, o)) for n, o in telling.items()), key=lambda pair: pair[1])
         if own + fingerprint.noise < nearest:
             matched += 1
         elif not nearest_miss:
             nearest_miss = f"context {index} lies {own:.3f} from the adapter and {nearest:.3f} from {name}"
-    if told == 0:
+    if told == 0 or (old and told_from_old == 0):
         reason = f"all references lie within twice the noise ({fingerprint.noise:.2g} nats) of each other"
         return Verdict(outcome="not distinguishable", matched=0, of=len(fingerprint.probes), reason=reason)
     if matched == told:

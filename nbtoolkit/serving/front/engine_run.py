@@ -156,6 +156,7 @@ class EngineRun:
         if before is None or before.is_base:
             answers, old = await self.client.replay(adapter.engine_name, fingerprint.contexts), None
         else:
+            fingerprint = fingerprint.short
             answers, old = await asyncio.gather(
                 self.client.replay(adapter.engine_name, fingerprint.contexts),
                 self.client.replay(before.engine_name, fingerprint.contexts),

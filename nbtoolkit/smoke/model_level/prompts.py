@@ -18,8 +18,8 @@ GENERIC = (
 """Short and of many kinds, because nothing is known of what the adapter was trained for."""
 
 MAX_TOKENS = 128
-CONTEXT = 24
-"""Longest context of a fingerprint: it is replayed on every swap."""
+CONTEXT = 10
+"""Longest context of a fingerprint, in tokens: it is replayed on every swap, beside running answers."""
 
 
 def rendered(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
