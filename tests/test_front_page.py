@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from front_harness import KEY, Front, Share
+from jupyter_browser import browser_page, needs_browser
 
 from nbtoolkit.serving.front.auth import TRIES, Keys, Throttle
 from nbtoolkit.serving.front.chat import as_markdown
@@ -154,20 +153,12 @@ def test_markup_in_an_answer_is_shown_as_text(text: str, shown: str) -> None:
     assert as_markdown(text) == shown
 
 
+@needs_browser
 @pytest.mark.browser
 def test_login_chat_compare_and_a_lost_model_in_a_browser(front: Front, share: Share) -> None:
-    from playwright.sync_api import Error, expect, sync_playwright
+    from playwright.sync_api import expect
 
-    with sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or playwright.chromium.executable_path
-        if not Path(chromium).exists():
-            pytest.skip("no Chromium on this machine")
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        try:
-            browser = playwright.chromium.launch(executable_path=chromium, args=options)
-        except Error as error:
-            pytest.skip(f"Chromium does not start here: {error.message.splitlines()[0]}")
-        page = browser.new_page()
+    with browser_page() as page:
         elsewhere: list[str] = []
         here = f"http://127.0.0.1:{front.port}/"
 
@@ -187,7 +178,7 @@ def test_login_chat_compare_and_a_lost_model_in_a_browser(front: Front, share: S
         message.fill("I lost my dog yesterday.")
         message.press("Enter")
         stop = page.get_by_role("button", name="Stop")
-        expect(page.get_by_text("joy joy joy").first).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("joy joy joy").first).to_be_visible(timeout=60_000)
         stop.click()
         expect(page.get_by_role("button", name="Send")).to_be_visible()
         front.wait(lambda _: front.metric("stub_active") == 0)
@@ -204,4 +195,3 @@ def test_login_chat_compare_and_a_lost_model_in_a_browser(front: Front, share: S
         message.press("Enter")
         expect(page.get_by_text("The model 'tone' does not exist. Known: tiny, hue.")).to_be_visible()
         assert elsewhere == []
-        browser.close()

@@ -60,7 +60,8 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def in_lab(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nbtoolkit.widgets.form.is_interactive", lambda: True)
+    for place in ("form", "frontend"):
+        monkeypatch.setattr(f"nbtoolkit.widgets.{place}.is_interactive", lambda: True)
 
 
 @pytest.fixture

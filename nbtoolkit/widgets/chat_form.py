@@ -8,7 +8,7 @@ from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.widgets import page
 from nbtoolkit.widgets.chat_page import transcript
 from nbtoolkit.widgets.conversation import ChatSettings, Conversation
-from nbtoolkit.widgets.frontend import is_interactive
+from nbtoolkit.widgets.frontend import mimebundle
 
 if TYPE_CHECKING:
     from nbtoolkit.endpoint import Endpoint, ServedModel
@@ -63,12 +63,7 @@ class ChatForm:
         publish_display_data(self._repr_mimebundle_())
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        """Return the widget where somebody can use it, and text and HTML that a reopened notebook shows."""
-        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
-        if is_interactive():
-            bundle.update(self.view.widget._repr_mimebundle_())
-            bundle["text/plain"] = repr(self)
-        return bundle
+        return mimebundle(self)
 
     @property
     def view(self) -> Any:

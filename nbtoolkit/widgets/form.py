@@ -12,7 +12,7 @@ from nbtoolkit.settings import Settings
 from nbtoolkit.widgets import page
 from nbtoolkit.widgets.draft import Draft
 from nbtoolkit.widgets.fields import Kind
-from nbtoolkit.widgets.frontend import is_interactive
+from nbtoolkit.widgets.frontend import is_interactive, mimebundle
 from nbtoolkit.widgets.operation import Operation, Slot, Status, slot
 from nbtoolkit.workspace import Workspace
 
@@ -193,12 +193,7 @@ class Form(Generic[SettingsT, ResultT]):
         publish_display_data(self._repr_mimebundle_())
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        """Return the widget where somebody can use it, and text and HTML that a reopened notebook shows."""
-        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
-        if is_interactive():
-            bundle.update(self.view.widget._repr_mimebundle_())
-            bundle["text/plain"] = repr(self)
-        return bundle
+        return mimebundle(self)
 
     @property
     def view(self) -> Any:
