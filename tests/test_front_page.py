@@ -174,6 +174,9 @@ def test_login_chat_compare_and_a_lost_model_in_a_browser(front: Front, share: S
         page.get_by_label("API key").fill(KEY)
         page.get_by_role("button", name="Log in").click()
 
+        # What is typed before the page has loaded and asked the server can be lost.
+        expect(page.get_by_text("Release r-")).to_be_visible(timeout=60_000)
+        expect(page.get_by_label("Model")).to_have_value("tone")
         message = page.get_by_placeholder("Write a message")
         message.fill("I lost my dog yesterday.")
         message.press("Enter")
