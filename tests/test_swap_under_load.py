@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from nbtoolkit import LocalTarget, demo, deploy
-from tests.bench.road import settings, talkative_adapter, tested
+from tests.bench.road import settings, talkative_adapter, with_reports
 
 CLIENTS = 8
 NAMES = ("tone-emotion", "tone-color")
@@ -58,7 +58,7 @@ def ask(http: httpx.Client, model: str, sentence: str) -> Asked:
     ("requests", "swaps"), [(100, 2), pytest.param(500, 10, marks=pytest.mark.all)], ids=["sample", "all"]
 )
 def test_every_answer_is_from_the_adapter_that_was_public(tmp_path: Path, requests: int, swaps: int) -> None:
-    target = LocalTarget(tested(tmp_path, *NAMES))
+    target = LocalTarget(with_reports(tmp_path, *NAMES))
     words = {name: set(demo.ADAPTERS[name].values()) for name in NAMES}
     sentences = list(demo.PROMPTS)
     asked: list[Asked] = []

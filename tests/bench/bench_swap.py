@@ -19,7 +19,7 @@ import httpx
 from nbtoolkit import DeploySettings, Endpoint, LocalTarget, demo, deploy
 from nbtoolkit.serving.digest import adapter_sha256
 from tests.bench.load import Answer, run_load
-from tests.bench.road import served, settings, talkative_adapter, tested
+from tests.bench.road import served, settings, talkative_adapter, with_reports
 
 NAMES = ("tone-emotion", "tone-color")
 STREAMS = 4
@@ -33,7 +33,7 @@ def main(swaps: int = SWAPS) -> dict[str, Any]:
         folder = Path(temporary)
         talkative = talkative_adapter(folder)
         first = {"talkative": talkative, "tone": demo.adapter(NAMES[0])}
-        with served(tested(folder / "workspace", *NAMES), first) as (target, deployment):
+        with served(with_reports(folder / "workspace", *NAMES), first) as (target, deployment):
             starts = deployment.endpoint.health().engine_starts
             with streams(deployment.endpoint, STREAMS) as seen:
                 time.sleep(5)

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench.load import Load, run_load
-from tests.bench.road import base_folder, baseline, served, talkative_adapter, tested
+from tests.bench.road import base_folder, baseline, served, talkative_adapter, with_reports
 
 CLIENTS = (1, 4, 8)
 RUNS = 5
@@ -31,7 +31,7 @@ def main(runs: int = RUNS) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         adapter = talkative_adapter(folder)
-        with served(tested(folder / "workspace"), {"talkative": adapter}) as (_, deployment):
+        with served(with_reports(folder / "workspace"), {"talkative": adapter}) as (_, deployment):
             endpoint = deployment.endpoint
             dtype = endpoint.health().engine["dtype"]
             with baseline(base_folder(), adapter, dtype) as baseline_url:

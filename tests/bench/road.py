@@ -42,7 +42,7 @@ def settings(adapters: dict[str, Path], **more: object) -> DeploySettings:
     return DeploySettings(adapters=adapters, base=str(base_folder()), override_reason=WHY, keep=False, **more)
 
 
-def tested(root: Path, *names: str) -> Workspace:
+def with_reports(root: Path, *names: str) -> Workspace:
     """Make a workspace with green smoke reports of demo adapters, so that swaps there are proven ones."""
     (root / "infra").mkdir(parents=True, exist_ok=True)
     workspace = Workspace(root)
