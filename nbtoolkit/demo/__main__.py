@@ -69,6 +69,7 @@ def how_it_ended(root: Path) -> str:
         if time.monotonic() > deadline:
             return "a server that ran before the demo still runs (LocalTarget().stop() ends it)"
         time.sleep(0.1)
+    target.stop()  # it is ending: this waits until it has ended
     return "the server ended with the run"
 
 
