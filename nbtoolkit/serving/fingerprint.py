@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 Logprobs = Mapping[int, float]
 """Token id → log-probability, the most likely five."""
 
-SHORT = 6
+SHORT = 4
 
 
 class Probe(BaseModel):
