@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
+from nbtoolkit.fact_table import fact_table
 from nbtoolkit.json_text import read_object
 from nbtoolkit.safetensors_header import TensorInfo, read_header
 from nbtoolkit.serving.digest import ADAPTER_FILES, adapter_files, folder_sha256
@@ -137,12 +137,7 @@ class Adapter:
         return f"Adapter({str(self.path)!r}, {len(self.tensors)} tensors, {self.size:,} bytes)"
 
     def _repr_html_(self) -> str:
-        cell = "style='text-align:left'"
-        rows = "".join(
-            f"<tr><th {cell}>{html.escape(name)}</th><td {cell}>{html.escape(text)}</td></tr>"
-            for name, text in self._facts()
-        )
-        return f"<table><caption>Adapter {html.escape(self.name)}</caption>{rows}</table>"
+        return fact_table(f"Adapter {self.name}", self._facts())
 
     def _facts(self) -> list[tuple[str, str]]:
         """Describe the adapter without the cost of its sha256, and without failing on a bad configuration."""

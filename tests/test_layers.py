@@ -14,6 +14,7 @@ LAYERS = {
     "L1": (
         "json_text",
         "atomic_file",
+        "fact_table",
         "safetensors_header",
         "workspace",
         "settings",

@@ -157,6 +157,7 @@ def test_the_form_offers_stop_while_an_answer_comes() -> None:
     view.stop_button.click()
     until(lambda: "stopped" in view._turns.value)
     endpoint.gate.set()
+    assert "second" not in view._turns.value
 
 
 def test_comparing_is_offered_for_adapters_only() -> None:

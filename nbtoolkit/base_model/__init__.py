@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 from nbtoolkit.base_model.files import CONFIG, GENERATION, described_files, identity, weight_files
 from nbtoolkit.base_model.search import find_folder
 from nbtoolkit.errors import BrokenFile, InvalidBase
+from nbtoolkit.fact_table import fact_table
 from nbtoolkit.json_text import read_object
 from nbtoolkit.progress import Progress
 from nbtoolkit.safetensors_header import TensorInfo, read_header
@@ -147,12 +147,7 @@ class Base:
         return "\n".join([f"Base {self.name}", *(f"  {name:<8} {text}" for name, text in self._facts())])
 
     def _repr_html_(self) -> str:
-        cell = "style='text-align:left'"
-        rows = "".join(
-            f"<tr><th {cell}>{html.escape(name)}</th><td {cell}>{html.escape(text)}</td></tr>"
-            for name, text in self._facts()
-        )
-        return f"<table><caption>Base {html.escape(self.name)}</caption>{rows}</table>"
+        return fact_table(f"Base {self.name}", self._facts())
 
     def _facts(self) -> list[tuple[str, str]]:
         dtypes = sorted({tensor.dtype for tensor in self.tensors.values()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import inspect
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.fact_table import fact_table
 from nbtoolkit.settings import problems as settings_problems
 from nbtoolkit.settings import sources as settings_sources
 from nbtoolkit.settings.problems import Problem, accepts, mangled_text
@@ -133,12 +133,7 @@ class Settings(BaseModel):
         printer.text(repr(self) if cycle else str(self))
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
-            for name, text in self._rows()
-        )
-        return f"<table><caption>{html.escape(type(self).__name__)}</caption>{rows}</table>"
+        return fact_table(type(self).__name__, self._rows())
 
     def _rows(self) -> list[tuple[str, str]]:
         return [
