@@ -18,6 +18,11 @@
     ├── NotReady (TimeoutError)             the endpoint did not answer in time; with the reason
     ├── RequestRefused (RuntimeError)       the endpoint answered with an error
     ├── Busy (RuntimeError)                 another operation holds this workspace and target
+    ├── AzureFailed (RuntimeError)          Azure refused or failed a request: status, code, request id
+    │   ├── NotSignedIn (PermissionError)   no source gives a token for Azure
+    │   └── QuotaShort                      fewer GPUs or environments left than are needed
+    ├── Blocked (RuntimeError)              what must be settled before the first write to Azure
+    ├── ProvisionFailed (RuntimeError)      a deployment to Azure failed; with each resource's cause
     ├── StaleResult (RuntimeError)          a form's values changed since its run
     ├── NotApplied (RuntimeError)           a step that costs money was planned, not run
     ├── MissingDependency (ImportError)     an optional extra is not installed
@@ -128,6 +133,26 @@ class RequestRefused(NbtoolkitError, RuntimeError):
 
 class Busy(NbtoolkitError, RuntimeError):
     """Another operation holds this workspace and target."""
+
+
+class AzureFailed(NbtoolkitError, RuntimeError):
+    """Azure refused or failed a request; ``status``, ``code`` and ``request_id`` tell which."""
+
+
+class NotSignedIn(AzureFailed, PermissionError):
+    """No source of credentials gives a token for Azure; the message names each with its reason."""
+
+
+class QuotaShort(AzureFailed):
+    """Azure has fewer GPUs or environments left for this subscription and region than are needed."""
+
+
+class Blocked(NbtoolkitError, RuntimeError):
+    """Something must be settled before anything is written to Azure; ``blockers`` lists it."""
+
+
+class ProvisionFailed(NbtoolkitError, RuntimeError):
+    """A deployment to Azure failed; ``causes`` holds the cause and next step of each resource."""
 
 
 class StaleResult(NbtoolkitError, RuntimeError):
