@@ -1,0 +1,98 @@
+"""Change a resource of Container Apps: one change after another, and patiently beside those of others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+from nbtoolkit.azure import cloud
+from nbtoolkit.azure.failures import asking
+from nbtoolkit.errors import Cancelled
+from nbtoolkit.progress import Progress
+
+CONFLICTS = (
+    "ContainerAppLockConflict",
+    "ContainerAppOperationInProgress",
+    "ManagedEnvironmentOperationInProgress",
+    "OperationInProgress",
+)
+"""Codes with which Azure refuses a change while another one runs; the same request works later."""
+PATIENCE = 600.0
+"""Seconds until a conflict is passed on as an error."""
+_LONGEST_PAUSE = 15.0
+
+_locks: dict[str, Lock] = {}
+_locks_lock = Lock()
+
+
+def change(resource_id: str, what: str, begin: Callable[[], Any], progress: Progress) -> None:
+    """Make one change of a resource, from its start to its end; ``what`` names it, as in "stop the app x".
+
+    ``begin`` starts it and returns the SDK's poller, or None for a change that ends with its request. Changes
+    of one resource from this process come one after another; where Azure refuses because somebody else's
+    change runs, it is asked again for ten minutes. Raises :class:`AzureFailed`, and :class:`Cancelled`, which
+    says that Azure goes on with a change that was begun.
+    """
+    lock = _lock_of(resource_id)
+    while not lock.acquire(timeout=1):
+        progress.check()
+    try:
+        with asking(what):
+            _patiently(begin, what, progress)
+    finally:
+        lock.release()
+
+
+def _patiently(begin: Callable[[], Any], what: str, progress: Progress) -> None:
+    from azure.core.exceptions import HttpResponseError
+
+    deadline = time.monotonic() + PATIENCE
+    pause = float(cloud.POLL)
+    while True:
+        progress.check()
+        try:
+            _finish(begin(), what, progress)
+            return
+        except HttpResponseError as error:
+            code = _conflict(error)
+            if code is None or time.monotonic() >= deadline:
+                raise
+            progress.note(f"Azure is busy with another change ({code}); trying again")
+            progress.sleep(max(pause, _retry_after(error)))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _finish(poller: Any, what: str, progress: Progress) -> None:
+    """Wait for the end of a change; ``poller.wait`` raises what went wrong."""
+    if poller is None:
+        return
+    try:
+        while not poller.done():
+            poller.wait(0.5)
+            progress.check()
+        poller.wait()
+    except (Cancelled, KeyboardInterrupt) as stopped:
+        raise Cancelled(
+            f"Stopped waiting for Azure to {what}; Azure goes on with it.",
+            next_step="look at target.status() in a minute, then run the step again",
+        ) from stopped
+
+
+def _conflict(error: Any) -> str | None:
+    code = str(getattr(getattr(error, "error", None), "code", None) or "")
+    return code if code in CONFLICTS else None
+
+
+def _retry_after(error: Any) -> float:
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        return float(headers.get("Retry-After", 0))
+    except ValueError:  # a date: our own pause does as well
+        return 0.0
+
+
+def _lock_of(resource_id: str) -> Lock:
+    with _locks_lock:
+        return _locks.setdefault(resource_id.lower(), Lock())
