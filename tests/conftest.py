@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bicep_compiler import NO_COMPILER, BicepCompiler, find_bicep
+
 REPO = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test talks to a hub
@@ -37,6 +39,15 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the shared folder with recordings is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def bicep() -> Iterator[BicepCompiler]:
+    """The Bicep compiler, running."""
+    if find_bicep() is None:
+        pytest.skip(NO_COMPILER)
+    with BicepCompiler() as compiler:
+        yield compiler
 
 
 @pytest.fixture
