@@ -1,0 +1,242 @@
+"""management.azure.com: who may, what is there, which kind of resource answers."""
+
+from __future__ import annotations
+
+import copy
+import re
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .clock import Clock
+from .http import Refused, Request, Response
+from .operations import Operation, Operations
+from .resource_ids import ResourceId
+
+if TYPE_CHECKING:
+    from .double import AzureDouble
+
+HOST = "management.azure.com"
+Answer = Callable[["Call"], Response]
+
+
+@dataclass
+class Call:
+    """One thing asked of ARM, by HTTP or by a deployment."""
+
+    arm: Arm
+    method: str
+    id: ResourceId
+    body: dict[str, Any] = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
+    request: Request | None = None
+    """None when a deployment asks."""
+    operation: Operation | None = None
+    """What a PUT started and a deployment waits for; set by the kind."""
+
+    @property
+    def version(self) -> str:
+        return self.query.get("api-version", "")
+
+    @property
+    def double(self) -> AzureDouble:
+        return self.arm.double
+
+    @property
+    def location(self) -> str:
+        """The region in ARM's short form: "West US 3" → westus3."""
+        return str(self.body.get("location", "")).replace(" ", "").lower()
+
+
+class Kind:
+    """One resource type. Override what differs; the state is the ARM body in `arm.resources`."""
+
+    type = ""
+    """The full type, such as Microsoft.App/containerApps; its case is the documented one."""
+    needs_location = True
+
+    def put(self, call: Call) -> Response:
+        raise Refused(405, "MethodNotAllowed", f"{self.type} cannot be PUT here.")
+
+    def patch(self, call: Call) -> Response:
+        raise Refused(405, "MethodNotAllowed", f"{self.type} cannot be PATCHed here.")
+
+    def delete(self, call: Call) -> Response:
+        return Response(200 if call.arm.forget(call.id) else 204)
+
+    def get(self, call: Call) -> Response:
+        return Response.of(self.shown(call.arm.require(call.id)))
+
+    def head(self, call: Call) -> Response:
+        call.arm.require(call.id)
+        return Response(204)
+
+    def list(self, call: Call) -> Response:
+        return Response.of({"value": [self.shown(body) for body in call.arm.below(call.id)]})
+
+    def action(self, call: Call, name: str) -> Response:
+        """POST on a resource: method `post_<name>` in lower case."""
+        method = getattr(self, f"post_{name.lower()}", None)
+        if method is None:
+            raise Refused(
+                404, "InvalidResourceType", f"The resource type '{self.type}/{name}' could not be found."
+            )
+        call.arm.require(call.id)
+        return method(call)
+
+    def shown(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body as a GET shows it; drop write-only properties here."""
+        return body
+
+
+class Arm:
+    """The router and the state of all resources."""
+
+    def __init__(self, double: AzureDouble, clock: Clock) -> None:
+        self.double = double
+        self.operations = Operations(clock)
+        self.lock = threading.RLock()
+        self.resources: dict[str, dict[str, Any]] = {}
+        """Bodies by id in lower case."""
+        self.guards: list[Callable[[Call], None]] = []
+        """Asked before every call; each may refuse (permissions, groups, providers)."""
+        self._kinds: dict[str, Kind] = {}
+        self._routes: list[tuple[str, re.Pattern[str], Answer]] = []
+
+    def register(self, type: str, kind: Kind) -> None:
+        """Let `kind` answer for a type and its collection and actions."""
+        self._kinds[type.lower()] = kind
+
+    def kind(self, type: str) -> Kind | None:
+        return self._kinds.get(type.lower())
+
+    def route(self, method: str, pattern: str, answer: Answer) -> None:
+        """Answer a path that is not a resource; `pattern` matches the whole path, in any case."""
+        self._routes.append((method, re.compile(pattern, re.IGNORECASE), answer))
+
+    def put(self, id: ResourceId | str, body: dict[str, Any], version: str = "2026-01-01") -> Call:
+        """PUT as a deployment does, on the way of an HTTP PUT; wait for the call's `operation` where set."""
+        place = ResourceId.parse(id) if isinstance(id, str) else id
+        if place is None:
+            raise Refused(400, "InvalidResourceId", f"'{id}' is no resource id.")
+        call = Call(self, "PUT", place, copy.deepcopy(body), {"api-version": version})
+        self._dispatch(call)
+        return call
+
+    def get(self, id: ResourceId | str) -> dict[str, Any] | None:
+        """The body of a resource, or None; for callers inside the double."""
+        return self.resources.get(str(id).lower())
+
+    def save(self, id: ResourceId, body: dict[str, Any]) -> dict[str, Any]:
+        """Keep a resource's body."""
+        with self.lock:
+            self.resources[id.key] = body
+        return body
+
+    def forget(self, id: ResourceId) -> bool:
+        """Drop a resource and all below it; whether it was there."""
+        with self.lock:
+            doomed = [key for key in self.resources if key == id.key or key.startswith(id.key + "/")]
+            for key in doomed:
+                del self.resources[key]
+        return id.key in doomed
+
+    def require(self, id: ResourceId) -> dict[str, Any]:
+        """The body of a resource, or the 404 that ARM gives."""
+        body = self.get(id)
+        if body is None:
+            short = "/".join(
+                [id.namespace or "", *(f"{t}/{n}" for t, n in zip(id.types, id.names, strict=False))]
+            )
+            raise Refused(
+                404,
+                "ResourceNotFound",
+                f"The Resource '{short}' under resource group '{id.group}' was not found. "
+                "For more details please go to https://aka.ms/ARMResourceNotFoundFix",
+            )
+        return body
+
+    def below(self, collection: ResourceId) -> list[dict[str, Any]]:
+        """The bodies in a collection; one of a whole subscription finds all groups'."""
+        start = str(collection.parent if len(collection.types) > 1 else collection.group_id).lower() + "/"
+        wanted = collection.type.lower()
+        with self.lock:
+            found = [body for key, body in self.resources.items() if key.startswith(start)]
+        return [body for body in found if str(body.get("type", "")).lower() == wanted]
+
+    def handle(self, request: Request) -> Response:
+        """Answer one HTTP request."""
+        self.double.tokens.require(request)
+        response = self._answer(request)
+        identity = str(uuid.uuid4())
+        for name in ("x-ms-request-id", "x-ms-correlation-request-id"):
+            response.headers.setdefault(name, identity)
+        return response
+
+    def _answer(self, request: Request) -> Response:
+        poll = self.operations.find(request) if request.method == "GET" else None
+        if poll:
+            return poll(request)
+        if "api-version" not in request.query:
+            raise Refused(
+                400,
+                "MissingApiVersionParameter",
+                "The api-version query parameter (?api-version=) is required for all requests.",
+            )
+        path = request.decoded_path
+        id = ResourceId.parse(path) or ResourceId("")
+        body = request.json() if request.method in ("PUT", "PATCH", "POST") else {}
+        call = Call(
+            self,
+            request.method,
+            id,
+            body if isinstance(body, dict) else {"value": body},
+            request.query,
+            request,
+        )
+        for method, pattern, answer in self._routes:
+            if method == request.method and pattern.fullmatch(path.rstrip("/")):
+                self._guard(call)
+                return answer(call)
+        return self._dispatch(call)
+
+    def _guard(self, call: Call) -> None:
+        for guard in self.guards:
+            guard(call)
+
+    def _dispatch(self, call: Call) -> Response:
+        self._guard(call)
+        id = call.id
+        if call.method == "POST" and id.is_collection and len(id.types) > 1:
+            kind = self.kind(id.owner.type)
+            if kind:
+                return kind.action(
+                    Call(self, "POST", id.owner, call.body, call.query, call.request), id.types[-1]
+                )
+        kind = self.kind(id.type)
+        if kind is None:
+            raise Refused(
+                404,
+                "InvalidResourceType",
+                f"The resource type '{'/'.join(id.types) or call.id}' could not be "
+                f"found in the namespace '{id.namespace}' for api version '{call.version}'.",
+            )
+        if id.is_collection:
+            if call.method != "GET":
+                raise Refused(
+                    405, "HttpMethodNotSupported", f"The method {call.method} is not supported here."
+                )
+            return kind.list(call)
+        if (
+            call.method == "PUT"
+            and kind.needs_location
+            and len(id.types) == 1
+            and not call.body.get("location")
+        ):
+            raise Refused(400, "LocationRequired", "The location property is required for this definition.")
+        answer = getattr(kind, call.method.lower(), None)
+        if answer is None or call.method == "POST":
+            raise Refused(405, "HttpMethodNotSupported", f"The method {call.method} is not supported here.")
+        return answer(call)

@@ -1,0 +1,198 @@
+"""What goes wrong on demand: at the nth request that matches, once or several times."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .clock import Clock
+from .http import ClientLeft, Handler, Request, Response
+
+
+@dataclass(frozen=True)
+class Throttled:
+    """429 with Retry-After (Azure seconds); on a storage host 503 ServerBusy, as storage throttles."""
+
+    retry_after: float = 5
+
+    def __call__(self, request: Request, serve: Handler, clock: Clock) -> Response:
+        request.body.drain()
+        headers = {"retry-after": clock.retry_after(self.retry_after)}
+        if is_storage(request.host):
+            return refusal(request, 503, "ServerBusy", "The server is busy.", headers)
+        return refusal(request, 429, "TooManyRequests", "The request is being throttled.", headers)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A 5xx with nothing done."""
+
+    status: int = 500
+    code: str = "InternalServerError"
+
+    def __call__(self, request: Request, serve: Handler, clock: Clock) -> Response:
+        request.body.drain()
+        return refusal(
+            request, self.status, self.code, "Encountered internal server error. Please try again later."
+        )
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """Any refusal, such as a 409 ContainerAppLockConflict."""
+
+    status: int
+    code: str
+    message: str = "The operation is refused."
+
+    def __call__(self, request: Request, serve: Handler, clock: Clock) -> Response:
+        request.body.drain()
+        return refusal(request, self.status, self.code, self.message)
+
+
+def lock_conflict() -> Refusing:
+    """The 409 of a container app that another operation holds."""
+    return Refusing(
+        409,
+        "ContainerAppLockConflict",
+        "Cannot modify a container app because another operation is in progress. Please try again later.",
+    )
+
+
+@dataclass(frozen=True)
+class Reset:
+    """The line breaks: before anything was done, mid-upload, mid-answer, or done with the answer lost."""
+
+    when: Literal["before", "upload", "answer", "lost"] = "before"
+
+    def __call__(self, request: Request, serve: Handler, clock: Clock) -> Response:
+        if self.when == "before":
+            return Response(reset=True)
+        if self.when == "upload":
+            request.body.read(int(request.headers.get("content-length") or 2) // 2)
+            return Response(reset=True)
+        answer = serve(request)
+        return Response(reset=True) if self.when == "lost" else _halved(answer)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """The answer takes so many Azure seconds longer."""
+
+    seconds: float
+
+    def __call__(self, request: Request, serve: Handler, clock: Clock) -> Response:
+        clock.sleep(self.seconds)
+        return serve(request)
+
+
+@dataclass(frozen=True)
+class ExpiredToken:
+    """401: the access token has expired, whatever the client believes."""
+
+    def __call__(self, request: Request, serve: Handler, clock: Clock) -> Response:
+        request.body.drain()
+        return refusal(
+            request,
+            401,
+            "ExpiredAuthenticationToken",
+            "The access token expiry UTC time is earlier than current UTC time.",
+            {
+                "www-authenticate": 'Bearer authorization_uri="https://login.windows.net/", '
+                'error="invalid_token", '
+                'error_description="The access token has expired."'
+            },
+        )
+
+
+Kind = Callable[[Request, Handler, Clock], Response]
+
+
+@dataclass
+class Planned:
+    """A fault that waits for its request."""
+
+    kind: Kind
+    method: re.Pattern[str]
+    where: re.Pattern[str]
+    nth: int
+    times: int
+    seen: int = 0
+    hits: int = field(default=0)
+    """How often it struck; a test asserts that it did."""
+
+
+class Faults:
+    """All planned faults; the first that matches strikes."""
+
+    def __init__(self) -> None:
+        self._planned: list[Planned] = []
+        self._lock = threading.Lock()
+
+    def on(self, method: str, where: str, kind: Kind, *, nth: int = 1, times: int = 1) -> Planned:
+        """Strike from the nth request on, `times` times; `method` must match, `where` occur in host + path."""
+        planned = Planned(kind, re.compile(method), re.compile(where, re.IGNORECASE), nth, times)
+        with self._lock:
+            self._planned.append(planned)
+        return planned
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._planned.clear()
+
+    def strike(self, request: Request) -> Kind | None:
+        """The fault for this request, counted."""
+        with self._lock:
+            for planned in self._planned:
+                if planned.method.fullmatch(request.method) and planned.where.search(
+                    request.host + request.decoded_path
+                ):
+                    planned.seen += 1
+                    if planned.nth <= planned.seen and planned.hits < planned.times:
+                        planned.hits += 1
+                        return planned.kind
+        return None
+
+
+def is_storage(host: str) -> bool:
+    """Whether this is a data plane that speaks XML."""
+    return host.endswith(".core.windows.net")
+
+
+def refusal(
+    request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> Response:
+    """An error in the words of the host that was asked."""
+    if not is_storage(request.host):
+        return Response.error(status, code, message, headers)
+    error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    text = '\ufeff<?xml version="1.0" encoding="utf-8"?>' + error
+    return Response(
+        status,
+        {"content-type": "application/xml", "x-ms-error-code": code, **(headers or {})},
+        b"" if request.method == "HEAD" else text.encode(),
+    )
+
+
+def _halved(answer: Response) -> Response:
+    answer.reset = True
+    return answer
+
+
+__all__ = [
+    "Broken",
+    "ClientLeft",
+    "ExpiredToken",
+    "Faults",
+    "Planned",
+    "Refusing",
+    "Reset",
+    "Slow",
+    "Throttled",
+    "lock_conflict",
+    "refusal",
+]

@@ -1,0 +1,25 @@
+"""What tests of Azure share; conftest.py makes the fixtures known to all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nbtoolkit.azure import cloud
+
+from .double import AzureDouble
+
+
+@pytest.fixture
+def azure_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureDouble]:
+    """A running double that this process's clients (and its children) find in their environment."""
+    root = tmp_path / "azure"
+    root.mkdir()
+    with AzureDouble(root) as double:
+        for name, value in double.environ().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(cloud, "_shared", None)
+        yield double
+    assert not double.crashes, "\n".join(double.crashes)
