@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit.azure import cloud
+from nbtoolkit.azure import cloud, login
 
 from .double import AzureDouble
 
@@ -21,5 +21,6 @@ def azure_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Az
         for name, value in double.environ().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(cloud, "_shared", None)
+        monkeypatch.setattr(login, "_shared", None)
         yield double
     assert not double.crashes, "\n".join(double.crashes)
