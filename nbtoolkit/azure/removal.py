@@ -1,0 +1,100 @@
+"""Delete resources, and say of those that stay what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.failures import asking, existing
+from nbtoolkit.progress import Progress
+
+APP = "microsoft.app/containerapps"
+ENVIRONMENT = "microsoft.app/managedenvironments"
+ENVIRONMENT_STORAGE = "microsoft.app/managedenvironments/storages"
+ACCOUNT = "microsoft.storage/storageaccounts"
+FILE_SERVICE = "microsoft.storage/storageaccounts/fileservices"
+SHARE = "microsoft.storage/storageaccounts/fileservices/shares"
+WORKSPACE = "microsoft.operationalinsights/workspaces"
+
+_KINDS = {
+    APP: ("2026-07-01", "nothing while no replica runs, the GPU by the second while one does"),
+    ENVIRONMENT_STORAGE: ("2026-07-01", "nothing"),
+    ENVIRONMENT: ("2026-07-01", "nothing by itself; a dedicated profile costs a fee for its management"),
+    SHARE: ("2026-09-01", "storage for what lies on it, by GB and month"),
+    FILE_SERVICE: ("2026-09-01", "nothing"),
+    ACCOUNT: ("2026-09-01", "storage for what lies in it, by GB and month"),
+    WORKSPACE: ("2025-07-01", "by GB of logs taken in, and for keeping them longer than 31 days"),
+}
+"""Type → API version, and what it costs while nothing runs; in the order in which things are deleted."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """A resource that stays, and what it still costs."""
+
+    id: str
+    cost: str
+
+    def __str__(self) -> str:
+        return f"{kind_of(self.id)} {name_of(self.id)}: {self.cost}"
+
+
+def kind_of(resource_id: str) -> str:
+    """Return the type of a resource, in lower case."""
+    namespace, *rest = resource_id.lower().rpartition("/providers/")[2].split("/")
+    return "/".join([namespace, *rest[::2]])
+
+
+def name_of(resource_id: str) -> str:
+    """Return the name of a resource, with its parents'."""
+    return "/".join(resource_id.rpartition("/providers/")[2].split("/")[2::2])
+
+
+def in_order(ids: Sequence[str]) -> list[str]:
+    """Return resources in the order in which they can be deleted; one inside another of them is left out."""
+    kinds = list(_KINDS)
+    lower = [one.lower() for one in ids]
+    outer = [one for one in ids if not any(one.lower().startswith(f"{parent}/") for parent in lower)]
+    return sorted(outer, key=lambda one: kinds.index(kind_of(one)) if kind_of(one) in kinds else len(kinds))
+
+
+def exists(cloud: Cloud, resource_id: str) -> bool:
+    """Tell whether a resource is there. One request."""
+
+    def look() -> object:
+        return _resources(cloud, resource_id).get_by_id(resource_id, _version(resource_id))
+
+    return existing(f"look for {name_of(resource_id)}", look) is not None
+
+
+def delete(cloud: Cloud, resource_id: str, progress: Progress) -> None:
+    """Delete a resource and wait until it is gone; one that is missing is no error.
+
+    A cancel while it waits leaves Azure deleting.
+    """
+    from azure.core.exceptions import ResourceNotFoundError
+
+    progress.phase(f"Deleting {kind_of(resource_id)} {name_of(resource_id)}")
+    with asking(f"delete {name_of(resource_id)}"):
+        try:
+            poller = _resources(cloud, resource_id).begin_delete_by_id(resource_id, _version(resource_id))
+            while not poller.done():
+                progress.sleep(0.5)
+            poller.result()
+        except ResourceNotFoundError:
+            return
+
+
+def left(cloud: Cloud, ids: Sequence[str]) -> list[Left]:
+    """Return which of these resources are there, with what each still costs. One request each."""
+    return [Left(one, _KINDS[kind_of(one)][1]) for one in ids if exists(cloud, one)]
+
+
+def _resources(cloud: Cloud, resource_id: str) -> Any:  # its generated signatures are not strict
+    return cloud.resources(resource_id.split("/")[2]).resources
+
+
+def _version(resource_id: str) -> str:
+    return _KINDS[kind_of(resource_id)][0]
