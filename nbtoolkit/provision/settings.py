@@ -72,16 +72,16 @@ class ProvisionSettings(Settings):
     registry_username: str = Field(default="")
     registry_password: SecretStr | None = Field(default=None, description="kept in the app's secrets")
     registry_identity: str = Field(
-        default="", description="instead of a password: system, or a managed identity's resource id"
+        default="", description="instead of a password: a managed identity's resource id"
     )
     concurrent_requests: int | None = Field(
         default=None, ge=1, le=1000, description="requests a replica takes before another one starts"
     )
     cooldown: int = Field(
-        default=900, ge=0, le=86_400, description="idle seconds before the last replica ends"
+        default=900, ge=30, le=86_400, description="idle seconds before the last replica ends"
     )
     termination_grace: int = Field(
-        default=60, ge=10, le=600, description="seconds for open answers when a replica ends"
+        default=60, ge=40, le=600, description="seconds for open answers when a replica ends"
     )
     environment_variables: dict[str, str] = Field(
         default={}, description="more for the container; no secrets"

@@ -1,0 +1,184 @@
+"""What a deployment would change, as Azure predicts it, with what is known to be noise folded away."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from nbtoolkit.azure.removal import kind_of, name_of
+
+_VERBS = {
+    "Create": "create",
+    "Modify": "change",
+    "Delete": "delete",
+    "Deploy": "change",
+    "NoChange": "keep",
+    "NoEffect": "keep",
+    "Ignore": "keep",
+    "Unsupported": "unknown",
+}
+_NEST = "microsoft.resources/deployments"
+
+_SET_BY_AZURE = re.compile(
+    r"""properties\.(
+      runningStatus | eventStreamEndpoint | latest\w+ | outboundIpAddresses | environmentId | patchingMode
+    | delegatedIdentities | peer\w+ | publicNetworkAccess | zoneRedundant | kedaConfiguration
+    | daprConfiguration | infrastructureResourceGroup | customDomainConfiguration | primaryEndpoints
+    | statusOf\w+ | creationTime | provisioningState | workloadProfiles\.\d+\.enableFips
+    | appLogsConfiguration\.logAnalyticsConfiguration\.(sharedKey|dynamicJsonColumns)
+    | configuration\.(dapr|identitySettings|maxInactiveRevisions|runtime|service|targetLabel)
+    | configuration\.revisionTransitionThreshold
+    | configuration\.ingress\.(exposedPort|fqdn|traffic|targetPortHttpScheme|additionalPortMappings)
+    | configuration\.ingress\.(clientCertificateMode|corsPolicy)
+    | configuration\.secrets\.\d+\.value
+    | template\.(revisionSuffix|serviceBinds|initContainers|scale\.pollingInterval)
+    | template\.containers\.\d+\.(imageType|resources\.(ephemeralStorage|gpu)|probes\.\d+\.\w+)
+    )(\.|$)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What Azure fills into a Microsoft.App resource itself; what-if calls it deleted (arm-template-whatif#331)."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One property of a resource before and after, as short text."""
+
+    path: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.before} → {self.after}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to one resource: ``verb`` is create, change, delete, keep or unknown."""
+
+    id: str
+    verb: str
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The resource as kind and name."""
+        return f"{_KINDS.get(kind_of(self.id), kind_of(self.id))} {name_of(self.id)}"
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """A table of what would be created, changed and kept; ``folded`` counts differences that are noise."""
+
+    changes: tuple[Change, ...] = ()
+    folded: int = 0
+
+    @classmethod
+    def of(cls, changes: Sequence[Mapping[str, Any]]) -> WhatIf:
+        """Read Azure's list of changes."""
+        found: list[Change] = []
+        folded = 0
+        for one in changes:
+            resource = str(one.get("resourceId") or "")
+            verb = _VERBS.get(str(one.get("changeType")), "unknown")
+            if kind_of(resource) == _NEST or one.get("changeType") == "Ignore":
+                continue  # a module is no resource; what the template does not name is none of its business
+            every = list(_differences(one.get("delta") or (), ""))
+            real = tuple(diff for kind, diff in every if not _is_noise(resource, kind, diff))
+            folded += len(every) - len(real)
+            keeps = verb == "change" and not real
+            found.append(Change(resource, "keep" if keeps else verb, real))
+        return cls(tuple(sorted(found, key=lambda change: _ORDER.index(change.verb))), folded)
+
+    @property
+    def quiet(self) -> bool:
+        """Tell whether nothing would be created, changed or deleted."""
+        return all(change.verb == "keep" for change in self.changes)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return verb, resource and differences."""
+        return [
+            (change.verb, change.title, "\n".join(map(str, change.differences))) for change in self.changes
+        ]
+
+    @property
+    def note(self) -> str:
+        """The number of differences that were folded away, as a sentence; "" where none was."""
+        if not self.folded:
+            return ""
+        return f"{self.folded} more differences are ones that Azure always reports and never makes."
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max((len(title) for _, title, _ in rows), default=0)
+        lines = [f"{verb:<7} {title:<{width}}".rstrip() + _indented(more) for verb, title, more in rows]
+        return "\n".join([*(lines or ["nothing would change"]), *([self.note] if self.note else [])])
+
+    def _repr_html_(self) -> str:
+        cell = '<td style="text-align:left;vertical-align:top;padding:2px 8px;white-space:pre-wrap">'
+        rows = "".join(
+            f"<tr>{''.join(f'{cell}{escape(text)}</td>' for text in row)}</tr>" for row in self.rows()
+        )
+        note = f"<div>{escape(self.note)}</div>" if self.note else ""
+        return f'<table style="border-collapse:collapse">{rows}</table>{note}'
+
+
+_ORDER = ("delete", "create", "change", "unknown", "keep")
+_KINDS = {
+    "microsoft.app/containerapps": "container app",
+    "microsoft.app/managedenvironments": "environment",
+    "microsoft.app/managedenvironments/storages": "environment's storage",
+    "microsoft.storage/storageaccounts": "storage account",
+    "microsoft.storage/storageaccounts/fileservices": "file service",
+    "microsoft.storage/storageaccounts/fileservices/shares": "file share",
+    "microsoft.operationalinsights/workspaces": "Log Analytics workspace",
+    "microsoft.resources/resourcegroups": "resource group",
+}
+
+
+def _indented(more: str) -> str:
+    return "".join(f"\n          {line}" for line in more.splitlines())
+
+
+def _differences(delta: Sequence[Mapping[str, Any]], path: str) -> Iterator[tuple[str, Difference]]:
+    for one in delta:
+        here = f"{path}.{one.get('path')}" if path else str(one.get("path"))
+        children = one.get("children")
+        if children:
+            yield from _differences(children, here)
+            continue
+        kind = str(one.get("propertyChangeType"))
+        yield kind, Difference(here, _shown(here, one.get("before")), _shown(here, one.get("after")))
+
+
+def _shown(path: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if ".secrets." in path or path.endswith(("Key", ".secrets")):
+        return "(hidden)"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _is_noise(resource: str, kind: str, diff: Difference) -> bool:
+    if kind == "NoEffect" or diff.after.startswith("["):
+        return kind == "NoEffect" or not diff.after.startswith(("[[", '["', "[{", "[]"))  # an expression
+    if _same(diff.before, diff.after):
+        return True
+    return (
+        "/microsoft.app/" in resource.lower() and bool(_SET_BY_AZURE.match(diff.path)) and diff.after == "–"
+    )
+
+
+def _same(before: str, after: str) -> bool:
+    """Tell whether two texts mean the same: ids and regions in another spelling, numbers as text."""
+    plain = ["".join(text.split()).casefold() for text in (before, after)]
+    if plain[0] == plain[1]:
+        return True
+    try:
+        return float(before) == float(after)
+    except ValueError:
+        return False
