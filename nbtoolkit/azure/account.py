@@ -58,12 +58,14 @@ def write(record: Any) -> None:
         ) from error
 
 
-def credential(record: Any) -> Any:
+def credential(record: Any, transport: Any = None) -> Any:
     """Return a credential for the account out of the cache alone; it never asks anybody."""
+    options = {} if transport is None else {"transport": transport}
     return sdk("azure.identity", "DeviceCodeCredential")(
         authentication_record=record,
         disable_automatic_authentication=True,
         cache_persistence_options=cache_options(),
+        **options,
     )
 
 
