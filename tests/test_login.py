@@ -419,6 +419,8 @@ def test_no_call_of_the_sdk_ever_asks_for_a_code(by_hand: Any) -> None:
         {"error": "invalid_grant", "error_description": "AADSTS700082: expired", "suberror": "x"}
     ]
     before = len(host.sent)
-    with pytest.raises(NotSignedIn, match=r"sign-in by device-code: .*AADSTS700082"):
+    with pytest.raises(
+        NotSignedIn, match=r"sign-in by device-code: that sign-in has ended .AADSTS700082.; sign in again"
+    ):
         login.credential().get_token("https://storage.azure.com/.default")
     assert "devicecode" not in host.sent[before:]
