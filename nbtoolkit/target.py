@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Literal, Protocol
 
+from nbtoolkit.base_model import Base
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.progress import Progress
@@ -15,15 +16,16 @@ from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import Heartbeat
 from nbtoolkit.workspace import Workspace
 
-State = Literal["stopped", "starting", "ready", "degraded", "failed"]
+State = Literal["stopped", "asleep", "starting", "ready", "degraded", "failed"]
 
 
 @dataclass(frozen=True)
 class Status:
     """How a target stands; prints well as text and in a notebook.
 
-    ``state`` is ``degraded`` where something answers but not what was published. ``facts`` are further
-    lines, label → text. Reading a status never wakes a server that sleeps.
+    ``state`` is ``degraded`` where something answers but not what was published, and ``asleep`` where nothing
+    runs and a request starts a server. ``facts`` are further lines, label → text. Reading a status never
+    wakes a server that sleeps.
     """
 
     target: str
@@ -71,6 +73,19 @@ def _linked(text: str) -> str:
     return safe
 
 
+class Wheels(Protocol):
+    """The packages that servers install from the share before they start."""
+
+    @property
+    def sha256(self) -> str:
+        """The identity of the lock that names them."""
+        ...
+
+    def files(self, progress: Progress) -> Mapping[str, Path]:
+        """Return the lock and every package that it names, by file name; fetched where they are missing."""
+        ...
+
+
 class Target(Protocol):
     """A place where releases run: a share, replicas of the server that watch it, and an endpoint."""
 
@@ -94,24 +109,52 @@ class Target(Protocol):
         """The file share that every replica mounts."""
         ...
 
-    def path_on_server(self, folder: Path) -> str:
-        """Return a folder of this machine as the server names it: absolute, or relative to the mount."""
+    @property
+    def poll(self) -> float:
+        """Seconds between two looks at its replicas while something is waited for."""
         ...
 
-    def provision(self, progress: Progress | None = None) -> None:
-        """Make what must exist before anything can be served; again changes nothing."""
+    @property
+    def wheels(self) -> Wheels | None:
+        """The packages that its servers install from the share; None where they find them on their disk."""
         ...
 
-    def activate(self, release: Release, *, restart: bool, progress: Progress | None = None) -> None:
-        """See to it that servers run and will serve the published ``release``.
+    def base_path(self, base: Base) -> str:
+        """Return where servers find a base model of this machine: absolute, or relative to the mount.
 
-        With ``restart`` running servers are started anew with the release's code; otherwise they swap by
-        themselves. Returns once they were asked to; raises :class:`ServerFailed`.
+        A path that :func:`nbtoolkit.serving.share.base_path` gives is one that a deploy sends it to.
         """
         ...
 
-    def replicas(self) -> tuple[str, ...]:
-        """Return the names of the replicas that run, none where the target sleeps or is stopped."""
+    def provision(self, progress: Progress | None = None) -> None:
+        """Make what must exist before anything can be served, or say what to do; again changes nothing."""
+        ...
+
+    def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
+        """Raise, before anything is published, where servers cannot be started anew as is allowed."""
+        ...
+
+    def activate(
+        self,
+        release: Release,
+        *,
+        restart: bool,
+        allow_downtime: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """See to it that servers run and will serve the published ``release``.
+
+        With ``restart`` running servers are started anew with the release's code; otherwise they swap by
+        themselves. Returns once they were asked to; raises :class:`ServerFailed`, and what
+        :meth:`check_restart` raises.
+        """
+        ...
+
+    def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
+        """Return the names of the replicas that run, none where the target sleeps or is stopped.
+
+        With ``sure`` the place itself is asked, at its cost; otherwise fresh heartbeats may do.
+        """
         ...
 
     def heartbeat(self, replica: str) -> Heartbeat | None:
@@ -120,6 +163,14 @@ class Target(Protocol):
 
     def check_alive(self) -> None:
         """Raise :class:`ServerFailed`, with the last log lines, where a server that should run died."""
+        ...
+
+    def waiting_for(self) -> str:
+        """Return what keeps servers from serving, as the place sees it; empty where it knows nothing."""
+        ...
+
+    def answers(self) -> bool:
+        """Tell whether the user's own server answers HTTP at all, whatever it says."""
         ...
 
     def status(self) -> Status:
@@ -136,8 +187,16 @@ class Target(Protocol):
         """Return the address and key of what is served; raises :class:`NotReady` where nothing is."""
         ...
 
+    def sleeps(self) -> bool:
+        """Tell whether nothing runs and a request would start a server."""
+        ...
+
     def stop(self, progress: Progress | None = None) -> None:
         """End what runs and keep what is stored."""
+        ...
+
+    def rest(self, progress: Progress | None = None) -> None:
+        """End what runs, and let the next request start a server where the place can do that."""
         ...
 
     def destroy(self, progress: Progress | None = None) -> None:

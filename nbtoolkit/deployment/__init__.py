@@ -7,14 +7,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from nbtoolkit import publish
+from nbtoolkit.deployment.places import Place, target_at
 from nbtoolkit.deployment.proof import Proof
 from nbtoolkit.deployment.resolve import resolve
 from nbtoolkit.deployment.result import Deployment
-from nbtoolkit.deployment.rollout import Rollout
+from nbtoolkit.deployment.rollout import Outcome, Rollout
 from nbtoolkit.deployment.settings import DeploySettings
 from nbtoolkit.errors import Cancelled, InvalidSettings
 from nbtoolkit.filestore import FileStore
-from nbtoolkit.local import LocalTarget
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import OWN, Pointer
@@ -32,69 +32,79 @@ def deploy(
     Needs a green smoke report for the adapters' very bytes. Only what is missing is sent; where only
     adapters changed, running servers swap them without a restart. The second time nothing is sent or
     published, and the proof is made again; your own server (``server="own"``) is started anew even then, as
-    what it read at its start cannot be known. ``target`` is this machine by default.
+    what it read at its start cannot be known. Without ``target`` the settings choose this machine or Azure.
 
-    Raises :class:`SmokeTestFailed`, :class:`ReleaseChanged` where another deploy was faster,
-    :class:`DeployFailed` after what served before was put back, :class:`Busy`, :class:`Cancelled`, and what
-    reading base and adapters raises.
+    Raises :class:`SmokeTestFailed`, :class:`QuotaShort` where a new server has no room beside the old one and
+    no downtime is allowed, :class:`ReleaseChanged` where another deploy was faster, :class:`DeployFailed`
+    after what served before was put back, :class:`Busy`, :class:`Cancelled`, and what reading base and
+    adapters raises.
     """
     start = time.monotonic()
     progress = progress or SILENT()
-    target = _chosen(settings, target)
+    target = target_at(target or settings.target, keep=settings.keep)
     with target.workspace.lock("deploy", target=target.name), _told_truly(target) as seen:
         resolved = resolve(settings, target, progress)
         target.provision(progress)
-        sent = publish.stage(
-            target.share, resolved.release, resolved.adapters, resolved.code, resolved.reports, progress
+        rollout = Rollout(
+            target,
+            resolved.release,
+            seen=seen,
+            timeout=settings.timeout,
+            allow_downtime=settings.allow_downtime,
+            progress=progress,
         )
-        return _roll_out(target, resolved.release, seen, sent, settings.timeout, progress, start)
+        rollout.check()
+        sent = publish.stage(
+            target.share,
+            resolved.release,
+            resolved.adapters,
+            resolved.code,
+            resolved.reports,
+            progress,
+            base=resolved.base,
+            wheels=target.wheels.files if target.wheels else None,
+        )
+        return _deployed(target, resolved.release, rollout.run(), sent, start)
 
 
 def rollback(
     release_id: str | None = None,
     *,
-    target: Target | None = None,
-    timeout: float = 900,
+    target: Target | Place | None = None,
+    allow_downtime: bool = False,
+    timeout: float = 1800,
     progress: Progress | None = None,
 ) -> Deployment:
     """Serve an earlier release again, by default the one before the present; nothing is sent.
 
-    Calling it again goes further back. Raises :class:`InvalidSettings` listing the history where there is
-    no such release, and what :func:`deploy` raises.
+    ``target`` is this machine by default. Calling it again goes further back. Raises
+    :class:`InvalidSettings` listing the history where there is no such release, and what :func:`deploy`
+    raises.
     """
     start = time.monotonic()
     progress = progress or SILENT()
-    target = target or LocalTarget()
+    target = target_at(target)
     with target.workspace.lock("rollback", target=target.name), _told_truly(target):
         progress.phase("Reading the history")
         history = publish.history(target.share)
         chosen = _earlier(history, release_id)
         release = publish.read_release(target.share, chosen)
         _check_complete(target.share, release, history)
-        return _roll_out(target, release, history[-1], SyncResult(), timeout, progress, start)
+        rollout = Rollout(
+            target,
+            release,
+            seen=history[-1],
+            timeout=timeout,
+            allow_downtime=allow_downtime,
+            progress=progress,
+        )
+        rollout.check()
+        return _deployed(target, release, rollout.run(), SyncResult(), start)
 
 
-def _chosen(settings: DeploySettings, target: Target | None) -> Target:
-    if target is None:
-        return LocalTarget(keep=settings.keep)
-    if settings.keep is not None and isinstance(target, LocalTarget):
-        return target.kept(settings.keep)
-    return target
-
-
-def _roll_out(
-    target: Target,
-    release: Release,
-    seen: Pointer | None,
-    sent: SyncResult,
-    timeout: float,
-    progress: Progress,
-    start: float,
+def _deployed(
+    target: Target, release: Release, outcome: Outcome, sent: SyncResult, start: float
 ) -> Deployment:
-    by = publish.publisher(target.workspace.root)
-    rollout = Rollout(target, release, seen=seen, by=by, timeout=timeout, progress=progress)
-    outcome = rollout.run()
-    earlier = _before(publish.history(target.share), release.id)
     return Deployment(
         release=release,
         endpoint=target.endpoint(),
@@ -103,7 +113,7 @@ def _roll_out(
         sync=sent,
         seconds=time.monotonic() - start,
         how=outcome.how,
-        previous=earlier,
+        previous=_before(publish.history(target.share), release.id),
     )
 
 

@@ -27,6 +27,7 @@ class Resolved:
 
     release: Release
     code: Path
+    base: Base | None = None
     adapters: Mapping[str, Adapter] = field(default_factory=dict[str, Adapter])
     reports: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
@@ -48,16 +49,18 @@ def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Res
         recall_sha256(adapters[name], workspace)
     passed = gate.check(settings, workspace, base, adapters, progress)
     code = publish.serving_folder()
+    wheels = target.wheels
     built = release.build(
         base,
-        target.path_on_server(base.path),
+        target.base_path(base),
         adapters,
         settings.engine,
         publish.code_sha256(code),
         {name: report.sha256 for name, report in passed.reports.items()},
         passed.override_reason,
+        wheels.sha256 if wheels else None,
     )
-    return Resolved(built, code, adapters, passed.files)
+    return Resolved(built, code, base, adapters, passed.files)
 
 
 def _own(settings: DeploySettings, target: Target) -> Resolved:

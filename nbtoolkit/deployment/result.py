@@ -43,8 +43,9 @@ class Deployment:
         ]
         if release.override_reason:
             rows.append(("override", release.override_reason))
+        call = "rollback()" if self.target.name == "local" else "rollback(target=deployment.target)"
         back = (
-            f"rollback() puts back {self.previous}"
+            f"{call} puts back {self.previous}"
             if self.previous
             else "nothing was deployed before this release"
         )

@@ -28,6 +28,7 @@ How = Literal["unchanged", "hot swap", "start", "restart"]
 
 NOT_OURS = "it has no /health like ours; ask it yourself whether your adapter answers"
 _RESTORE_TIMEOUT = 300.0
+"""Seconds for what served before to serve again, at least."""
 _LOG_LINES = 20
 
 
@@ -44,6 +45,7 @@ class Rollout:
     """One release on its way to a target.
 
     ``seen`` is the active pointer when the deploy began: the race is lost if another one appeared since.
+    With ``allow_downtime`` servers may be stopped before others start, where there is no room for both.
     """
 
     def __init__(
@@ -52,17 +54,25 @@ class Rollout:
         release: Release,
         *,
         seen: Pointer | None,
-        by: str,
         timeout: float,
+        allow_downtime: bool,
         progress: Progress,
     ) -> None:
         self._target = target
         self._release = release
         self._seen = seen
-        self._by = by
+        self._by = publish.publisher(target.workspace.root)
         self._timeout = timeout
+        self._allow_downtime = allow_downtime
         self._progress = progress
         self._before = serving_now(target, seen)
+        self._slept = self._before is None and target.sleeps()
+        self._how: How = self._way()
+
+    def check(self) -> None:
+        """Raise where the release cannot be brought to serve as is allowed; nothing was sent yet."""
+        if self._how == "restart":
+            self._target.check_restart(allow_downtime=self._allow_downtime, progress=self._progress)
 
     def run(self) -> Outcome:
         """Publish, activate, wait until every replica serves the release, and prove it.
@@ -71,11 +81,10 @@ class Rollout:
         before was put back, and :class:`Cancelled` or KeyboardInterrupt as they came.
         """
         prints = fingerprints(self._target.share, self._release)
-        how = self._how()
-        old = self._old_answers(how, prints)
+        old = self._old_answers(prints)
         pointer = self._publish()
         try:
-            return self._serve(pointer, how, prints, old)
+            return self._serve(pointer, prints, old)
         except (Cancelled, ReleaseChanged):
             raise
         except Exception as problem:  # whatever it was, the pointer must not stay on the bad one
@@ -83,7 +92,7 @@ class Rollout:
                 check_still_ours(self._target, pointer)  # else it is the other deploy's matter by now
             raise self._restored(pointer, _reason(problem)) from problem
 
-    def _how(self) -> How:
+    def _way(self) -> How:
         if not self._target.replicas():
             return "start"
         if self._release.code.kind == "own":
@@ -94,8 +103,8 @@ class Rollout:
             return "unchanged"
         return "restart" if self._release.needs_restart_from(self._before) else "hot swap"
 
-    def _old_answers(self, how: How, prints: Mapping[str, Fingerprint]) -> OldAnswers | None:
-        if how != "hot swap" or self._before is None:
+    def _old_answers(self, prints: Mapping[str, Fingerprint]) -> OldAnswers | None:
+        if self._how != "hot swap" or self._before is None:
             return None
         return OldAnswers(self._target.endpoint(), self._before, self._release, prints)
 
@@ -113,20 +122,28 @@ class Rollout:
         beats = (self._target.heartbeat(replica) for replica in self._target.replicas())
         return any(beat and beat.failed and beat.failed.n == n for beat in beats)
 
-    def _serve(
-        self, pointer: Pointer, how: How, prints: Mapping[str, Fingerprint], old: OldAnswers | None
-    ) -> Outcome:
-        restart = how == "restart"
-        self._target.activate(self._release, restart=restart, progress=self._progress)
-        if self._release.code.kind == "own":
-            wait_answer(self._target, self._timeout, self._progress)
+    def _serve(self, pointer: Pointer, prints: Mapping[str, Fingerprint], old: OldAnswers | None) -> Outcome:
+        how, target, release = self._how, self._target, self._release
+        target.activate(
+            release, restart=how == "restart", allow_downtime=self._allow_downtime, progress=self._progress
+        )
+        if release.code.kind == "own":
+            wait_answer(target, self._timeout, self._progress)
             return Outcome(how, Proof(not_proven={"your own server": NOT_OURS}), self._before)
-        wait_served(self._target, self._release, pointer, self._timeout, self._progress)
+        wait_served(
+            target,
+            release,
+            pointer,
+            self._timeout,
+            self._progress,
+            restarted=how == "restart",
+            allow_downtime=self._allow_downtime,
+        )
         self._progress.phase("Proving which adapter answers")
-        endpoint = self._target.endpoint()
-        proof = prove(endpoint, self._release, prints, old.get() if old else {}, self._progress)
+        endpoint = target.endpoint()
+        proof = prove(endpoint, release, prints, old.get() if old else {}, self._progress)
         if proof.refuted:
-            check_still_ours(self._target, pointer)
+            check_still_ours(target, pointer)
             raise Unhealthy(f"what answers is not the adapter: {proof}")
         return Outcome(how, proof, self._before)
 
@@ -166,24 +183,42 @@ class Rollout:
         if before and before.id == self._release.id and not replaced:
             return "It served before too, and was left as it is."
         if before is None or replaced:
-            self._target.stop(progress)
-            if replaced:
-                return "Its files had replaced the former ones in inference/, so nothing runs now."
-            last = self._seen
-            if last and last.release != self._release.id:  # a later start shall not meet the bad one
-                publish.publish(share, last.release, expected=pointer.n, by=self._by)
-            return "There is nothing to put back, so nothing runs now."
+            return self._ended(pointer, replaced=bool(replaced), progress=progress)
         progress.phase(f"Putting back {before.id}")
         back = publish.publish(share, before.id, expected=pointer.n, by=self._by)
-        beats = [self._target.heartbeat(replica) for replica in self._target.replicas()]
+        beats = [self._target.heartbeat(replica) for replica in self._target.replicas(sure=True)]
         serves = bool(beats) and all(beat and beat.release == before.id for beat in beats)
-        self._target.activate(before, restart=not serves, progress=progress)
+        self._target.activate(before, restart=not serves, allow_downtime=True, progress=progress)
+        timeout = max(_RESTORE_TIMEOUT, self._timeout)
         if before.code.kind == "own":
-            wait_answer(self._target, _RESTORE_TIMEOUT, progress)
+            wait_answer(self._target, timeout, progress)
         else:
-            wait_served(self._target, before, back, _RESTORE_TIMEOUT, progress)
+            wait_served(
+                self._target,
+                before,
+                back,
+                timeout,
+                progress,
+                restarted=not serves,
+                allow_downtime=True,
+            )
             check_answers(self._target.endpoint(), before)
         return f"Release {before.id} serves again."
+
+    def _ended(self, pointer: Pointer, *, replaced: bool, progress: Progress) -> str:
+        """End what runs where nothing served before; what slept sleeps again."""
+        last, target = self._seen, self._target
+        known = last is not None and last.release != self._release.id and not replaced
+        if not (known and self._slept):
+            target.stop(progress)
+        if replaced:
+            return "Its files had replaced the former ones in inference/, so nothing runs now."
+        if last and known:  # a later start shall not meet the bad one
+            publish.publish(target.share, last.release, expected=pointer.n, by=self._by)
+            if self._slept:
+                target.rest(progress)
+                return f"Nothing runs, as before; the next request starts {last.release}."
+        return "There is nothing to put back, so nothing runs now."
 
 
 def _reason(problem: Exception) -> str:

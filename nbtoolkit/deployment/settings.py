@@ -60,13 +60,19 @@ class DeploySettings(Settings):
         le=65535,
         description="port of your own server, where its code fixes one",
     )
-    target: Literal["local"] = Field(default="local", description="where it runs: this machine")
+    target: Literal["local", "azure"] = Field(
+        default="local", description="local: this machine; azure: what infra/inference.config.json names"
+    )
+    allow_downtime: bool = Field(
+        default=False,
+        description="Azure: stop the running server first where there is no GPU for a second one beside it",
+    )
     keep: bool | None = Field(
         default=None,
         title="Keep serving",
         description="keep serving when the notebook ends; by default unless it runs headless",
     )
-    timeout: float = Field(default=900, gt=0, description="seconds for the server to become healthy")
+    timeout: float = Field(default=1800, gt=0, description="seconds for the server to become healthy")
 
     @field_validator("adapters", mode="before")
     @classmethod

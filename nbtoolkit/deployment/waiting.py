@@ -13,10 +13,8 @@ from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import Heartbeat, Pointer
 from nbtoolkit.target import Target
 
-POLL = 0.05
-"""Seconds between two looks at the heartbeats."""
 _LOOK_FOR_OTHERS = 0.5
-"""Seconds between two looks whether another deploy took over."""
+"""Seconds between two looks whether another deploy took over, at least."""
 
 
 class Unhealthy(Exception):
@@ -47,51 +45,69 @@ def _read(target: Target, release_id: str) -> Release | None:
 
 
 def wait_served(
-    target: Target, release: Release, pointer: Pointer, timeout: float, progress: Progress
+    target: Target,
+    release: Release,
+    pointer: Pointer,
+    timeout: float,
+    progress: Progress,
+    *,
+    restarted: bool = False,
+    allow_downtime: bool = False,
 ) -> None:
-    """Return once every replica reports the release under this pointer, adapters' sha256 included."""
+    """Return once every replica reports the release under this pointer, adapters' sha256 included.
+
+    A replica that says it needs a restart for it gets one, unless they are being ``restarted`` already.
+    """
     progress.phase(f"Waiting until the server serves {release.id}")
     wanted = {adapter.name: adapter.sha256 for adapter in release.adapters}
     deadline = time.monotonic() + timeout
     look = time.monotonic() + _LOOK_FOR_OTHERS
-    told, restarted = "", False
+    told, sure = "", False
     while True:
         target.check_alive()
-        beats = {replica: target.heartbeat(replica) for replica in target.replicas()}
+        beats = {replica: target.heartbeat(replica) for replica in target.replicas(sure=sure)}
         if beats and all(_serves(beat, release, pointer, wanted) for beat in beats.values()):
-            return
+            if sure or beats.keys() >= set(target.replicas(sure=True)):
+                return
+            sure = True  # a replica is starting that gave no sign of life yet
+            continue
         for beat in beats.values():
             if beat and beat.failed and beat.failed.n == pointer.n:
                 raise Unhealthy(beat.failed.error)
         if not restarted and any(beat and beat.pending == release.id for beat in beats.values()):
             restarted = True
-            target.activate(release, restart=True, progress=progress)
+            target.activate(release, restart=True, allow_downtime=allow_downtime, progress=progress)
             continue
-        state = _state(beats)
+        state = target.waiting_for() or _state(beats)
         if state != told:
             progress.note(state)
             told = state
         now = time.monotonic()
         if now >= look:
             check_still_ours(target, pointer)
-            look = now + _LOOK_FOR_OTHERS
+            look = now + max(_LOOK_FOR_OTHERS, 2 * target.poll)
         if now >= deadline:
             raise Unhealthy(f"it was not served within {timeout:g} s; {state}")
-        progress.sleep(POLL)
+        progress.sleep(target.poll)
 
 
 def wait_answer(target: Target, timeout: float, progress: Progress) -> None:
     """Return once the user's own server answers HTTP at all; its start commands may take minutes."""
     progress.phase("Waiting for an answer of your own server")
     deadline = time.monotonic() + timeout
+    told = ""
     while True:
         target.check_alive()
-        endpoint = target.endpoint()
-        if endpoint.reachable():
+        if target.answers():
             return
+        state = target.waiting_for()
+        if state and state != told:
+            progress.note(state)
+            told = state
         if time.monotonic() >= deadline:
-            raise Unhealthy(f"nothing answered at {endpoint.url} within {timeout:g} s")
-        progress.sleep(0.2)
+            where = target.endpoint().url
+            raise Unhealthy(f"nothing answered at {where} within {timeout:g} s{'; ' if state else ''}{state}")
+        progress.sleep(max(0.2, target.poll))
 
 
 def _serves(beat: Heartbeat | None, release: Release, pointer: Pointer, wanted: Mapping[str, str]) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from nbtoolkit.base_model import Base
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import NotInStore, NotReady
 from nbtoolkit.filestore import LocalFolder
@@ -83,11 +84,16 @@ class LocalTarget:
         """Where the share's folder lies on this machine."""
         return self._files.share
 
-    def path_on_server(self, folder: Path) -> str:
-        """Return a folder as the server names it: what lies on the share relative to it, else absolute."""
+    poll = 0.05
+    """Seconds between two looks at the heartbeat."""
+    wheels = None
+    """The server runs with the packages of this Python."""
+
+    def base_path(self, base: Base) -> str:
+        """Return a base as the server names it: what lies on the share relative to it, else absolute."""
         with suppress(ValueError):
-            return folder.relative_to(self.mount).as_posix()
-        return str(folder)
+            return base.path.relative_to(self.mount).as_posix()
+        return str(base.path)
 
     def kept(self, keep: bool) -> LocalTarget:
         """Return the same target with another ``keep``."""
@@ -100,12 +106,25 @@ class LocalTarget:
             folder.mkdir(parents=True, exist_ok=True)
         api_key(self._files.key)
 
-    def activate(self, release: Release, *, restart: bool, progress: Progress | None = None) -> None:
+    def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
+        """Find nothing to object to: on this machine one server ends before the next one starts."""
+        del allow_downtime
+        (progress or SILENT()).check()
+
+    def activate(
+        self,
+        release: Release,
+        *,
+        restart: bool,
+        allow_downtime: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
         """Start the server where none runs; start it anew with ``restart`` or where its code is another.
 
         Returns once it listens (the user's own: once it was started); raises :class:`ServerFailed` with the
         last log lines.
         """
+        del allow_downtime  # a few seconds of it are always allowed here
         progress = progress or SILENT()
         self.provision(progress)
         with self._alone(progress):
@@ -123,8 +142,9 @@ class LocalTarget:
             port = asked or (last.port if last else PORT)
             self._server.start(order_for, port, progress)
 
-    def replicas(self) -> tuple[str, ...]:
+    def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
         """Return the one replica's name while the server runs."""
+        del sure  # the process table never lies
         return (REPLICA,) if self._server.running() else ()
 
     def heartbeat(self, replica: str = REPLICA) -> Heartbeat | None:
@@ -137,6 +157,14 @@ class LocalTarget:
     def check_alive(self) -> None:
         """Raise :class:`ServerFailed`, with the last log lines, where the server died."""
         self._server.raise_if_dead()
+
+    def waiting_for(self) -> str:
+        """Know nothing beyond the server's own heartbeat."""
+        return ""
+
+    def answers(self) -> bool:
+        """Tell whether the user's own server answers HTTP at all, whatever it says."""
+        return self.endpoint().reachable()
 
     def status(self) -> Status:
         """Tell how things stand; asks the process table and the share, never the server."""
@@ -176,6 +204,14 @@ class LocalTarget:
     def key_place(self) -> str:
         """Where the key is, in words."""
         return f"file {self._files.key}"
+
+    def sleeps(self) -> bool:
+        """Tell that no request starts a server on this machine."""
+        return False
+
+    def rest(self, progress: Progress | None = None) -> None:
+        """End the server, as :meth:`stop` does."""
+        self.stop(progress)
 
     def stop(self, progress: Progress | None = None) -> None:
         """End the server; running answers may finish, at most 35 s. What is stored stays."""

@@ -10,17 +10,26 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from nbtoolkit.adapter import Adapter
+from nbtoolkit.base_model import Base
 from nbtoolkit.errors import AlreadyExists, NotInStore, ReleaseChanged, StoreError
 from nbtoolkit.filestore import FileStore, make_folders, sweep
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.publish.staging import own_code_sha256, put_once, stage_adapters, stage_code, stage_reports
+from nbtoolkit.publish.staging import (
+    own_code_sha256,
+    put_once,
+    stage_adapters,
+    stage_base,
+    stage_code,
+    stage_reports,
+    stage_wheels,
+)
 from nbtoolkit.serving import share
 from nbtoolkit.serving.digest import code_sha256
 from nbtoolkit.serving.release import Release
@@ -50,16 +59,23 @@ def stage(
     code: Path,
     reports: Mapping[str, Path] | None = None,
     progress: Progress | None = None,
+    *,
+    base: Base | None = None,
+    wheels: Callable[[Progress], Mapping[str, Path]] | None = None,
 ) -> SyncResult:
     """Bring all that a release names to the share, the release itself last; nothing becomes public.
 
     ``adapters`` and ``reports`` (files) go by the release's public names; what is left out must be on the
-    share. ``code`` is the folder of the server, or of the user's own. What is finished on the share is not
+    share. ``code`` is the folder of the server, or of the user's own. ``wheels`` returns the files of the
+    lock that the release names, and is called where they are not there. What is finished on the share is not
     sent again. Raises SyncRefused where the bytes are not those that the release names, NotInStore where
     something is neither here nor there, StoreError, Cancelled.
     """
     progress = progress or SILENT()
-    result = stage_adapters(store, release, adapters, progress)
+    result = stage_base(store, release, base, progress)
+    result += stage_adapters(store, release, adapters, progress)
+    if wheels:
+        result += stage_wheels(store, release, wheels, progress)
     result += stage_code(store, release, code, progress)
     result += stage_reports(store, release, reports or {}, progress)
     progress.check()

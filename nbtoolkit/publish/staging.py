@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nbtoolkit import sync
 from nbtoolkit.adapter import CONFIG, Adapter
+from nbtoolkit.base_model import Base
+from nbtoolkit.base_model.files import CONFIG as BASE_CONFIG
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError, SyncRefused
 from nbtoolkit.filestore import FileStore, make_folders, sweep
 from nbtoolkit.filestore.paths import join
@@ -16,6 +18,9 @@ from nbtoolkit.serving import digest, share
 from nbtoolkit.serving.release import Release
 from nbtoolkit.sync import SyncResult
 from nbtoolkit.sync.scan import check_files, files_of
+
+WHEELS_LOCK = "requirements.txt"
+"""The lock beside its packages; its sha256 names the folder."""
 
 AGAIN = "let the program that writes it finish, then deploy again"
 
@@ -39,6 +44,46 @@ def stage_adapters(
         what = f"The adapter {adapter.path}"
         result += _send(store, adapter.named_files, served.path, served.sha256, "", what, progress)
     return result
+
+
+def stage_base(store: FileStore, release: Release, base: Base | None, progress: Progress) -> SyncResult:
+    """Send the base model where the release has it on the share as content; elsewhere it is used in place."""
+    served = release.base
+    if served is None or served.path != share.base_path(served.sha256):
+        return SyncResult()
+    if base is None:
+        if not any(entry.name == BASE_CONFIG for entry in store.list(served.path)):
+            raise NotInStore(
+                f"The base model {served.name} is not on the share, at {served.path}, and was not given.",
+                next_step="deploy again with the base model's folder",
+                path=served.path,
+            )
+        return SyncResult()
+    files = {file.name: file for file in (*base.files, *base.weights)}
+    check_files(files, base.path)
+    planned = sync.plan(files, store, served.path, content_addressed=True, progress=progress)
+    if planned.missing and Base.read(base.path).sha256 != served.sha256:
+        raise _changed(f"The base model {base.path}", served.sha256)
+    return sync.apply(planned, store, progress)
+
+
+def stage_wheels(
+    store: FileStore, release: Release, wheels: Callable[[Progress], Mapping[str, Path]], progress: Progress
+) -> SyncResult:
+    """Send the packages of the server's lock; what ``wheels`` returns is only asked for where one is missing.
+
+    The lock itself arrives last and says that its folder is complete.
+    """
+    sha256 = release.code.wheels_sha256
+    if sha256 is None:
+        return SyncResult()
+    folder = share.wheels_path(sha256)
+    if any(entry.name == WHEELS_LOCK for entry in store.list(folder)):
+        return SyncResult()
+    files = dict(wheels(progress))
+    lock = {WHEELS_LOCK: files.pop(WHEELS_LOCK)}
+    result = sync.sync(files, store, folder, content_addressed=True, progress=progress)
+    return result + sync.sync(lock, store, folder, content_addressed=True, progress=progress)
 
 
 def stage_code(store: FileStore, release: Release, code: Path, progress: Progress) -> SyncResult:

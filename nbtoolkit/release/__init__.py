@@ -24,11 +24,13 @@ def build(
     reports: Mapping[str, str] | None = None,
     override_reason: str | None = None,
     wheels_sha256: str | None = None,
+    in_place: Mapping[str, str] | None = None,
 ) -> Release:
     """Return the release that serves ``adapters`` by public name on ``base``.
 
     ``base_path`` is the base's folder as the server sees it, absolute or relative to the mount; ``reports``
-    maps an adapter's name to its smoke report's sha256. The tokenizer and the chat template are the adapters'
+    maps an adapter's name to its smoke report's sha256, ``in_place`` to its folder on the share where it is
+    served from where it lies. The tokenizer and the chat template are the adapters'
     own where they say something else than the base's, and all adapters must agree on them. Reads every
     adapter once for its sha256. Raises :class:`InvalidSettings` and :class:`InvalidAdapter`.
     """
@@ -39,9 +41,13 @@ def build(
             f"There is a smoke report for {stray[0]!r}, which is no adapter of this release.",
             next_step=f"name it as one of: {', '.join(adapters) or 'none'}",
         )
+    places = in_place or {}
     served = {
         name: ServedAdapter(
-            name=name, path=share.adapter_path(adapter.sha256), sha256=adapter.sha256, rank=adapter.rank
+            name=name,
+            path=places.get(name) or share.adapter_path(adapter.sha256),
+            sha256=adapter.sha256,
+            rank=adapter.rank,
         )
         for name, adapter in sorted(adapters.items())
     }

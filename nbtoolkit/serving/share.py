@@ -14,6 +14,7 @@ RELEASES = f"{ROOT}/releases"
 CODE = f"{ROOT}/code"
 WHEELS = f"{ROOT}/wheels"
 ADAPTERS = f"{ROOT}/adapters"
+BASES = f"{ROOT}/bases"
 REPORTS = f"{ROOT}/reports"
 REPLICAS = f"{ROOT}/replicas"
 OWN = "inference"
@@ -41,6 +42,16 @@ def release_path(release_id: str) -> str:
 def adapter_path(sha256: str) -> str:
     """Return the folder of an adapter."""
     return f"{ADAPTERS}/{sha256}"
+
+
+def base_path(sha256: str) -> str:
+    """Return the folder of a base model that was sent."""
+    return f"{BASES}/{sha256}"
+
+
+def wheels_path(sha256: str) -> str:
+    """Return the folder of the wheels of a lock."""
+    return f"{WHEELS}/{sha256}"
 
 
 def code_path(sha256: str) -> str:
