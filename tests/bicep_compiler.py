@@ -220,3 +220,20 @@ def blanked(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: blanked(entry) for key, entry in value.items()}
     return [blanked(entry) for entry in value] if isinstance(value, list) else value
+
+
+def write_template() -> int:
+    """Format and compile our Bicep files and write the template beside them; return 1 for findings."""
+    folder = REPO / "infra" / "provision"
+    with BicepCompiler() as bicep:
+        for path in sorted(folder.rglob("*.bicep")):
+            path.write_text(bicep.format(path), encoding="utf-8")
+        compiled = bicep.compile(folder / "inference.bicep")
+        findings = bicep.lint(folder / "inference.bicep")
+    (folder / "inference.json").write_text(compiled.text + "\n", encoding="utf-8")
+    print(*findings or [f"infra/provision/inference.json: {len(compiled.text) + 1:,} bytes"], sep="\n")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(write_template())

@@ -4,15 +4,49 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from nbtoolkit.errors import InvalidSettings
 
-Kinds = Mapping[str, str]
-"""Key → what may stand there, besides null."""
 
-TEXT, COMMANDS, COUNT = "a text", "a list of texts", "a whole number above 0"
+@dataclass(frozen=True)
+class Kind:
+    """What may stand at a key, besides null; its text goes into messages."""
+
+    said: str
+    holds: Callable[[Any], bool]
+
+    def __str__(self) -> str:
+        return self.said
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
+
+
+def _choice(*names: str) -> Kind:
+    return Kind(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+Kinds = Mapping[str, Kind]
+"""Key → what may stand there."""
+
+TEXT = Kind("a text", lambda value: isinstance(value, str))
+TEXTS = Kind("a list of texts", _are_texts)
+TEXTS_BY_NAME = Kind("an object of texts", _by_name)
+OBJECTS = Kind(
+    "a list of objects",
+    lambda value: isinstance(value, list) and all(isinstance(entry, dict) for entry in value),
+)
+COUNT = Kind("a whole number above 0", lambda value: type(value) is int and value > 0)
+AMOUNT = Kind("a whole number, 0 or above", lambda value: type(value) is int and value >= 0)
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 
 INFERENCE_CONFIG: Kinds = dict.fromkeys(
     (
@@ -30,7 +64,7 @@ FINETUNING_CONFIG: Kinds = {
         ("SUBSCRIPTION_ID", "RESOURCE_GROUP_NAME", "STORAGE_ACCOUNT_NAME", "FILE_SHARE_NAME", "ACA_JOB_NAME"),
         TEXT,
     ),
-    "COMMANDS": COMMANDS,
+    "COMMANDS": TEXTS,
 }
 _RESOURCES = (
     "location",
@@ -40,12 +74,43 @@ _RESOURCES = (
     "acaEnvironmentStorageName",
 )
 INFERENCE_PARAMETERS: Kinds = {
-    "defaultCommands": COMMANDS,
+    "defaultCommands": TEXTS,
     "maximumInstanceCount": COUNT,
     **dict.fromkeys((*_RESOURCES, "acaAppName", "acaLogAnalyticsName"), TEXT),
+    # from here on ours: the AI Toolkit's own template does not know them
+    "gpu": _choice("A100", "T4", "dedicated-A100", "none"),
+    "workloadProfileName": TEXT,
+    "engine": _choice("transformers", "vllm"),
+    "quantization": _choice("none", "nf4"),
+    "baseModel": TEXT,
+    "containerImage": TEXT,
+    **dict.fromkeys(
+        ("registryServer", "registryUsername", "registryPasswordSecret", "registryIdentity"), TEXT
+    ),
+    "minimumInstanceCount": AMOUNT,
+    "concurrentRequests": COUNT,
+    "cooldownSeconds": AMOUNT,
+    "terminationGraceSeconds": COUNT,
+    "environmentVariables": TEXTS_BY_NAME,
+    "secretNames": TEXTS,
+    "allowedIpRanges": TEXTS,
+    "customDomains": OBJECTS,
+    "tags": TEXTS_BY_NAME,
+    "revisionSuffix": TEXT,
+    **dict.fromkeys(
+        (
+            "createStorage",
+            "createFileShare",
+            "createWorkspace",
+            "createEnvironment",
+            "createEnvironmentStorage",
+        ),
+        FLAG,
+    ),
 }
+"""The parameters of ``inference.bicep`` but ``secrets``, which never stand in a file."""
 FINETUNING_PARAMETERS: Kinds = {
-    "defaultCommands": COMMANDS,
+    "defaultCommands": TEXTS,
     "maximumInstanceCount": COUNT,
     "timeout": COUNT,
     **dict.fromkeys((*_RESOURCES, "acaJobName", "acaLogAnalyticsName"), TEXT),
@@ -54,15 +119,9 @@ FINETUNING_PARAMETERS: Kinds = {
 _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentParameters.json#"
 
 
-def fits(kind: str, value: Any) -> bool:
+def fits(kind: Kind, value: Any) -> bool:
     """Tell whether a value may stand where ``kind`` is wanted; null always may."""
-    if value is None:
-        return True
-    if kind == TEXT:
-        return isinstance(value, str)
-    if kind == COUNT:
-        return type(value) is int and value > 0
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+    return value is None or kind.holds(value)
 
 
 def new_config(kinds: Kinds) -> str:
