@@ -112,9 +112,11 @@ def _token(credential: Any, scopes: tuple[str, ...], options: dict[str, Any]) ->
 
 def reason(error: BaseException) -> str:
     """Return in one line why a source gave nothing, without what only a log wants and without secrets."""
-    lines = [
-        line.strip() for line in str(getattr(error, "message", "") or error).splitlines() if line.strip()
-    ]
+    if type(error).__name__ == "AuthenticationRequiredError":
+        code = re.search(r"AADSTS\d+", str(error))
+        return f"that sign-in has ended{f' ({code[0]})' if code else ''}; sign in again"
+    said = str(getattr(error, "message", "") or error)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     text = _chained(lines) or (lines[0] if lines else type(error).__name__)
     text = re.split(r"\s*(?:Trace ID:|Visit https|To mitigate)", text)[0]
     text = re.sub(r"^(\w+Credential\.\w+ failed: |\w+Credential: |\w+Credential authentication )+", "", text)
