@@ -40,7 +40,7 @@ _SET_BY_AZURE = re.compile(
     )(\.|$)""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""What Azure fills into a Microsoft.App resource itself; what-if calls it deleted (arm-template-whatif#331)."""
+"""What Azure fills into a resource of Microsoft.App; what-if calls it deleted (arm-template-whatif#331)."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""What exists already of what the inference app needs; nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.failures import existing
+from nbtoolkit.azure.names import Names
+from nbtoolkit.azure.quota import region_name
+from nbtoolkit.progress import Progress
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Existing:
+    """Each resource as Azure describes it, None where there is none. Holds no secret's value."""
+
+    names: Names
+    group: Body | None = None
+    account: Body | None = None
+    share: Body | None = None
+    workspace: Body | None = None
+    environment: Body | None = None
+    environment_storage: Body | None = None
+    app: Body | None = None
+
+    @property
+    def location(self) -> str | None:
+        """The region that all of it is in or goes to: the environment's, else the group's."""
+        body = self.environment or self.group
+        return region_name(str(body["location"])) if body else None
+
+    @property
+    def profiles(self) -> list[Body]:
+        """The environment's workload profiles; none where it has only Consumption."""
+        return list(_properties(self.environment).get("workloadProfiles") or ())
+
+    @property
+    def to_create(self) -> list[str]:
+        """The ids of what does not exist."""
+        return [id_ for name, id_ in self.names.ids.items() if getattr(self, name) is None]
+
+
+def read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
+    """Return what there is; eight requests at most. Raises :class:`AzureFailed`."""
+    group = _ask(lambda: cloud.resources(names.subscription).resource_groups.get(names.resource_group))
+    if group is None:
+        return Existing(names)
+    apps: Any = cloud.containerapps(names.subscription)
+    storage: Any = cloud.storage(names.subscription)
+    logs: Any = cloud.workspaces(names.subscription)
+    where = names.resource_group
+    asked: dict[str, Callable[[], Any]] = {
+        "account": lambda: storage.storage_accounts.get_properties(where, names.account),
+        "share": lambda: storage.file_shares.get(where, names.account, names.share),
+        "workspace": lambda: logs.workspaces.get(where, names.workspace),
+        "environment": lambda: apps.managed_environments.get(where, names.environment),
+        "environment_storage": lambda: apps.managed_environments_storages.get(
+            where, names.environment, names.environment_storage
+        ),
+        "app": lambda: apps.container_apps.get(where, names.app),
+    }
+    found: dict[str, Body | None] = {}
+    needs = {"share": "account", "environment_storage": "environment"}
+    for name, ask in asked.items():
+        progress.check()
+        parent = needs.get(name)
+        found[name] = None if parent and found[parent] is None else _ask(ask, name)
+    return Existing(names, group, **found)
+
+
+def secrets_of(cloud: Cloud, names: Names) -> list[dict[str, Any]]:
+    """Return the app's secrets with their values; keep them in memory only."""
+    client: Any = cloud.containerapps(names.subscription)
+    found = existing(
+        f"list the secrets of the app {names.app}",
+        lambda: client.container_apps.list_secrets(names.resource_group, names.app).value,
+    )
+    return [one.as_dict() for one in found or ()]
+
+
+def _ask(ask: Callable[[], Any], what: str = "resource_group") -> Body | None:
+    found = existing(f"read the {what.replace('_', ' ')}", ask)
+    return None if found is None else found.as_dict()
+
+
+def _properties(body: Body | None) -> Body:
+    return (body or {}).get("properties") or {}
