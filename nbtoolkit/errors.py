@@ -23,6 +23,7 @@
     │   └── QuotaShort                      fewer GPUs or environments left than are needed
     ├── Blocked (RuntimeError)              what must be settled before the first write to Azure
     ├── ProvisionFailed (RuntimeError)      a deployment to Azure failed; with each resource's cause
+    ├── WheelsUnavailable (RuntimeError)    a package of the container cannot be fetched
     ├── StaleResult (RuntimeError)          a form's values changed since its run
     ├── NotApplied (RuntimeError)           a step that costs money was planned, not run
     ├── MissingDependency (ImportError)     an optional extra is not installed
@@ -153,6 +154,10 @@ class Blocked(NbtoolkitError, RuntimeError):
 
 class ProvisionFailed(NbtoolkitError, RuntimeError):
     """A deployment to Azure failed; ``causes`` holds the cause and next step of each resource."""
+
+
+class WheelsUnavailable(NbtoolkitError, RuntimeError):
+    """A locked package of the container cannot be fetched; ``output`` holds pip's words."""
 
 
 class StaleResult(NbtoolkitError, RuntimeError):

@@ -23,7 +23,7 @@ LAYERS = {
         "base_model",
         "release",
     ),
-    "L2": ("filestore", "sync", "publish", "endpoint", "target", "local", "azure"),
+    "L2": ("filestore", "sync", "publish", "runtime", "endpoint", "target", "local", "azure"),
     "L3": ("smoke", "deployment", "comparison", "provision", "operate", "demo"),
     "L4": ("widgets",),
 }

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def make_wheel(folder: Path, name: str, version: str, code: str = "", tag: str = "py3-none-any") -> Path:
+def make_wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    code: str = "",
+    tag: str = "py3-none-any",
+    requires: Sequence[str] = (),
+) -> Path:
     """Write a wheel with one module of the package's name; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{version}-{tag}.whl"
     info = f"{name}-{version}.dist-info"
+    needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
     pure = "true" if tag.endswith("-any") else "false"
     members = {
         f"{name}.py": code or f"VERSION = {version!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: {pure}\nTag: {tag}\n",
     }
     record = f"{info}/RECORD"
