@@ -37,6 +37,11 @@ class FileStore(Protocol):
     raises :class:`StoreError`. A folder exists only once :meth:`make_folder` made it.
     """
 
+    @property
+    def parallel(self) -> int:
+        """How many calls at once serve it best."""
+        ...
+
     def list(self, folder: str) -> list[Entry]:
         """Return the entries of one folder by name; [] if it is missing. One request however long."""
         ...
@@ -61,8 +66,10 @@ class FileStore(Protocol):
         """Write a whole file, verify what arrived, then give it its name; return its sha256.
 
         Under its name a file is always whole: a killed write leaves a temporary name only, and a write
-        that raises, a cancel from ``sent`` among it, leaves nothing. Raises SyncRefused when the source
-        does not hash to ``sha256``, AlreadyExists, and NotInStore when the folder is missing.
+        that raises, a cancel from ``sent`` among it, leaves nothing, or a part of a big file of known
+        ``sha256`` with which the next write of that content goes on. ``sent`` is told of every chunk, and
+        of 0 bytes while it takes long. Raises SyncRefused when the source does not hash to ``sha256``,
+        AlreadyExists, and NotInStore when the folder is missing.
         """
         ...
 
@@ -85,6 +92,9 @@ class FileStore(Protocol):
 
 class LocalFolder:
     """A folder of this machine as a :class:`FileStore`."""
+
+    parallel = 8
+    """Enough to keep a disk or a mount busy."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root).absolute()

@@ -14,21 +14,40 @@ from pathlib import Path
 import psutil
 
 _NAME = re.compile(
-    r"\.nbtoolkit-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>[0-9a-f]+)-(?P<at>[0-9a-f]+)-[0-9a-f]{12}\.part"
+    r"\.nbtoolkit-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>[0-9a-f]+)-(?P<at>[0-9a-f]+)-[0-9a-f]{12}"
+    r"(-(?P<content>[0-9a-f]{12}))?\.part"
 )
 _DAY = 24 * 3600
 
 
-def new(now: float | None = None) -> str:
-    """Return a fresh name, below 80 characters, that says which process writes it and since when."""
+def new(now: float | None = None, *, sha256: str | None = None) -> str:
+    """Return a fresh name, below 80 characters, that says which process writes it and since when.
+
+    With ``sha256`` it also says what is going to be in it, so that another writer may go on with it.
+    """
     pid = os.getpid()
     at = int(time.time() if now is None else now)
-    return f".nbtoolkit-{_host()}-{pid}-{_born(pid):x}-{at:x}-{secrets.token_hex(6)}.part"
+    content = f"-{sha256[:12]}" if sha256 else ""
+    return f".nbtoolkit-{_host()}-{pid}-{_born(pid):x}-{at:x}-{secrets.token_hex(6)}{content}.part"
 
 
 def is_temporary(name: str) -> bool:
     """Tell whether a file name is one of these."""
     return _NAME.fullmatch(name) is not None
+
+
+def is_part_of(name: str, sha256: str) -> bool:
+    """Tell whether a file name is that of an unfinished file of this content."""
+    match = _NAME.fullmatch(name)
+    return match is not None and match["content"] == sha256[:12]
+
+
+def is_mine(name: str) -> bool:
+    """Tell whether this very process gave the name."""
+    match = _NAME.fullmatch(name)
+    pid = os.getpid()
+    mine = (_host(), str(pid), f"{_born(pid):x}")
+    return match is not None and (match["host"], match["pid"], match["born"]) == mine
 
 
 def is_abandoned(name: str, now: float | None = None) -> bool:

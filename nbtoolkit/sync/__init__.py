@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from nbtoolkit.errors import AlreadyExists, StoreError
@@ -13,7 +14,7 @@ from nbtoolkit.filestore.paths import join
 from nbtoolkit.filestore.streams import Sent, Source
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.sync.manifest import Known, Manifest
-from nbtoolkit.sync.parallel import WORKERS, each
+from nbtoolkit.sync.parallel import each
 from nbtoolkit.sync.planning import PlannedFile, SyncPlan, plan, readable
 
 __all__ = ["PlannedFile", "SyncPlan", "SyncResult", "apply", "plan", "sync"]
@@ -68,23 +69,18 @@ def sync(
 
 
 def apply(
-    planned: SyncPlan, store: FileStore, progress: Progress | None = None, *, workers: int = WORKERS
+    planned: SyncPlan, store: FileStore, progress: Progress | None = None, *, workers: int | None = None
 ) -> SyncResult:
     """Carry out a plan and return what was done, after a look whether everything has arrived.
 
-    Folders are made once, parents first; files go out in parallel, the largest first, each verified before
-    it gets its name. Raises SyncRefused when a file changed since it was planned, StoreError, and Cancelled;
+    Folders are made once, parents first; files go out in parallel, as many at once as serve the store best,
+    the largest first, each verified before it gets its name. Raises SyncRefused when a file changed since it was planned, StoreError, and Cancelled;
     what is finished by then stays and is not sent again.
     """
     progress = progress or SILENT()
     start = time.monotonic()
     _delete(planned, store, progress)
-    for folder in planned.missing_folders:
-        progress.check()
-        if folder == "":
-            make_folders(store, planned.prefix)
-        else:
-            store.make_folder(join(planned.prefix, folder))
+    _make_folders(planned, store, progress)
     if planned.missing:
         progress.phase(
             f"Sending {len(planned.missing)} files to {planned.prefix} ({readable(planned.bytes_missing)})"
@@ -102,7 +98,8 @@ def apply(
 
     largest_first = sorted(planned.missing, key=lambda file: -file.size)
     total = planned.bytes_missing
-    sent = each(send, largest_first, progress=progress, total=total, workers=workers)
+    at_once = workers or store.parallel
+    sent = each(send, largest_first, progress=progress, total=total, workers=at_once)
     _settle(planned, store, progress)
     went_out = [file for file, did in zip(largest_first, sent, strict=True) if did]
     return SyncResult(
@@ -117,10 +114,22 @@ def apply(
 def _delete(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
     """Delete before anything is sent, since an extra file may be in the way of a folder."""
     paths = [join(planned.prefix, name) for name in (*planned.leftovers, *planned.extra_files)]
-    each(lambda path, _: store.delete(path), paths, progress=progress)
+    each(lambda path, _: store.delete(path), paths, progress=progress, workers=store.parallel)
     for folder in planned.extra_folders:
         progress.check()
         store.delete_folder(join(planned.prefix, folder))
+
+
+def _make_folders(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
+    """Make what is missing, level by level."""
+    if "" in planned.missing_folders:
+        progress.check()
+        make_folders(store, planned.prefix)
+    below = [join(planned.prefix, folder) for folder in planned.missing_folders if folder]
+    for _, level in groupby(below, key=lambda folder: folder.count("/")):
+        each(
+            lambda folder, _: store.make_folder(folder), [*level], progress=progress, workers=store.parallel
+        )
 
 
 def _settle(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
@@ -146,7 +155,12 @@ def _settle(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
 
 def _arrived(planned: SyncPlan, store: FileStore, progress: Progress) -> dict[str, Entry]:
     folders = sorted({file.name.rpartition("/")[0] for file in planned.missing})
-    listed = each(lambda folder, _: store.list(join(planned.prefix, folder)), folders, progress=progress)
+    listed = each(
+        lambda folder, _: store.list(join(planned.prefix, folder)),
+        folders,
+        progress=progress,
+        workers=store.parallel,
+    )
     return {
         join(folder, entry.name): entry
         for folder, entries in zip(folders, listed, strict=True)

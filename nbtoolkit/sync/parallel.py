@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WORKERS = 8
-"""Enough to fill a share's 60 MiB/s with requests of 20 ms."""
+"""Enough for what is done on this machine, such as hashing."""
 
 
 class _Stopped(Exception):

@@ -137,15 +137,16 @@ def plan(
         return planned, known if known.sha256 == sha256 else None
 
     compared = each(compare, sorted(files), progress=progress)
+    missing = tuple(planned for planned, known in compared if known is None)
     return SyncPlan(
         prefix=prefix,
         content_addressed=content_addressed,
         files=tuple(planned for planned, _ in compared),
-        missing=tuple(planned for planned, known in compared if known is None),
+        missing=missing,
         missing_folders=tuple(f for f in _folders(files) if f not in listing or (f == "" and not there)),
         extra_files=tuple(n for n in extra if not there[n].is_folder),
         extra_folders=tuple(n for n in extra if there[n].is_folder),
-        leftovers=tuple(n for n in there if temp_names.is_abandoned(n.rpartition("/")[2])),
+        leftovers=tuple(n for n in there if _is_leftover(n, missing)),
         manifest=manifest,
         found={} if content_addressed else {planned.name: known for planned, known in compared if known},
     )
@@ -181,7 +182,12 @@ def _list(
     listing: dict[str, list[Entry]] = {}
     level = [""]
     while level:
-        found = each(lambda folder, _: store.list(join(prefix, folder)), level, progress=progress)
+        found = each(
+            lambda folder, _: store.list(join(prefix, folder)),
+            level,
+            progress=progress,
+            workers=store.parallel,
+        )
         listing.update(zip(level, found, strict=True))
         there = {
             join(f, e.name) for f, entries in zip(level, found, strict=True) for e in entries if e.is_folder
@@ -196,6 +202,15 @@ def _is_extra(
     if entry.is_folder:
         return name not in listing
     return name not in files and not temp_names.is_temporary(entry.name)
+
+
+def _is_leftover(name: str, missing: tuple[PlannedFile, ...]) -> bool:
+    """Tell whether a dead writer left this, and none of the missing files can go on with it."""
+    folder, _, last = name.rpartition("/")
+    if not temp_names.is_abandoned(last):
+        return False
+    beside = (file for file in missing if file.name.rpartition("/")[0] == folder and file.sha256)
+    return not any(temp_names.is_part_of(last, file.sha256 or "") for file in beside)
 
 
 def _conflicts(
