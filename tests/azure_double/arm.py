@@ -119,7 +119,7 @@ class Arm:
     def put(self, id: ResourceId | str, body: dict[str, Any], version: str = "2026-01-01") -> Call:
         """PUT as a deployment does, on the way of an HTTP PUT; wait for the call's `operation` where set."""
         place = ResourceId.parse(id) if isinstance(id, str) else id
-        if place is None:
+        if place is None or not place.names:
             raise Refused(400, "InvalidResourceId", f"'{id}' is no resource id.")
         call = Call(self, "PUT", place, copy.deepcopy(body), {"api-version": version})
         self._dispatch(call)
@@ -185,8 +185,8 @@ class Arm:
                 "MissingApiVersionParameter",
                 "The api-version query parameter (?api-version=) is required for all requests.",
             )
-        path = request.decoded_path
-        id = ResourceId.parse(path) or ResourceId("")
+        path = request.decoded_path.rstrip("/")
+        id = ResourceId.parse(path) or ResourceId.scope(path)
         body = request.json() if request.method in ("PUT", "PATCH", "POST") else {}
         call = Call(
             self,
@@ -197,7 +197,7 @@ class Arm:
             request,
         )
         for method, pattern, answer in self._routes:
-            if method == request.method and pattern.fullmatch(path.rstrip("/")):
+            if method == request.method and pattern.fullmatch(path):
                 self._guard(call)
                 return answer(call)
         return self._dispatch(call)
@@ -236,7 +236,22 @@ class Arm:
             and not call.body.get("location")
         ):
             raise Refused(400, "LocationRequired", "The location property is required for this definition.")
+        if call.method == "PUT":
+            self._stays_in_place(call)
         answer = getattr(kind, call.method.lower(), None)
         if answer is None or call.method == "POST":
             raise Refused(405, "HttpMethodNotSupported", f"The method {call.method} is not supported here.")
         return answer(call)
+
+    def _stays_in_place(self, call: Call) -> None:
+        """Refuse to PUT a resource into another region than it is in."""
+        old = self.get(call.id) or {}
+        there = str(old.get("location", "")).replace(" ", "").lower()
+        if there and call.location and there != call.location:
+            raise Refused(
+                409,
+                "InvalidResourceLocation",
+                f"The resource '{call.id.name}' already exists in location '{there}' in resource group "
+                f"'{call.id.group}'. A resource with the same name cannot be created in location "
+                f"'{call.location}'. Please select a new resource name.",
+            )

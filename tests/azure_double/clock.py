@@ -39,8 +39,8 @@ class Clock:
         return self.azure(time.monotonic())
 
     def retry_after(self, azure_seconds: float) -> str:
-        """A Retry-After header's value in scaled time (fractions, which azure-core reads)."""
-        return f"{self.real(azure_seconds):.3g}"
+        """A Retry-After header's value in scaled time; whole seconds, as the SDKs read it, so often 0."""
+        return str(round(self.real(azure_seconds)))
 
     @staticmethod
     def now() -> datetime.datetime:

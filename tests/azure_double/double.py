@@ -17,10 +17,10 @@ from typing import Any
 
 from . import tokens as login
 from .arm import HOST as ARM_HOST
-from .arm import Arm
 from .clock import Clock
 from .faults import Faults
 from .http import ClientLeft, Handler, Refused, Request, Response
+from .resource_manager import ResourceManager
 from .server import Server
 from .tokens import Tokens
 
@@ -64,7 +64,7 @@ class AzureDouble:
         self._routes: list[tuple[re.Pattern[str], Handler]] = []
         self._lock = threading.Lock()
         self._server = Server(self._serve)
-        self.arm = Arm(self, self.clock)
+        self.arm = ResourceManager(self, self.clock)
         self.route(re.escape(ARM_HOST), self.arm.handle)
         self.route(re.escape(login.HOST), self.tokens.handle)
         self.files: Any = self._part("files")

@@ -14,7 +14,7 @@ from .http import ClientLeft, Handler, Request, Response
 
 @dataclass(frozen=True)
 class Throttled:
-    """429 with Retry-After (Azure seconds); on a storage host 503 ServerBusy, as storage throttles."""
+    """429 with Retry-After (Azure seconds, rounded to real ones); on a storage host 503 ServerBusy."""
 
     retry_after: float = 5
 
@@ -133,7 +133,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def on(self, method: str, where: str, kind: Kind, *, nth: int = 1, times: int = 1) -> Planned:
-        """Strike from the nth request on, `times` times; `method` must match, `where` occur in host + path."""
+        """Strike from the nth request on, `times` times; `where` must occur in host + path."""
         planned = Planned(kind, re.compile(method), re.compile(where, re.IGNORECASE), nth, times)
         with self._lock:
             self._planned.append(planned)

@@ -91,9 +91,13 @@ class Operations:
         return Operation(work, self._clock, seconds, self.polls if polls is None else polls).start()
 
     def status_url(
-        self, operation: Operation, path: str, version: str, *, signed: bool = True, extra: str = ""
+        self, operation: Operation, path: str, version: str, *, extra: str = "", detailed: bool = False
     ) -> str:
-        """Serve GET `path`/{id} as an azure-asyncoperation status; return its URL."""
+        """Serve GET `path`/{id} as an azure-asyncoperation status; return its URL.
+
+        `extra` goes behind the version in the URL. `detailed` is the form that ends with an end time and
+        properties, and writes Z behind times.
+        """
         place = f"{path}/{operation.id}"
 
         def answer(_: Request) -> Response:
@@ -102,21 +106,23 @@ class Operations:
                 "id": place,
                 "name": operation.id,
                 "status": operation.status if done else "InProgress",
-                "startTime": operation.started.rstrip("Z"),
+                "startTime": operation.started if detailed else operation.started.rstrip("Z"),
             }
+            if done and detailed:
+                body |= {"endTime": operation.ended, "properties": {}}
             if done and operation.error:
                 body["error"] = operation.error
             return Response.of(body, headers=self._wait_headers())
 
         self._by_path[place.lower()] = answer
-        return self._url(place, version + extra, signed)
+        return self._url(place, version + extra)
 
     def result_url(
         self, operation: Operation, path: str, version: str, *, empty: bool = False, extra: str = ""
     ) -> str:
         """Serve GET `path`/{id} as a Location: 202 until done, then 200 with the result, or 204 (`empty`)."""
         place = f"{path}/{operation.id}"
-        url = self._url(place, version + extra, True)
+        url = self._url(place, version + extra)
 
         def answer(_: Request) -> Response:
             if not operation.seen_done():
@@ -142,7 +148,8 @@ class Operations:
         return {} if self.retry_after is None else {"retry-after": self._clock.retry_after(self.retry_after)}
 
     @staticmethod
-    def _url(place: str, version: str, signed: bool) -> str:
+    def _url(place: str, version: str) -> str:
+        """A URL with the signature that ARM puts behind the query."""
         mark = secrets.token_urlsafe(8)
-        tail = f"&t={secrets.randbelow(10**18)}&c={mark}&s={mark}&h={mark}" if signed else ""
-        return f"{MANAGEMENT}{place}?api-version={version}{tail}"
+        stamp = secrets.randbelow(10**18)
+        return f"{MANAGEMENT}{place}?api-version={version}&t={stamp}&c={mark}&s={mark}&h={mark}"

@@ -36,6 +36,12 @@ class ResourceId:
         rest = parts[2:]
         return cls(found["subscription"], found["group"], parts[1], tuple(rest[::2]), tuple(rest[1::2]))
 
+    @classmethod
+    def scope(cls, path: str) -> ResourceId:
+        """The subscription and group that a path begins with, whatever follows."""
+        found = _SCOPE.match(unquote(path))
+        return cls(found["subscription"], found["group"]) if found else cls("")
+
     @property
     def type(self) -> str:
         """The full type, such as Microsoft.App/managedEnvironments/storages."""
@@ -58,6 +64,16 @@ class ResourceId:
         return ResourceId(
             self.subscription, self.group, self.namespace, self.types[:-1], self.names[: len(self.types) - 1]
         )
+
+    @property
+    def top(self) -> ResourceId:
+        """The top-level resource above this one, or itself."""
+        return ResourceId(self.subscription, self.group, self.namespace, self.types[:1], self.names[:1])
+
+    def named(self, name: str) -> ResourceId:
+        """For a collection: the resource of that name in it."""
+        names = (*self.names[: len(self.types) - 1], name)
+        return ResourceId(self.subscription, self.group, self.namespace, self.types, names)
 
     @property
     def owner(self) -> ResourceId:
