@@ -70,7 +70,7 @@ param quantization ('none' | 'nf4')?
 @maxLength(1024)
 param baseModel string?
 
-@description('Image of the container; one that suits engine and machine by default. It needs Python 3.11 as python3.')
+@description('Image of the container; one that suits the engine by default. It needs python3: 3.12 for the wheels that come with nbtoolkit.')
 @minLength(1)
 @maxLength(512)
 param containerImage string?
@@ -195,10 +195,10 @@ var counts = machine.serverless ? {} : { minimumCount: 0, maximumCount: maximum 
 var consumption = [{ name: 'Consumption', workloadProfileType: 'Consumption' }]
 var machineProfile = { name: profileName, workloadProfileType: machine.type, ...counts }
 
-// Pinned; small enough for Container Apps (8 GB) except vLLM's, whose only costs are start time and console logs.
+// As in nbtoolkit.runtime, whose wheels go with them. PyTorch's runs on a CPU, too.
 var images = {
-  transformers: 'docker.io/pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime'
-  vllm: 'mcr.microsoft.com/aks/kaito/kaito-base:0.1.1'
+  transformers: 'docker.io/pytorch/pytorch:2.13.0-cuda12.6-cudnn9-runtime@sha256:6acf597eeb8e376a96580dde4952f37cc017fef732bb40bfc73f28f25e3f64b4'
+  vllm: 'mcr.microsoft.com/aks/kaito/kaito-base:0.4.2'
 }
 var commands = defaultCommands ?? []
 var engineName = engine ?? 'transformers'
