@@ -94,31 +94,37 @@ class Mount:
         return share.Heartbeat.model_validate_json((self.root / share.heartbeat_path(replica)).read_bytes())
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Container:
     """The bootstrap as a process, started with the app's own command line."""
 
     def __init__(self, mount: Mount, **environment: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port, self.probe_port = free_port(), free_port()
         disk = mount.root.parent / "disk"
         disk.mkdir(exist_ok=True)
         self.log = mount.root.parent / f"container-{self.port}.log"
         env = {**os.environ, "NBTOOLKIT_MOUNT": str(mount.root), "NBTOOLKIT_PORT": str(self.port)}
         env |= {"NBTOOLKIT_BIND": "127.0.0.1", "CONTAINER_APP_REPLICA_NAME": "me", "TMPDIR": str(disk)}
-        env |= {"NBTOOLKIT_API_KEY": SECRET, **environment}
+        env |= {"NBTOOLKIT_API_KEY": SECRET, "NBTOOLKIT_PROBE_PORT": str(self.probe_port), **environment}
         self.started = time.monotonic()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-u", "-c", BOOTSTRAP.read_text()], env=env, stdout=log, stderr=log
             )
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=5)
+        self.probes = httpx.Client(base_url=f"http://127.0.0.1:{self.probe_port}", timeout=5)
 
     def __enter__(self) -> Container:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.http.close()
+        self.probes.close()
         self.process.terminate()
         self.process.wait(10)
         assert SECRET not in self.words()
@@ -126,13 +132,21 @@ class Container:
     def words(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait(self, wanted: Callable[[dict[str, Any]], Any], seconds: float = 20) -> dict[str, Any]:
+    def wait(self, wanted: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        return self._wait(self.http, wanted)
+
+    def wait_probe(self, wanted: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        return self._wait(self.probes, wanted)
+
+    def _wait(
+        self, http: httpx.Client, wanted: Callable[[dict[str, Any]], Any], seconds: float = 20
+    ) -> dict[str, Any]:
         end = time.monotonic() + seconds
         seen: object = None
         while time.monotonic() < end:
             assert self.process.poll() is None, f"it ended:\n{self.words()}"
             try:
-                seen = body = self.http.get("/health").raise_for_status().json()
+                seen = body = http.get("/health").raise_for_status().json()
                 if wanted(body):
                     return body
             except httpx.TransportError as error:
@@ -279,11 +293,18 @@ def test_own_server_runs_below_and_hears_the_end(mount: Mount) -> None:
     (mount.root / "inference").mkdir()
     (mount.root / "inference" / "server.py").write_text(f"NAME = 'own'\n{SERVER}")
     mount.write(share.heartbeat_path("me"), "an earlier start's failure")
-    own(mount, f"cd {mount.root}/inference", f"{sys.executable} server.py --port $PORT")
+    wait = "while [ ! -e go ]; do sleep 0.1; done"
+    own(mount, f"cd {mount.root}/inference", wait, f"{sys.executable} server.py --port $PORT")
     with Container(mount) as container:
+        while (mount.root / share.heartbeat_path("me")).exists():
+            time.sleep(0.02)
+        container.wait_probe(lambda health: health["phase"] == "running the start commands")
+        assert container.probes.get("/ready").status_code == 503  # nothing listens yet
+        (mount.root / "inference" / "go").touch()
         served = container.served()
+        assert container.probes.get("/health").status_code == 200
+        assert container.probes.get("/ready").status_code == 200
         assert served["name"] == "own"
-        assert not (mount.root / share.heartbeat_path("me")).exists()
         container.process.send_signal(signal.SIGTERM)
         assert container.ends()[0] == 0
         with pytest.raises(ProcessLookupError):
@@ -316,7 +337,9 @@ def test_our_own_server_starts_from_the_share(mount: Mount, repo: Path) -> None:
     mount.publish(1, ServedCode(sha256=sha256))
     with Container(mount) as container:
         health = container.wait(lambda health: "in_flight" in health)  # only our server says that
-    assert health["replica"] == "me"
+        assert health["replica"] == "me"
+        assert "in_flight" in container.probes.get("/health").json()
+        assert container.probes.get("/ready").json()["ready"] in (True, False)
 
 
 def test_needs_only_the_standard_library_of_python_310() -> None:

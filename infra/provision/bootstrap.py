@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ from typing import Any, NoReturn
 MOUNT = Path(os.environ.get("NBTOOLKIT_MOUNT") or "/mount")
 HOST = os.environ.get("NBTOOLKIT_BIND") or "0.0.0.0"  # noqa: S104 - the ingress comes from outside
 PORT = int(os.environ.get("NBTOOLKIT_PORT") or "7860")
+PROBE_PORT = int(os.environ.get("NBTOOLKIT_PROBE_PORT") or PORT)
+"""Where the platform asks for health: a server of the user's own knows nothing of our probes."""
 REPLICA = re.sub(r"[^A-Za-z0-9._-]", "-", os.environ.get("CONTAINER_APP_REPLICA_NAME") or "local").lstrip(".")
 SHARE = MOUNT / "nbtoolkit"
 DISK = Path(tempfile.gettempdir()) / "nbtoolkit-site"
@@ -58,6 +61,7 @@ class Now:
 
     phase = WAITING
     published: Published | None = None
+    own = False
     said = ""
 
 
@@ -169,6 +173,7 @@ def run_commands(commands: list[str]) -> None:
     port = {"PORT": str(PORT), "GRADIO_SERVER_PORT": str(PORT), "GRADIO_SERVER_NAME": HOST}
     environment = {"PIP_BREAK_SYSTEM_PACKAGES": "1", **port, **os.environ}
     shell = shutil.which("bash") or "sh"
+    Now.phase, Now.own = "running the start commands", True
     shell_process = subprocess.Popen(
         [shell, "-c", "\n".join(script)], env=environment, start_new_session=True
     )
@@ -218,19 +223,30 @@ def another_is_ready() -> bool:
     return False
 
 
+def is_ready() -> bool:
+    """Tell whether requests may come: none while another replica serves, so that this one can get ready."""
+    if Now.own:
+        try:
+            socket.create_connection(("127.0.0.1", PORT), timeout=2).close()
+        except OSError:
+            return False
+        return True
+    return time.monotonic() - STARTED > READY_ANYWAY or not another_is_ready()
+
+
 class Probes(BaseHTTPRequestHandler):
     """Answer like the server will, with the phase; what only a server can answer is refused with 503."""
 
     def do_GET(self) -> None:  # noqa: D102 - named by the base class
-        elapsed = time.monotonic() - STARTED
         published = Now.published
-        body: dict[str, Any] = {"phase": Now.phase, "replica": REPLICA, "elapsed": round(elapsed, 3)}
+        elapsed = round(time.monotonic() - STARTED, 3)
+        body: dict[str, Any] = {"phase": Now.phase, "replica": REPLICA, "elapsed": elapsed}
         body |= {"release": published and published.release, "n": published and published.n}
         status = 503
         if self.path == "/health":
             body["status"], status = "ok", 200
         elif self.path == "/ready":
-            body["ready"] = elapsed > READY_ANYWAY or not another_is_ready()
+            body["ready"] = is_ready()
             status = 200 if body["ready"] else 503
         else:
             message = f"The server is not ready: {Now.phase}."
@@ -253,8 +269,9 @@ class Probes(BaseHTTPRequestHandler):
 def main() -> int:
     """Wait for a release and run it; return the exit code where that is not the server's own."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = ThreadingHTTPServer((HOST, PORT), Probes)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    servers = [ThreadingHTTPServer((HOST, port), Probes) for port in sorted({PORT, PROBE_PORT})]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
     say(f"{WAITING} on {SHARE}")
     while True:
         published = newest()
@@ -265,8 +282,10 @@ def main() -> int:
         say(Now.phase)
         try:
             if published.code["kind"] == "own":
-                server.shutdown()
-                server.server_close()
+                for server in servers:
+                    if server.server_port == PORT:
+                        server.shutdown()
+                        server.server_close()
                 (SHARE / "replicas" / f"{REPLICA}.json").unlink(missing_ok=True)  # an earlier start's failure
                 run_commands(published.code["commands"])
                 return 0

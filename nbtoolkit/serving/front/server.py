@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import sys
+from contextlib import ExitStack
 from types import FrameType
 
 import uvicorn
@@ -60,7 +61,9 @@ def serve(settings: FrontSettings) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    with _listen(settings.host, settings.port) as listener:
+    ports = {settings.port: None, settings.probe_port or settings.port: None}  # once each, in this order
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(_listen(settings.host, port)) for port in ports]
         replica = Replica(settings.replica)
         holder: list[_Server] = []
         app = build_app(settings, replica, lambda: holder[0].fail())
@@ -77,7 +80,7 @@ def serve(settings: FrontSettings) -> int:
         server = _Server(config, settings, replica)
         holder.append(server)
         log.info("listening on %s:%d for %s", settings.host, settings.port, settings.mount)
-        asyncio.run(server.serve([listener]))
+        asyncio.run(server.serve(listeners))
     return 1 if server.broken else 0
 
 

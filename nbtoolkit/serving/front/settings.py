@@ -29,6 +29,8 @@ class FrontSettings:
     port: int
     key: str = field(repr=False)
     host: str = "0.0.0.0"  # noqa: S104 - a container's ingress comes from outside
+    probe_port: int | None = None
+    """A second port, where the platform asks for health whatever server runs."""
     replica: str = "local"
     network_mount: bool = False
     poll: float = 0.5
@@ -61,12 +63,16 @@ class FrontSettings:
             seconds = 0.0
         if not 0 < seconds < 3600:
             raise StartRefused(f"NBTOOLKIT_POLL={poll!r} is not a number of seconds between 0 and 3600.")
+        probe_port = environ.get("NBTOOLKIT_PROBE_PORT") or ""
+        if probe_port and not probe_port.isdecimal():
+            raise StartRefused(f"NBTOOLKIT_PROBE_PORT={probe_port!r} is no port.")
         replica = environ.get("CONTAINER_APP_REPLICA_NAME") or "local"
         return cls(
             mount=mount.resolve(),
             port=port,
             key=read_key(environ),
             host=host or environ.get("NBTOOLKIT_BIND") or cls.host,
+            probe_port=int(probe_port) if probe_port else None,
             replica=re.sub(r"[^A-Za-z0-9._-]", "-", replica).lstrip(".") or "local",
             network_mount=network,
             poll=seconds,
