@@ -291,7 +291,9 @@ def test_own_commands_share_a_shell_and_stop_at_the_first_that_fails(mount: Moun
 
 def test_own_server_runs_below_and_hears_the_end(mount: Mount) -> None:
     (mount.root / "inference").mkdir()
-    (mount.root / "inference" / "server.py").write_text(f"NAME = 'own'\n{SERVER}")
+    slow_end = "import pathlib, signal, sys, time\ndef end(*_):\n    time.sleep(0.5)\n"
+    slow_end += "    pathlib.Path('finished').touch()\n    sys.exit()\nsignal.signal(signal.SIGTERM, end)\n"
+    (mount.root / "inference" / "server.py").write_text(f"NAME = 'own'\n{slow_end}{SERVER}")
     mount.write(share.heartbeat_path("me"), "an earlier start's failure")
     wait = "while [ ! -e go ]; do sleep 0.1; done"
     own(mount, f"cd {mount.root}/inference", wait, f"{sys.executable} server.py --port $PORT")
@@ -307,6 +309,7 @@ def test_own_server_runs_below_and_hears_the_end(mount: Mount) -> None:
         assert served["name"] == "own"
         container.process.send_signal(signal.SIGTERM)
         assert container.ends()[0] == 0
+        assert (mount.root / "inference" / "finished").exists()  # what it does at its end was waited for
         with pytest.raises(ProcessLookupError):
             os.kill(served["pid"], 0)
 

@@ -62,13 +62,13 @@ class Now:
     phase = WAITING
     published: Published | None = None
     own = False
-    said = ""
+    said: frozenset[str] = frozenset()
 
 
 def say(text: str) -> None:
-    """Write a line to the container's log, unless it repeats the one before."""
-    if text != Now.said:
-        Now.said = text
+    """Write a line to the container's log, each once: who waits looks every two seconds."""
+    if text not in Now.said:
+        Now.said |= {text}
         print(f"nbtoolkit: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the log is this program's voice
 
 
@@ -185,10 +185,28 @@ def run_commands(commands: list[str]) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     exit_code = shell_process.wait()
+    while stopped.is_set() and alive(
+        shell_process.pid
+    ):  # the shell ends at once, the server finishes answers
+        time.sleep(0.1)
     number = Path(step).read_text().strip()
     Path(step).unlink()
     if exit_code and not stopped.is_set():
         raise Failed(f"start command {number} of {len(commands)} failed with exit code {exit_code}")
+
+
+def alive(group: int) -> bool:
+    """Tell whether a process of a group still runs; one that ended below us is seen off."""
+    try:
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass  # none of them is our child
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def report_failure(published: Published, error: str) -> None:
@@ -266,26 +284,34 @@ class Probes(BaseHTTPRequestHandler):
         """Say nothing: probes come every few seconds."""
 
 
+def answer_probes(ports: set[int]) -> dict[int, ThreadingHTTPServer]:
+    """Answer the platform on these ports, in threads; return the servers by port."""
+    servers = {port: ThreadingHTTPServer((HOST, port), Probes) for port in ports}
+    for server in servers.values():
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    return servers
+
+
 def main() -> int:
     """Wait for a release and run it; return the exit code where that is not the server's own."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    servers = [ThreadingHTTPServer((HOST, port), Probes) for port in sorted({PORT, PROBE_PORT})]
-    for server in servers:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    say(f"{WAITING} on {SHARE}")
+    published = newest()
+    # A server of the user's own is not up before it listens itself: nobody shall answer at its port.
+    own = published is not None and published.code["kind"] == "own"
+    servers = answer_probes({PROBE_PORT} - {PORT} if own else {PROBE_PORT, PORT})
     while True:
-        published = newest()
         if published is None:
+            say(f"{WAITING} on {SHARE}")
             time.sleep(POLL)
+            published = newest()
             continue
         Now.published, Now.phase = published, f"preparing {published.release}"
         say(Now.phase)
         try:
             if published.code["kind"] == "own":
-                for server in servers:
-                    if server.server_port == PORT:
-                        server.shutdown()
-                        server.server_close()
+                if PORT in servers:
+                    servers[PORT].shutdown()
+                    servers[PORT].server_close()
                 (SHARE / "replicas" / f"{REPLICA}.json").unlink(missing_ok=True)  # an earlier start's failure
                 run_commands(published.code["commands"])
                 return 0
@@ -297,6 +323,7 @@ def main() -> int:
         newer = newest()
         if newer is None or newer.code == published.code:
             become_server(python_path)
+        published = newer
 
 
 if __name__ == "__main__":
