@@ -102,7 +102,13 @@ param customDomains customDomain[]
 param revisionSuffix string?
 
 var port = 7860
+var probePort = 7861 // a server of the user's own, at the other port, knows nothing of our probes
 var mount = '/mount'
+var ours = {
+  NBTOOLKIT_MOUNT: mount
+  NBTOOLKIT_PORT: string(port)
+  NBTOOLKIT_PROBE_PORT: string(probePort)
+}
 var puller = registry.?identity ?? ''
 var shownSecrets = filter(secretNames, name => name != registry.?passwordSecretRef)
 
@@ -150,20 +156,14 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
           image: image
           command: ['python3', '-u', '-c', loadTextContent('../bootstrap.py')]
           env: concat(
-            map(
-              items({ ...environmentVariables, NBTOOLKIT_MOUNT: mount, NBTOOLKIT_PORT: string(port) }),
-              entry => {
-                name: entry.key
-                value: entry.value
-              }
-            ),
+            map(items({ ...environmentVariables, ...ours }), entry => { name: entry.key, value: entry.value }),
             map(shownSecrets, name => { name: toUpper(replace(name, '-', '_')), secretRef: name })
           )
           probes: [
             {
               // until it has passed, the others do not count: up to 100 s for Python to answer
               type: 'Startup'
-              httpGet: { path: '/health', port: port }
+              httpGet: { path: '/health', port: probePort }
               initialDelaySeconds: 1
               periodSeconds: 10
               timeoutSeconds: 5
@@ -172,14 +172,14 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
             {
               // the front takes the port over from the bootstrap, which leaves a gap of seconds
               type: 'Liveness'
-              httpGet: { path: '/health', port: port }
+              httpGet: { path: '/health', port: probePort }
               periodSeconds: 10
               timeoutSeconds: 10
               failureThreshold: 6
             }
             {
               type: 'Readiness'
-              httpGet: { path: '/ready', port: port }
+              httpGet: { path: '/ready', port: probePort }
               periodSeconds: 5
               timeoutSeconds: 5
               successThreshold: 1
