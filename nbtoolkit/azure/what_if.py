@@ -118,6 +118,10 @@ class WhatIf:
         return "\n".join([*(lines or ["nothing would change"]), *([self.note] if self.note else [])])
 
     def _repr_html_(self) -> str:
+        return self.html()
+
+    def html(self) -> str:
+        """Return the table as HTML, escaped."""
         cell = '<td style="text-align:left;vertical-align:top;padding:2px 8px;white-space:pre-wrap">'
         rows = "".join(
             f"<tr>{''.join(f'{cell}{escape(text)}</td>' for text in row)}</tr>" for row in self.rows()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -74,8 +74,8 @@ class ProvisionSettings(Settings):
     registry_identity: str = Field(
         default="", description="instead of a password: a managed identity's resource id"
     )
-    concurrent_requests: int | None = Field(
-        default=None, ge=1, le=1000, description="requests a replica takes before another one starts"
+    concurrent_requests: int = Field(
+        default=4, ge=1, le=1000, description="requests a replica takes before another one starts"
     )
     cooldown: int = Field(
         default=900, ge=30, le=86_400, description="idle seconds before the last replica ends"
@@ -111,8 +111,11 @@ class ProvisionSettings(Settings):
         blank = {
             name for name in found if name not in self.model_fields_set or getattr(self, name) in ("", None)
         }
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self)(**values | {name: found[name] for name in blank})
+        return self.with_values(**{name: found[name] for name in blank})
+
+    def with_values(self, **values: Any) -> ProvisionSettings:
+        """Return the settings with some of them changed, checked again."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | values)
 
     @field_validator("location")
     @classmethod

@@ -1,0 +1,67 @@
+"""What exists and does not go together with the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbtoolkit.azure.existing import Existing
+from nbtoolkit.provision.present_app import PresentApp
+from nbtoolkit.provision.settings import ProvisionSettings
+
+
+def conflicts(settings: ProvisionSettings, existing: Existing, secrets: list[dict[str, Any]]) -> list[str]:
+    """Return a blocker, with what to do, for each contradiction."""
+    names = existing.names
+    if existing.group is None and not settings.create_resource_group:
+        return [
+            f"There is no resource group {names.resource_group} in this subscription: choose one from the "
+            "list, or let it be created with create_resource_group."
+        ]
+    found = [*_place(settings, existing), *_share(existing)]
+    if existing.app is not None:
+        found += _app(settings, existing, existing.app, secrets)
+    return found
+
+
+def _place(settings: ProvisionSettings, existing: Existing) -> list[str]:
+    there = existing.location
+    if existing.environment is None or not settings.location or settings.location == there:
+        return []
+    return [
+        f"The environment {existing.names.environment} is in {there}, and the app has to be there too: leave "
+        f"location blank, or choose another environment_name for {settings.location}."
+    ]
+
+
+def _share(existing: Existing) -> list[str]:
+    """Refuse to take a name in the environment that stands for another share."""
+    storage = existing.environment_storage or {}
+    file: Mapping[str, Any] = (storage.get("properties") or {}).get("azureFile") or {}
+    names = existing.names
+    if not file or (file.get("accountName"), file.get("shareName")) == (names.account, names.share):
+        return []
+    return [
+        f"{names.environment_storage} in the environment stands for another share "
+        f"({file.get('accountName')}/{file.get('shareName')}): choose another environment_storage."
+    ]
+
+
+def _app(
+    settings: ProvisionSettings, existing: Existing, body: Mapping[str, Any], secrets: list[dict[str, Any]]
+) -> list[str]:
+    names, properties = existing.names, body.get("properties") or {}
+    environment = str(properties.get("environmentId") or properties.get("managedEnvironmentId") or "")
+    if environment.lower() != names.ids["environment"].lower():
+        where = environment.rpartition("/")[2]
+        return [
+            f"The app {names.app} exists in another environment ({where}), and an app cannot move: choose "
+            "another app, or that environment_name."
+        ]
+    lost = PresentApp(body).unkept(secrets, settings.registry_identity)
+    if not lost:
+        return []
+    return [
+        f"The app {names.app} has {', '.join(lost)}, which would be lost: choose another app, and a new one "
+        "is created beside it."
+    ]

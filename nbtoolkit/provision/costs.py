@@ -1,0 +1,23 @@
+"""What the machine costs while it works and while it rests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nbtoolkit.azure.hardware import Hardware
+from nbtoolkit.provision.settings import ProvisionSettings
+
+
+def costs_of(settings: ProvisionSettings, facts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return what is billed, as label and text; ``facts`` are the preflight's."""
+    hardware = Hardware.named(settings.gpu)
+    kept = "storage by GB and month, logs by GB taken in"
+    if settings.min_replicas:
+        rest = f"never: {settings.min_replicas} replicas run all the time; beside them {kept}"
+    else:
+        rest = f"only {kept}; the last replica ends {settings.cooldown} s after the last request"
+    rows = [("at zero replicas", rest), ("per running replica", facts.get("price", "unknown"))]
+    if not hardware.serverless:
+        fee = "a dedicated profile costs a management fee as long as the environment has it"
+        rows.append(("dedicated", fee))
+    return tuple(rows)

@@ -1,0 +1,134 @@
+"""What a provision would do, shown before it does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from nbtoolkit.azure.existing import Existing
+from nbtoolkit.azure.names import Names
+from nbtoolkit.azure.provisioned import portal_url
+from nbtoolkit.azure.what_if import Change, WhatIf
+from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.target import html_table
+
+
+@dataclass(frozen=True)
+class ProvisionPlan:
+    """What would be created, changed and kept, what that costs, and what stands in the way.
+
+    ``changes`` are differences of an app that exists; ``added_profile`` the machine that an existing
+    environment gets first; ``what_if`` is None where Azure was not asked. Holds no secret's value.
+    """
+
+    settings: ProvisionSettings = field(repr=False)
+    existing: Existing = field(repr=False)
+    blockers: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    added_profile: Mapping[str, str] | None = None
+    what_if: WhatIf | None = None
+    costs: tuple[tuple[str, str], ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+    @property
+    def names(self) -> Names:
+        """The names of all resources."""
+        return self.existing.names
+
+    @property
+    def location(self) -> str:
+        """The region of all of it."""
+        return self.settings.location
+
+    @property
+    def creates(self) -> list[str]:
+        """The ids of what would be created; the environment's log workspace only with the environment."""
+        spared = {self.names.ids["workspace"]} if self.existing.environment is not None else set[str]()
+        return [id_ for id_ in self.existing.to_create if id_ not in spared]
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Tell whether all is there as the settings want it."""
+        return not (self.blockers or self.creates or self.changes or self.added_profile)
+
+    @property
+    def table(self) -> WhatIf:
+        """Azure's prediction, or what is known without it."""
+        if self.what_if is not None:
+            return self.what_if
+        ids = self.names.ids
+        known = [Change(ids["environment"], "change")] if self.added_profile else []
+        known += [Change(ids["app"], "change")] if self.changes and self.existing.app is not None else []
+        seen = {change.id for change in known} | set(self.creates)
+        created = [Change(id_, "create") for id_ in self.creates]
+        kept = [
+            Change(id_, "keep")
+            for name, id_ in ids.items()
+            if id_ not in seen and getattr(self.existing, name) is not None
+        ]
+        group = [Change(self.names.group_id, "create")] if self.existing.group is None else []
+        return WhatIf((*group, *created, *known, *kept))
+
+    @property
+    def title(self) -> str:
+        """What it comes to, in a sentence."""
+        where = f"{self.names.resource_group} in {self.location}"
+        if self.blockers:
+            return f"Cannot be provisioned into {where} yet"
+        if self.nothing_to_do:
+            return f"All is there already in {where}; nothing would change"
+        return f"Would provision {self.names.app} into {where}"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the facts, as label and text."""
+        first = [("subscription", self.names.subscription), ("portal", portal_url(self.names.group_id))]
+        machine = (
+            f"{self.settings.gpu}, {self.settings.min_replicas} to {self.settings.max_replicas} replicas"
+        )
+        rows = [*first, ("machine", machine)]
+        if self.added_profile:
+            kind = self.added_profile["workloadProfileType"]
+            rows.append(("profile", f"{kind} is added to the environment {self.names.environment}"))
+        if self.settings.commands:
+            rows.append(
+                ("start commands", "of your own server (server='own'); nbtoolkit's server does not use them")
+            )
+        return [*rows, *self.costs]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(label) for label, _ in rows)
+        return "\n".join(
+            [
+                f"{self.title}.",
+                *_listed("Settle first", self.blockers),
+                *_listed("Note", self.warnings),
+                *_listed("Changes of the app", self.changes),
+                "",
+                str(self.table),
+                "",
+                *(f"{label:<{width}}  {text}" for label, text in rows),
+            ]
+        )
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        parts = [f"<div><b>{escape(self.title)}.</b></div>"]
+        for heading, sentences in (
+            ("Settle first", self.blockers),
+            ("Note", self.warnings),
+            ("Changes of the app", self.changes),
+        ):
+            items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+            parts.append(f"<div>{heading}<ul style='margin:0'>{items}</ul></div>" if items else "")
+        return "".join([*parts, self.table.html(), html_table(self.rows())])
+
+
+def _listed(heading: str, sentences: Iterable[str]) -> list[str]:
+    lines = [f"  - {sentence}" for sentence in sentences]
+    return [f"{heading}:", *lines] if lines else []

@@ -1,0 +1,205 @@
+"""Ask Azure all that is needed to say what a provision would do; nothing is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from nbtoolkit.azure import existing as azure_existing
+from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.deployments import Deployment
+from nbtoolkit.azure.existing import Existing
+from nbtoolkit.azure.names import Names
+from nbtoolkit.azure.quota import region_name
+from nbtoolkit.azure.template import template
+from nbtoolkit.errors import AzureFailed, Blocked
+from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.provision import parameters as sent
+from nbtoolkit.provision.conflicts import conflicts
+from nbtoolkit.provision.costs import costs_of
+from nbtoolkit.provision.drift import drift, secret_drift
+from nbtoolkit.provision.machine import machine_of
+from nbtoolkit.provision.names import names_of
+from nbtoolkit.provision.plan import ProvisionPlan
+from nbtoolkit.provision.preflight import preflight
+from nbtoolkit.provision.present_app import PresentApp
+from nbtoolkit.provision.rules import blockers
+from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.workspace import Workspace
+
+TEMPLATE_TAG, SETTINGS_TAG = "nbtoolkit-template", "nbtoolkit-settings"
+_HIDDEN = "hidden"  # Azure is not shown a secret to predict what it would not show either
+
+
+def plan(
+    settings: ProvisionSettings,
+    *,
+    workspace: Workspace | None = None,
+    cloud: Cloud | None = None,
+    progress: Progress | None = None,
+) -> ProvisionPlan:
+    """Return what :func:`provision` would create, change and keep, what it costs and what blocks it.
+
+    Takes a minute at most and writes nothing, in Azure or here. Raises :class:`Blocked` where the settings
+    alone cannot work, :class:`NotSignedIn`, :class:`AzureFailed`.
+    """
+    workspace, cloud, progress = workspace or Workspace.find(), cloud or Cloud.shared(), progress or SILENT()
+    settings = settings.completed(workspace)
+    refuse(blockers(settings))
+    return draw_up(*look(settings, cloud, progress), cloud, progress, workspace)
+
+
+def look(settings: ProvisionSettings, cloud: Cloud, progress: Progress) -> tuple[ProvisionSettings, Existing]:
+    """Return what exists, and the settings with every name and the region that this settles."""
+    progress.phase("Looking at what exists")
+    names = names_of(settings)
+    existing = azure_existing.read(cloud, names, progress)
+    spelled = str((existing.group or {}).get("name") or names.resource_group)
+    settings = settings.with_values(**_of_app(settings, existing.app))
+    if names_of(settings, spelled) != names:  # derived names depend on how Azure spells the group
+        existing = azure_existing.read(cloud, names_of(settings, spelled), progress)
+    return _resolved(settings, existing), existing
+
+
+def draw_up(
+    settings: ProvisionSettings,
+    existing: Existing,
+    cloud: Cloud,
+    progress: Progress,
+    workspace: Workspace,
+) -> ProvisionPlan:
+    """Return the plan for settings whose names are all chosen, and what exists under them."""
+    compiled = template()
+    variables: Mapping[str, Any] = compiled["variables"]
+    machine = machine_of(settings, existing, variables["machines"][settings.gpu]["profile"])
+    secrets = azure_existing.secrets_of(cloud, existing.names) if existing.app is not None else []
+    progress.phase("Checking permissions, quota and names")
+    checked = preflight(
+        settings, existing, cloud, workspace=workspace, added=machine.added, progress=progress
+    )
+    found = [
+        *conflicts(settings, existing, secrets),
+        *([machine.blocker] if machine.blocker else []),
+        *sent.unset_secrets(settings, existing, os.environ),
+        *checked.blockers,
+    ]
+    image = settings.image or variables["images"][settings.engine]
+    drawn = ProvisionPlan(
+        settings=settings,
+        existing=existing,
+        blockers=tuple(dict.fromkeys(found)),
+        warnings=tuple(checked.warnings),
+        changes=tuple(_changes(settings, existing, machine.profile, image, secrets, cloud, compiled)),
+        added_profile=machine.added,
+        costs=costs_of(settings, checked.facts),
+        parameters=sent.parameters_of(
+            settings, existing, machine.profile, sent.secret_names_of(settings, existing)
+        ),
+    )
+    if drawn.blockers or drawn.nothing_to_do or existing.group is None:
+        return drawn
+    return _predicted(drawn, compiled, cloud, progress)
+
+
+def deployment_of(cloud: Cloud, names: Names) -> Deployment:
+    """Return the one deployment of an app: its name is always the same, so that it is found again."""
+    return Deployment(cloud, names.subscription, names.resource_group, f"nbtoolkit-{names.app}")
+
+
+def tags_of(settings: ProvisionSettings, compiled: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a deployment is marked with, so that a later run knows what it was asked for."""
+    return {
+        TEMPLATE_TAG: sent.fingerprint(compiled),
+        SETTINGS_TAG: sent.fingerprint(sent.asked_for(settings)),
+    }
+
+
+def refuse(sentences: list[str]) -> None:
+    """Raise :class:`Blocked` where there is a blocker."""
+    if sentences:
+        raise Blocked(
+            "Nothing was written to Azure. Settle this first:" + "".join(f"\n  - {one}" for one in sentences),
+            next_step="settle each of them and run the step again",
+            blockers=tuple(sentences),
+        )
+
+
+def _of_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the environment, and its name for the share, that an existing app is bound to."""
+    properties: Mapping[str, Any] = (app or {}).get("properties") or {}
+    environment = str(properties.get("environmentId") or "").rpartition("/")[2]
+    volumes = (properties.get("template") or {}).get("volumes") or [{}]
+    bound = {
+        "environment_name": environment,
+        "environment_storage": str(volumes[0].get("storageName") or ""),
+    }
+    return {name: value for name, value in bound.items() if value and not getattr(settings, name)}
+
+
+def _resolved(settings: ProvisionSettings, existing: Existing) -> ProvisionSettings:
+    names = existing.names
+    group = region_name(str((existing.group or {}).get("location") or ""))
+    there = existing.location if existing.environment is not None else None
+    return settings.with_values(
+        resource_group=names.resource_group,
+        location=settings.location or there or group,
+        storage_account=names.account,
+        file_share=names.share,
+        environment_name=names.environment,
+        environment_storage=names.environment_storage,
+        app=names.app,
+        log_analytics=names.workspace,
+    )
+
+
+def _changes(
+    settings: ProvisionSettings,
+    existing: Existing,
+    profile: str,
+    image: str,
+    secrets: list[dict[str, Any]],
+    cloud: Cloud,
+    compiled: Mapping[str, Any],
+) -> list[str]:
+    """Return how the app would differ afterwards, nothing where it is as it would be made."""
+    if existing.app is None:
+        return []
+    present = {one["name"]: str(one.get("value") or "") for one in secrets}
+    wanted = sent.secret_values(settings, present, os.environ)
+    found = [*drift(settings, PresentApp(existing.app), profile, image), *secret_drift(present, wanted)]
+    state = deployment_of(cloud, existing.names).state()
+    if state is None:
+        return [*found, "made by nbtoolkit's template: start program, probes, mount"]
+    if state.status != "Succeeded":
+        return [*found, f"the last deployment is {state.status.lower()}; it is run again"]
+    tags = tags_of(settings, compiled)
+    if state.tags.get(TEMPLATE_TAG) != tags[TEMPLATE_TAG]:
+        found.append("the template is another one than at the last provision")
+    elif not found and state.tags.get(SETTINGS_TAG) != tags[SETTINGS_TAG]:
+        found.append("the settings are other ones than at the last provision")
+    return found
+
+
+def _predicted(
+    drawn: ProvisionPlan, compiled: Mapping[str, Any], cloud: Cloud, progress: Progress
+) -> ProvisionPlan:
+    """Return the plan with Azure's own check and prediction; a prediction that fails is only a warning."""
+    deployment = deployment_of(cloud, drawn.names)
+    hidden = dict.fromkeys(drawn.parameters["secretNames"], _HIDDEN)
+    parameters = {**drawn.parameters, "secrets": hidden}
+    progress.phase("Letting Azure check the deployment")
+    if drawn.added_profile is None:  # before it is added Azure would miss it
+        causes = deployment.validate(compiled, parameters)
+        if causes:
+            return replace(drawn, blockers=tuple(f"{cause} {_sentence(cause.next_step)}" for cause in causes))
+    progress.phase("Asking Azure what would change")
+    try:
+        return replace(drawn, what_if=deployment.what_if(compiled, parameters, progress))
+    except AzureFailed as failed:
+        return replace(drawn, warnings=(*drawn.warnings, f"No prediction: {failed.message}"))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,133 @@
+"""An app that exists already: what a new deployment of it has to carry on, and what it could not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Body = Mapping[str, Any]
+OURS = "NBTOOLKIT_"
+"""Variables with this start are the template's own."""
+
+
+class PresentApp:
+    """Read Azure's description of an app; a PUT of it drops whatever the template does not name."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        properties: Body = body.get("properties") or {}
+        self._configuration: Body = properties.get("configuration") or {}
+        self._ingress: Body = self._configuration.get("ingress") or {}
+        self._template: Body = properties.get("template") or {}
+        self._containers: list[Body] = list(self._template.get("containers") or ())
+        self._container: Body = self._containers[0] if self._containers else {}
+        self.profile: str = properties.get("workloadProfileName") or ""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Its tags."""
+        return dict(self._body.get("tags") or {})
+
+    @property
+    def endpoint(self) -> str | None:
+        """Its host name."""
+        return self._ingress.get("fqdn") or None
+
+    @property
+    def image(self) -> str:
+        """The image of its container."""
+        return str(self._container.get("image") or "")
+
+    @property
+    def secret_names(self) -> list[str]:
+        """The names of its secrets."""
+        return [one["name"] for one in self._configuration.get("secrets") or ()]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Its plain environment variables that are not the template's."""
+        return {
+            one["name"]: str(one.get("value") or "")
+            for one in self._container.get("env") or ()
+            if not one.get("secretRef") and not one["name"].startswith(OURS)
+        }
+
+    @property
+    def domains(self) -> list[dict[str, str]]:
+        """Its own domains, as the template takes them."""
+        return [
+            {key: one[key] for key in ("name", "bindingType", "certificateId") if one.get(key)}
+            for one in self._ingress.get("customDomains") or ()
+        ]
+
+    @property
+    def ranges(self) -> list[str]:
+        """The address ranges that may reach it; none: all."""
+        return [
+            str(one["ipAddressRange"])
+            for one in self._ingress.get("ipSecurityRestrictions") or ()
+            if one.get("action") == "Allow"
+        ]
+
+    @property
+    def registry(self) -> Body:
+        """The registry of its image, {} where it needs no sign-in."""
+        registries = self._configuration.get("registries") or [{}]
+        return {key: value for key, value in registries[0].items() if value}
+
+    @property
+    def scale(self) -> dict[str, int]:
+        """Replicas, cooldown and requests of its HTTP rule, by setting."""
+        found: Body = self._template.get("scale") or {}
+        rules: list[Body] = [rule.get("http") or {} for rule in found.get("rules") or ()]
+        requests = next((rule["metadata"].get("concurrentRequests") for rule in rules if rule), None)
+        return {
+            "min_replicas": int(found.get("minReplicas") or 0),
+            "max_replicas": int(found.get("maxReplicas") or 10),
+            "cooldown": int(found.get("cooldownPeriod") or 300),
+            "concurrent_requests": int(requests or 10),
+        }
+
+    @property
+    def termination_grace(self) -> int:
+        """Seconds for open answers when a replica ends."""
+        return int(self._template.get("terminationGracePeriodSeconds") or 30)
+
+    def unkept(self, secrets: list[dict[str, Any]], registry_identity: str = "") -> list[str]:
+        """Return what the app has that the template has no place for, in words."""
+        found: list[str] = []
+        identity: Body = self._body.get("identity") or {}
+        users = {one.lower() for one in identity.get("userAssignedIdentities") or {}}
+        if "SystemAssigned" in str(identity.get("type")) or users - {registry_identity.lower()}:
+            found.append("a managed identity")
+        if len(self._containers) > 1 or self._template.get("initContainers"):
+            found.append("more than one container")
+        if len(self._template.get("volumes") or ()) > 1:
+            found.append("more than one volume")
+        if (self._configuration.get("dapr") or {}).get("enabled"):
+            found.append("Dapr")
+        if len(self._configuration.get("registries") or ()) > 1:
+            found.append("more than one registry")
+        if self._configuration.get("activeRevisionsMode") == "Multiple":
+            found.append("several active revisions at once")
+        vault = [one["name"] for one in secrets if one.get("keyVaultUrl")]
+        if vault:
+            found.append(f"secrets out of a key vault ({', '.join(vault)})")
+        other = [
+            one["name"]
+            for one in self._container.get("env") or ()
+            if one.get("secretRef") and one["name"] != variable_of(one["secretRef"])
+        ]
+        if other:
+            found.append(f"variables named unlike their secret ({', '.join(other)})")
+        return found
+
+
+def variable_of(secret: str) -> str:
+    """Return the environment variable under which the container sees a secret."""
+    return secret.upper().replace("-", "_")
+
+
+def secret_of(variable: str) -> str:
+    """Return the secret that becomes an environment variable."""
+    return variable.lower().replace("_", "-")

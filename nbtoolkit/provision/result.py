@@ -1,0 +1,46 @@
+"""What a provision left behind, as a value that prints well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nbtoolkit.azure.provisioned import Provisioned, portal_url
+from nbtoolkit.target import html_table
+
+
+@dataclass(frozen=True)
+class Provision(Provisioned):
+    """Where releases run now; ``created`` are the ids of what this run made, ``seconds`` how long it took."""
+
+    created: tuple[str, ...] = field(default=(), repr=False)
+    changed: bool = False
+    seconds: float = 0.0
+    costs: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what there is to know, as label and text."""
+        did = "nothing had to change" if not self.changed else f"{len(self.created)} resources created"
+        rows = [
+            ("app", self.app),
+            (
+                "endpoint",
+                f"https://{self.endpoint.removeprefix('https://')}" if self.endpoint else "none yet",
+            ),
+            ("key", "kept in the app's secrets as nbtoolkit-api-key"),
+            ("resource group", f"{self.resource_group} ({did}, {self.seconds:.0f} s)"),
+            ("share", f"{self.storage_account}/{self.file_share}"),
+            ("portal", portal_url(self.app_id)),
+            *self.costs,
+        ]
+        return [*rows, ("next", "deploy an adapter"), ("remove", "nbtoolkit.teardown()")]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(label) for label, _ in rows)
+        return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows())

@@ -1,0 +1,162 @@
+"""Provision: one deployment, after its plan was seen; again it finds what is done."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from nbtoolkit.azure import created, writes
+from nbtoolkit.azure import existing as azure_existing
+from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.providers import NEEDED, provider, register_providers
+from nbtoolkit.azure.provisioned import Provisioned
+from nbtoolkit.azure.template import template
+from nbtoolkit.errors import NotApplied, ProvisionFailed
+from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.provision import choices
+from nbtoolkit.provision import parameters as sent
+from nbtoolkit.provision.plan import ProvisionPlan
+from nbtoolkit.provision.planning import SETTINGS_TAG, deployment_of, draw_up, look, refuse, tags_of
+from nbtoolkit.provision.present_app import PresentApp
+from nbtoolkit.provision.result import Provision
+from nbtoolkit.provision.rules import blockers
+from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.workspace import Workspace
+
+TARGET = "azure"
+
+
+def provision(
+    settings: ProvisionSettings,
+    *,
+    apply: bool = False,
+    workspace: Workspace | None = None,
+    cloud: Cloud | None = None,
+    progress: Progress | None = None,
+) -> Provision:
+    """Make what the inference app needs on Azure and write ``infra/inference.config.json``.
+
+    Without ``apply`` nothing is created: raises :class:`NotApplied` with the plan. Where all is there as the
+    settings want it, nothing is written to Azure; what exists is never written but the app itself, which
+    keeps its secrets, tags, domains and variables. A deployment that runs already is taken up again.
+
+    Raises :class:`Blocked` with every blocker, :class:`ProvisionFailed` with cause and next step of each
+    resource, :class:`Cancelled` saying what Azure still finishes, :class:`Busy`, :class:`NotSignedIn`,
+    :class:`AzureFailed`. Costs by the second while a replica runs, by what is stored otherwise.
+    """
+    start = time.monotonic()
+    workspace, cloud, progress = workspace or Workspace.find(), cloud or Cloud.shared(), progress or SILENT()
+    with workspace.lock("provision", target=TARGET):
+        asked = settings.completed(workspace)
+        refuse(blockers(asked))
+        if asked.register_providers and apply:
+            _register(cloud, asked.subscription, progress)
+        settings, existing = look(asked, cloud, progress)
+        if existing.group is not None and _taken_up(settings, existing, cloud, progress):
+            settings, existing = look(asked, cloud, progress)
+        drawn = draw_up(settings, existing, cloud, progress, workspace)
+        refuse(list(drawn.blockers))
+        if drawn.nothing_to_do:
+            return _finished(drawn, asked, workspace, _endpoint(drawn), start)
+        if not apply:
+            raise NotApplied(
+                f"Nothing was created yet. {drawn}",
+                next_step="look at the plan, then press Apply, or run the step with apply=True",
+                plan=drawn,
+            )
+        outputs = _deployed(drawn, workspace, cloud, progress)
+        return _finished(drawn, asked, workspace, outputs.get("ACA_APP_ENDPOINT"), start)
+
+
+def _taken_up(
+    settings: ProvisionSettings, existing: azure_existing.Existing, cloud: Cloud, progress: Progress
+) -> bool:
+    """Wait for a deployment of this app that runs already; tell whether there was one.
+
+    One that was asked for otherwise is only waited for: whether it fails is not this run's matter.
+    """
+    deployment = deployment_of(cloud, existing.names)
+    state = deployment.state()
+    if state is None or not state.running:
+        return False
+    mine = state.tags.get(SETTINGS_TAG) == tags_of(settings, {})[SETTINGS_TAG]
+    whose = "from an earlier run" if mine else "with other settings"
+    progress.phase(f"Taking up the deployment {deployment.name}, which runs already {whose}")
+    progress.note(deployment.portal_url)
+    try:
+        deployment.watch(progress)
+    except ProvisionFailed:
+        if mine:
+            raise
+    return True
+
+
+def _deployed(
+    drawn: ProvisionPlan, workspace: Workspace, cloud: Cloud, progress: Progress
+) -> Mapping[str, Any]:
+    """Carry the plan out and return the deployment's outputs."""
+    names, settings = drawn.names, drawn.settings
+    deployment = deployment_of(cloud, names)
+    if drawn.existing.group is None:
+        progress.phase(f"Creating the resource group {names.resource_group}")
+        writes.create_group(cloud, names, drawn.location, settings.tags)
+    # before anything is made: a run that is killed must not leave what no teardown knows of
+    created.remember(workspace, drawn.creates)
+    if drawn.added_profile and drawn.existing.environment:
+        progress.phase(f"Adding {drawn.added_profile['workloadProfileType']} to {names.environment}")
+        writes.add_profile(
+            cloud, names, drawn.existing.environment, drawn.existing.profiles, drawn.added_profile, progress
+        )
+    progress.phase(f"Deploying to {names.resource_group}")
+    progress.note(deployment.portal_url)
+    listed = azure_existing.secrets_of(cloud, names) if drawn.existing.app is not None else []
+    present = {one["name"]: str(one.get("value") or "") for one in listed}
+    secrets = sent.secret_values(settings, present, os.environ)
+    compiled = template()
+    progress.check()
+    deployment.start(compiled, {**drawn.parameters, "secrets": secrets}, tags_of(settings, compiled))
+    return deployment.watch(progress)
+
+
+def _finished(
+    drawn: ProvisionPlan, asked: ProvisionSettings, workspace: Workspace, endpoint: str | None, start: float
+) -> Provision:
+    """Write what was provisioned into the workspace's files, where it differs, and return it."""
+    names = drawn.names
+    place = Provisioned(
+        subscription=names.subscription,
+        resource_group=names.resource_group,
+        storage_account=names.account,
+        file_share=names.share,
+        app=names.app,
+        endpoint=endpoint,
+    )
+    place.write(workspace)
+    if asked.remember:
+        choices.remember(workspace, _chosen(drawn.settings))
+    return Provision(
+        **vars(place),
+        created=() if drawn.nothing_to_do else tuple(drawn.creates),
+        changed=not drawn.nothing_to_do,
+        seconds=time.monotonic() - start,
+        costs=drawn.costs,
+    )
+
+
+def _chosen(settings: ProvisionSettings) -> dict[str, Any]:
+    """Return what differs from the defaults, names above all, by setting."""
+    plain = ProvisionSettings()
+    values = {name: getattr(settings, name) for name in choices.PARAMETERS}
+    return {name: value for name, value in values.items() if value != getattr(plain, name)}
+
+
+def _endpoint(drawn: ProvisionPlan) -> str | None:
+    return PresentApp(drawn.existing.app or {}).endpoint
+
+
+def _register(cloud: Cloud, subscription: str, progress: Progress) -> None:
+    missing = [name for name in NEEDED if not provider(cloud, subscription, name).registered]
+    if missing:
+        register_providers(cloud, subscription, missing, progress)
