@@ -1,0 +1,52 @@
+"""Whether the chosen base model fits on the chosen machine."""
+
+from __future__ import annotations
+
+from nbtoolkit.azure.hardware import Hardware
+from nbtoolkit.base_model import Base
+from nbtoolkit.errors import InvalidBase, MissingDependency
+from nbtoolkit.progress import Progress
+from nbtoolkit.provision.checks.findings import Findings
+from nbtoolkit.provision.checks.fit import Fit, advice, fit
+from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.workspace import Workspace
+
+_ON_SHARE = "/mount/"
+_LONG = 300  # seconds of loading that are worth a warning
+
+
+def check_base(
+    settings: ProvisionSettings, workspace: Workspace, progress: Progress
+) -> tuple[Findings, Fit | None]:
+    """Return what is known of the fit; a model that is not on this machine is not asked for elsewhere."""
+    found = Findings()
+    if not settings.base_model:
+        found.facts["base model"] = "not named, so its fit is not checked"
+        return found, None
+    if settings.base_model.startswith(_ON_SHARE):
+        found.facts["base model"] = f"{settings.base_model}, on the share; its fit is checked at deploy"
+        return found, None
+    try:
+        base = Base.resolve(settings.base_model, workspace, progress)
+    except (InvalidBase, MissingDependency) as error:
+        found.warn(
+            f"Whether {settings.base_model} fits on the machine is not known: it is not on this machine. "
+            f"{error.message}"
+        )
+        return found, None
+    hardware = Hardware.named(settings.gpu)
+    result = fit(base, hardware, settings.quantization)
+    found.facts["base model"] = str(result)
+    found.facts["loading"] = f"about {_duration(result.loading)} from the share, at 60 MiB/s"
+    if not result.fits:
+        found.block(f"{result}. It does not fit: {advice(base, hardware, settings.quantization)}.")
+    elif result.loading > _LONG and settings.min_replicas == 0:
+        found.warn(
+            f"Every start from zero loads for about {_duration(result.loading)}, and the first request waits "
+            "that long: keep one replica with min_replicas=1 where that matters, which costs all the time."
+        )
+    return found, result
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"

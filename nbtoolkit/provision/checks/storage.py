@@ -1,0 +1,105 @@
+"""Whether the storage account can be mounted, or made under its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.existing import Existing
+from nbtoolkit.azure.failures import asking
+from nbtoolkit.azure.names import Names
+from nbtoolkit.azure.quota import region_name
+from nbtoolkit.provision.checks.findings import Findings
+
+_WITHOUT_FILES = ("BlobStorage", "BlockBlobStorage")
+
+
+def name_taken(cloud: Cloud, names: Names) -> str | None:
+    """Return why an account cannot get its name, None where it can. One request."""
+    client: Any = cloud.storage(names.subscription)
+    with asking(f"ask whether the name {names.account} is free"):
+        answer = client.storage_accounts.check_name_availability(
+            {"name": names.account, "type": "Microsoft.Storage/storageAccounts"}
+        )
+    if answer.name_available:
+        return None
+    if str(getattr(answer.reason, "value", answer.reason)) == "AlreadyExists":
+        return (
+            f"The storage account name {names.account} is taken, by somebody else or in another group "
+            "(such names are unique in all of Azure): choose another storage_account."
+        )
+    return f"{names.account} cannot be the name of a storage account: {answer.message}"
+
+
+def check_account(existing: Existing, location: str) -> Findings:
+    """Tell whether a replica can mount the share of an account that exists, and this kernel reach it."""
+    found, names = Findings(), existing.names
+    account = existing.account
+    if account is None:
+        found.facts["storage"] = f"{names.account} is created, with the share {names.share}"
+        return found
+    found.facts["storage"] = f"{names.account} exists, share {names.share} " + (
+        "is created" if existing.share is None else "exists"
+    )
+    if account.get("kind") in _WITHOUT_FILES:
+        found.block(
+            f"The storage account {names.account} is of the kind {account['kind']}, which has no shares: "
+            "choose another storage_account."
+        )
+    properties: Mapping[str, Any] = account.get("properties") or {}
+    if properties.get("allowSharedKeyAccess") is False:
+        found.block(
+            f"The storage account {names.account} refuses its keys, and Container Apps mounts a share with "
+            'nothing else: enable "Allow storage account key access" in its Configuration page, or choose '
+            "another storage_account. Where a policy of your organisation forbids it, ask for an exemption."
+        )
+    _check_network(found, existing, properties)
+    there = region_name(str(account.get("location") or location))
+    if there != location:
+        found.warn(
+            f"The storage account {names.account} is in {there} and the app in {location}: models load more "
+            "slowly, and traffic between regions is billed."
+        )
+    _check_share(found, existing)
+    return found
+
+
+def _check_network(found: Findings, existing: Existing, properties: Mapping[str, Any]) -> None:
+    account = existing.names.account
+    rules: Mapping[str, Any] = properties.get("networkAcls") or {}
+    if properties.get("publicNetworkAccess") == "Disabled":
+        found.block(
+            f"The storage account {account} takes no requests from public networks, so neither app nor this "
+            "kernel reaches it: enable them in its Networking page, or choose another storage_account."
+        )
+    elif rules.get("defaultAction") == "Deny":
+        subnet = _subnet(existing)
+        allowed = [str(rule.get("id", "")).lower() for rule in rules.get("virtualNetworkRules") or ()]
+        if subnet and subnet.lower() in allowed:
+            found.warn(
+                f"The firewall of the storage account {account} lets the environment in; this kernel "
+                "can only upload from one of the addresses that it names."
+            )
+        else:
+            found.block(
+                f"The firewall of the storage account {account} shuts the environment out, so the share "
+                "cannot be mounted: allow its network, or all networks, in the account's Networking page, or "
+                "choose another storage_account."
+            )
+
+
+def _check_share(found: Findings, existing: Existing) -> None:
+    share: Mapping[str, Any] = (existing.share or {}).get("properties") or {}
+    protocol = share.get("enabledProtocols")
+    if protocol not in (None, "", "SMB"):
+        found.block(
+            f"The share {existing.names.share} speaks {protocol}, and the app mounts SMB: choose another "
+            "file_share."
+        )
+
+
+def _subnet(existing: Existing) -> str | None:
+    environment: Mapping[str, Any] = (existing.environment or {}).get("properties") or {}
+    network: Mapping[str, Any] = environment.get("vnetConfiguration") or {}
+    return network.get("infrastructureSubnetId")
