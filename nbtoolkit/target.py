@@ -114,9 +114,11 @@ class Target(Protocol):
         """Seconds between two looks at its replicas while something is waited for."""
         ...
 
-    @property
-    def wheels(self) -> Wheels | None:
-        """The packages that its servers install from the share; None where they find them on their disk."""
+    def wheels(self, lock: str | None = None) -> Wheels | None:
+        """Return the packages that its servers install from the share, None where they find them on disk.
+
+        ``lock`` names another lock than the target's own, or ``"none"``.
+        """
         ...
 
     def base_path(self, base: Base) -> str:

@@ -70,7 +70,11 @@ class AppState:
 
 @dataclass(frozen=True)
 class EnvironmentState:
-    """A Container Apps environment; ``profiles`` maps a workload profile's name to its type."""
+    """A Container Apps environment.
+
+    ``profiles`` maps a workload profile's name to its type, ``machines`` to how many it may have at most:
+    serverless ones name no such number.
+    """
 
     id: str
     name: str
@@ -78,6 +82,7 @@ class EnvironmentState:
     provisioning_state: str
     default_domain: str | None
     profiles: Mapping[str, str]
+    machines: Mapping[str, int]
     log_workspace: str | None
     """Customer id of the Log Analytics workspace, None where logs go elsewhere."""
 
@@ -94,6 +99,7 @@ class EnvironmentState:
             provisioning_state=rest.get("provisioningState") or "",
             default_domain=rest.get("defaultDomain"),
             profiles={one["name"]: one["workloadProfileType"] for one in profiles},
+            machines={one["name"]: one["maximumCount"] for one in profiles if one.get("maximumCount")},
             log_workspace=logs.get("customerId"),
         )
 

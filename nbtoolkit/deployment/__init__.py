@@ -62,7 +62,7 @@ def deploy(
             resolved.reports,
             progress,
             base=resolved.base,
-            wheels=target.wheels.files if target.wheels else None,
+            wheels=resolved.wheels.files if resolved.wheels else None,
         )
         return _deployed(target, resolved.release, rollout.run(), sent, start)
 

@@ -18,7 +18,7 @@ from nbtoolkit.local.own import with_fixed_port
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release, ServedCode
 from nbtoolkit.serving.share import OWN
-from nbtoolkit.target import Target
+from nbtoolkit.target import Target, Wheels
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Resolved:
     base: Base | None = None
     adapters: Mapping[str, Adapter] = field(default_factory=dict[str, Adapter])
     reports: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    wheels: Wheels | None = None
 
 
 def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Resolved:
@@ -49,7 +50,7 @@ def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Res
         recall_sha256(adapters[name], workspace)
     passed = gate.check(settings, workspace, base, adapters, progress)
     code = publish.serving_folder()
-    wheels = target.wheels
+    wheels = target.wheels(settings.wheels_lock)
     built = release.build(
         base,
         target.base_path(base),
@@ -60,7 +61,7 @@ def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Res
         passed.override_reason,
         wheels.sha256 if wheels else None,
     )
-    return Resolved(built, code, base, adapters, passed.files)
+    return Resolved(built, code, base, adapters, passed.files, wheels)
 
 
 def _own(settings: DeploySettings, target: Target) -> Resolved:

@@ -67,6 +67,11 @@ class DeploySettings(Settings):
         default=False,
         description="Azure: stop the running server first where there is no GPU for a second one beside it",
     )
+    wheels_lock: str | None = Field(
+        default=None,
+        title="Packages",
+        description="Azure: lock of the container's packages; ours by default, none: the image has them all",
+    )
     keep: bool | None = Field(
         default=None,
         title="Keep serving",

@@ -86,8 +86,10 @@ class LocalTarget:
 
     poll = 0.05
     """Seconds between two looks at the heartbeat."""
-    wheels = None
-    """The server runs with the packages of this Python."""
+
+    def wheels(self, lock: str | None = None) -> None:
+        """Return none: the server runs with the packages of this Python."""
+        del lock
 
     def base_path(self, base: Base) -> str:
         """Return a base as the server names it: what lies on the share relative to it, else absolute."""

@@ -1,0 +1,128 @@
+"""Bring servers on Azure to a release that is published already, with the least that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.hardware import HARDWARE, Hardware
+from nbtoolkit.azure.quota import QUOTA_PAGE, free_gpus
+from nbtoolkit.azure.states import AppState
+from nbtoolkit.azure.trouble import of_revision
+from nbtoolkit.azure.watching import Look
+from nbtoolkit.errors import InvalidSettings, QuotaShort
+from nbtoolkit.progress import Progress
+from nbtoolkit.serving.release import Release
+
+Way = Literal["leave", "wake", "restart", "revision", "downtime"]
+"""How servers get to the release: by themselves; by a request; by a restart of a revision that does not serve
+yet; by a new revision beside the old one; by stopping the old one first."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Whether a new revision finds machines beside the old one: None where Azure does not tell."""
+
+    enough: bool | None
+    text: str
+
+
+class Activation:
+    """Decide and do what one release needs of the app."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def way(
+        self,
+        app: AppState,
+        look: Look,
+        *,
+        restart: bool,
+        allow_downtime: bool,
+        progress: Progress,
+    ) -> Way:
+        """Return how to get there; two requests for the quota where that counts.
+
+        Raises :class:`QuotaShort` where it takes downtime that is not allowed.
+        """
+        if app.stopped or not look.living:
+            return "wake"
+        if _stuck(app, look):
+            return "restart"
+        if not restart:
+            return "leave"
+        room = self._room(app, look)
+        if room.enough is not False:
+            progress.note(f"a new revision starts beside the old one; {room.text}")
+            return "revision"
+        if allow_downtime:
+            progress.note(f"{room.text}: the app stops first; nothing answers until the new server is ready")
+            return "downtime"
+        raise QuotaShort(
+            f"The release needs a restart, and a new server has no room beside the running one: {room.text}.",
+            next_step="allow_downtime=True stops the running server first, and nothing answers for the "
+            f"minutes that the new one takes to start; or raise the quota: {QUOTA_PAGE}",
+            code="NoRoomForTwoRevisions",
+            status=None,
+            request_id=None,
+        )
+
+    def go(self, way: Way, app: AppState, look: Look, release: Release, progress: Progress) -> None:
+        """Do it; returns once Azure has done its part, long before a server is ready."""
+        if way == "downtime":
+            progress.phase("Stopping the app; nothing answers until the new server is ready")
+            self._app.stop(progress)
+        # a revision that Azure gave up starts no replica any more
+        if way == "revision" or (way != "restart" and look.latest and of_revision(look.latest)):
+            progress.phase(f"Starting a new revision for {release.id}")
+            self._app.new_revision(release.id, progress)
+        elif way == "restart" and look.latest:
+            progress.phase(f"Restarting {look.latest.name}, which does not serve yet")
+            self._app.restart(look.latest.name, progress)
+        if way == "downtime" or (way == "wake" and app.stopped):
+            progress.phase(f"Starting the app for {release.id}")
+            self._app.start(progress)
+
+    def _room(self, app: AppState, look: Look) -> Room:
+        environment = self._app.environment(app.environment_id)
+        profile = environment.profiles.get(app.workload_profile or "Consumption", "Consumption")
+        hardware = hardware_of(profile)
+        if hardware is None or not hardware.has_gpu:
+            return Room(True, "it needs no GPU")
+        replicas = max(1, app.min_replicas, min(len(look.living), app.max_replicas))
+        needed = replicas * hardware.gpus
+        if not hardware.serverless:
+            machines = environment.machines.get(app.workload_profile or "", 0)
+            free = machines - len(look.living)
+            return Room(free >= replicas, f"{free} of the environment's {machines} machines are free")
+        subscription = app.environment_id.split("/")[2]
+        room = free_gpus(self._app.cloud, subscription, environment.location, hardware)
+        return Room(room.has(needed), f"{room}, needed {needed}")
+
+
+def hardware_of(profile_type: str) -> Hardware | None:
+    """Return the machine of a workload profile's type, None for one that we do not know."""
+    return next((one for one in HARDWARE.values() if one.profile_type == profile_type), None)
+
+
+def check_ours(app: AppState) -> None:
+    """Raise :class:`InvalidSettings` where the app does not run what our template starts."""
+    if "NBTOOLKIT_MOUNT" not in app.environment_variables:
+        raise InvalidSettings(
+            f"The app {app.name} was not made by this toolkit: its container does not start our server, so a "
+            "deploy would change nothing that it serves.",
+            next_step="run provision(): it updates the app in place, and share, names and secrets stay",
+            app=app.name,
+        )
+
+
+def _stuck(app: AppState, look: Look) -> bool:
+    """Tell whether the newest revision has replicas and was never ready: it holds what a restart needs."""
+    latest = look.latest
+    if latest is None or not look.of_latest() or of_revision(latest):
+        return False
+    if app.latest_ready_revision != latest.name:
+        return True
+    return len(look.revisions) == 1 and all(one.restarts and not one.ready for one in look.living)

@@ -1,0 +1,106 @@
+"""Watch over replicas from their activation until they serve: where they are, and whether they will."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from nbtoolkit.azure.activation import hardware_of
+from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.heartbeats import Heartbeats
+from nbtoolkit.azure.provisioned import portal_url
+from nbtoolkit.azure.states import ReplicaState
+from nbtoolkit.azure.timeline import ASSIGNING, Event, Timeline
+from nbtoolkit.azure.trouble import Trouble, no_capacity, of_events, of_replica, of_revision
+from nbtoolkit.azure.waking import Waker
+from nbtoolkit.azure.watching import Look, Watch
+from nbtoolkit.errors import ServerFailed
+from nbtoolkit.serving.share import Heartbeat
+
+CAPACITY_SECONDS = 600.0
+"""After so long in AssigningReplica, Azure has no machine to give."""
+
+
+class Starting:
+    """One start. ``before`` is what ran when it began, ``timeline`` is where the new replicas are.
+
+    ``events`` returns the system events so far; without any, ARM and the heartbeats have to do.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        watch: Watch,
+        beats: Heartbeats,
+        waker: Waker,
+        *,
+        before: Look,
+        replaced: bool,
+        events: Callable[[], Sequence[Event]] = tuple,
+        capacity_seconds: float = CAPACITY_SECONDS,
+    ) -> None:
+        self._app = app
+        self._watch = watch
+        self._beats = beats
+        self._waker = waker
+        self._events = events
+        self._capacity_seconds = capacity_seconds
+        self._restarts = {replica.name: replica.restarts for replica in before.living}
+        self.timeline = Timeline(old=[one.name for one in before.living] if replaced else ())
+
+    def check(self) -> None:
+        """Take a look; raise :class:`ServerFailed`, with cause and next step, where waiting is of no use."""
+        self._waker.keep()
+        look = self._watch.look()
+        living = {replica.name: replica for replica in look.living}
+        beats = {name: self._beats.of(name) for name in living}
+        events = self._events()
+        self.timeline.see(living.values(), beats, events)
+        trouble = self._trouble(look, living, beats, events)
+        if trouble:
+            self.end()
+            raise ServerFailed(f"{trouble.reason}.", next_step=trouble.next_step, reason=trouble.reason)
+
+    def doing(self) -> str:
+        """Return what is going on, with Azure's reasons."""
+        return self.timeline.doing() or ("" if self._waker.awake else self._waker.said)
+
+    def end(self) -> None:
+        """Let the app fall asleep again when nobody asks."""
+        self._waker.end()
+
+    def _trouble(
+        self,
+        look: Look,
+        living: Mapping[str, ReplicaState],
+        beats: Mapping[str, Heartbeat | None],
+        events: Sequence[Event],
+    ) -> Trouble | None:
+        if look.latest and (found := of_revision(look.latest)):
+            return found
+        for name, replica in living.items():
+            if found := of_replica(replica, beats[name], self._restarts.get(name, 0)):
+                return found
+        if found := of_events(events, living):
+            return found
+        if (waited := self.timeline.waits(ASSIGNING)) > self._capacity_seconds:
+            return no_capacity(waited, self._hardware())
+        return self._unreachable()
+
+    def _unreachable(self) -> Trouble | None:
+        waker, place = self._waker, self._app.provisioned
+        if waker.refused:
+            return Trouble(
+                waker.refused, "add this machine's address to allowedIpRanges and provision() again"
+            )
+        if waker.gave_up and not self._watch.look(fresh=True).living:
+            return Trouble(
+                f"no replica of {place.app} starts, though a request waited for one to the ingress's limit",
+                f"look at the app in the portal: {portal_url(place.app_id)}",
+            )
+        return None
+
+    def _hardware(self) -> str:
+        app = self._app.get()
+        profile = self._app.environment(app.environment_id).profiles.get(app.workload_profile or "", "")
+        found = hardware_of(profile)
+        return found.label if found else app.workload_profile or "Consumption"

@@ -1,0 +1,288 @@
+"""Azure as a target: Azure Files is the share, replicas of a container app are the servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from pydantic import SecretStr
+
+from nbtoolkit.azure.activation import Activation, Way, check_ours
+from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.heartbeats import Heartbeats, is_going
+from nbtoolkit.azure.provisioned import Provisioned, portal_url
+from nbtoolkit.azure.starting import CAPACITY_SECONDS, Starting
+from nbtoolkit.azure.states import AppState
+from nbtoolkit.azure.status import describe
+from nbtoolkit.azure.timeline import Timeline
+from nbtoolkit.azure.waking import Waker, ask
+from nbtoolkit.azure.watching import Look, Watch
+from nbtoolkit.azure.wheels import SharedWheels, wheels_named
+from nbtoolkit.base_model import Base
+from nbtoolkit.endpoint import Endpoint
+from nbtoolkit.errors import InvalidSettings, NotReady
+from nbtoolkit.filestore import FileStore
+from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.serving import share
+from nbtoolkit.serving.release import Release
+from nbtoolkit.serving.share import Heartbeat
+from nbtoolkit.target import Status
+from nbtoolkit.workspace import Workspace
+
+API_KEY = "nbtoolkit-api-key"
+"""The secret of the app that holds the endpoint's key."""
+_ANSWER_SECONDS = 10.0
+
+
+class AzureTarget:
+    """Serve on Azure: what ``infra/inference.config.json`` of the workspace names.
+
+    Making one asks nothing of Azure and starts nothing. ``cloud`` is the shared sign-in by default and
+    ``store`` the file share. Replicas are known from their heartbeats on the share and from ARM; only
+    activating, proving and using the endpoint ever send a request to the app itself, which wakes it.
+    """
+
+    poll = 1.0
+    """Seconds between two looks at the heartbeats; ARM is asked every five."""
+    name = "azure"
+
+    def __init__(
+        self,
+        workspace: Workspace | None = None,
+        cloud: Cloud | None = None,
+        *,
+        store: FileStore | None = None,
+        capacity_seconds: float = CAPACITY_SECONDS,
+    ) -> None:
+        self.workspace = workspace or Workspace.find()
+        self.cloud = cloud or Cloud.shared()
+        self._store = store
+        self._capacity_seconds = capacity_seconds
+        self._starting: Starting | None = None
+
+    def __repr__(self) -> str:
+        return f"AzureTarget({str(self.workspace.root)!r})"
+
+    def __str__(self) -> str:
+        return f"Azure, app {self.provisioned.app} in {self.provisioned.resource_group}"
+
+    @cached_property
+    def provisioned(self) -> Provisioned:
+        """The names in the config file; raises :class:`InvalidSettings` where they are missing."""
+        return Provisioned.read(self.workspace)
+
+    @cached_property
+    def app(self) -> App:
+        """The container app through ARM."""
+        return App(self.cloud, self.provisioned)
+
+    @property
+    def share(self) -> FileStore:
+        """The file share that every replica mounts."""
+        if self._store is None:
+            from nbtoolkit.azure.share import AzureShare
+
+            self._store = AzureShare(self.cloud, self.provisioned)
+        return self._store
+
+    @cached_property
+    def _beats(self) -> Heartbeats:
+        return Heartbeats(self.share)
+
+    @cached_property
+    def _watch(self) -> Watch:
+        return Watch(self.app)
+
+    @property
+    def key_place(self) -> str:
+        """Where the key is, in words."""
+        return f"secret {API_KEY} of the app {self.provisioned.app}"
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """How far the replicas of the last start are, phase by phase; None where nothing was started."""
+        return self._starting.timeline if self._starting else None
+
+    def wheels(self, lock: str | None = None) -> SharedWheels | None:
+        """Return the packages of the container's image, or of a lock of your own; None for ``"none"``."""
+        return wheels_named(lock, self.workspace)
+
+    def base_path(self, base: Base) -> str:
+        """Return the folder on the share that a deploy sends the base model to, once."""
+        return share.base_path(base.sha256)
+
+    def provision(self, progress: Progress | None = None) -> None:
+        """See that what :func:`nbtoolkit.provision` makes is there and runs our template.
+
+        Asks ARM nothing while replicas of ours give fresh signs of life.
+        """
+        (progress or SILENT()).check()
+        if not self._beats.all_ready():
+            check_ours(self.app.get())
+
+    def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
+        """Raise :class:`QuotaShort` where a new server has no GPU, and no downtime is allowed."""
+        self._way(self._look(), restart=True, allow_downtime=allow_downtime, progress=progress)
+
+    def activate(
+        self,
+        release: Release,
+        *,
+        restart: bool,
+        allow_downtime: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Let replicas come to the published release: by themselves, a new revision, a restart or a wake-up.
+
+        Where only adapters changed and replicas give fresh signs of life, nothing is asked of Azure. Returns
+        once Azure was told; raises :class:`QuotaShort`, :class:`AzureFailed`, :class:`InvalidSettings`.
+        """
+        progress = progress or SILENT()
+        self._end_start()
+        if not restart and self._beats.all_ready():
+            return
+        now = self._look()
+        check_ours(now.app)
+        way = self._way(now, restart=restart, allow_downtime=allow_downtime, progress=progress)
+        Activation(self.app).go(way, now.app, now.look, release, progress)
+        self._watch.forget()
+        self._beats.sweep({replica.name for replica in now.look.living})
+        self._start(now.look, replaced=way in ("restart", "revision", "downtime"))
+
+    def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
+        """Return the replicas that ARM lists; without ``sure`` those that freshly say they serve."""
+        if not sure and self._starting is None and (ready := self._beats.all_ready()):
+            return ready
+        names = [replica.name for replica in self._watch.look(fresh=sure).living]
+        return tuple(sorted(name for name in names if not is_going(self._beats.of(name))))
+
+    def heartbeat(self, replica: str) -> Heartbeat | None:
+        """Return what a replica last said of itself, None where nothing yet."""
+        return self._beats.of(replica)
+
+    def check_alive(self) -> None:
+        """Raise :class:`ServerFailed` where ARM's states say that waiting is of no use, with the cause."""
+        if self._starting is None:
+            if self._beats.all_ready():
+                return  # a hot swap: the replicas themselves tell
+            self._start(Look(), replaced=False)  # who should have swapped went away meanwhile
+        if self._starting:
+            self._starting.check()
+
+    def waiting_for(self) -> str:
+        """Return the phases of the replicas that do not serve yet, with Azure's reasons."""
+        return self._starting.doing() if self._starting else ""
+
+    def answers(self) -> bool:
+        """Tell whether the user's own server answers, as the newest revision runs it."""
+        app = self.app.get()
+        look = self._watch.look()
+        fresh = app.latest_ready_revision == app.latest_revision
+        if not fresh or not any(replica.ready for replica in look.of_latest()):
+            return False
+        kind, _ = ask(self.cloud.http(), f"{self._url(app.host)}/", _ANSWER_SECONDS)
+        return kind == "server"
+
+    def status(self) -> Status:
+        """Tell how things stand; asks ARM and the share, never the app, so it wakes nothing."""
+        app, look = self.app.get(), self._watch.look(fresh=True)
+        beats = {replica.name: self._beats.of(replica.name) for replica in look.living}
+        return describe(str(self), self.provisioned, app, look, beats, self.share)
+
+    def logs(
+        self, follow: bool = False, tail: int | None = 200, progress: Progress | None = None
+    ) -> Iterator[str]:
+        """Yield the last console lines of all replicas, then with ``follow`` new ones; wakes nothing."""
+        from nbtoolkit.azure.logs import console
+
+        return console(self.app, follow=follow, tail=tail, progress=progress or SILENT())
+
+    def endpoint(self) -> Endpoint:
+        """Return the app's address, and its key out of the app's secrets; using it wakes the app."""
+        key = self.app.secrets().get(API_KEY)
+        if not key:
+            raise NotReady(
+                f"The app {self.provisioned.app} has no secret {API_KEY}, so nobody could use its endpoint.",
+                next_step="run provision(): it makes one",
+                reason="no key",
+            )
+        return Endpoint(self._url(None), SecretStr(key))
+
+    def sleeps(self) -> bool:
+        """Tell whether nothing runs and a request would start a replica."""
+        return not self._watch.look(fresh=True).living and not self.app.get().stopped
+
+    def stop(self, progress: Progress | None = None) -> None:
+        """Stop the app: nothing runs or is billed per second, and no request wakes it. Again: no change."""
+        progress = progress or SILENT()
+        self._end_start()
+        if not self.app.get().stopped:
+            progress.phase(f"Stopping the app {self.provisioned.app}")
+            self.app.stop(progress)
+        self._watch.forget()
+
+    def rest(self, progress: Progress | None = None) -> None:
+        """Send the app to sleep: nothing runs, and the next request starts a replica."""
+        self.stop(progress)
+        self.app.start(progress)
+        self._watch.forget()
+
+    def destroy(self, progress: Progress | None = None) -> None:
+        """Stop the app and delete what nbtoolkit put on the share; the resources stay: see teardown().
+
+        ``models/``, ``model-cache/`` and ``inference/`` on the share are not touched.
+        """
+        progress = progress or SILENT()
+        self.stop(progress)
+        progress.phase("Deleting what was served")
+        self.share.delete_folder(share.ROOT)
+
+    def portal(self) -> str:
+        """Return the app's page in the Azure portal."""
+        return portal_url(self.provisioned.app_id)
+
+    def _look(self) -> _Now:
+        return _Now(self.app.get(), self._watch.look(fresh=True))
+
+    def _way(self, now: _Now, *, restart: bool, allow_downtime: bool, progress: Progress | None) -> Way:
+        return Activation(self.app).way(
+            now.app,
+            now.look,
+            restart=restart,
+            allow_downtime=allow_downtime,
+            progress=progress or SILENT(),
+        )
+
+    def _start(self, before: Look, *, replaced: bool) -> None:
+        self._starting = Starting(
+            self.app,
+            self._watch,
+            self._beats,
+            Waker(self.cloud.http(), self._url(None)).start(),
+            before=before,
+            replaced=replaced,
+            capacity_seconds=self._capacity_seconds,
+        )
+
+    def _end_start(self) -> None:
+        if self._starting:
+            self._starting.end()
+        self._starting = None
+
+    def _url(self, host: str | None) -> str:
+        if host or self.provisioned.endpoint:
+            return f"https://{host}" if host else str(self.provisioned.endpoint)
+        found = self.app.get().host
+        if not found:
+            raise InvalidSettings(
+                f"The app {self.provisioned.app} has no public address: its ingress is off.",
+                next_step="turn on the ingress of the app, or run provision() again",
+            )
+        return f"https://{found}"
+
+
+class _Now(NamedTuple):
+    app: AppState
+    look: Look

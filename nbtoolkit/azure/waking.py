@@ -1,0 +1,89 @@
+"""Wake an app that sleeps, and keep it awake while a deploy waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import httpx
+
+LEASE = 60.0
+"""Seconds until a waker that nobody asks about any more ends, so that it never keeps a GPU running."""
+HELD = 250.0
+"""Seconds for an answer; the ingress gives up after 240."""
+_PAUSE = 2.0
+_AGAIN = 60.0
+"""Seconds between two requests once something answers: far less than the cooldown."""
+
+Answer = Literal["server", "starting", "refused", "none"]
+
+
+class Waker:
+    """Ask ``url``/health from a thread of its own until something answers, and now and then from then on.
+
+    The ingress holds the first request while it starts a replica, and answers 504 after 240 s; that is no
+    failure. ``said`` is the last answer in words. Only deploys use it: any request costs what a start costs.
+    """
+
+    def __init__(self, client: httpx.Client, url: str) -> None:
+        self.url = url
+        self.said = "the first request is on its way"
+        self.awake = False
+        self.gave_up = 0
+        """How often the ingress held a request to its limit."""
+        self.refused = ""
+        """Why the ingress lets nobody through, where it says so."""
+        self._client = client
+        self._ended = threading.Event()
+        self._until = time.monotonic() + LEASE
+        self._thread = threading.Thread(target=self._run, name="nbtoolkit-waker", daemon=True)
+
+    def start(self) -> Waker:
+        """Begin to ask."""
+        self._thread.start()
+        return self
+
+    def keep(self) -> None:
+        """Go on for another minute."""
+        self._until = time.monotonic() + LEASE
+
+    def end(self) -> None:
+        """Ask no more; a request that is held ends by itself."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.is_set() and time.monotonic() < self._until:
+            answer = ask(self._client, f"{self.url}/health")
+            self._note(answer)
+            self._ended.wait(_AGAIN if self.awake else _PAUSE)
+
+    def _note(self, answer: tuple[Answer, str]) -> None:
+        kind, self.said = answer
+        self.awake = kind == "server"
+        if kind == "starting":
+            self.gave_up += 1
+        self.refused = self.said if kind == "refused" else ""
+
+
+def ask(client: httpx.Client, url: str, timeout: float = HELD) -> tuple[Answer, str]:
+    """Get a page once and tell who answered: the server, or the ingress because there is none yet."""
+    import httpx
+
+    try:
+        response = client.get(url, timeout=httpx.Timeout(timeout, connect=20))
+    except httpx.HTTPError as error:
+        return "none", f"no answer: {str(error) or type(error).__name__}"
+    text = response.text[:200].strip()
+    if response.status_code == 504:
+        return "starting", "the ingress waited for a replica to its limit of 240 s"
+    if response.status_code in (502, 503) and "application/json" not in response.headers.get(
+        "content-type", ""
+    ):
+        return "none", f"the ingress answered {response.status_code}: {text}"
+    if response.status_code == 403 and "access denied" in text.lower():
+        return "refused", f"the ingress lets this machine's address not through: {text}"
+    if response.status_code == 404 and "container app" in text.lower():
+        return "none", "the ingress does not know the app yet, or it is stopped"
+    return "server", f"it answered {response.status_code}"

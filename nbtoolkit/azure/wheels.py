@@ -1,0 +1,62 @@
+"""The packages that a container installs from the share, chosen by what its image is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.infra_files import InfraFiles
+from nbtoolkit.progress import Progress
+from nbtoolkit.runtime import RUNTIMES, TRANSFORMERS, Runtime
+from nbtoolkit.runtime.fetching import fetch
+from nbtoolkit.workspace import Workspace
+
+NO_WHEELS = "none"
+"""The lock's name for an image that brings every package along."""
+
+
+@dataclass(frozen=True)
+class SharedWheels:
+    """The wheels of one runtime, kept in a folder of this machine between deploys."""
+
+    runtime: Runtime
+    cache: Path
+
+    @property
+    def sha256(self) -> str:
+        """The identity of the lock."""
+        return self.runtime.wheels_sha256
+
+    def files(self, progress: Progress) -> Mapping[str, Path]:
+        """Return the lock and its wheels by file name; those that are missing here are fetched."""
+        return fetch(self.runtime, self.cache, progress).files
+
+
+def wheels_named(lock: str | None, workspace: Workspace) -> SharedWheels | None:
+    """Return the wheels of a lock: by default those of the engine that the parameter file chooses.
+
+    ``"none"`` says that the image needs none. Raises :class:`InvalidSettings` where the lock is no file.
+    """
+    if lock == NO_WHEELS:
+        return None
+    runtime = _runtime(workspace)
+    if lock:
+        path = workspace.path(lock)
+        if not path.is_file():
+            raise InvalidSettings(
+                f"The lock of the container's packages, {path}, is no file.",
+                next_step="leave wheels_lock out, or make one: python -m nbtoolkit.runtime.locking",
+                path=path,
+            )
+        runtime = replace(runtime, lock=path)
+    return SharedWheels(runtime, workspace.cache)
+
+
+def _runtime(workspace: Workspace) -> Runtime:
+    try:
+        engine = InfraFiles(workspace).inference_parameters.get("engine")
+    except InvalidSettings:  # provisioned by hand, without a parameter file
+        engine = None
+    return RUNTIMES.get(str(engine), TRANSFORMERS)  # type: ignore[call-overload]
