@@ -102,6 +102,10 @@ class Cloud:
 
         return self._once(("httpx", ""), make)
 
+    def keep(self, key: tuple[str, str], make: Callable[[], _Client]) -> _Client:
+        """Return what ``make`` made the first time for this key, so that it lives as long as the sign-in."""
+        return self._once(key, make)
+
     def _client(self, module: str, name: str, subscription: str = "") -> Any:
         def make() -> object:
             credential = self.credential

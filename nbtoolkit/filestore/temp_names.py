@@ -19,6 +19,9 @@ _NAME = re.compile(
 )
 _DAY = 24 * 3600
 
+START = ".nbtoolkit-"
+"""What all these names begin with."""
+
 
 def new(now: float | None = None, *, sha256: str | None = None) -> str:
     """Return a fresh name, below 80 characters, that says which process writes it and since when.

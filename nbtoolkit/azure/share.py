@@ -1,0 +1,192 @@
+"""An Azure file share as a file store: what is sent or read goes in ranges, many at once, each checked."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nbtoolkit.azure import share_upload
+from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.lanes import LANES, in_order
+from nbtoolkit.azure.provisioned import Provisioned
+from nbtoolkit.azure.share_access import ShareAccess
+from nbtoolkit.azure.share_rename import rename
+from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
+from nbtoolkit.filestore import Entry
+from nbtoolkit.filestore.paths import check_path, join
+from nbtoolkit.filestore.streams import CHUNK, Sent, Source
+
+if TYPE_CHECKING:
+    from azure.storage.fileshare import ShareClient
+
+    from nbtoolkit.azure.patience import Tries
+
+T = TypeVar("T")
+
+
+class AzureShare:
+    """The file share of what was provisioned, as a :class:`~nbtoolkit.filestore.FileStore`.
+
+    Uses a token where the role is there, else the account's key. Requests that fail for a while are
+    repeated as the service asks. Memory stays below 64 MB for a file and 96 MB for all that is on its way.
+    Raises StoreError naming cause and next step, and NotSignedIn.
+    """
+
+    parallel = 32
+    """Small files cost round trips, not bandwidth."""
+
+    def __init__(self, cloud: Cloud, provisioned: Provisioned) -> None:
+        self._access = ShareAccess.of(cloud, provisioned)
+
+    def __repr__(self) -> str:
+        return f"AzureShare({self._access.where})"
+
+    def list(self, folder: str) -> list[Entry]:
+        """Return the entries of one folder by name; [] if it is missing. One request for each 5,000."""
+        check_path(folder, folder=True)
+
+        def request(share: ShareClient, tries: Tries) -> list[Any]:
+            # The SDK types entries as folders or files and tells them apart by a field only.
+            found = share.list_directories_and_files(
+                folder, include=["Etag"], include_extended_info=True, tries=tries
+            )
+            return [*found]
+
+        try:
+            found = self._access.ask("list", folder, request)
+        except NotInStore:
+            return []
+        entries = (
+            Entry(item.name, is_folder=True)
+            if item.is_directory
+            else Entry(item.name, is_folder=False, size=item.size, version=item.etag or "")
+            for item in found
+        )
+        return sorted(entries, key=lambda entry: entry.name)
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Return a file's bytes from ``offset``; raises NotInStore. One request for each 4 MiB."""
+        return b"".join(self._ranges(check_path(path), offset, length))
+
+    def sha256(self, path: str) -> str:
+        """Return the sha256 of a file's content; reads it all."""
+        digest = hashlib.sha256()
+        for piece in self._ranges(check_path(path), 0, None):
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def write(
+        self,
+        path: str,
+        source: Source,
+        *,
+        sha256: str | None = None,
+        overwrite: bool = True,
+        sent: Sent | None = None,
+    ) -> str:
+        """Write a whole file under a temporary name, each range checked by MD5, then rename it.
+
+        Two requests up to 4 MiB; beyond that one for each 4 MiB and three more. What was left of an
+        interrupted write of the same content is gone on with.
+        """
+        return share_upload.write(self._access, check_path(path), source, sha256, overwrite, sent)
+
+    def rename(self, old: str, new: str, *, overwrite: bool = False) -> None:
+        """Give a file another name in one step; without ``overwrite`` exactly one of many callers wins."""
+        rename(self._access, check_path(old), check_path(new), overwrite=overwrite)
+
+    def delete(self, path: str) -> None:
+        """Delete a file; one that is missing is no error."""
+        check_path(path)
+        _unless_missing(
+            lambda: self._access.ask(
+                "delete", path, lambda share, tries: share.get_file_client(path).delete_file(tries=tries)
+            )
+        )
+
+    def make_folder(self, path: str) -> None:
+        """Make one folder; one that is there is no error. Raises NotInStore if its parent is missing."""
+        check_path(path, folder=True)
+        if path == "":
+            return  # the share itself is provisioned
+        try:
+            self._access.ask(
+                "make the folder", path, lambda share, tries: share.create_directory(path, tries=tries)
+            )
+        except AlreadyExists:
+            return
+
+    def delete_folder(self, path: str) -> None:
+        """Delete a folder and all below it; a request for each file and two for each folder, many at once."""
+        if check_path(path, folder=True) == "":
+            raise StoreError("The root of a store is not deleted.", next_step="name a folder below it")
+        levels, files = [[path]], list[str]()
+        while levels[-1]:
+            found = _at_once(self.list, levels[-1])
+            inside = [
+                (join(f, e.name), e) for f, entries in zip(levels[-1], found, strict=True) for e in entries
+            ]
+            files += [name for name, entry in inside if not entry.is_folder]
+            levels.append([name for name, entry in inside if entry.is_folder])
+        _at_once(self.delete, files)
+        for level in reversed(levels):
+            _at_once(self._delete_empty, level)
+
+    def _delete_empty(self, path: str) -> None:
+        _unless_missing(
+            lambda: self._access.ask(
+                "delete the folder", path, lambda share, tries: share.delete_directory(path, tries=tries)
+            )
+        )
+
+    def _ranges(self, path: str, offset: int, length: int | None) -> Iterator[bytes]:
+        """Yield the bytes of a file, one range after another, some fetched ahead; all of one version."""
+        first = CHUNK if length is None else min(length, CHUNK)
+        if first <= 0:
+            return
+        stop = threading.Event()
+        data, size, version = self._range(path, offset, first, stop)
+        yield data
+        end = size if length is None else min(size, offset + length)
+
+        def fetch(start: int) -> bytes:
+            piece, _, now = self._range(path, start, min(CHUNK, end - start), stop)
+            if now != version:
+                raise StoreError(
+                    f"{path} was replaced while it was read.", next_step="read it again", path=path
+                )
+            return piece
+
+        yield from in_order(fetch, range(offset + CHUNK, end, CHUNK), stop)
+
+    def _range(self, path: str, start: int, length: int, stop: threading.Event) -> tuple[bytes, int, str]:
+        """Return the bytes of one range, the size of the file and its version."""
+        try:
+            got = self._access.ask(
+                "read",
+                path,
+                lambda share, tries: share.get_file_client(path).download_file(
+                    offset=start, length=length, validate_content="md5", tries=tries
+                ),
+                stop,
+            )
+        except StoreError as error:
+            if vars(error).get("code") == "InvalidRange":
+                return b"", 0, ""  # nothing is there from here on
+            raise
+        size = int(str(got.properties.content_range).rpartition("/")[2])
+        return got.readall(), size, str(got.properties.etag)
+
+
+def _at_once(function: Callable[[str], T], paths: list[str]) -> list[T]:
+    futures = [LANES.start(lambda path=path: function(path)) for path in paths]
+    return [future.result() for future in futures]
+
+
+def _unless_missing(request: Callable[[], object]) -> None:
+    try:
+        request()
+    except NotInStore:
+        return

@@ -1,0 +1,96 @@
+"""Why Azure Files refused, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
+
+if TYPE_CHECKING:
+    from azure.core.exceptions import AzureError
+
+ROLE = "Storage File Data Privileged Contributor"
+_AGAIN = "run the step again; it goes on from what is done"
+_HELD = ("a replica or another program holds it open", "wait until it is closed, then run the step again")
+
+CAUSES: dict[str, tuple[str, str]] = {
+    "ShareNotFound": (
+        "the file share does not exist",
+        "run provision(), or correct FILE_SHARE_NAME in infra/inference.config.json",
+    ),
+    "ShareBeingDeleted": ("the file share is being deleted", "wait a minute, then provision it anew"),
+    "ShareDisabled": ("the file share is disabled by its administrator", "ask them to enable it"),
+    "ShareSizeLimitReached": (
+        "the file share is full",
+        "raise its quota in the portal (storage account, File shares, Edit quota), or remove old models",
+    ),
+    "AuthorizationFailure": (
+        "the storage account's firewall keeps this machine out",
+        "allow this machine's address in the portal (storage account, Networking), then run the step again",
+    ),
+    "AuthenticationFailed": (
+        "the storage account does not accept its own key, which was just read",
+        "set this machine's clock, since signed requests end after 15 minutes; then run the step again",
+    ),
+    "KeyBasedAuthenticationNotPermitted": (
+        "the storage account accepts no account keys",
+        f"ask an owner of the account for the role {ROLE!r}; Container Apps mount a share by key only, so "
+        "they need allowSharedKeyAccess too",
+    ),
+    "AuthorizationPermissionMismatch": (
+        "who is signed in may not use the data of this storage account",
+        f"ask an owner of the account for the role {ROLE!r}",
+    ),
+    "SharingViolation": _HELD,
+    "FileLockConflict": _HELD,
+    "FileOpenBySmbClient": _HELD,
+    "DeletePending": ("it is being deleted by somebody who still holds it open", _HELD[1]),
+    "ReadOnlyAttribute": ("it is marked as read-only", "remove that mark in the portal"),
+    "DirectoryNotEmpty": ("somebody writes into it at the same time", _AGAIN),
+    "ResourceTypeMismatch": (
+        "a folder is there where a file is meant, or the reverse",
+        "look at what the folder holds, and rename one of them",
+    ),
+    "Md5Mismatch": ("the data did not arrive as it was sent, three times", _AGAIN),
+    "ServerBusy": ("Azure is throttling this storage account", f"wait a few minutes, then {_AGAIN}"),
+    "OperationTimedOut": ("Azure did not finish it in time", _AGAIN),
+    "InvalidHeaderValue": (
+        "Azure does not take a header of the request",
+        "if this cloud is older than the SDK's version of the service, pin azure-storage-file-share lower",
+    ),
+}
+
+
+def store_error(doing: str, path: str, where: str, error: AzureError | OSError) -> StoreError:
+    """Return the error for an exception of the SDK; ``doing`` completes "Could not"."""
+    code = code_of(error)
+    what = f"Could not {doing} {path or 'the root'} in {where}"
+    if code == "ResourceAlreadyExists":
+        return AlreadyExists(f"{path} exists already.", next_step="choose another name", path=path)
+    if code in ("ResourceNotFound", "ParentNotFound"):
+        which = "the folder it lies in is" if code == "ParentNotFound" else "it is"
+        return NotInStore(f"{what}: {which} not there.", next_step="look at what the folder holds", path=path)
+    status: int | None = getattr(error, "status_code", None)
+    facts = {"path": path, "code": code, "status": status}
+    if code in CAUSES:
+        cause, next_step = CAUSES[code]
+        return StoreError(f"{what}: {cause} ({code}).", next_step=next_step, **facts)
+    if status is None:
+        said = " ".join(str(error).split())[:300]
+        return StoreError(
+            f"{what}: no complete answer came ({said}).",
+            next_step=f"check the network, the proxy (HTTPS_PROXY) and its certificate; then {_AGAIN}",
+            **facts,
+        )
+    said = str(error).partition("\n")[0][:300]
+    if status == 429 or status >= 500:
+        next_step = f"wait a few minutes, then {_AGAIN}"
+    else:
+        next_step = "search for that code in the documentation of Azure Files"
+    return StoreError(f"{what}: {said} ({code or status}).", next_step=next_step, **facts)
+
+
+def code_of(error: BaseException) -> str:
+    """Return the service's error code, "" where no answer came."""
+    code: Any = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or "")

@@ -1,0 +1,79 @@
+"""What all writes to a share have in common: they hear of a cancel while they wait, and clean up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import TypeVar
+
+from nbtoolkit.azure.lanes import BUDGET, LANES
+from nbtoolkit.azure.share_access import Request, ShareAccess
+from nbtoolkit.azure.share_rename import rename
+from nbtoolkit.errors import StoreError
+from nbtoolkit.filestore.paths import join
+from nbtoolkit.filestore.streams import Sent
+
+T = TypeVar("T")
+
+BEAT = 0.25
+"""Seconds after which a writer that waits looks for a cancel."""
+CLEAN_UP = 1.5
+"""Seconds that a write which failed gives the removal of its temporary file."""
+
+
+class Writer:
+    """The thread that writes one file; requests run in other threads, ``sent`` is called here only."""
+
+    def __init__(self, access: ShareAccess, path: str, sent: Sent | None) -> None:
+        self.access = access
+        self.path = path
+        self.sent = sent or _silent
+        self.stop = threading.Event()
+        """Ends what still runs, once nobody waits for it."""
+
+    def beside(self, name: str) -> str:
+        """Return the path of a name in the file's folder."""
+        return join(self.path.rpartition("/")[0], name)
+
+    def ask(self, request: Request[T]) -> T:
+        """Return what a request returns."""
+        return self.wait_for(lambda: self.access.ask("write", self.path, request, self.stop))
+
+    def rename(self, old: str, new: str, *, overwrite: bool) -> None:
+        """Rename as :func:`~nbtoolkit.azure.share_rename.rename` does."""
+        self.wait_for(lambda: rename(self.access, old, new, overwrite=overwrite, stop=self.stop))
+
+    def wait_for(self, work: Callable[[], T]) -> T:
+        """Return what work returns, or raise what ``sent`` raises meanwhile."""
+        future: Future[T] = LANES.start(work)
+        while not wait([future], BEAT).done:
+            self.sent(0)
+        return future.result()
+
+    def reserve(self, count: int) -> None:
+        """Wait until so many bytes of memory may be used."""
+        while not BUDGET.take(count, BEAT):
+            self.sent(0)
+
+    def remove(self, temporary: str) -> None:
+        """Stop, and remove the temporary file if that is quickly done; a later sync sweeps what stays."""
+        self.stop.set()
+        enough = threading.Event()
+
+        def work() -> None:
+            with suppress(StoreError):
+                self.access.ask(
+                    "remove",
+                    temporary,
+                    lambda share, tries: share.get_file_client(temporary).delete_file(tries=tries),
+                    enough,
+                )
+
+        wait([LANES.start(work)], CLEAN_UP)
+        enough.set()
+
+
+def _silent(_: int) -> None:
+    """Be told, and go on."""
