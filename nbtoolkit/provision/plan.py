@@ -20,7 +20,8 @@ class ProvisionPlan:
     """What would be created, changed and kept, what that costs, and what stands in the way.
 
     ``changes`` are differences of an app that exists; ``added_profile`` the machine that an existing
-    environment gets first; ``what_if`` is None where Azure was not asked. Holds no secret's value.
+    environment gets first, ``unregistered`` the resource providers that are registered first; ``what_if`` is
+    None where Azure was not asked. Holds no secret's value.
     """
 
     settings: ProvisionSettings = field(repr=False)
@@ -29,6 +30,7 @@ class ProvisionPlan:
     warnings: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     added_profile: Mapping[str, str] | None = None
+    unregistered: tuple[str, ...] = ()
     what_if: WhatIf | None = None
     costs: tuple[tuple[str, str], ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
@@ -92,6 +94,8 @@ class ProvisionPlan:
         if self.added_profile:
             kind = self.added_profile["workloadProfileType"]
             rows.append(("profile", f"{kind} is added to the environment {self.names.environment}"))
+        if self.unregistered:
+            rows.append(("providers", f"{', '.join(self.unregistered)} are registered first"))
         if self.settings.commands:
             rows.append(
                 ("start commands", "of your own server (server='own'); nbtoolkit's server does not use them")

@@ -75,7 +75,6 @@ def draw_up(
     variables: Mapping[str, Any] = compiled["variables"]
     machine = machine_of(settings, existing, variables["machines"][settings.gpu]["profile"])
     secrets = azure_existing.secrets_of(cloud, existing.names) if existing.app is not None else []
-    progress.phase("Checking permissions, quota and names")
     checked = preflight(
         settings, existing, cloud, workspace=workspace, added=machine.added, progress=progress
     )
@@ -93,12 +92,13 @@ def draw_up(
         warnings=tuple(checked.warnings),
         changes=tuple(_changes(settings, existing, machine.profile, image, secrets, cloud, compiled)),
         added_profile=machine.added,
+        unregistered=tuple(checked.unregistered),
         costs=costs_of(settings, checked.facts),
         parameters=sent.parameters_of(
             settings, existing, machine.profile, sent.secret_names_of(settings, existing)
         ),
     )
-    if drawn.blockers or drawn.nothing_to_do or existing.group is None:
+    if drawn.blockers or drawn.nothing_to_do or existing.group is None or drawn.unregistered:
         return drawn
     return _predicted(drawn, compiled, cloud, progress)
 

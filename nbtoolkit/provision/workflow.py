@@ -10,7 +10,7 @@ from typing import Any
 from nbtoolkit.azure import created, writes
 from nbtoolkit.azure import existing as azure_existing
 from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.providers import NEEDED, provider, register_providers
+from nbtoolkit.azure.providers import register_providers
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.template import template
 from nbtoolkit.errors import NotApplied, ProvisionFailed
@@ -51,8 +51,6 @@ def provision(
     with workspace.lock("provision", target=TARGET):
         asked = settings.completed(workspace)
         refuse(blockers(asked))
-        if asked.register_providers and apply:
-            _register(cloud, asked.subscription, progress)
         settings, existing = look(asked, cloud, progress)
         if existing.group is not None and _taken_up(settings, existing, cloud, progress):
             settings, existing = look(asked, cloud, progress)
@@ -99,6 +97,8 @@ def _deployed(
     """Carry the plan out and return the deployment's outputs."""
     names, settings = drawn.names, drawn.settings
     deployment = deployment_of(cloud, names)
+    if drawn.unregistered:
+        register_providers(cloud, names.subscription, drawn.unregistered, progress)
     if drawn.existing.group is None:
         progress.phase(f"Creating the resource group {names.resource_group}")
         writes.create_group(cloud, names, drawn.location, settings.tags)
@@ -154,9 +154,3 @@ def _chosen(settings: ProvisionSettings) -> dict[str, Any]:
 
 def _endpoint(drawn: ProvisionPlan) -> str | None:
     return PresentApp(drawn.existing.app or {}).endpoint
-
-
-def _register(cloud: Cloud, subscription: str, progress: Progress) -> None:
-    missing = [name for name in NEEDED if not provider(cloud, subscription, name).registered]
-    if missing:
-        register_providers(cloud, subscription, missing, progress)
