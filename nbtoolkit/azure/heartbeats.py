@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from nbtoolkit.azure.patience import Patience
+from nbtoolkit.azure.last_answer import LastAnswer
 from nbtoolkit.errors import NotInStore
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.serving import share
@@ -23,11 +23,11 @@ class Heartbeats:
 
     def __init__(self, store: FileStore) -> None:
         self._store = store
-        self._patience = Patience()
+        self._answers = LastAnswer()
 
     def of(self, replica: str) -> Heartbeat | None:
         """Return what a replica last said, None where nothing, or nothing readable. One request."""
-        return self._patience.ask(replica, lambda: self._read(replica))
+        return self._answers.ask(replica, lambda: self._read(replica))
 
     def all_ready(self) -> tuple[str, ...]:
         """Return who serves by fresh word of all that gave one; none where one of them says otherwise.

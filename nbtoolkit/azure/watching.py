@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nbtoolkit.azure.apps import App
-from nbtoolkit.azure.patience import Patience
+from nbtoolkit.azure.last_answer import LastAnswer
 from nbtoolkit.azure.states import ReplicaState, RevisionState
 
 INTERVAL = 5.0
@@ -45,14 +45,14 @@ class Watch:
     def __init__(self, app: App, interval: float = INTERVAL) -> None:
         self._app = app
         self._interval = interval
-        self._patience = Patience()
+        self._answers = LastAnswer()
         self._look = Look()
         self._at = float("-inf")
 
     def look(self, *, fresh: bool = False) -> Look:
         """Return the last look, or with ``fresh`` or where that is old a new one."""
         if fresh or time.monotonic() - self._at >= self._interval:
-            self._look = self._patience.ask("look", self._new)
+            self._look = self._answers.ask("look", self._new)
             self._at = time.monotonic()
         return self._look
 
