@@ -66,6 +66,8 @@ class Change:
     @property
     def title(self) -> str:
         """The resource as kind and name."""
+        if "/providers/" not in self.id:
+            return f"resource group {self.id.rpartition('/')[2]}"
         return f"{_KINDS.get(kind_of(self.id), kind_of(self.id))} {name_of(self.id)}"
 
 
@@ -139,7 +141,6 @@ _KINDS = {
     "microsoft.storage/storageaccounts/fileservices": "file service",
     "microsoft.storage/storageaccounts/fileservices/shares": "file share",
     "microsoft.operationalinsights/workspaces": "Log Analytics workspace",
-    "microsoft.resources/resourcegroups": "resource group",
 }
 
 
