@@ -106,6 +106,13 @@ class Cloud:
         """Return what ``make`` made the first time for this key, so that it lives as long as the sign-in."""
         return self._once(key, make)
 
+    def close(self) -> None:
+        """Close the connections of all clients; one that is asked for again is made anew."""
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()
+
     def _client(self, module: str, name: str, subscription: str = "") -> Any:
         def make() -> object:
             credential = self.credential

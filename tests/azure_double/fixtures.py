@@ -23,4 +23,6 @@ def azure_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Az
         monkeypatch.setattr(cloud, "_shared", None)
         monkeypatch.setattr(login, "_shared", None)
         yield double
+        if cloud._shared is not None:
+            cloud._shared.close()
     assert not double.crashes, "\n".join(double.crashes)
