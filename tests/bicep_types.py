@@ -196,9 +196,10 @@ class _Judge:
         elif flags & WRITE_ONLY and self._response and value is not None:
             yield f"{at}: is write-only, it never comes back"
         elif value is not None:  # null means "not set", both ways
-            yield from self.judge(self._file.resolve(wanted["type"]), value, at)
+            found = list(self.judge(self._file.resolve(wanted["type"]), value, at))
+            yield from found
             limits = RANGES.get((owner, name))
-            if limits:
+            if limits and not found:
                 yield from _number(value, at, *limits)
 
     def _discriminated(self, wanted: Type, value: Any, at: str, top: bool) -> Iterator[str]:

@@ -214,6 +214,14 @@ module storage 'modules/storage.bicep' = {
   }
 }
 
+module workspace 'modules/workspace.bicep' = if ((createEnvironment ?? true) && (createWorkspace ?? true)) {
+  params: {
+    workspaceName: workspaceName
+    location: region
+    tags: tags ?? {}
+  }
+}
+
 module environment 'modules/environment.bicep' = {
   params: {
     environmentName: environmentName
@@ -222,13 +230,12 @@ module environment 'modules/environment.bicep' = {
     workloadProfiles: machineName == 'none' ? consumption : concat(consumption, [machineProfile])
     createEnvironment: createEnvironment ?? true
     workspaceName: workspaceName
-    createWorkspace: (createEnvironment ?? true) && (createWorkspace ?? true)
     accountName: accountName
     shareName: shareName
     environmentStorageName: environmentStorageName
     createEnvironmentStorage: createEnvironmentStorage ?? true
   }
-  dependsOn: [storage]
+  dependsOn: [storage, workspace]
 }
 
 module app 'modules/app.bicep' = {

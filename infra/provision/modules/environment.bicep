@@ -31,11 +31,8 @@ param workloadProfiles workloadProfile[]
 @description('Whether to create the environment; an existing one is not touched.')
 param createEnvironment bool
 
-@description('Name of the Log Analytics workspace for a new environment.')
+@description('Name of the Log Analytics workspace for a new environment, which exists by then.')
 param workspaceName string
-
-@description('Whether to create the workspace; an existing one is not touched.')
-param createWorkspace bool
 
 @description('Name of the storage account, which is in the same resource group.')
 param accountName string
@@ -49,24 +46,13 @@ param environmentStorageName string
 @description('Whether to connect the share; an existing connection is not touched.')
 param createEnvironmentStorage bool
 
-resource account 'Microsoft.Storage/storageAccounts@2026-09-01' existing = {
+// Azure evaluates list functions even in what it does not deploy: both are looked up only where they are needed.
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' existing = if (createEnvironment) {
+  name: workspaceName
+}
+
+resource account 'Microsoft.Storage/storageAccounts@2026-09-01' existing = if (createEnvironmentStorage) {
   name: accountName
-}
-
-resource newWorkspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = if (createWorkspace) {
-  name: workspaceName
-  location: location
-  tags: tags
-  properties: {
-    retentionInDays: 30
-    sku: {
-      name: 'PerGB2018'
-    }
-  }
-}
-
-resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' existing = {
-  name: workspaceName
 }
 
 resource environment 'Microsoft.App/managedEnvironments@2026-07-01' = if (createEnvironment) {
@@ -77,14 +63,13 @@ resource environment 'Microsoft.App/managedEnvironments@2026-07-01' = if (create
     appLogsConfiguration: {
       destination: 'log-analytics'
       logAnalyticsConfiguration: {
-        customerId: workspace.properties.customerId
-        sharedKey: workspace.listKeys().primarySharedKey
+        customerId: createEnvironment ? workspace!.properties.customerId : ''
+        sharedKey: createEnvironment ? workspace!.listKeys().primarySharedKey : ''
       }
     }
     workloadProfiles: workloadProfiles
     zoneRedundant: false
   }
-  dependsOn: [newWorkspace]
 }
 
 resource environmentStorage 'Microsoft.App/managedEnvironments/storages@2026-07-01' = if (createEnvironmentStorage) {
@@ -93,7 +78,7 @@ resource environmentStorage 'Microsoft.App/managedEnvironments/storages@2026-07-
   properties: {
     azureFile: {
       accessMode: 'ReadWrite'
-      accountKey: account.listKeys().keys[0].value
+      accountKey: createEnvironmentStorage ? account!.listKeys().keys[0].value : ''
       accountName: accountName
       shareName: shareName
     }

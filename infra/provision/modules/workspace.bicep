@@ -1,0 +1,22 @@
+metadata description = 'The Log Analytics workspace of a new environment. A module of its own: who reads it in the same deployment could come too early.'
+
+@description('Name of the workspace.')
+param workspaceName string
+
+@description('Its region.')
+param location string
+
+@description('Its tags.')
+param tags { *: string }
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
+  name: workspaceName
+  location: location
+  tags: tags
+  properties: {
+    retentionInDays: 30
+    sku: {
+      name: 'PerGB2018'
+    }
+  }
+}
