@@ -16,7 +16,7 @@ def check_standing(existing: Existing, location: str) -> Findings:
     )
     found.facts["region"] = location or "that of the resource group"
     found.facts["environment"] = _words(names.environment, existing.environment)
-    found.facts["app"] = _words(names.app, existing.app, "exists and is updated")
+    found.facts["app"] = _words(names.app, existing.app, "exists")
     for what, name, body in (
         ("environment", names.environment, existing.environment),
         ("app", names.app, existing.app),
