@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -120,9 +121,16 @@ class ProvisionSettings(Settings):
     @field_validator("location")
     @classmethod
     def _plain_region(cls, value: str) -> str:
-        return "".join(value.split()).lower()  # "West US 3" is how the portal shows westus3
+        listed = re.search(r"\((\w+)\)", value)  # as the list shows it: "West US 3 (westus3): 1 × A100"
+        return "".join((listed[1] if listed else value).split()).lower()
 
-    @field_validator("subscription", "resource_group", "image", "registry_server", "app", mode="after")
+    @field_validator("subscription")
+    @classmethod
+    def _plain_id(cls, value: str) -> str:
+        listed = re.search(r"\(([0-9a-fA-F-]{36})\)", value)  # as the list shows it: "My team (id)"
+        return listed[1] if listed else value.strip()
+
+    @field_validator("resource_group", "image", "registry_server", "app", mode="after")
     @classmethod
     def _stripped(cls, value: str) -> str:
         return value.strip()

@@ -9,11 +9,18 @@ if TYPE_CHECKING:
     from nbtoolkit.widgets.chat_form import ChatForm as ChatForm
     from nbtoolkit.widgets.deploy_form import DeployForm as DeployForm
     from nbtoolkit.widgets.form import Form as Form
+    from nbtoolkit.widgets.provision_form import ProvisionForm as ProvisionForm
     from nbtoolkit.widgets.smoke_form import SmokeForm as SmokeForm
 
-_HOME = {"ChatForm": "chat_form", "DeployForm": "deploy_form", "Form": "form", "SmokeForm": "smoke_form"}
+_HOME = {
+    "ChatForm": "chat_form",
+    "DeployForm": "deploy_form",
+    "Form": "form",
+    "ProvisionForm": "provision_form",
+    "SmokeForm": "smoke_form",
+}
 
-__all__ = ["ChatForm", "DeployForm", "Form", "SmokeForm"]
+__all__ = ["ChatForm", "DeployForm", "Form", "ProvisionForm", "SmokeForm"]
 
 
 def __getattr__(name: str) -> Any:
