@@ -1,0 +1,227 @@
+"""A container app's body: what was asked for made complete, and what ARM shows of it before and after."""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .app_versions import set_fields, system_data
+from .environments import VERIFICATION
+
+if TYPE_CHECKING:
+    from .arm import Call
+    from .hosted_app import HostedApp
+
+TYPE = "Microsoft.App/containerApps"
+INGRESS: dict[str, Any] = {
+    "fqdn": None,
+    "external": False,
+    "targetPort": None,
+    "exposedPort": 0,
+    "transport": "Auto",
+    "traffic": None,
+    "customDomains": None,
+    "allowInsecure": False,
+    "ipSecurityRestrictions": None,
+    "corsPolicy": None,
+    "clientCertificateMode": None,
+    "stickySessions": None,
+    "additionalPortMappings": None,
+    "targetPortHttpScheme": None,
+}
+CONFIGURATION: dict[str, Any] = {
+    "secrets": None,
+    "activeRevisionsMode": "Single",
+    "targetLabel": "",
+    "revisionTransitionThreshold": None,
+    "ingress": None,
+    "registries": None,
+    "identitySettings": [],
+    "dapr": None,
+    "runtime": None,
+    "maxInactiveRevisions": 100,
+    "service": None,
+}
+SCALE: dict[str, Any] = {
+    "minReplicas": None,
+    "maxReplicas": 10,
+    "cooldownPeriod": 300,
+    "pollingInterval": 30,
+    "rules": None,
+}
+OUTBOUND = [
+    str(ipaddress.IPv4Address(int(ipaddress.IPv4Address("20.9.115.172")) + n * 53)) for n in range(16)
+]
+
+
+def wanted(call: Call, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole document that a PUT (or a merged PATCH) asks for, with ARM's defaults, nothing read-only."""
+    given = call.body
+    properties = given.get("properties") or {}
+    configuration = CONFIGURATION | set_fields(properties.get("configuration") or {})
+    configuration["activeRevisionsMode"] = str(configuration["activeRevisionsMode"]).capitalize()
+    configuration["secrets"] = [set_fields(secret) for secret in configuration["secrets"] or []] or None
+    if configuration["ingress"]:
+        configuration["ingress"] = _ingress(configuration["ingress"])
+    if configuration["registries"]:
+        empty = {"server": "", "username": "", "passwordSecretRef": "", "identity": ""}
+        configuration["registries"] = [empty | set_fields(one) for one in configuration["registries"]]
+    document: dict[str, Any] = {
+        "location": environment["location"],
+        "tags": given.get("tags") or None,
+        "identity": given.get("identity")
+        if (given.get("identity") or {}).get("type") not in (None, "None")
+        else None,
+        "properties": {
+            "environmentId": environment["id"],
+            "workloadProfileName": properties.get("workloadProfileName")
+            or ("Consumption" if environment["properties"].get("workloadProfiles") else None),
+            "configuration": configuration,
+            "template": _template(properties.get("template") or {}),
+        },
+    }
+    return copy.deepcopy(document)
+
+
+def _ingress(given: Mapping[str, Any]) -> dict[str, Any]:
+    ingress = INGRESS | set_fields(given)
+    ingress["fqdn"] = None
+    ingress["transport"] = str(ingress["transport"]).capitalize()
+    ingress["traffic"] = [set_fields(one) for one in ingress["traffic"] or []] or [
+        {"weight": 100, "latestRevision": True}
+    ]
+    if ingress["ipSecurityRestrictions"]:
+        ingress["ipSecurityRestrictions"] = [set_fields(one) for one in ingress["ipSecurityRestrictions"]]
+    return ingress
+
+
+def _template(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "revisionSuffix": given.get("revisionSuffix") or "",
+        "terminationGracePeriodSeconds": given.get("terminationGracePeriodSeconds"),
+        "containers": [_container(one) for one in given.get("containers") or []],
+        "initContainers": [_container(one) for one in given.get("initContainers") or []] or None,
+        "scale": _scale(given.get("scale") or {}),
+        "volumes": [set_fields(one) for one in given.get("volumes") or []] or None,
+        "serviceBinds": given.get("serviceBinds") or None,
+    }
+
+
+def _scale(given: Mapping[str, Any]) -> dict[str, Any]:
+    scale = SCALE | set_fields(given)
+    scale["rules"] = [_plain(rule) for rule in scale["rules"] or []] or None
+    return scale
+
+
+def _container(given: Mapping[str, Any]) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "image": given.get("image"),
+        "imageType": "ContainerImage",
+        "name": given.get("name"),
+    }
+    for name in ("command", "args"):
+        if given.get(name):
+            container[name] = list(given[name])
+    for name in ("env", "probes", "volumeMounts"):
+        if given.get(name):
+            container[name] = [_plain(one) for one in given[name]]
+    resources = set_fields(given.get("resources") or {})
+    cpu = float(resources.get("cpu") or 0.5)
+    container["resources"] = {
+        "cpu": int(cpu) if cpu == int(cpu) else cpu,
+        "memory": resources.get("memory") or "1Gi",
+        "ephemeralStorage": "1Gi" if cpu <= 0.25 else "2Gi" if cpu <= 0.5 else "4Gi" if cpu <= 1 else "8Gi",
+    }
+    return container
+
+
+def _plain(value: Any) -> Any:
+    """Without nulls, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items() if inner is not None}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def secrets_of(document: Mapping[str, Any]) -> dict[str, str]:
+    """The secrets' values (empty for what lies in a key vault)."""
+    found = document["properties"]["configuration"]["secrets"] or []
+    return {one["name"]: str(one.get("value") or "") for one in found}
+
+
+def shown(app: HostedApp) -> dict[str, Any]:
+    """What GET shows: no secret's value."""
+    document = copy.deepcopy(app.body)
+    properties = document["properties"]
+    configuration = properties["configuration"]
+    latest = app.latest
+    if configuration["secrets"]:
+        configuration["secrets"] = [
+            {name: value for name, value in one.items() if name != "value"}
+            for one in configuration["secrets"]
+        ]
+    if configuration["ingress"]:
+        inner = "" if configuration["ingress"]["external"] else "internal."
+        configuration["ingress"]["fqdn"] = f"{app.name}.{inner}{app.domain}"
+    body: dict[str, Any] = {
+        "id": f"{app.id.group_id}/providers/Microsoft.App/containerapps/{app.name}",
+        "name": app.name,
+        "type": TYPE,
+        "location": document["location"],
+        **({"tags": document["tags"]} if document.get("tags") else {}),
+        "systemData": document["systemData"],
+        "properties": {
+            "provisioningState": properties["provisioningState"],
+            "runningStatus": _running(app),
+            "managedEnvironmentId": properties["environmentId"],
+            "environmentId": properties["environmentId"],
+            "workloadProfileName": properties["workloadProfileName"],
+            "patchingMode": "Automatic",
+            "outboundIpAddresses": OUTBOUND,
+            "latestRevisionName": latest.name if latest else "",
+            "latestReadyRevisionName": app.serving.name if app.serving else "",
+            "latestRevisionFqdn": latest.fqdn if latest else "",
+            "customDomainVerificationId": VERIFICATION,
+            "configuration": configuration,
+            "template": properties["template"],
+            "eventStreamEndpoint": f"https://{app.region}.azurecontainerapps.dev{app.stream_path}/eventstream",
+            "delegatedIdentities": [],
+        },
+        "identity": document.get("identity") or {"type": "None"},
+    }
+    return body
+
+
+def accepted(app: HostedApp) -> dict[str, Any]:
+    """What a PUT answers while the work goes on."""
+    body = shown(app)
+    properties = body["properties"]
+    for name in ("runningStatus", "eventStreamEndpoint"):
+        del properties[name]
+    if app.latest is None:
+        for name in ("latestRevisionName", "latestReadyRevisionName", "latestRevisionFqdn"):
+            del properties[name]
+    properties["configuration"]["targetLabel"] = properties["configuration"]["targetLabel"] or None
+    if properties["configuration"]["ingress"]:
+        properties["configuration"]["ingress"] |= {"fqdn": None, "exposedPort": None}
+    for container in properties["template"]["containers"]:
+        container["imageType"] = "CloudBuild"
+    properties["template"]["revisionSuffix"] = properties["template"]["revisionSuffix"] or None
+    data = body["systemData"]
+    body["systemData"] = {name: f"{value}Z" if name.endswith("At") else value for name, value in data.items()}
+    return body
+
+
+def keep(app: HostedApp, document: dict[str, Any], now: str) -> None:
+    """Make a document the app's own."""
+    document["systemData"] = system_data(app.body or None, now)
+    document["properties"]["provisioningState"] = "InProgress"
+    app.body = document
+    app.secrets = secrets_of(document)
+
+
+def _running(app: HostedApp) -> str:
+    if app.stopped:
+        return "Stopped"
+    return "Running" if app.serving or (app.latest and app.latest.error) else "Progressing"

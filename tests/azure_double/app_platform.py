@@ -1,0 +1,277 @@
+"""The platform under the container apps: keeps every app as it should be, and lets tests be unkind."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from .containers import marked
+from .gpu_quota import Quota, profiles_of
+from .hosted_app import HostedApp
+from .log_buffers import Buffer
+from .mounts import NO_SUCH_SHARE, PERMISSION_DENIED, MountFailed
+from .resource_ids import ResourceId
+from .stream_tokens import StreamTokens
+
+if TYPE_CHECKING:
+    from .double import AzureDouble
+    from .files import Files
+    from .replicas import Replica
+
+CIFS = "-t cifs -o file_mode=0777,dir_mode=0777,actimeo=30,mfsymlinks,nosharesock,<masked>"
+
+
+@dataclass
+class Limits:
+    """How long the platform waits. Azure's own times are scaled; a real process is not, so these are real seconds."""
+
+    deadline_seconds: float = 600
+    """Azure seconds until a new revision is given up ..."""
+    deadline: float = 60
+    """... but at least so many real ones."""
+    start: float = 60
+    """A start-up probe gives a process at least so long."""
+    silent: float = 5
+    """A liveness probe gives a process at least so long."""
+    probe_timeout: float = 3
+    probe_period: float = 0.1
+    grace: float = 5
+    """Between SIGTERM and SIGKILL at least."""
+    cooldown: float = 30
+    """Without requests until zero, at least."""
+    hold_seconds: float = 240
+    """Azure seconds for which the ingress waits for a replica."""
+    idle_seconds: float = 240
+    """Azure seconds for which the ingress waits for the next byte of an answer ..."""
+    idle: float = 60
+    """... but at least so many real ones."""
+    pull_seconds: float = 5
+    """Azure seconds for pulling an image."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One system event, as the event stream and ContainerAppSystemLogs show it."""
+
+    at: float
+    type: str
+    app: str
+    app_id: str
+    environment_id: str
+    revision: str | None
+    replica: str | None
+    message: str
+    reason: str
+
+
+class Platform:
+    """`double.apps`: all running apps, GPU quota, system events, and what tests do to them."""
+
+    def __init__(self, double: AzureDouble) -> None:
+        self.double = double
+        self.root = double.root / "container-apps"
+        self.limits = Limits()
+        self.images: dict[str, Sequence[str]] = {}
+        """What an image runs where the template names no command; a hello server by default."""
+        self.client_ip = "203.0.113.7"
+        """Where requests to the ingress seem to come from."""
+        self.mark = uuid.uuid4().hex
+        self.lock = threading.RLock()
+        self.events: Buffer[Event] = Buffer()
+        self.quota = Quota(self._environments)
+        self.log_redirect: str | None = None
+        """Host to which log streams send their readers, None for no redirect."""
+        self.log_generation = 0
+        self.stream_tokens = StreamTokens()
+        self._apps: dict[str, HostedApp] = {}
+        self._requests: dict[str, int] = {}
+        self._changed = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="container apps", daemon=True)
+        self._thread.start()
+        double.on_close(self.close)
+
+    # what tests ask and do
+
+    def app(self, name: str) -> HostedApp:
+        """The app of this name (or id)."""
+        with self.lock:
+            for key, app in self._apps.items():
+                if key == name.lower() or app.name == name:
+                    return app
+        raise KeyError(
+            f"there is no container app {name!r}; there are {[app.name for app in self._apps.values()]}"
+        )
+
+    def ingress_requests(self, name: str) -> int:
+        """How many requests went to the app's host names, revisions' too."""
+        return self._requests.get(name, 0)
+
+    def scale_to_zero(self, name: str, seconds: float = 15) -> None:
+        """Let the last replica go now; the next request wakes one. Waits for the end of the process."""
+        app = self.app(name)
+        with self.lock:
+            app.zero()
+        self.wait_for(lambda: not app.replicas(), seconds, f"{name} to be at zero")
+
+    def hold(self, name: str, stuck: bool = True) -> None:
+        """Leave new replicas of the app in AssigningReplica, as where there is no capacity."""
+        self.app(name).stuck = stuck
+
+    def crash(self, name: str, times: int = 1_000_000) -> None:
+        """Let the next starts of the app's container end at once; those that run go on."""
+        self.app(name).crashes_left = times
+
+    def kill(self, name: str) -> None:
+        """End the processes of the app as an out-of-memory would."""
+        for replica in self.app(name).living():
+            if replica.container:
+                psutil.Process(replica.container.pid).kill()
+
+    def cut_log_streams(self) -> None:
+        """Break all open log and event streams."""
+        self.log_generation += 1
+
+    def processes(self) -> list[psutil.Process]:
+        """All living processes of all containers."""
+        return marked(self.mark)
+
+    def wait_for(self, done: Any, seconds: float, what: str) -> None:
+        """Wait until `done()`; raises TimeoutError after real seconds."""
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                raise TimeoutError(f"waited {seconds} s for {what}")
+            time.sleep(0.01)
+
+    # what the platform's parts use
+
+    @property
+    def deadline(self) -> float:
+        """Real seconds until a revision that is not ready is given up."""
+        return max(self.double.clock.real(self.limits.deadline_seconds), self.limits.deadline)
+
+    def host(self, id: ResourceId, environment: dict[str, Any]) -> HostedApp:
+        """The running side of an app, made at its first PUT."""
+        with self.lock:
+            return self._apps.setdefault(id.key, HostedApp(self, id, environment))
+
+    def hosted(self, id: ResourceId) -> HostedApp:
+        """The running side of an app that exists."""
+        self.double.arm.require(id)
+        return self._apps[id.key]
+
+    def apps(self) -> list[HostedApp]:
+        with self.lock:
+            return list(self._apps.values())
+
+    def drop(self, app: HostedApp) -> None:
+        """The app is deleted: end all its replicas and forget it."""
+        app.deleted = True
+        self.wait_for(lambda: not app.replicas(), 60, f"the replicas of {app.name} to end")
+        with self.lock:
+            self._apps.pop(app.id.key, None)
+
+    def count_request(self, app: str) -> None:
+        with self.lock:
+            self._requests[app] = self._requests.get(app, 0) + 1
+
+    def event(
+        self, app: HostedApp, type: str, reason: str, message: str, revision: str | None, replica: str | None
+    ) -> None:
+        """Note a system event."""
+        self.events.add(
+            Event(
+                time.time(),
+                type,
+                app.name,
+                app.arm_id,
+                app.environment_id,
+                revision,
+                replica,
+                message,
+                reason,
+            )
+        )
+
+    def room_for(self, replica: Replica) -> bool:
+        """Whether there is a machine for a replica now; then it is taken."""
+        app = replica.app
+        if app.stuck:
+            return False
+        return self.quota.take(replica.name, app.region, self.profile(app), app.environment_id.lower())
+
+    def profile(self, app: HostedApp) -> Mapping[str, Any]:
+        """The workload profile on which an app runs."""
+        environment = self.double.arm.get(app.environment_id)
+        name = app.body["properties"].get("workloadProfileName")
+        for profile in profiles_of(environment) if environment else ():
+            if profile["name"] == name:
+                return profile
+        return {"name": "Consumption", "workloadProfileType": "Consumption"}
+
+    def left(self, replica: Replica) -> None:
+        """A replica is gone."""
+        self.quota.give_back(replica.name)
+
+    def open_share(self, app: HostedApp, storage_name: str) -> Path:
+        """The folder of the share behind an environment's storage; MountFailed as the mount command would."""
+        storage = self.double.arm.get(f"{app.environment_id}/storages/{storage_name}")
+        file = (storage or {}).get("properties", {}).get("azureFile")
+        if not file:
+            raise MountFailed(NO_SUCH_SHARE)
+        name = f"//{file['accountName']}.file.core.windows.net/{file['shareName']}"
+        said = f"mount {name} failed with mount failed: exit status 32\nMounting command: mount\nMounting arguments: {CIFS}\nOutput: "
+        files: Files = self.double.files
+        account = files.accounts.get(file["accountName"])
+        if account is None or account.firewall or not account.shared_key_access:
+            raise MountFailed(said + PERMISSION_DENIED)
+        if file.get("accountKey") not in account.keys:
+            raise MountFailed(said + PERMISSION_DENIED)
+        if files.share(file["accountName"], file["shareName"]) is None:
+            raise MountFailed(said + NO_SUCH_SHARE)
+        return files.folder(file["accountName"], file["shareName"])
+
+    def crashed(self, error: BaseException) -> None:
+        """A thread of the platform broke: the test must fail."""
+        self.double.crashes.append("".join(traceback.format_exception(error)))
+
+    def close(self) -> None:
+        """End every process and thread."""
+        self._closed.set()
+        self._thread.join()
+        replicas = [
+            replica for app in self.apps() for revision in app.revisions for replica in revision.replicas
+        ]
+        for replica in replicas:
+            replica.end(hurry=True)
+        for replica in replicas:
+            replica.join(10)
+        self.events.close()
+
+    def _run(self) -> None:
+        while not self._closed.wait(0.02):
+            for app in self.apps():
+                try:
+                    with self.lock:
+                        app.reconcile()
+                except Exception as error:  # noqa: BLE001 - reported to the test, which fails
+                    self.crashed(error)
+
+    def _environments(self, region: str) -> list[Mapping[str, Any]]:
+        with self.double.arm.lock:
+            bodies = list(self.double.arm.resources.values())
+        wanted = [
+            body
+            for body in bodies
+            if str(body.get("type", "")).lower() == "microsoft.app/managedenvironments"
+        ]
+        return [body for body in wanted if body["properties"]["defaultDomain"].split(".")[1] == region]

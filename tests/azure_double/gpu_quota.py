@@ -1,0 +1,152 @@
+"""The machines of workload profiles, what a subscription may use of them, and which replica holds a GPU."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import regions
+from .app_versions import headers
+from .http import Refused, Response
+
+if TYPE_CHECKING:
+    from .arm import Call
+
+LIMITS = {
+    "ManagedEnvironmentCount": 40,
+    "SubscriptionNCA100Gpus": 0,
+    "SessionPools": 50,
+    "SubscriptionConsumptionNCA100Gpus": 2,
+    "SubscriptionConsumptionT4Gpus": 8,
+    "ConsumptionNCA100GpusEnvCount": 1,
+    "ConsumptionT4GpusEnvCount": 2,
+}
+"""What a subscription has in a region at first, as recorded."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A workload profile's type: what one replica may ask of it, and the quotas that it counts against."""
+
+    cpu: float
+    memory: float
+    gpus: int = 0
+    serverless: bool = False
+    usage: str | None = None
+    environments: str | None = None
+
+
+MACHINES: dict[str, Machine] = {
+    "Consumption": Machine(4, 8, serverless=True),
+    **{f"D{n}": Machine(n, 4 * n) for n in (4, 8, 16, 32)},
+    **{f"E{n}": Machine(n, 8 * n) for n in (4, 8, 16, 32)},
+    "NC24-A100": Machine(24, 220, 1, usage="SubscriptionNCA100Gpus"),
+    "NC48-A100": Machine(48, 440, 2, usage="SubscriptionNCA100Gpus"),
+    "NC96-A100": Machine(96, 880, 4, usage="SubscriptionNCA100Gpus"),
+    "Consumption-GPU-NC24-A100": Machine(
+        24, 220, 1, True, "SubscriptionConsumptionNCA100Gpus", "ConsumptionNCA100GpusEnvCount"
+    ),
+    "Consumption-GPU-NC8as-T4": Machine(
+        8, 56, 1, True, "SubscriptionConsumptionT4Gpus", "ConsumptionT4GpusEnvCount"
+    ),
+}
+
+
+class Quota:
+    """What the subscription may use in each region, and which replica holds a GPU."""
+
+    def __init__(self, environments: Callable[[str], Iterable[Mapping[str, Any]]]) -> None:
+        self.limits = dict(LIMITS)
+        """By name; a test sets what it needs."""
+        self._environments = environments
+        self._held: dict[str, tuple[str, str, str]] = {}
+        self._lock = threading.Lock()
+
+    def used(self, region: str, name: str) -> int:
+        """How many are in use now."""
+        environments = list(self._environments(region))
+        if name == "ManagedEnvironmentCount":
+            return len(environments)
+        profiles = [profiles_of(environment) for environment in environments]
+        if name.endswith("EnvCount"):
+            return sum(any(MACHINES[type].environments == name for type in types(one)) for one in profiles)
+        if name == "SubscriptionNCA100Gpus":
+            return sum(dedicated_gpus(one) for one in profiles)
+        with self._lock:
+            return sum(held[:2] == (region, name) for held in self._held.values())
+
+    def take(self, replica: str, region: str, profile: Mapping[str, Any], environment: str) -> bool:
+        """Give a replica its GPU, if there is one left; profiles without GPU always have room."""
+        machine = MACHINES[profile["workloadProfileType"]]
+        if not machine.gpus or machine.usage is None:
+            return True
+        with self._lock:
+            if replica in self._held:
+                return True
+            if machine.serverless:
+                taken = sum(held[:2] == (region, machine.usage) for held in self._held.values())
+                room = self.limits[machine.usage]
+            else:
+                taken = sum(held == (region, machine.usage, environment) for held in self._held.values())
+                room = int(profile.get("maximumCount") or 0) * machine.gpus
+            if taken >= room:
+                return False
+            self._held[replica] = (region, machine.usage, environment)
+            return True
+
+    def listing(self, call: Call) -> Response:
+        """GET usages of a region (no `unit`, whatever the specification says)."""
+        region = call.id.names[0].lower()
+        listed = [entry(name, self.used(region, name), limit) for name, limit in self.limits.items()]
+        return Response.of({"value": listed}, headers=headers())
+
+    def give_back(self, replica: str) -> None:
+        """The replica is gone."""
+        with self._lock:
+            self._held.pop(replica, None)
+
+    def require(self, region: str, name: str, count: int) -> None:
+        """Refuse what the subscription may not have in a region."""
+        limit = self.limits[name]
+        if self.used(region, name) + count <= limit:
+            return
+        gpus = name.endswith("Gpus")
+        raise Refused(
+            400,
+            "MaxRegionalQuotaExceeded" if gpus else "MaxNumberOfRegionalEnvironmentsInSubExceeded",
+            f"The subscription cannot have more than {limit} {name} in {regions.display(region)}.",
+        )
+
+
+def entry(name: str, used: int, limit: int) -> dict[str, Any]:
+    """One usage; Azure makes the readable name by splitting the other."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Za-z])(?=\d)", " ", name)
+    return {
+        "name": {"value": name, "localizedValue": words},
+        "usage": used,
+        "currentValue": used,
+        "limit": limit,
+    }
+
+
+def profiles_of(environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The workload profiles of an environment."""
+    return environment["properties"].get("workloadProfiles") or []
+
+
+def types(profiles: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The profiles' types that are known here."""
+    return [one["workloadProfileType"] for one in profiles if one["workloadProfileType"] in MACHINES]
+
+
+def dedicated_gpus(profiles: Iterable[Mapping[str, Any]]) -> int:
+    """How many GPUs the dedicated profiles may hold at most."""
+    total = 0
+    for profile in profiles:
+        machine = MACHINES.get(profile["workloadProfileType"])
+        if machine and machine.gpus and not machine.serverless:
+            total += machine.gpus * int(profile.get("maximumCount") or 0)
+    return total
