@@ -14,6 +14,7 @@ import pytest
 from nbtoolkit.azure import template as template_module
 from nbtoolkit.azure.template import template
 from nbtoolkit.infra_files import schema
+from nbtoolkit.serving.front.settings import FrontSettings
 from tests.bicep_compiler import BicepCompiler, BicepFailed
 
 
@@ -87,6 +88,11 @@ def test_keys_are_looked_up_only_where_they_are_needed() -> None:
     looked_up = re.findall(r"\[[^\[\"]*listKeys[^\"]*", json.dumps(template()))
     assert len(looked_up) == 2
     assert all(text.startswith("[if(parameters('create") for text in looked_up)
+
+
+def test_a_replica_is_never_ended_before_it_could_drain() -> None:
+    grace = template()["parameters"]["terminationGraceSeconds"]
+    assert grace["minValue"] >= FrontSettings.drain
 
 
 def test_the_package_carries_the_template(repo: Path) -> None:
