@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nbtoolkit.adapter import Adapter as Adapter
+    from nbtoolkit.azure.target import AzureTarget as AzureTarget
     from nbtoolkit.base_model import Base as Base
     from nbtoolkit.comparison import compare as compare
     from nbtoolkit.deployment import Deployment as Deployment
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from nbtoolkit.deployment import rollback as rollback
     from nbtoolkit.endpoint import Endpoint as Endpoint
     from nbtoolkit.local import LocalTarget as LocalTarget
+    from nbtoolkit.operate import ScaleSettings as ScaleSettings
+    from nbtoolkit.operate import SecretSettings as SecretSettings
+    from nbtoolkit.operate import TeardownSettings as TeardownSettings
+    from nbtoolkit.operate import put_secret as put_secret
+    from nbtoolkit.operate import scale as scale
+    from nbtoolkit.operate import teardown as teardown
     from nbtoolkit.progress import PrintProgress as PrintProgress
     from nbtoolkit.serving.release import Release as Release
     from nbtoolkit.smoke import SmokeReport as SmokeReport
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Adapter": "adapter",
+    "AzureTarget": "azure.target",
     "Base": "base_model",
     "Deployment": "deployment",
     "DeploySettings": "deployment",
@@ -36,17 +44,24 @@ _HOME = {
     "LocalTarget": "local",
     "PrintProgress": "progress",
     "Release": "serving.release",
+    "ScaleSettings": "operate",
+    "SecretSettings": "operate",
     "SmokeReport": "smoke",
     "SmokeSettings": "smoke",
+    "TeardownSettings": "operate",
     "Workspace": "workspace",
     "compare": "comparison",
     "deploy": "deployment",
+    "put_secret": "operate",
     "rollback": "deployment",
+    "scale": "operate",
     "smoke_test": "smoke",
+    "teardown": "operate",
 }
 
 __all__ = [
     "Adapter",
+    "AzureTarget",
     "Base",
     "DeploySettings",
     "Deployment",
@@ -54,13 +69,19 @@ __all__ = [
     "LocalTarget",
     "PrintProgress",
     "Release",
+    "ScaleSettings",
+    "SecretSettings",
     "SmokeReport",
     "SmokeSettings",
+    "TeardownSettings",
     "Workspace",
     "compare",
     "deploy",
+    "put_secret",
     "rollback",
+    "scale",
     "smoke_test",
+    "teardown",
 ]
 
 

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from nbtoolkit.widgets.chat_form import ChatForm as ChatForm
     from nbtoolkit.widgets.deploy_form import DeployForm as DeployForm
     from nbtoolkit.widgets.form import Form as Form
+    from nbtoolkit.widgets.log_view import LogView as LogView
+    from nbtoolkit.widgets.operate_forms import ScaleForm as ScaleForm
+    from nbtoolkit.widgets.operate_forms import SecretForm as SecretForm
+    from nbtoolkit.widgets.operate_forms import TeardownForm as TeardownForm
     from nbtoolkit.widgets.provision_form import ProvisionForm as ProvisionForm
     from nbtoolkit.widgets.smoke_form import SmokeForm as SmokeForm
 
@@ -16,11 +20,25 @@ _HOME = {
     "ChatForm": "chat_form",
     "DeployForm": "deploy_form",
     "Form": "form",
+    "LogView": "log_view",
     "ProvisionForm": "provision_form",
+    "ScaleForm": "operate_forms",
+    "SecretForm": "operate_forms",
     "SmokeForm": "smoke_form",
+    "TeardownForm": "operate_forms",
 }
 
-__all__ = ["ChatForm", "DeployForm", "Form", "ProvisionForm", "SmokeForm"]
+__all__ = [
+    "ChatForm",
+    "DeployForm",
+    "Form",
+    "LogView",
+    "ProvisionForm",
+    "ScaleForm",
+    "SecretForm",
+    "SmokeForm",
+    "TeardownForm",
+]
 
 
 def __getattr__(name: str) -> Any:

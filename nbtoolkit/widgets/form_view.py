@@ -77,7 +77,7 @@ class FormView:
         """Return the buttons for a state; called by the worker, which writes none of them."""
         if operation is not None and operation.status is Status.RUNNING:
             return [self.cancel_button]
-        planned = operation is not None and operation.status is Status.PLANNED
+        planned = self._form.costs and operation is not None and operation.status is Status.PLANNED
         return [
             self.run_button,
             *([self.apply_button] if planned else []),

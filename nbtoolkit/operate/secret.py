@@ -1,0 +1,127 @@
+"""Put a secret into the app and keep all others."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, SecretStr, field_validator
+
+from nbtoolkit.azure.activation import Activation
+from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.states import AppState
+from nbtoolkit.azure.target import AzureTarget
+from nbtoolkit.azure.watching import Watch
+from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.settings import Settings
+
+_VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,200}")
+
+
+class SecretSettings(Settings):
+    """A secret of the app, which its server sees as an environment variable.
+
+    The value is typed into the form, or taken from the environment variable of that name in this kernel;
+    it is no parameter of a notebook, since papermill writes those into its output.
+    """
+
+    name: str = Field(default="HF_TOKEN", description="the environment variable, such as HF_TOKEN")
+    value: SecretStr | None = Field(
+        default=None, description="blank: taken from this kernel's environment variable of that name"
+    )
+    allow_downtime: bool = Field(
+        default=False, description="stop the app first where there is no GPU for old and new at once"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _is_variable(cls, value: str) -> str:
+        name = value.strip().upper().replace("-", "_")
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError("a secret's name has letters, digits and _, and begins with a letter")
+        return name
+
+    @property
+    def secret_name(self) -> str:
+        """The name in Container Apps."""
+        return self.name.lower().replace("_", "-")
+
+
+@dataclass(frozen=True)
+class SecretPut:
+    """What became of a secret; its value is not kept."""
+
+    name: str
+    replaced: bool
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.name} was {'replaced' if self.replaced else 'added'}; {self.how}"
+
+    __repr__ = __str__
+
+
+def put_secret(
+    settings: SecretSettings, *, target: AzureTarget | None = None, progress: Progress | None = None
+) -> SecretPut:
+    """Add or replace a secret, keep all others, and start running servers anew so that they see it.
+
+    An app that sleeps is not woken. A variable that the server did not have yet takes a new revision: raises
+    :class:`QuotaShort`, before anything is changed, where that finds no GPU beside the old one. Raises
+    :class:`InvalidSettings` where there is no value, :class:`AzureFailed`, :class:`Busy`.
+    """
+    progress = progress or SILENT()
+    value = _value(settings)
+    target = target or AzureTarget()
+    with target.workspace.lock("put a secret", target=target.name):
+        app = target.app
+        progress.phase(f"Reading the app {app.provisioned.app}")
+        now, replaced = app.get(), settings.secret_name in app.secret_names()
+        if settings.name in now.environment_variables:
+            app.set_secrets({settings.secret_name: value}, progress)
+            return SecretPut(settings.name, replaced, _restart(app, now, progress))
+        look = Watch(app).look()
+        way = Activation(app).way(
+            now, look, restart=True, allow_downtime=settings.allow_downtime, progress=progress
+        )
+        app.set_secrets({settings.secret_name: value}, progress)
+        if way == "downtime":
+            app.stop(progress)
+        progress.phase("Starting a new revision that has the variable")
+        app.new_revision(settings.secret_name, progress, _with_variable(now, settings))
+        if way == "downtime":
+            app.start(progress)
+        return SecretPut(settings.name, replaced, "a new revision starts with it")
+
+
+def _restart(app: App, now: AppState, progress: Progress) -> str:
+    """Restart what runs; return what was done, in words."""
+    revision = now.latest_ready_revision or now.latest_revision
+    if now.stopped or revision is None or not app.replicas(revision):
+        return "nothing runs, so the next start sees it"
+    progress.phase(f"Restarting {revision}, which reads secrets only when it starts")
+    app.restart(revision, progress)
+    return f"{revision} restarts and is back in some minutes"
+
+
+def _with_variable(now: AppState, settings: SecretSettings) -> dict[str, Any]:
+    first, *others = now.template["containers"]
+    container: Mapping[str, Any] = first
+    variables = [*(container.get("env") or []), {"name": settings.name, "secretRef": settings.secret_name}]
+    return {"containers": [{**container, "env": variables}, *others]}
+
+
+def _value(settings: SecretSettings) -> str:
+    value = settings.value.get_secret_value() if settings.value else os.environ.get(settings.name, "")
+    if value.strip():
+        return value.strip()
+    raise InvalidSettings(
+        f"The secret {settings.name} has no value: none was typed, and this kernel has no environment "
+        f"variable {settings.name}.",
+        next_step="type it into the form, or set the variable before the notebook starts",
+        name=settings.name,
+    )

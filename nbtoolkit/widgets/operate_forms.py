@@ -1,0 +1,63 @@
+"""The forms that look after what runs on Azure."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from nbtoolkit.operate import (
+    ScaleSettings,
+    SecretPut,
+    SecretSettings,
+    Teardown,
+    TeardownSettings,
+    put_secret,
+    scale,
+    teardown,
+)
+from nbtoolkit.target import Status
+from nbtoolkit.widgets.form import Form
+
+if TYPE_CHECKING:
+    from nbtoolkit.azure.target import AzureTarget
+
+
+class ScaleForm(Form[ScaleSettings, Status]):
+    """Set how many replicas there may be, and stop or start the app."""
+
+    def __init__(self, target: AzureTarget, settings: ScaleSettings | None = None) -> None:
+        super().__init__(
+            settings or ScaleSettings,
+            partial(scale, target=target),
+            step="Scale",
+            workspace=target.workspace,
+            target=target.name,
+            standing=target.status,
+        )
+
+
+class SecretForm(Form[SecretSettings, SecretPut]):
+    """Add or replace one secret of the app; its value never comes back to the notebook."""
+
+    def __init__(self, target: AzureTarget, settings: SecretSettings | None = None) -> None:
+        super().__init__(
+            settings or SecretSettings,
+            partial(put_secret, target=target),
+            step="Put a secret",
+            workspace=target.workspace,
+            target=target.name,
+            folded=["allow_downtime"],
+        )
+
+
+class TeardownForm(Form[TeardownSettings, Teardown]):
+    """Delete the app, or all that this workspace created: the plan first, then with the app's name."""
+
+    def __init__(self, target: AzureTarget, settings: TeardownSettings | None = None) -> None:
+        super().__init__(
+            settings or TeardownSettings,
+            partial(teardown, workspace=target.workspace, cloud=target.cloud),
+            step="Tear down",
+            workspace=target.workspace,
+            target=target.name,
+        )
