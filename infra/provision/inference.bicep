@@ -97,7 +97,7 @@ param registryIdentity string?
 
 // ---- life of the replicas
 
-@description('Replicas that always run; 0 by default, which costs nothing while nobody asks.')
+@description('Replicas that always run; 0 by default: no machine is billed while nobody asks.')
 @minValue(0)
 @maxValue(300)
 param minimumInstanceCount int?
