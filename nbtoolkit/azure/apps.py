@@ -108,22 +108,35 @@ class App:
 
         self._change(f"set secrets of the app {self.provisioned.app}", begin, progress)
 
-    def update(self, properties: Mapping[str, Any], progress: Progress | None = None) -> None:
-        """Change some properties (JSON merge: lists are replaced, what is not named stays)."""
+    def update(
+        self,
+        properties: Mapping[str, Any],
+        progress: Progress | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """Change some properties (JSON merge: lists are replaced, what is not named stays).
+
+        ``meanwhile`` is called while Azure works on it; what it raises ends the waiting.
+        """
 
         def begin() -> Any:
             return self._client.container_apps.begin_update(*self._where, {"properties": dict(properties)})
 
-        self._change(f"update the app {self.provisioned.app}", begin, progress)
+        self._change(f"update the app {self.provisioned.app}", begin, progress, meanwhile)
 
-    def new_revision(self, reason: str, progress: Progress | None = None) -> str:
+    def new_revision(
+        self,
+        reason: str,
+        progress: Progress | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> str:
         """Start a revision with the same template and return its name; the old one serves until it is ready.
 
         ``reason`` becomes part of the name. For that while Azure needs GPUs for both.
         """
         plain = _SUFFIX.sub("-", reason.lower()).strip("-")[:16]
         suffix = f"{plain or 'r'}-{secrets.token_hex(3)}"
-        self.update({"template": {"revisionSuffix": suffix}}, progress)
+        self.update({"template": {"revisionSuffix": suffix}}, progress, meanwhile)
         return f"{self.provisioned.app}--{suffix}"
 
     def restart(self, revision: str, progress: Progress | None = None) -> None:
@@ -142,16 +155,22 @@ class App:
 
         self._change(f"stop the app {self.provisioned.app}", begin, progress)
 
-    def start(self, progress: Progress | None = None) -> None:
+    def start(self, progress: Progress | None = None, meanwhile: Callable[[], None] | None = None) -> None:
         """Start a stopped app again; where it may scale to zero, the next request wakes a replica."""
 
         def begin() -> Any:
             return self._client.container_apps.begin_start(*self._where)
 
-        self._change(f"start the app {self.provisioned.app}", begin, progress)
+        self._change(f"start the app {self.provisioned.app}", begin, progress, meanwhile)
 
-    def _change(self, what: str, begin: Callable[[], Any], progress: Progress | None) -> None:
-        change(self.id, what, begin, progress or SILENT())
+    def _change(
+        self,
+        what: str,
+        begin: Callable[[], Any],
+        progress: Progress | None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        change(self.id, what, begin, progress or SILENT(), meanwhile)
 
     def _listed_secrets(self) -> list[dict[str, Any]]:
         with asking(f"list the secrets of the app {self.provisioned.app}"):

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.target import AzureTarget
+from nbtoolkit.operate.revision import revise, way_of
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
 from nbtoolkit.target import Status
@@ -17,6 +18,10 @@ class ScaleSettings(Settings):
     minimum: int = Field(default=0, ge=0, le=30, description="0: no GPU is paid for while nobody asks")
     maximum: int = Field(default=1, ge=1, le=30, description="never more GPUs than this")
     running: bool = Field(default=True, description="no: stop the app, so that nothing can wake it")
+
+    allow_downtime: bool = Field(
+        default=False, description="stop the app first where there is no GPU for old and new at once"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> ScaleSettings:
@@ -31,7 +36,8 @@ def scale(
     """Set the limits of the app, and stop or start it; return how it then stands.
 
     Changed limits make a new revision with the same content: replicas of both run for a moment. What is so
-    already is left alone. Raises :class:`AzureFailed`, :class:`Busy`.
+    already is left alone. Raises :class:`QuotaShort` where there is no GPU for both and downtime is not
+    allowed, :class:`AzureFailed`, :class:`Busy`.
     """
     progress = progress or SILENT()
     target = target or AzureTarget()
@@ -40,9 +46,9 @@ def scale(
         progress.phase(f"Reading the app {app.provisioned.app}")
         now = app.get()
         if (now.min_replicas, now.max_replicas) != (settings.minimum, settings.maximum):
-            progress.phase(f"Setting {settings.minimum} to {settings.maximum} replicas")
+            way = way_of(app, now, allow_downtime=settings.allow_downtime, progress=progress)
             limits = {"minReplicas": settings.minimum, "maxReplicas": settings.maximum}
-            app.update({"template": {"scale": limits}}, progress)
+            revise(app, way, "scale", {"scale": limits}, progress)
         _run(app, settings.running, stopped=now.stopped, progress=progress)
         return target.status()
 

@@ -10,12 +10,11 @@ from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 
-from nbtoolkit.azure.activation import Activation
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.states import AppState
 from nbtoolkit.azure.target import AzureTarget
-from nbtoolkit.azure.watching import Watch
 from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.operate.revision import revise, way_of
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
 
@@ -84,17 +83,9 @@ def put_secret(
         if settings.name in now.environment_variables:
             app.set_secrets({settings.secret_name: value}, progress)
             return SecretPut(settings.name, replaced, _restart(app, now, progress))
-        look = Watch(app).look()
-        way = Activation(app).way(
-            now, look, restart=True, allow_downtime=settings.allow_downtime, progress=progress
-        )
+        way = way_of(app, now, allow_downtime=settings.allow_downtime, progress=progress)
         app.set_secrets({settings.secret_name: value}, progress)
-        if way == "downtime":
-            app.stop(progress)
-        progress.phase("Starting a new revision that has the variable")
-        app.new_revision(settings.secret_name, progress, _with_variable(now, settings))
-        if way == "downtime":
-            app.start(progress)
+        revise(app, way, settings.secret_name, _with_variable(now, settings), progress)
         return SecretPut(settings.name, replaced, "a new revision starts with it")
 
 

@@ -32,6 +32,7 @@ class ScaleForm(Form[ScaleSettings, Status]):
             step="Scale",
             workspace=target.workspace,
             target=target.name,
+            folded=["allow_downtime"],
             standing=target.status,
         )
 

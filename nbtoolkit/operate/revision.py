@@ -1,0 +1,29 @@
+"""Change the app's template, which makes a new revision: beside the old one, or after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbtoolkit.azure.activation import Activation, Way
+from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.states import AppState
+from nbtoolkit.azure.watching import Watch
+from nbtoolkit.progress import Progress
+
+
+def way_of(app: App, now: AppState, *, allow_downtime: bool, progress: Progress) -> Way:
+    """Return how a new revision can start; raises :class:`QuotaShort` where that takes downtime, unallowed."""
+    look = Watch(app).look()
+    return Activation(app).way(now, look, restart=True, allow_downtime=allow_downtime, progress=progress)
+
+
+def revise(app: App, way: Way, reason: str, changes: Mapping[str, Any], progress: Progress) -> None:
+    """Start a revision whose template differs by ``changes``; with ``downtime`` the app stops meanwhile."""
+    if way == "downtime":
+        progress.phase("Stopping the app; nothing answers until the new revision is ready")
+        app.stop(progress)
+    progress.phase("Starting a new revision")
+    app.new_revision(reason, progress, changes)
+    if way == "downtime":
+        app.start(progress)
