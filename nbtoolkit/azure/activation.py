@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,21 +70,32 @@ class Activation:
             request_id=None,
         )
 
-    def go(self, way: Way, app: AppState, look: Look, release: Release, progress: Progress) -> None:
-        """Do it; returns once Azure has done its part, long before a server is ready."""
+    def go(
+        self,
+        way: Way,
+        app: AppState,
+        look: Look,
+        release: Release,
+        progress: Progress,
+        meanwhile: Callable[[], None],
+    ) -> None:
+        """Do it; returns once Azure has done its part, often long before a server is ready.
+
+        ``meanwhile`` is called while Azure starts something; what it raises ends the waiting.
+        """
         if way == "downtime":
             progress.phase("Stopping the app; nothing answers until the new server is ready")
             self._app.stop(progress)
         # a revision that Azure gave up starts no replica any more
         if way == "revision" or (way != "restart" and look.latest and of_revision(look.latest)):
             progress.phase(f"Starting a new revision for {release.id}")
-            self._app.new_revision(release.id, progress)
+            self._app.new_revision(release.id, progress, meanwhile)
         elif way == "restart" and look.latest:
             progress.phase(f"Restarting {look.latest.name}, which does not serve yet")
             self._app.restart(look.latest.name, progress)
         if way == "downtime" or (way == "wake" and app.stopped):
             progress.phase(f"Starting the app for {release.id}")
-            self._app.start(progress)
+            self._app.start(progress, meanwhile)
 
     def _room(self, app: AppState, look: Look) -> Room:
         environment = self._app.environment(app.environment_id)

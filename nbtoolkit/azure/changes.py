@@ -27,12 +27,19 @@ _locks: dict[str, Lock] = {}
 _locks_lock = Lock()
 
 
-def change(resource_id: str, what: str, begin: Callable[[], Any], progress: Progress) -> None:
+def change(
+    resource_id: str,
+    what: str,
+    begin: Callable[[], Any],
+    progress: Progress,
+    meanwhile: Callable[[], None] | None = None,
+) -> None:
     """Make one change of a resource, from its start to its end; ``what`` names it, as in "stop the app x".
 
     ``begin`` starts it and returns the SDK's poller, or None for a change that ends with its request. Changes
     of one resource from this process come one after another; where Azure refuses because somebody else's
-    change runs, it is asked again for ten minutes. Raises :class:`AzureFailed`, and :class:`Cancelled`, which
+    change runs, it is asked again for ten minutes. ``meanwhile`` is called again and again until the end, and
+    what it raises ends the waiting. Raises :class:`AzureFailed`, and :class:`Cancelled`, which
     says that Azure goes on with a change that was begun.
     """
     lock = _lock_of(resource_id)
@@ -40,12 +47,14 @@ def change(resource_id: str, what: str, begin: Callable[[], Any], progress: Prog
         progress.check()
     try:
         with asking(what):
-            _patiently(begin, what, progress)
+            _patiently(begin, what, progress, meanwhile or progress.check)
     finally:
         lock.release()
 
 
-def _patiently(begin: Callable[[], Any], what: str, progress: Progress) -> None:
+def _patiently(
+    begin: Callable[[], Any], what: str, progress: Progress, meanwhile: Callable[[], None]
+) -> None:
     from azure.core.exceptions import HttpResponseError
 
     deadline = time.monotonic() + PATIENCE
@@ -53,7 +62,7 @@ def _patiently(begin: Callable[[], Any], what: str, progress: Progress) -> None:
     while True:
         progress.check()
         try:
-            _finish(begin(), what, progress)
+            _finish(begin(), what, progress, meanwhile)
             return
         except HttpResponseError as error:
             code = _conflict(error)
@@ -64,7 +73,7 @@ def _patiently(begin: Callable[[], Any], what: str, progress: Progress) -> None:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _finish(poller: Any, what: str, progress: Progress) -> None:
+def _finish(poller: Any, what: str, progress: Progress, meanwhile: Callable[[], None]) -> None:
     """Wait for the end of a change; ``poller.wait`` raises what went wrong."""
     if poller is None:
         return
@@ -72,6 +81,7 @@ def _finish(poller: Any, what: str, progress: Progress) -> None:
         while not poller.done():
             poller.wait(0.5)
             progress.check()
+            meanwhile()
         poller.wait()
     except (Cancelled, KeyboardInterrupt) as stopped:
         raise Cancelled(

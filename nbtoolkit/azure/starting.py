@@ -14,6 +14,7 @@ from nbtoolkit.azure.trouble import Trouble, no_capacity, of_events, of_replica,
 from nbtoolkit.azure.waking import Waker
 from nbtoolkit.azure.watching import Look, Watch
 from nbtoolkit.errors import ServerFailed
+from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share import Heartbeat
 
 CAPACITY_SECONDS = 600.0
@@ -31,7 +32,6 @@ class Starting:
         app: App,
         watch: Watch,
         beats: Heartbeats,
-        waker: Waker,
         *,
         before: Look,
         replaced: bool,
@@ -41,15 +41,29 @@ class Starting:
         self._app = app
         self._watch = watch
         self._beats = beats
-        self._waker = waker
+        self._waker: Waker | None = None
         self._events = events
         self._capacity_seconds = capacity_seconds
         self._restarts = {replica.name: replica.restarts for replica in before.living}
+        self._given_up = {one.name for one in before.revisions if of_revision(one)}
+        self._told = ""
         self.timeline = Timeline(old=[one.name for one in before.living] if replaced else ())
+
+    def wake(self, waker: Waker) -> None:
+        """Have requests wake the app, and keep it awake as long as :meth:`check` is called."""
+        self._waker = waker.start()
+
+    def tell(self, progress: Progress) -> None:
+        """Take a look as :meth:`check` does, and note what is going on where that changed."""
+        self.check()
+        if (doing := self.doing()) != self._told:
+            self._told = doing
+            progress.note(doing)
 
     def check(self) -> None:
         """Take a look; raise :class:`ServerFailed`, with cause and next step, where waiting is of no use."""
-        self._waker.keep()
+        if self._waker:
+            self._waker.keep()
         look = self._watch.look()
         living = {replica.name: replica for replica in look.living}
         beats = {name: self._beats.of(name) for name in living}
@@ -62,11 +76,13 @@ class Starting:
 
     def doing(self) -> str:
         """Return what is going on, with Azure's reasons."""
-        return self.timeline.doing() or ("" if self._waker.awake else self._waker.said)
+        waker = self._waker
+        return self.timeline.doing() or (waker.said if waker and not waker.awake else "")
 
     def end(self) -> None:
         """Let the app fall asleep again when nobody asks."""
-        self._waker.end()
+        if self._waker:
+            self._waker.end()
 
     def _trouble(
         self,
@@ -75,7 +91,7 @@ class Starting:
         beats: Mapping[str, Heartbeat | None],
         events: Sequence[Event],
     ) -> Trouble | None:
-        if look.latest and (found := of_revision(look.latest)):
+        if look.latest and look.latest.name not in self._given_up and (found := of_revision(look.latest)):
             return found
         for name, replica in living.items():
             if found := of_replica(replica, beats[name], self._restarts.get(name, 0)):
@@ -88,6 +104,8 @@ class Starting:
 
     def _unreachable(self) -> Trouble | None:
         waker, place = self._waker, self._app.provisioned
+        if waker is None:
+            return None
         if waker.refused:
             return Trouble(
                 waker.refused, "add this machine's address to allowedIpRanges and provision() again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -34,6 +35,7 @@ from nbtoolkit.workspace import Workspace
 API_KEY = "nbtoolkit-api-key"
 """The secret of the app that holds the endpoint's key."""
 _ANSWER_SECONDS = 10.0
+_KEY_SECONDS = 60.0
 
 
 class AzureTarget:
@@ -61,6 +63,7 @@ class AzureTarget:
         self._store = store
         self._capacity_seconds = capacity_seconds
         self._starting: Starting | None = None
+        self._known_key: tuple[float, SecretStr] | None = None
 
     def __repr__(self) -> str:
         return f"AzureTarget({str(self.workspace.root)!r})"
@@ -124,7 +127,8 @@ class AzureTarget:
 
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
         """Raise :class:`QuotaShort` where a new server has no GPU, and no downtime is allowed."""
-        self._way(self._look(), restart=True, allow_downtime=allow_downtime, progress=progress)
+        (progress or SILENT()).check()
+        self._way(self._look(), restart=True, allow_downtime=allow_downtime, progress=SILENT())
 
     def activate(
         self,
@@ -146,10 +150,12 @@ class AzureTarget:
         now = self._look()
         check_ours(now.app)
         way = self._way(now, restart=restart, allow_downtime=allow_downtime, progress=progress)
-        Activation(self.app).go(way, now.app, now.look, release, progress)
+        starting = self._begin(now.look, replaced=way in ("restart", "revision", "downtime"))
+        activation = Activation(self.app)
+        activation.go(way, now.app, now.look, release, progress, lambda: starting.tell(progress))
         self._watch.forget()
+        starting.wake(Waker(self.cloud.http(), self._url(now.app.host)))
         self._beats.sweep({replica.name for replica in now.look.living})
-        self._start(now.look, replaced=way in ("restart", "revision", "downtime"))
 
     def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
         """Return the replicas that ARM lists; without ``sure`` those that freshly say they serve."""
@@ -167,7 +173,8 @@ class AzureTarget:
         if self._starting is None:
             if self._beats.all_ready():
                 return  # a hot swap: the replicas themselves tell
-            self._start(Look(), replaced=False)  # who should have swapped went away meanwhile
+            # who should have swapped went away meanwhile
+            self._begin(Look(), replaced=False).wake(Waker(self.cloud.http(), self._url(None)))
         if self._starting:
             self._starting.check()
 
@@ -201,14 +208,7 @@ class AzureTarget:
 
     def endpoint(self) -> Endpoint:
         """Return the app's address, and its key out of the app's secrets; using it wakes the app."""
-        key = self.app.secrets().get(API_KEY)
-        if not key:
-            raise NotReady(
-                f"The app {self.provisioned.app} has no secret {API_KEY}, so nobody could use its endpoint.",
-                next_step="run provision(): it makes one",
-                reason="no key",
-            )
-        return Endpoint(self._url(None), SecretStr(key))
+        return Endpoint(self._url(None), self._key())
 
     def sleeps(self) -> bool:
         """Tell whether nothing runs and a request would start a replica."""
@@ -246,30 +246,39 @@ class AzureTarget:
     def _look(self) -> _Now:
         return _Now(self.app.get(), self._watch.look(fresh=True))
 
-    def _way(self, now: _Now, *, restart: bool, allow_downtime: bool, progress: Progress | None) -> Way:
+    def _way(self, now: _Now, *, restart: bool, allow_downtime: bool, progress: Progress) -> Way:
         return Activation(self.app).way(
-            now.app,
-            now.look,
-            restart=restart,
-            allow_downtime=allow_downtime,
-            progress=progress or SILENT(),
+            now.app, now.look, restart=restart, allow_downtime=allow_downtime, progress=progress
         )
 
-    def _start(self, before: Look, *, replaced: bool) -> None:
+    def _begin(self, before: Look, *, replaced: bool) -> Starting:
         self._starting = Starting(
             self.app,
             self._watch,
             self._beats,
-            Waker(self.cloud.http(), self._url(None)).start(),
             before=before,
             replaced=replaced,
             capacity_seconds=self._capacity_seconds,
         )
+        return self._starting
 
     def _end_start(self) -> None:
         if self._starting:
             self._starting.end()
         self._starting = None
+
+    def _key(self) -> SecretStr:
+        """Return the key, read anew after a minute: somebody may have replaced it."""
+        if self._known_key is None or time.monotonic() - self._known_key[0] > _KEY_SECONDS:
+            found = self.app.secrets().get(API_KEY)
+            if not found:
+                raise NotReady(
+                    f"The app {self.provisioned.app} has no secret {API_KEY}, so nobody can use its endpoint.",
+                    next_step="run provision(): it makes one",
+                    reason="no key",
+                )
+            self._known_key = (time.monotonic(), SecretStr(found))
+        return self._known_key[1]
 
     def _url(self, host: str | None) -> str:
         if host or self.provisioned.endpoint:
