@@ -129,14 +129,16 @@ class App:
         reason: str,
         progress: Progress | None = None,
         meanwhile: Callable[[], None] | None = None,
+        changes: Mapping[str, Any] | None = None,
     ) -> str:
-        """Start a revision with the same template and return its name; the old one serves until it is ready.
+        """Start a revision and return its name; the old one serves until it is ready.
 
-        ``reason`` becomes part of the name. For that while Azure needs GPUs for both.
+        ``reason`` becomes part of the name, ``changes`` are what differs in its template (JSON merge). For
+        that while Azure needs GPUs for both.
         """
         plain = _SUFFIX.sub("-", reason.lower()).strip("-")[:16]
         suffix = f"{plain or 'r'}-{secrets.token_hex(3)}"
-        self.update({"template": {"revisionSuffix": suffix}}, progress, meanwhile)
+        self.update({"template": {**(changes or {}), "revisionSuffix": suffix}}, progress, meanwhile)
         return f"{self.provisioned.app}--{suffix}"
 
     def restart(self, revision: str, progress: Progress | None = None) -> None:

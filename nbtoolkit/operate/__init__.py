@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from nbtoolkit.operate.deletion import Teardown, TeardownSettings, teardown
 from nbtoolkit.operate.scaling import ScaleSettings, scale
 from nbtoolkit.operate.secret import SecretPut, SecretSettings, put_secret
-from nbtoolkit.operate.deletion import Teardown, TeardownSettings, teardown
 
 __all__ = [
     "ScaleSettings",

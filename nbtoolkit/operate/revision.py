@@ -13,7 +13,7 @@ from nbtoolkit.progress import Progress
 
 
 def way_of(app: App, now: AppState, *, allow_downtime: bool, progress: Progress) -> Way:
-    """Return how a new revision can start; raises :class:`QuotaShort` where that takes downtime, unallowed."""
+    """Return how a new revision can start; raises :class:`QuotaShort` where that takes downtime."""
     look = Watch(app).look()
     return Activation(app).way(now, look, restart=True, allow_downtime=allow_downtime, progress=progress)
 
@@ -24,6 +24,6 @@ def revise(app: App, way: Way, reason: str, changes: Mapping[str, Any], progress
         progress.phase("Stopping the app; nothing answers until the new revision is ready")
         app.stop(progress)
     progress.phase("Starting a new revision")
-    app.new_revision(reason, progress, changes)
+    app.new_revision(reason, progress, changes=changes)
     if way == "downtime":
         app.start(progress)
