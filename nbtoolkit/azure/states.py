@@ -32,6 +32,8 @@ class AppState:
     min_replicas: int
     max_replicas: int
     template: Json = field(repr=False)
+    event_stream: str | None = None
+    """Where Azure tells live what it does with the app."""
 
     @classmethod
     def of(cls, app: Json) -> AppState:
@@ -54,6 +56,7 @@ class AppState:
             min_replicas=scale.get("minReplicas") or 0,
             max_replicas=scale.get("maxReplicas") or 10,  # Azure's default
             template=template,
+            event_stream=rest.get("eventStreamEndpoint"),
         )
 
     @property
