@@ -40,7 +40,13 @@ def check_base(
     found.facts["loading"] = f"about {_duration(result.loading)} from the share, at 60 MiB/s"
     if not result.fits:
         found.block(f"{result}. It does not fit: {advice(base, hardware, settings.quantization)}.")
-    elif result.loading > _LONG and settings.min_replicas == 0:
+        return found, result
+    if not result.roomy:
+        found.warn(
+            f"{base.name} leaves room for about {result.tokens:,} tokens of conversations at once: "
+            f"long or many chats wait. To have more, {advice(base, hardware, settings.quantization)}."
+        )
+    if result.loading > _LONG and settings.min_replicas == 0:
         found.warn(
             f"Every start from zero loads for about {_duration(result.loading)}, and the first request waits "
             "that long: keep one replica with min_replicas=1 where that matters, which costs all the time."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
-from nbtoolkit.azure.hardware import Hardware
+from nbtoolkit.azure.hardware import HARDWARE, Hardware
 from nbtoolkit.base_model import Base
 from nbtoolkit.serving.dtype import serving_dtype
 
@@ -16,8 +16,10 @@ Quantization = Literal["none", "nf4"]
 GIB = 1024**3
 SHARE_SPEED = 60 * 1024**2
 """Bytes a second that a standard file share gives by default."""
-KV_TOKENS = 16_384
-"""Tokens of running conversations that there must be room for, all together."""
+TOKENS = 8_192
+"""Tokens of running conversations, all together, that there should be room for."""
+FEWEST = 1_024
+"""Tokens below which serving makes no sense."""
 RUNTIME = 2 * GIB
 """CUDA, activations and adapters."""
 SYSTEM = GIB
@@ -30,13 +32,16 @@ _KEPT = ("embed", "lm_head", "norm", "wte", "wpe")
 
 @dataclass(frozen=True)
 class Fit:
-    """What a base needs on a machine, in bytes; ``room`` is what the machine has."""
+    """What a base needs on a machine, in bytes; ``room`` is what the machine has.
+
+    ``token`` is what one token of a running conversation keeps, ``stored`` what lies on the share.
+    """
 
     base: str
     hardware: Hardware
     quantization: Quantization
     weights: int
-    conversations: int
+    token: int
     runtime: int
     room: int
     stored: int
@@ -44,12 +49,22 @@ class Fit:
     @property
     def needed(self) -> int:
         """Bytes in all."""
-        return self.weights + self.conversations + self.runtime
+        return self.weights + TOKENS * self.token + self.runtime
 
     @property
     def fits(self) -> bool:
-        """Tell whether it fits."""
+        """Tell whether it can serve at all."""
+        return self.weights + FEWEST * self.token + self.runtime <= self.room
+
+    @property
+    def roomy(self) -> bool:
+        """Tell whether there is room for long or several conversations too."""
         return self.needed <= self.room
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of conversations that there is room for; 0 where even the weights do not fit."""
+        return max(0, self.room - self.weights - self.runtime) // max(1, self.token)
 
     @property
     def loading(self) -> float:
@@ -60,7 +75,7 @@ class Fit:
         what = "memory" if not self.hardware.has_gpu else "GPU memory"
         return (
             f"{self.base} ({self.quantization}) needs {_gib(self.needed)} of {_gib(self.room)} {what}: "
-            f"weights {_gib(self.weights)}, conversations {_gib(self.conversations)}, "
+            f"weights {_gib(self.weights)}, conversations {_gib(TOKENS * self.token)}, "
             f"runtime {_gib(self.runtime)}"
         )
 
@@ -84,7 +99,7 @@ def fit(base: Base, hardware: Hardware, quantization: Quantization) -> Fit:
         hardware=hardware,
         quantization=quantization,
         weights=int(weights),
-        conversations=KV_TOKENS * kv_bytes(base.config, width),
+        token=kv_bytes(base.config, width),
         runtime=RUNTIME if hardware.has_gpu else SYSTEM,
         room=int((hardware.vram if hardware.has_gpu else hardware.memory) * GIB),
         stored=base.weight_bytes,
@@ -108,8 +123,6 @@ def advice(base: Base, hardware: Hardware, quantization: Quantization) -> str:
     if hardware.has_gpu and quantization == "none" and (packed := fit(base, hardware, "nf4")).fits:
         return f"choose quantization nf4, which needs {_gib(packed.needed)}"
     if hardware.name != "A100":
-        from nbtoolkit.azure.hardware import HARDWARE
-
         for wanted in ("none", "nf4") if quantization == "none" else ("nf4",):
             if fit(base, HARDWARE["A100"], wanted).fits:
                 return "choose the GPU A100" + (" and quantization nf4" if wanted == "nf4" else "")
