@@ -125,7 +125,7 @@ class Server:
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
         if hasattr(socket, "TCP_QUICKACK"):
-            # Clients of a proxy hold the body back until the head is acknowledged, which Linux delays by 40 ms.
+            # Behind a proxy clients hold the body back until the head is acknowledged: 40 ms by default.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         body = Body(stream, headers, lambda: connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n"))
         request = Request.parse(method, host, target, headers, body)
