@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .app_versions import set_fields, system_data
-from .environments import VERIFICATION
+from .environment_bodies import VERIFICATION
 
 if TYPE_CHECKING:
     from .arm import Call

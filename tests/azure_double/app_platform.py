@@ -7,7 +7,6 @@ import time
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ from .log_buffers import Buffer
 from .mounts import NO_SUCH_SHARE, PERMISSION_DENIED, MountFailed
 from .resource_ids import ResourceId
 from .stream_tokens import StreamTokens
+from .system_events import Event
+from .waiting import Limits
 
 if TYPE_CHECKING:
     from .double import AzureDouble
@@ -27,49 +28,6 @@ if TYPE_CHECKING:
     from .replicas import Replica
 
 CIFS = "-t cifs -o file_mode=0777,dir_mode=0777,actimeo=30,mfsymlinks,nosharesock,<masked>"
-
-
-@dataclass
-class Limits:
-    """How long the platform waits. Azure's own times are scaled; a real process is not, so these are real seconds."""
-
-    deadline_seconds: float = 600
-    """Azure seconds until a new revision is given up ..."""
-    deadline: float = 60
-    """... but at least so many real ones."""
-    start: float = 60
-    """A start-up probe gives a process at least so long."""
-    silent: float = 5
-    """A liveness probe gives a process at least so long."""
-    probe_timeout: float = 3
-    probe_period: float = 0.1
-    grace: float = 5
-    """Between SIGTERM and SIGKILL at least."""
-    cooldown: float = 30
-    """Without requests until zero, at least."""
-    hold_seconds: float = 240
-    """Azure seconds for which the ingress waits for a replica."""
-    idle_seconds: float = 240
-    """Azure seconds for which the ingress waits for the next byte of an answer ..."""
-    idle: float = 60
-    """... but at least so many real ones."""
-    pull_seconds: float = 5
-    """Azure seconds for pulling an image."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """One system event, as the event stream and ContainerAppSystemLogs show it."""
-
-    at: float
-    type: str
-    app: str
-    app_id: str
-    environment_id: str
-    revision: str | None
-    replica: str | None
-    message: str
-    reason: str
 
 
 class Platform:
@@ -229,7 +187,10 @@ class Platform:
         if not file:
             raise MountFailed(NO_SUCH_SHARE)
         name = f"//{file['accountName']}.file.core.windows.net/{file['shareName']}"
-        said = f"mount {name} failed with mount failed: exit status 32\nMounting command: mount\nMounting arguments: {CIFS}\nOutput: "
+        said = (
+            f"mount {name} failed with mount failed: exit status 32\nMounting command: mount\n"
+            f"Mounting arguments: {CIFS}\nOutput: "
+        )
         files: Files = self.double.files
         account = files.accounts.get(file["accountName"])
         if account is None or account.firewall or not account.shared_key_access:

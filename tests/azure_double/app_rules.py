@@ -27,16 +27,16 @@ def check(
     old_secrets: Mapping[str, str],
     inactive: Iterable[tuple[str, Mapping[str, Any]]],
 ) -> None:
-    """Refuse what cannot be; `storages` tells what the environment has, `inactive` are retired templates by name."""
+    """Refuse what cannot be; `storages` knows the environment's, `inactive` are retired templates by name."""
     properties = document["properties"]
     template, configuration = properties["template"], properties["configuration"]
     if not NAME.fullmatch(name):
         raise Refused(
             400,
             "ContainerAppInvalidName",
-            f"Invalid ContainerApp name '{name}'. A name must consist of lower case alphanumeric characters or '-', start "
-            "with an alphabetic character, and end with an alphanumeric character and cannot have '--'. The length must "
-            "not be more than 32 characters.",
+            f"Invalid ContainerApp name '{name}'. A name must consist of lower case alphanumeric characters "
+            "or '-', start with an alphabetic character, and end with an alphanumeric character and cannot "
+            "have '--'. The length must not be more than 32 characters.",
         )
     profile = _profile(properties["workloadProfileName"], environment)
     if not template["containers"]:
@@ -91,9 +91,9 @@ def _check_resources(containers: list[dict[str, Any]], type: str) -> None:
         raise Refused(
             400,
             "ContainerAppInvalidResourceTotal",
-            f"The total requested CPU and memory resources for this application (CPU: {cpu:g}, memory: {memory:g}) is invalid. "
-            "Total CPU and memory for all containers defined in a Container App must add up to one of the following "
-            f"CPU - Memory combinations: {allowed}",
+            f"The total requested CPU and memory resources for this application (CPU: {cpu:g}, memory: "
+            f"{memory:g}) is invalid. Total CPU and memory for all containers defined in a Container App "
+            f"must add up to one of the following CPU - Memory combinations: {allowed}",
         )
 
 
@@ -209,5 +209,6 @@ def _invalid(field: str, why: str) -> Refused:
     return Refused(
         400,
         "InvalidParameterValueInContainerTemplate",
-        f"The following field(s) are either invalid or missing. Field '{field}' is invalid with details: '{why}';.",
+        f"The following field(s) are either invalid or missing. Field '{field}' is invalid with details: "
+        f"'{why}';.",
     )

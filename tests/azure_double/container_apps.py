@@ -145,7 +145,7 @@ class ContainerApps(Kind):
         """Check a new document and make it the app's; its operation follows."""
         old = self.platform.hosted(call.id) if call.arm.get(call.id) else None
         if old:
-            self._refuse_while_busy(old)
+            old.refuse_while_busy()
         app_rules.check(
             call.id.name,
             document,
@@ -186,16 +186,8 @@ class ContainerApps(Kind):
 
     def _take(self, app: HostedApp) -> None:
         with self._lock:
-            self._refuse_while_busy(app)
+            app.refuse_while_busy()
             app.busy = True
-
-    def _refuse_while_busy(self, app: HostedApp) -> None:
-        if app.busy:
-            raise Refused(
-                409,
-                "ContainerAppLockConflict",
-                f"Cannot modify container App '{app.name}' because another modification is in progress. Please retry the operation.",
-            )
 
     def _begin(self, app: HostedApp, work: Callable[[], dict[str, Any] | None], seconds: float) -> Operation:
         def whole() -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""A container as a process: its own command line, its own environment, its whole process tree ended with it."""
+"""A container as a process: its own command line and environment; all that it started ends with it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ HELLO = """
 import http.server, os
 class Hello(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200); self.send_header("content-length", "5"); self.end_headers(); self.wfile.write(b"hello")
+        self.send_response(200); self.send_header("content-length", "5"); self.end_headers()
+        self.wfile.write(b"hello")
     def log_message(self, *args): pass
 print("Listening on", os.environ["PORT"], flush=True)
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Hello).serve_forever()
@@ -71,7 +72,7 @@ def launch(
     folder: Path,
     images: Mapping[str, Sequence[str]],
 ) -> Launch:
-    """Make a template's container startable: `mounts` by mount path, `platform` the CONTAINER_APP_* variables."""
+    """Make a container startable: `mounts` by mount path, `platform` the variables that Azure sets."""
     wanted = {target_port or 80, *(_port_of(probe) for probe in container.get("probes") or [])}
     ports = dict(zip(sorted(wanted), free_ports(len(wanted)), strict=True))
     port = ports[target_port or 80]
@@ -146,7 +147,7 @@ class Container:
         return True
 
     def stop(self, grace: float) -> None:
-        """SIGTERM to the first process, as a container's gets it; after `grace` real seconds SIGKILL to all."""
+        """SIGTERM to the first process, as in a container; after `grace` real seconds SIGKILL to all."""
         if self.exit_code is None:
             self._process.terminate()
             self.wait(grace)
@@ -157,10 +158,12 @@ class Container:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
-        for process in marked(self._mark):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-                process.wait(5)
+        end = time.monotonic() + 5
+        while (left := marked(self._mark)) and time.monotonic() < end:
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            time.sleep(0.005)
         self._reader.join(5)
 
     def _read(self) -> None:

@@ -1,4 +1,4 @@
-"""Below an environment: its storages, usages and profile states; in a region: the types of workload profiles."""
+"""Below an environment: storages, usages, profile states; in a region: the types of workload profiles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from .app_versions import headers
 from .arm import Call, Kind
-from .environments import TYPE, Environments
+from .environment_bodies import TYPE
+from .environments import Environments
 from .http import Refused, Response
 
 OFFERED = (
@@ -112,7 +113,8 @@ class EnvironmentUsages(Kind):
 def profile_types(call: Call) -> Response:
     """GET availableManagedEnvironmentsWorkloadProfileTypes of a region."""
     region = call.id.names[0]
-    base = f"/subscriptions/{call.id.subscription}/providers/Microsoft.App/availableManagedEnvironmentsWorkloadProfileTypes"
+    start = f"/subscriptions/{call.id.subscription}/providers/Microsoft.App"
+    base = f"{start}/availableManagedEnvironmentsWorkloadProfileTypes"
     listed = [
         {
             "location": region,

@@ -1,4 +1,4 @@
-"""One container app as the platform runs it: revisions, which one serves, how many replicas it should have."""
+"""One container app as the platform runs it: revisions, which one serves, how many replicas it has."""
 
 from __future__ import annotations
 
@@ -67,6 +67,16 @@ class HostedApp:
     def host(self) -> str:
         return f"{self.name}.{self.domain}"
 
+    def refuse_while_busy(self) -> None:
+        """One change at a time: the 409 of whoever comes meanwhile."""
+        if self.busy:
+            raise Refused(
+                409,
+                "ContainerAppLockConflict",
+                f"Cannot modify container App '{self.name}' because another modification is in progress. "
+                "Please retry the operation.",
+            )
+
     def revision(self, name: str) -> Revision:
         """The revision of this name, or ARM's 404."""
         for revision in self.revisions:
@@ -105,8 +115,9 @@ class HostedApp:
             raise Refused(
                 400,
                 "InvalidParameterValueInContainerTemplate",
-                "The following field(s) are either invalid or missing. Field 'template.revisionsuffix' is invalid with "
-                f'details: \'Invalid value: "{suffix}": A revision with suffix "{suffix}" already exists.\';.',
+                "The following field(s) are either invalid or missing. Field 'template.revisionsuffix' is "
+                f'invalid with details: \'Invalid value: "{suffix}": A revision with suffix "{suffix}" '
+                "already exists.';.",
             )
         return True
 

@@ -96,7 +96,7 @@ class Ingress:
         return response
 
     def _replica(self, app: HostedApp, revision: Revision | None, request: Request) -> Replica | None:
-        """A ready replica; waits for one as long as the ingress does. Its mere asking wakes an app at zero."""
+        """A ready replica; waits for one as long as the ingress does. Asking wakes an app at zero."""
         end = time.monotonic() + self.platform.double.clock.real(self.platform.limits.hold_seconds)
         while True:
             serving = revision or app.serving
@@ -234,5 +234,6 @@ def allowed(rules: list[Mapping[str, Any]], address: str) -> bool:
 def page(status: int, text: str) -> Response:
     """The platform's own page."""
     title = f"Error {status} - {text}"
-    html = f"<!DOCTYPE html><html><head><title>Azure Container App - Unavailable</title></head><body><h1>{title}</h1></body></html>"
+    head = "<head><title>Azure Container App - Unavailable</title></head>"
+    html = f"<!DOCTYPE html><html>{head}<body><h1>{title}</h1></body></html>"
     return Response(status, {"content-type": "text/html"}, html.encode())

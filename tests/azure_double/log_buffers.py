@@ -12,7 +12,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a container, with the moment at which it came (RFC 3339, nanoseconds as Azure writes them)."""
+    """One line of a container, with the moment at which it came, as Azure writes it."""
 
     stamp: str
     text: str

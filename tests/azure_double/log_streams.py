@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import datetime
-import json
 import re
-import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from .app_platform import Event
 from .http import ClientLeft, Refused, Request, Response
 from .log_buffers import Buffer
 from .resource_ids import ResourceId
+from .system_events import Event, connection, escaped, shown
 
 if TYPE_CHECKING:
     from .app_platform import Platform
 
-OWNER = r"(?P<group>/subscriptions/[^/]+/resourceGroups/[^/]+)/(?P<type>containerApps|managedEnvironments)/(?P<name>[^/]+)"
+OWNER = (
+    r"(?P<group>/subscriptions/[^/]+/resourceGroups/[^/]+)/(?P<type>containerApps|managedEnvironments)"
+    r"/(?P<name>[^/]+)"
+)
 CONSOLE = re.compile(
     OWNER
     + r"/revisions/(?P<revision>[^/]+)/replicas/(?P<replica>[^/]+)/containers/(?P<container>[^/]+)/logstream",
@@ -77,7 +78,8 @@ class Streams:
             yield line(f"{now:%Y-%m-%dT%H:%M:%S.%f}"[:-1], f"Connecting to the container '{name}'...")
             yield line(
                 f"{now:%Y-%m-%dT%H:%M:%S.%f}"[:-1],
-                f"Successfully Connected to container: '{name}' [Revision: '{at['revision']}', Replica: '{replica.name}']",
+                f"Successfully Connected to container: '{name}' [Revision: '{at['revision']}', "
+                f"Replica: '{replica.name}']",
             )
             so_far = replica.log.all()
             for record in so_far[max(0, len(so_far) - tail) :]:
@@ -116,46 +118,3 @@ class Streams:
             return self.platform.double.clock.stopped
 
         return buffer.follow(start, ended, PATIENCE)
-
-
-def connection(message: str, reason: str) -> bytes:
-    """The records with which every event stream begins."""
-    return escaped(
-        {
-            "TimeStamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "Type": "Normal",
-            "ContainerAppName": None,
-            "RevisionName": None,
-            "ReplicaName": None,
-            "Msg": message,
-            "Reason": reason,
-            "EventSource": "ContainerAppController",
-            "Count": 1,
-        }
-    )
-
-
-def shown(event: Event) -> bytes:
-    """One system event as a record."""
-    at = datetime.datetime.fromtimestamp(event.at, datetime.UTC)
-    return escaped(
-        {
-            "TimeStamp": f"{at:%Y-%m-%d %H:%M:%S.%f}3 +0000 UTC",
-            "Type": event.type,
-            "ContainerAppName": event.app,
-            "RevisionName": event.revision,
-            "ReplicaName": event.replica,
-            "Msg": event.message,
-            "Reason": event.reason,
-            "EventSource": "ContainerAppController",
-            "Count": 1,
-        }
-    )
-
-
-def escaped(record: dict[str, Any]) -> bytes:
-    """One line of JSON, with the characters escaped that .NET escapes."""
-    text = json.dumps(record, separators=(",", ":"))
-    for character in "'+<>&`":
-        text = text.replace(character, f"\\u{ord(character):04X}")
-    return (text.replace('\\"', "\\u0022") + "\n").encode()

@@ -1,4 +1,4 @@
-"""A share in a container: opened with the account's key, and seen late unless the mount options say otherwise."""
+"""A share in a container, seen late unless the mount options say otherwise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fresh(mount_options: str | None) -> bool:
 
 
 class LateView:
-    """A folder that shows a share as it was up to some real seconds ago; what is written in it goes to the share.
+    """A folder that shows a share as it was some real seconds ago; what is written in it goes to the share.
 
     Files are hard links, so content costs nothing; what differs between the two sides since the last look
     tells who changed it.

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .containers import Container
+    from .replicas import Replica
 
 STARTUP, LIVENESS, READINESS = "Startup", "Liveness", "Readiness"
 
@@ -43,6 +48,44 @@ class Probe:
         except (OSError, http.client.HTTPException):
             return f"Probe of {word} failed with status code: "
         return None if 200 <= status < 400 else f"Probe of {word} failed with status code: {status}"
+
+
+class Watched:
+    """One probe over time: due when its period has passed, decided when its threshold is reached."""
+
+    def __init__(self, probe: Probe, replica: Replica) -> None:
+        self.probe = probe
+        self._replica = replica
+        self._limits = replica.platform.limits
+        self._clock = replica.platform.double.clock
+        self._due = time.monotonic() + self._clock.real(probe.initial_delay)
+        self._good = self._bad = 0
+        self._bad_since = 0.0
+
+    def look(self, container: Container) -> bool | None:
+        """Ask if it is time to; True or False when the threshold is reached, else None."""
+        if time.monotonic() < self._due:
+            return None
+        wrong = self.probe.ask(
+            container.ports[self.probe.port],
+            max(self._clock.real(self.probe.timeout), self._limits.probe_timeout),
+        )
+        now = time.monotonic()
+        self._due = now + max(self._clock.real(self.probe.period), self._limits.probe_period)
+        if wrong is None:
+            self._good, self._bad = self._good + 1, 0
+            return True if self._good >= self.probe.successes else None
+        self._bad_since = self._bad_since if self._bad else now
+        self._good, self._bad = 0, self._bad + 1
+        if self._bad == 1 or self._bad == self.probe.failures:
+            self._replica.probe_failed(wrong)
+        if self._bad < self.probe.failures:
+            return None
+        if self.probe.kind == READINESS:
+            return False
+        patience = self._limits.start if self.probe.kind == STARTUP else self._limits.silent
+        since = container.started if self.probe.kind == STARTUP else self._bad_since
+        return False if now - since >= patience else None
 
 
 def of_container(container: Mapping[str, Any], target_port: int | None) -> dict[str, Probe]:

@@ -6,7 +6,6 @@ import datetime
 import secrets
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from . import probes
 from .containers import MARK, Container, launch
 from .log_buffers import Buffer, Line
-from .mounts import MountFailed, Mounted
+from .mounts import Mounted, MountFailed
 
 if TYPE_CHECKING:
-    from .hosted_app import HostedApp
     from .app_platform import Platform
+    from .hosted_app import HostedApp
     from .revisions import Revision
 
 LETTERS = "bcdfghjklmnpqrstvwxz2456789"
@@ -27,7 +26,7 @@ BACKOFF = (10, 20, 40, 80, 160, 300)
 
 
 class Replica:
-    """One running copy of a revision, in its own thread; the first container of the template is the process."""
+    """One running copy of a revision, in its own thread; the template's first container is the process."""
 
     def __init__(self, platform: Platform, app: HostedApp, revision: Revision) -> None:
         self.platform = platform
@@ -111,7 +110,8 @@ class Replica:
         self._note(
             "Normal",
             "PulledImage",
-            f'Successfully pulled image "{image}" in {self.platform.limits.pull_seconds:g}s. Image size: 32505856 bytes.',
+            f'Successfully pulled image "{image}" in {self.platform.limits.pull_seconds:g}s. '
+            "Image size: 32505856 bytes.",
         )
         return True
 
@@ -186,7 +186,8 @@ class Replica:
             self._note(
                 "Warning" if container.exit_code else "Normal",
                 "ContainerTerminated",
-                f"Container '{name}' was terminated with exit code '{container.exit_code}' and reason '{reason}'.",
+                f"Container '{name}' was terminated with exit code '{container.exit_code}' "
+                f"and reason '{reason}'.",
             )
             self.container = None
             self.restarts += 1
@@ -198,7 +199,7 @@ class Replica:
     def _watch(self, container: Container) -> str | None:
         """Probe until the process or the replica ends; the probe's name where one wants a restart."""
         wanted = probes.of_container(self.template, self.app.target_port)
-        watched = [Watched(probe, self) for probe in wanted.values()]
+        watched = [probes.Watched(probe, self) for probe in wanted.values()]
         startup = next((one for one in watched if one.probe.kind == probes.STARTUP), None)
         if startup is None:
             self.started = True
@@ -252,48 +253,11 @@ class Replica:
         return not self._ending.wait(self._clock.real(azure_seconds))
 
 
-class Watched:
-    """One probe over time: due when its period has passed, decided when its threshold is reached."""
-
-    def __init__(self, probe: probes.Probe, replica: Replica) -> None:
-        self.probe = probe
-        self._replica = replica
-        self._limits = replica.platform.limits
-        self._clock = replica.platform.double.clock
-        self._due = time.monotonic() + self._clock.real(probe.initial_delay)
-        self._good = self._bad = 0
-        self._bad_since = 0.0
-
-    def look(self, container: Container) -> bool | None:
-        """Ask if it is time to; True or False when the threshold is reached, else None."""
-        if time.monotonic() < self._due:
-            return None
-        wrong = self.probe.ask(
-            container.ports[self.probe.port],
-            max(self._clock.real(self.probe.timeout), self._limits.probe_timeout),
-        )
-        now = time.monotonic()
-        self._due = now + max(self._clock.real(self.probe.period), self._limits.probe_period)
-        if wrong is None:
-            self._good, self._bad = self._good + 1, 0
-            return True if self._good >= self.probe.successes else None
-        self._bad_since = self._bad_since if self._bad else now
-        self._good, self._bad = 0, self._bad + 1
-        if self._bad == 1 or self._bad == self.probe.failures:
-            self._replica.probe_failed(wrong)
-        if self._bad < self.probe.failures:
-            return None
-        if self.probe.kind == probes.READINESS:
-            return False
-        patience = self._limits.start if self.probe.kind == probes.STARTUP else self._limits.silent
-        since = container.started if self.probe.kind == probes.STARTUP else self._bad_since
-        return False if now - since >= patience else None
-
-
 def _letters(count: int) -> str:
     return "".join(secrets.choice(LETTERS) for _ in range(count))
 
 
 def _moment() -> str:
     now = datetime.datetime.now(datetime.UTC)
-    return f"{now.month}/{now.day}/{now.year} {now.hour % 12 or 12}:{now:%M:%S} {'AM' if now.hour < 12 else 'PM'}"
+    half = "AM" if now.hour < 12 else "PM"
+    return f"{now.month}/{now.day}/{now.year} {now.hour % 12 or 12}:{now:%M:%S} {half}"

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 from .app_versions import headers, shaped
 from .arm import Call, Kind
-from .hosted_app import HostedApp
 from .http import Refused, Response
-from .resource_ids import ResourceId
 from .revisions import replica_body
 
 if TYPE_CHECKING:
@@ -24,25 +22,20 @@ class Revisions(Kind):
         self.platform = platform
 
     def get(self, call: Call) -> Response:
-        revision = self._app(call.id.parent).revision(call.id.name)
+        revision = self.platform.hosted(call.id.parent).revision(call.id.name)
         return Response.of(shaped(revision.body(), call.version), headers=headers())
 
     def list(self, call: Call) -> Response:
-        app = self._app(call.id.owner)
+        app = self.platform.hosted(call.id.owner)
         return Response.of(
             {"value": [shaped(revision.body(), call.version) for revision in app.revisions]},
             headers=headers(),
         )
 
     def action(self, call: Call, name: str) -> Response:
-        app = self._app(call.id.parent)
+        app = self.platform.hosted(call.id.parent)
         revision = app.revision(call.id.name)
-        if app.busy:
-            raise Refused(
-                409,
-                "ContainerAppLockConflict",
-                f"Cannot modify container App '{app.name}' because another modification is in progress. Please retry the operation.",
-            )
+        app.refuse_while_busy()
         with self.platform.lock:
             if name.lower() == "restart":
                 if not revision.active or app.stopped:
@@ -60,9 +53,6 @@ class Revisions(Kind):
                 revision.active = False
                 return Response(200, headers())
         return super().action(call, name)
-
-    def _app(self, id: ResourceId) -> HostedApp:
-        return self.platform.hosted(id)
 
 
 class Replicas(Kind):

@@ -1,4 +1,4 @@
-"""Revisions: an immutable template and its replicas; single mode retires the old one when the new one is ready."""
+"""Revisions: an immutable template and its replicas."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .replicas import LETTERS, Replica
 
 if TYPE_CHECKING:
-    from .hosted_app import HostedApp
     from .app_platform import Platform
+    from .hosted_app import HostedApp
 
 ALPHABET = string.ascii_lowercase + string.digits
 
@@ -78,7 +78,7 @@ class Revision:
         self.scale(count)
 
     def waited(self) -> float:
-        """Real seconds spent on becoming ready, which do not run on while the app is stopped (one look a tick)."""
+        """Real seconds spent on becoming ready; they do not run on while the app is stopped."""
         now = time.monotonic()
         self._waited += min(now - self._seen, 0.5)
         self._seen = now

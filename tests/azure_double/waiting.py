@@ -1,0 +1,33 @@
+"""How long Container Apps waits, in Azure's time and in that of real processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Limits:
+    """How long the platform waits: what ends in `_seconds` is Azure's, the rest is real."""
+
+    deadline_seconds: float = 600
+    """Azure seconds until a new revision is given up ..."""
+    deadline: float = 60
+    """... but at least so many real ones."""
+    start: float = 60
+    """A start-up probe gives a process at least so long."""
+    silent: float = 5
+    """A liveness probe gives a process at least so long."""
+    probe_timeout: float = 3
+    probe_period: float = 0.1
+    grace: float = 5
+    """Between SIGTERM and SIGKILL at least."""
+    cooldown: float = 30
+    """Without requests until zero, at least."""
+    hold_seconds: float = 240
+    """Azure seconds for which the ingress waits for a replica."""
+    idle_seconds: float = 240
+    """Azure seconds for which the ingress waits for the next byte of an answer ..."""
+    idle: float = 60
+    """... but at least so many real ones."""
+    pull_seconds: float = 5
+    """Azure seconds for pulling an image."""
