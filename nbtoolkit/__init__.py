@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from nbtoolkit.deployment import deploy as deploy
     from nbtoolkit.deployment import rollback as rollback
     from nbtoolkit.endpoint import Endpoint as Endpoint
+    from nbtoolkit.inference import InferenceSettings as InferenceSettings
     from nbtoolkit.local import LocalTarget as LocalTarget
+    from nbtoolkit.operate import OperateSettings as OperateSettings
     from nbtoolkit.operate import ScaleSettings as ScaleSettings
     from nbtoolkit.operate import SecretSettings as SecretSettings
     from nbtoolkit.operate import TeardownSettings as TeardownSettings
@@ -41,7 +43,9 @@ _HOME = {
     "Deployment": "deployment",
     "DeploySettings": "deployment",
     "Endpoint": "endpoint",
+    "InferenceSettings": "inference",
     "LocalTarget": "local",
+    "OperateSettings": "operate",
     "PrintProgress": "progress",
     "Release": "serving.release",
     "ScaleSettings": "operate",
@@ -66,7 +70,9 @@ __all__ = [
     "DeploySettings",
     "Deployment",
     "Endpoint",
+    "InferenceSettings",
     "LocalTarget",
+    "OperateSettings",
     "PrintProgress",
     "Release",
     "ScaleSettings",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from nbtoolkit.operate.deletion import Teardown, TeardownSettings, teardown
 from nbtoolkit.operate.scaling import ScaleSettings, scale
 from nbtoolkit.operate.secret import SecretPut, SecretSettings, put_secret
+from nbtoolkit.operate.settings import OperateSettings
 
 __all__ = [
+    "OperateSettings",
     "ScaleSettings",
     "SecretPut",
     "SecretSettings",

@@ -14,7 +14,7 @@ from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.failures import existing
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.removal import Left
-from nbtoolkit.errors import InvalidSettings, NotApplied
+from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.fact_table import fact_table
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
@@ -48,14 +48,17 @@ class Teardown:
         return [*rows, *((other, str(one)) for one in self.left)] or [("nothing", "none of it is there")]
 
     def __str__(self) -> str:
-        width = max(len(label) for label, _ in self.rows())
-        return "\n".join(f"{label:<{width}}  {text}" for label, text in self.rows())
+        rows = self.rows()
+        width = max(len(label) for label, _ in rows)
+        lines = [f"{label:<{width}}  {text}" for label, text in rows]
+        return "\n".join(lines if self.done else [*lines, f"Next: confirm_name={self.app!r} has it done"])
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return fact_table("Teardown", self.rows())
+        how = [] if self.done else [("to do it", f"confirm_name = {self.app}")]
+        return fact_table("Teardown", [*self.rows(), *how])
 
 
 def teardown(
@@ -68,8 +71,8 @@ def teardown(
     """Delete the app, or all that this workspace created, and tell what is left and still costs.
 
     What others created, and what lies on a share that stays, is not touched. Again finds nothing more to
-    delete; after a cancel Azure finishes the deletion that it began. Raises :class:`NotApplied` with the plan
-    where ``confirm_name`` is empty, :class:`InvalidSettings` where it is another name.
+    delete; after a cancel Azure finishes the deletion that it began. Where ``confirm_name`` is empty nothing
+    is deleted and the plan is returned; raises :class:`InvalidSettings` where it is another name.
     """
     workspace = workspace or Workspace.find()
     cloud = cloud or Cloud.shared()
@@ -78,7 +81,8 @@ def teardown(
         place = Provisioned.read(workspace)
         progress.phase("Looking what is there")
         plan = plan_teardown(settings, place, workspace, cloud)
-        _check_confirmed(settings, plan)
+        if not _confirmed(settings, plan):
+            return plan
         for resource in plan.deletes:
             removal.delete(cloud, resource, progress)
             created.forget(workspace, [resource])
@@ -107,21 +111,15 @@ def _around(place: Provisioned, cloud: Cloud) -> list[str]:
     return [*found, app.environment_id] if app else found
 
 
-def _check_confirmed(settings: TeardownSettings, plan: Teardown) -> None:
+def _confirmed(settings: TeardownSettings, plan: Teardown) -> bool:
     given = settings.confirm_name.strip()
-    if given == plan.app:
-        return
-    if given:
+    if given and given != plan.app:
         raise InvalidSettings(
             f"confirm_name is {given!r}, and the app is {plan.app!r}: nothing was deleted.",
             next_step=f"give confirm_name={plan.app!r} if it shall be deleted",
             confirm_name=given,
         )
-    raise NotApplied(
-        f"Nothing was deleted yet. A teardown would:\n{plan}",
-        next_step=f"give confirm_name={plan.app!r} to have it done",
-        plan=plan,
-    )
+    return bool(given)
 
 
 def _forget_in_config(place: Provisioned, gone: Sequence[str], workspace: Workspace) -> None:
