@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from azure.core.credentials import AccessTokenInfo
+from msal.oauth2cli import oauth2
 
 from nbtoolkit.azure import account, credentials, login, sign_in
 from nbtoolkit.azure.cloud import ARM_SCOPE
@@ -307,7 +308,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Login]:
     """Somebody sits here; ``by_hand(*polls)`` says how the login host answers."""
     monkeypatch.setattr(sign_in, "somebody_is_there", lambda: True)
     quick = SimpleNamespace(time=time.time, sleep=lambda _: time.sleep(0.01))
-    monkeypatch.setattr("msal.oauth2cli.oauth2.time", quick)
+    monkeypatch.setattr(oauth2, "time", quick)
     make = sign_in.make_credential
 
     def _use(*polls: dict[str, Any]) -> Login:

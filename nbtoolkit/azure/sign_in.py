@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from nbtoolkit.azure import account, login
 from nbtoolkit.azure.cloud import ARM_SCOPE, sdk
 from nbtoolkit.azure.credentials import reason
@@ -18,8 +20,11 @@ from nbtoolkit.azure.login import SignedIn
 from nbtoolkit.errors import Cancelled, NotSignedIn, StoreError
 from nbtoolkit.local.surroundings import is_headless
 from nbtoolkit.progress import PrintProgress, Progress
+from nbtoolkit.settings import Settings
 
 Method = Literal["device-code", "browser"]
+Tell = Callable[[str, str, datetime], None]
+"""Receives the address to open, the code to enter there, and until when it is good."""
 
 # What a tenant answers that does not want device codes, or wants to know the device that signs in.
 _POLICY = frozenset({"50199", "53000", "53001", "53002", "53003", "530032", "530033", "530034", "530035"})
@@ -43,15 +48,35 @@ _REMOTE = {
 }
 
 
+class SignInSettings(Settings):
+    """How somebody signs in to Azure by hand."""
+
+    method: Method = Field(
+        default="device-code", description="browser: only where this kernel runs on your own computer"
+    )
+    tenant: str = Field(default="", description="id or domain; blank: the account's own")
+
+
+def blockers(settings: SignInSettings) -> list[str]:
+    """Return why this way of signing in cannot work here; asks nobody."""
+    why = far_from_browser(os.environ) if settings.method == "browser" else None
+    return [f"A browser cannot sign this kernel in: {why}. Choose device-code."] if why else []
+
+
 def sign_in(
-    progress: Progress | None = None, method: Method = "device-code", tenant: str | None = None
+    progress: Progress | None = None,
+    method: Method = "device-code",
+    tenant: str | None = None,
+    *,
+    tell: Tell | None = None,
 ) -> SignedIn:
     """Sign in to Azure by hand, for this process and for later kernels of this user.
 
     Waits until the person has entered the code that ``progress`` shows (printed by default), at most the 15
     minutes that a code lives; cancelling ends it. ``tenant`` is an id or a domain, by default the account's
-    own. Raises :class:`NotSignedIn` where nobody is there to sign in, where the tenant refuses, and for
-    ``"browser"`` where the kernel runs on another machine than the browser.
+    own. ``tell`` receives address and code too, in a thread of its own. Raises :class:`NotSignedIn` where
+    nobody is there to sign in, where the tenant refuses, and for ``"browser"`` where the kernel runs on
+    another machine than the browser.
     """
     if not somebody_is_there():
         raise _refused(
@@ -62,7 +87,7 @@ def sign_in(
         raise _refused(
             f"A browser cannot sign this kernel in: {why}.", 'sign in with a code: method="device-code"'
         )
-    return _Attempt(progress or PrintProgress(), method, tenant).run()
+    return _Attempt(progress or PrintProgress(), method, tenant, tell).run()
 
 
 def somebody_is_there() -> bool:
@@ -91,8 +116,9 @@ def far_from_browser(environment: Mapping[str, str], platform: str = sys.platfor
 class _Attempt:
     """One attempt: the SDK waits in a thread of its own, this one listens for a cancel request."""
 
-    def __init__(self, progress: Progress, method: Method, tenant: str | None) -> None:
+    def __init__(self, progress: Progress, method: Method, tenant: str | None, tell: Tell | None) -> None:
         self._progress = progress
+        self._tell_too = tell
         self._method: Method = method
         self._tenant = tenant
         self._ended = threading.Event()
@@ -123,6 +149,8 @@ class _Attempt:
 
     def _tell(self, address: str, code: str, until: datetime) -> None:
         self._told = (address, code, until if until.tzinfo else until.replace(tzinfo=UTC))
+        if self._tell_too is not None:
+            self._tell_too(*self._told)
 
     def _work(self, credential: Any) -> None:
         try:
@@ -148,7 +176,7 @@ class _Attempt:
 def make_credential(
     method: Method,
     tenant: str | None,
-    tell: Callable[[str, str, datetime], None],
+    tell: Tell,
     given_up: Callable[[], bool],
     transport: Any = None,
 ) -> Any:
