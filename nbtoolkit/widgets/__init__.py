@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nbtoolkit.widgets.operate_forms import SecretForm as SecretForm
     from nbtoolkit.widgets.operate_forms import TeardownForm as TeardownForm
     from nbtoolkit.widgets.provision_form import ProvisionForm as ProvisionForm
+    from nbtoolkit.widgets.sign_in import SignIn as SignIn
     from nbtoolkit.widgets.smoke_form import SmokeForm as SmokeForm
 
 _HOME = {
@@ -24,6 +25,7 @@ _HOME = {
     "ProvisionForm": "provision_form",
     "ScaleForm": "operate_forms",
     "SecretForm": "operate_forms",
+    "SignIn": "sign_in",
     "SmokeForm": "smoke_form",
     "TeardownForm": "operate_forms",
 }
@@ -36,6 +38,7 @@ __all__ = [
     "ProvisionForm",
     "ScaleForm",
     "SecretForm",
+    "SignIn",
     "SmokeForm",
     "TeardownForm",
 ]
