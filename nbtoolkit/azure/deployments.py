@@ -24,7 +24,10 @@ _PATIENCE = 5
 
 @dataclass(frozen=True)
 class State:
-    """Where a deployment stands: ``status`` in Azure's words, and what it gave or why it failed."""
+    """Where a deployment stands: ``status`` in Azure's words, and what it gave or why it failed.
+
+    The names of ``outputs`` are in capitals.
+    """
 
     status: str
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -70,7 +73,8 @@ class Deployment:
             return None
         body: dict[str, Any] = found.as_dict()
         properties = body.get("properties") or {}
-        outputs = {key: one.get("value") for key, one in (properties.get("outputs") or {}).items()}
+        # Azure returns a name like STORAGE_ID as storagE_ID
+        outputs = {key.upper(): one.get("value") for key, one in (properties.get("outputs") or {}).items()}
         status = str(properties.get("provisioningState") or "Running")
         return State(status, body.get("tags") or {}, outputs, properties.get("error"))
 

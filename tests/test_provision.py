@@ -1,0 +1,408 @@
+"""Provision through the real SDKs: planned first, made once, kept as others left it, taken up again."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbtoolkit.azure import cloud as clouds
+from nbtoolkit.azure import created
+from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.names import Names
+from nbtoolkit.azure.provisioned import Provisioned
+from nbtoolkit.errors import Blocked, Cancelled, NbtoolkitError, NotApplied, ProvisionFailed
+from nbtoolkit.progress import Progress
+from nbtoolkit.provision import Provision, ProvisionPlan, ProvisionSettings, plan, provision
+from nbtoolkit.provision.names import names_of
+from nbtoolkit.workspace import Workspace
+from tests.azure_double import SUBSCRIPTION, AzureDouble, Call, Refused
+
+FAST, SLOW = 0.002, 0.03
+"""Real seconds for one of Azure's: to get through, and to step in between."""
+WRITES = ("PUT", "PATCH", "DELETE")
+
+
+class Lines(Progress):
+    """Keep what was told; call ``on`` with each line."""
+
+    def __init__(self, on: Callable[[str], None] = lambda _: None) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._on = on
+
+    def show(self, text: str) -> None:
+        self.lines.append(text)
+        self._on(text)
+
+
+class Place:
+    """A workspace, the double, and the settings of a cheap trial."""
+
+    def __init__(self, double: AzureDouble, root: Path) -> None:
+        self.double = double
+        self.workspace = Workspace(root)
+        self.progress = Lines()
+
+    def settings(self, **values: Any) -> ProvisionSettings:
+        return ProvisionSettings(
+            **{"subscription": SUBSCRIPTION, "resource_group": "my-rg", "gpu": "none", **values}
+        )
+
+    @property
+    def names(self) -> Names:
+        return names_of(self.settings())
+
+    def group(self, location: str = "westus3") -> Place:
+        groups = Cloud.shared().resources(SUBSCRIPTION).resource_groups
+        groups.create_or_update("my-rg", {"location": location})
+        return self
+
+    def run(self, *, apply: bool = True, progress: Progress | None = None, **values: Any) -> Provision:
+        self.progress = Lines()
+        return provision(
+            self.settings(**values),
+            apply=apply,
+            workspace=self.workspace,
+            progress=progress or self.progress,
+        )
+
+    def plan(self, **values: Any) -> ProvisionPlan:
+        return plan(self.settings(**values), workspace=self.workspace)
+
+    def body(self, name: str) -> dict[str, Any]:
+        """A resource as the double keeps it."""
+        found = self.double.arm.get(self.names.ids[name])
+        assert found is not None, name
+        return found
+
+    @property
+    def apps(self) -> Any:
+        return Cloud.shared().containerapps(SUBSCRIPTION).container_apps
+
+    def app(self) -> dict[str, Any]:
+        """The app as Azure shows it."""
+        return self.apps.get("my-rg", self.names.app).as_dict()
+
+    def state(self, *, app: bool = False) -> str:
+        """All that Azure keeps, as one text."""
+        shown = [self.app(), self.secrets()] if app else []
+        return json.dumps([self.double.arm.resources, *shown], sort_keys=True, default=str)
+
+    def deployment(self) -> dict[str, Any] | None:
+        name = f"nbtoolkit-{self.names.app}"
+        return self.double.arm.get(f"{self.names.group_id}/providers/Microsoft.Resources/deployments/{name}")
+
+    def writes(self, since: int = 0) -> list[tuple[str, str]]:
+        """What was written, as method and the last two parts of the path."""
+        seen = self.double.requests[since:]
+        return [(one.method, "/".join(one.path.split("/")[-2:])) for one in seen if one.method in WRITES]
+
+    def secrets(self) -> dict[str, str]:
+        return {one.name: one.value for one in self.apps.list_secrets("my-rg", self.names.app).value}
+
+
+@pytest.fixture
+def place(azure_double: AzureDouble, workspace_root: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(clouds, "POLL", 0.05)
+    azure_double.clock.scale = FAST
+    return Place(azure_double, workspace_root)
+
+
+# The plan
+
+
+def test_without_apply_the_plan_is_shown_and_nothing_is_written(place: Place) -> None:
+    place.group()
+    before, since = place.state(), len(place.double.requests)
+    with pytest.raises(NotApplied) as caught:
+        place.run(apply=False)
+    planned: ProvisionPlan = caught.value.plan  # type: ignore[attr-defined]
+    assert [change.verb for change in planned.table.changes] == ["create"] * len(planned.table.changes)
+    assert {change.id.lower() for change in planned.table.changes} >= {id_.lower() for id_ in planned.creates}
+    assert planned.what_if is not None
+    text = str(planned)
+    assert "Would provision" in text
+    assert "storage by GB and month" in text
+    assert "per running replica" in text
+    assert (place.state(), place.writes(since)) == (before, [])
+    assert not place.workspace.path("infra/inference.config.json").exists()
+
+
+def test_a_group_that_is_missing_blocks_until_it_may_be_created(place: Place) -> None:
+    with pytest.raises(Blocked, match="no resource group my-rg"):
+        place.run()
+    assert place.plan(create_resource_group=True, location="westus3").title.startswith("Would provision")
+    place.run(create_resource_group=True, location="westus3")
+    assert place.writes()[0] == ("PUT", "resourcegroups/my-rg")
+
+
+def test_every_blocker_is_named_at_once_and_nothing_is_written(place: Place) -> None:
+    place.group()
+    place.double.arm.permissions.forbid("Microsoft.App/containerApps/write")
+    since = len(place.double.requests)
+    with pytest.raises(Blocked) as caught:
+        place.run(location="westus3", secrets=["NOT_SET_ANYWHERE"])
+    found: tuple[str, ...] = caught.value.blockers  # type: ignore[attr-defined]
+    assert any("Microsoft.App/containerApps/write" in one for one in found)
+    assert any("NOT_SET_ANYWHERE" in one for one in found)
+    assert place.writes(since) == []
+
+
+def test_settings_that_cannot_work_are_refused_before_azure_is_asked(place: Place) -> None:
+    with pytest.raises(Blocked, match="vLLM needs a GPU"):
+        place.run(engine="vllm")
+    assert place.double.requests == []
+
+
+def test_what_azure_itself_would_refuse_is_a_blocker(place: Place) -> None:
+    place.group()
+
+    def policy(call: Call) -> None:
+        if call.id.type == "Microsoft.Storage/storageAccounts":
+            raise Refused(403, "RequestDisallowedByPolicy", "Resource was disallowed by policy 'No storage'.")
+
+    place.double.arm.deployments.policies.append(policy)
+    with pytest.raises(Blocked, match="A policy of your organisation forbids this"):
+        place.run()
+
+
+# Making it
+
+
+def test_everything_is_made_and_the_config_file_is_written(place: Place) -> None:
+    place.group()
+    made = place.run()
+    assert made.changed
+    assert made.endpoint
+    config = json.loads(place.workspace.path("infra/inference.config.json").read_text())
+    assert config == {
+        "SUBSCRIPTION_ID": SUBSCRIPTION,
+        "RESOURCE_GROUP_NAME": "my-rg",
+        "STORAGE_ACCOUNT_NAME": place.names.account,
+        "FILE_SHARE_NAME": place.names.share,
+        "ACA_APP_NAME": place.names.app,
+        "ACA_APP_ENDPOINT": place.app()["properties"]["configuration"]["ingress"]["fqdn"],
+    }
+    assert Provisioned.read(place.workspace).app_id == made.app_id
+    assert set(created.recall(place.workspace)) == set(place.names.ids.values())
+    lines = "\n".join(place.progress.lines)
+    assert "https://portal.azure.com/#view/HubsExtension/DeploymentDetails" in lines
+    assert f"storage account {place.names.account}: done" in lines
+    assert f"container app {place.names.app}: done" in lines
+    assert f"https://{made.endpoint.removeprefix('https://')}" in str(made)
+
+
+def test_again_nothing_is_written_whatever_others_added(place: Place) -> None:
+    place.group()
+    place.run()
+    place.body("environment")["properties"]["workloadProfiles"].append(
+        {"name": "theirs", "workloadProfileType": "D4", "minimumCount": 0, "maximumCount": 2}
+    )
+    for name in ("account", "environment"):
+        place.body(name).setdefault("tags", {})["owner"] = "someone"
+    place.body("share")["properties"]["shareQuota"] = 5000
+    domains = [{"name": "chat.example.org", "bindingType": "Disabled"}]
+    secrets = [{"name": name, "value": value} for name, value in {**place.secrets(), "extra": "e"}.items()]
+    configuration = {"secrets": secrets, "ingress": {"customDomains": domains}}
+    patch = {"tags": {"owner": "someone"}, "properties": {"configuration": configuration}}
+    place.apps.begin_update("my-rg", place.names.app, patch).result()
+    before, since = place.state(app=True), len(place.double.requests)
+    again = place.run(apply=False)
+    assert not again.changed
+    assert place.writes(since) == []
+    assert place.state(app=True) == before
+    assert again.endpoint
+
+    shared = {
+        name: copy.deepcopy(place.body(name)) for name in ("account", "share", "environment", "workspace")
+    }
+    key = place.secrets()["nbtoolkit-api-key"]
+    with pytest.raises(NotApplied, match="replicas, at most: 1 → 2"):
+        place.run(apply=False, max_replicas=2)
+    since = len(place.double.requests)
+    place.run(max_replicas=2)
+    assert place.writes(since) == [("PUT", f"deployments/nbtoolkit-{place.names.app}")]
+    assert {name: place.body(name) for name in shared} == shared
+    assert place.secrets() == {"nbtoolkit-api-key": key, "extra": "e"}
+    app = place.app()
+    assert app["tags"]["owner"] == "someone"
+    assert app["properties"]["configuration"]["ingress"]["customDomains"][0]["name"] == "chat.example.org"
+    assert app["properties"]["template"]["scale"]["maxReplicas"] == 2
+
+
+def test_a_missing_gpu_is_added_to_an_environment_and_no_machine_is_taken_away(place: Place) -> None:
+    place.group()
+    place.run()
+    profiles = place.body("environment")["properties"]["workloadProfiles"]
+    profiles.append({"name": "theirs", "workloadProfileType": "D4", "minimumCount": 0, "maximumCount": 1})
+    planned = place.plan(gpu="T4")
+    assert planned.added_profile == {"name": "gpu-t4", "workloadProfileType": "Consumption-GPU-NC8as-T4"}
+    since = len(place.double.requests)
+    place.run(gpu="T4")
+    assert place.writes(since)[0] == ("PATCH", f"managedEnvironments/{place.names.environment}")
+    found = place.body("environment")["properties"]["workloadProfiles"]
+    assert [one["name"] for one in found] == ["Consumption", "theirs", "gpu-t4"]
+    assert place.app()["properties"]["workloadProfileName"] == "gpu-t4"
+
+
+def test_a_share_is_made_in_an_account_that_exists(place: Place) -> None:
+    place.group()
+    place.run()
+    account = copy.deepcopy(place.body("account"))
+    place.run(file_share="another", environment_storage="another", app="second")
+    assert place.body("account") == account
+    assert Provisioned.read(place.workspace).file_share == "another"
+
+
+def test_chosen_names_are_remembered_where_asked(place: Place) -> None:
+    place.group()
+    place.run(app="mine", remember=True)
+    file = json.loads(place.workspace.path("infra/provision/inference.parameters.json").read_text())
+    assert file["parameters"]["acaAppName"] == {"value": "mine"}
+    assert not place.run(app="", apply=False).changed
+
+
+def test_secrets_reach_the_app_and_no_other_place(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.group()
+    monkeypatch.setenv("MY_TOKEN", "canary-env")
+    asked: dict[str, Any] = {"secrets": ["MY_TOKEN"], "hf_token": "canary-form"}
+    with pytest.raises(NotApplied) as caught:
+        place.run(apply=False, **asked)
+    made = place.run(**asked)
+    values = place.secrets()
+    assert (values["my-token"], values["hf-token"]) == ("canary-env", "canary-form")
+    key = values["nbtoolkit-api-key"]
+    lines = "\n".join(place.progress.lines)
+    shown = [str(caught.value), repr(made), made._repr_html_(), lines, *capsys.readouterr()]
+    files = [
+        path.read_text(errors="replace")
+        for folder in ("infra", ".nbtoolkit")
+        for path in (place.workspace.root / folder).rglob("*")
+        if path.is_file()
+    ]
+    asked_for = [f"{one.path} {one.query}" for one in place.double.requests]
+    for text in (*shown, *files, *asked_for):
+        assert "canary" not in text
+        assert key not in text
+    assert not place.run(apply=False, **asked).changed
+    monkeypatch.setenv("MY_TOKEN", "canary-new")
+    with pytest.raises(NotApplied, match="secret my-token: replaced"):
+        place.run(apply=False, **asked)
+
+
+# When it goes wrong
+
+
+def failing(place: Place, type_: str, status: int, code: str, message: str) -> Callable[[Call], None]:
+    """Refuse one kind of resource while a deployment runs, not before it, until this is taken off again."""
+
+    def guard(call: Call) -> None:
+        if call.method == "PUT" and call.id.type == type_ and place.deployment() is not None:
+            raise Refused(status, code, message)
+
+    place.double.arm.guards.append(guard)
+    return guard
+
+
+def test_a_failure_names_the_resource_the_cause_and_what_to_do_and_the_next_run_goes_on(place: Place) -> None:
+    place.group()
+    message = "Exceeded for SubscriptionNCA100Gpus."
+    guard = failing(place, "Microsoft.App/managedEnvironments", 400, "MaxRegionalQuotaExceeded", message)
+    with pytest.raises(ProvisionFailed) as caught:
+        place.run()
+    (cause,) = caught.value.causes  # type: ignore[attr-defined]
+    assert cause.code == "MaxRegionalQuotaExceeded"
+    assert cause.resource == f"Microsoft.App/managedEnvironments {place.names.environment}"
+    assert "SubscriptionNCA100Gpus" in caught.value.message
+    assert "QuotaMenuBlade" in caught.value.next_step
+    assert place.names.account in str(place.double.arm.resources.keys())
+    place.double.arm.guards.remove(guard)
+    assert place.run().changed
+    assert not place.run(apply=False).changed
+
+
+def test_cancel_stops_the_deployment_and_says_what_goes_on(place: Place) -> None:
+    place.group()
+    place.double.clock.scale = SLOW
+
+    def on(line: str) -> None:
+        if "being created" in line:
+            progress.cancel()
+
+    progress = Lines(on)
+    with pytest.raises(Cancelled) as caught:
+        place.run(progress=progress)
+    assert f"The deployment nbtoolkit-{place.names.app} is cancelled" in caught.value.message
+    assert "What was created stays" in caught.value.message
+    deployment = place.deployment()
+    assert deployment is not None
+    deadline = time.monotonic() + 10
+    while deployment["properties"]["provisioningState"] == "Running" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert deployment["properties"]["provisioningState"] == "Canceled"
+    place.double.clock.scale = FAST
+    assert place.run().changed
+
+
+CHILD = """
+import sys
+from nbtoolkit.provision import ProvisionSettings, provision
+provision(ProvisionSettings(subscription=sys.argv[1], resource_group="my-rg", gpu="none"), apply=True)
+"""
+
+
+def test_a_deployment_of_a_killed_kernel_is_taken_up_and_not_started_twice(place: Place) -> None:
+    place.group()
+    place.double.clock.scale = SLOW
+    child = subprocess.Popen([sys.executable, "-c", CHILD, SUBSCRIPTION], cwd=place.workspace.root)
+    starts = ("PUT", f"deployments/nbtoolkit-{place.names.app}")
+    deadline = time.monotonic() + 60
+    while starts not in place.writes():
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    made = place.run(apply=False)  # it was applied already
+    assert made.endpoint
+    assert any("Taking up the deployment" in line for line in place.progress.lines)
+    assert place.writes().count(starts) == 1
+    assert Provisioned.read(place.workspace).app == place.names.app
+
+
+def test_two_runs_of_one_workspace_do_not_meet(place: Place) -> None:
+    place.group()
+    with place.workspace.lock("provision", target="azure"), pytest.raises(NbtoolkitError, match="provision"):
+        place.run()
+
+
+def test_an_answer_lost_while_it_waits_does_not_end_the_waiting(place: Place) -> None:
+    from tests.azure_double.faults import Broken
+
+    place.group()
+    place.double.clock.scale = SLOW
+    started = threading.Event()
+
+    def on(line: str) -> None:
+        if "being created" in line and not started.is_set():
+            started.set()
+            place.double.faults.on(
+                "GET", "/operations", Broken(500), times=4
+            )  # as often as the SDK itself tries
+
+    progress = Lines(on)
+    assert place.run(progress=progress).changed
+    assert started.is_set()
