@@ -10,6 +10,7 @@ from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.hardware import HARDWARE, Hardware
 from nbtoolkit.azure.quota import QUOTA_PAGE, free_gpus
 from nbtoolkit.azure.states import AppState
+from nbtoolkit.azure.timeline import ASSIGNING, phase_of
 from nbtoolkit.azure.trouble import of_revision
 from nbtoolkit.azure.watching import Look
 from nbtoolkit.errors import InvalidSettings, QuotaShort
@@ -54,7 +55,7 @@ class Activation:
             return "restart"
         if not restart:
             return "leave"
-        room = self._room(app, look)
+        room = self.room(app, look)
         if room.enough is not False:
             progress.note(f"a new revision starts beside the old one; {room.text}")
             return "revision"
@@ -97,7 +98,8 @@ class Activation:
             progress.phase(f"Starting the app for {release.id}")
             self._app.start(progress, meanwhile)
 
-    def _room(self, app: AppState, look: Look) -> Room:
+    def room(self, app: AppState, look: Look) -> Room:
+        """Return whether there are machines for a new revision beside what runs. Two requests."""
         environment = self._app.environment(app.environment_id)
         profile = environment.profiles.get(app.workload_profile or "Consumption", "Consumption")
         hardware = hardware_of(profile)
@@ -133,8 +135,8 @@ def check_ours(app: AppState) -> None:
 def _stuck(app: AppState, look: Look) -> bool:
     """Tell whether the newest revision has replicas and was never ready: it holds what a restart needs."""
     latest = look.latest
-    if latest is None or not look.of_latest() or of_revision(latest):
+    if latest is None or of_revision(latest):
         return False
     if app.latest_ready_revision != latest.name:
-        return True
+        return any(phase_of(one, None)[0] != ASSIGNING for one in look.of_latest())
     return len(look.revisions) == 1 and all(one.restarts and not one.ready for one in look.living)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from nbtoolkit.azure.activation import hardware_of
+from nbtoolkit.azure.activation import Activation, hardware_of
 from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.events import Events
 from nbtoolkit.azure.heartbeats import Heartbeats
 from nbtoolkit.azure.provisioned import portal_url
 from nbtoolkit.azure.states import ReplicaState
 from nbtoolkit.azure.timeline import ASSIGNING, Event, Timeline
-from nbtoolkit.azure.trouble import Trouble, no_capacity, of_events, of_replica, of_revision
+from nbtoolkit.azure.trouble import Trouble, no_machine, of_events, of_replica, of_revision
 from nbtoolkit.azure.waking import Waker
 from nbtoolkit.azure.watching import Look, Watch
 from nbtoolkit.errors import ServerFailed
@@ -24,7 +25,7 @@ CAPACITY_SECONDS = 600.0
 class Starting:
     """One start. ``before`` is what ran when it began, ``timeline`` is where the new replicas are.
 
-    ``events`` returns the system events so far; without any, ARM and the heartbeats have to do.
+    System events make it finer where they can be read; ARM and the heartbeats do without.
     """
 
     def __init__(
@@ -35,14 +36,13 @@ class Starting:
         *,
         before: Look,
         replaced: bool,
-        events: Callable[[], Sequence[Event]] = tuple,
         capacity_seconds: float = CAPACITY_SECONDS,
     ) -> None:
         self._app = app
         self._watch = watch
         self._beats = beats
         self._waker: Waker | None = None
-        self._events = events
+        self._events = Events(app).start()
         self._capacity_seconds = capacity_seconds
         self._restarts = {replica.name: replica.restarts for replica in before.living}
         self._given_up = {one.name for one in before.revisions if of_revision(one)}
@@ -67,7 +67,7 @@ class Starting:
         look = self._watch.look()
         living = {replica.name: replica for replica in look.living}
         beats = {name: self._beats.of(name) for name in living}
-        events = self._events()
+        events = self._events.latest()
         self.timeline.see(living.values(), beats, events)
         trouble = self._trouble(look, living, beats, events)
         if trouble:
@@ -81,6 +81,7 @@ class Starting:
 
     def end(self) -> None:
         """Let the app fall asleep again when nobody asks."""
+        self._events.end()
         if self._waker:
             self._waker.end()
 
@@ -99,7 +100,7 @@ class Starting:
         if found := of_events(events, living):
             return found
         if (waited := self.timeline.waits(ASSIGNING)) > self._capacity_seconds:
-            return no_capacity(waited, self._hardware())
+            return self._no_machine(waited, look)
         return self._unreachable()
 
     def _unreachable(self) -> Trouble | None:
@@ -117,8 +118,10 @@ class Starting:
             )
         return None
 
-    def _hardware(self) -> str:
+    def _no_machine(self, waited: float, look: Look) -> Trouble:
         app = self._app.get()
         profile = self._app.environment(app.environment_id).profiles.get(app.workload_profile or "", "")
         found = hardware_of(profile)
-        return found.label if found else app.workload_profile or "Consumption"
+        label = found.label if found else app.workload_profile or "Consumption"
+        room = Activation(self._app).room(app, look)
+        return no_machine(waited, label, enough=room.enough, room=room.text)

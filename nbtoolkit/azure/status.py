@@ -54,14 +54,15 @@ def _condition(
         return "failed", "Azure could not provision the app: see the portal"
     if app.stopped:
         return "stopped", "the app is stopped: no request wakes it; deploy() or rollback() starts it again"
+    serves = any(beat and beat.phase == READY for beat in beats.values())
+    bad: State = "degraded" if serves else "failed"
     if look.latest and (trouble := of_revision(look.latest)):
-        serves = any(beat and beat.phase == READY for beat in beats.values())
-        return ("degraded" if serves else "failed"), trouble.reason
+        return bad, trouble.reason
     if not look.living:
         return "asleep", "nothing runs and nothing is billed by the second; a request wakes it, in minutes"
     for replica in look.living:
         if trouble := of_replica(replica, beats.get(replica.name)):
-            return "failed", trouble.reason
+            return bad, trouble.reason
     if own:
         ready = any(replica.ready for replica in look.living)
         return (

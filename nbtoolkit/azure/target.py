@@ -158,10 +158,13 @@ class AzureTarget:
         self._beats.sweep({replica.name for replica in now.look.living})
 
     def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
-        """Return the replicas that ARM lists; without ``sure`` those that freshly say they serve."""
-        if not sure and self._starting is None and (ready := self._beats.all_ready()):
+        """Return the replicas whose container runs; without ``sure`` those that freshly say they serve.
+
+        One that is still being started reads the newest pointer by itself, and gets no request before.
+        """
+        if not sure and (ready := self._beats.all_ready()):
             return ready
-        names = [replica.name for replica in self._watch.look(fresh=sure).living]
+        names = [replica.name for replica in self._watch.look(fresh=sure).running]
         return tuple(sorted(name for name in names if not is_going(self._beats.of(name))))
 
     def heartbeat(self, replica: str) -> Heartbeat | None:
@@ -201,10 +204,13 @@ class AzureTarget:
     def logs(
         self, follow: bool = False, tail: int | None = 200, progress: Progress | None = None
     ) -> Iterator[str]:
-        """Yield the last console lines of all replicas, then with ``follow`` new ones; wakes nothing."""
-        from nbtoolkit.azure.logs import console
+        """Yield the last lines of all replicas, and of Azure about them; wakes nothing.
 
-        return console(self.app, follow=follow, tail=tail, progress=progress or SILENT())
+        Azure keeps 300 lines for this; older ones are in Log Analytics.
+        """
+        from nbtoolkit.azure.logs import merged
+
+        return (str(line) for line in merged(self.app, follow=follow, tail=tail, progress=progress))
 
     def endpoint(self) -> Endpoint:
         """Return the app's address, and its key out of the app's secrets; using it wakes the app."""
@@ -273,7 +279,7 @@ class AzureTarget:
             found = self.app.secrets().get(API_KEY)
             if not found:
                 raise NotReady(
-                    f"The app {self.provisioned.app} has no secret {API_KEY}, so nobody can use its endpoint.",
+                    f"The app {self.provisioned.app} has no secret {API_KEY}: nobody can use its endpoint.",
                     next_step="run provision(): it makes one",
                     reason="no key",
                 )

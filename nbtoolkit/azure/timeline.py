@@ -146,10 +146,10 @@ class Timeline:
 def phase_of(replica: ReplicaState, beat: Heartbeat | None, event: Event | None = None) -> tuple[str, str]:
     """Return a replica's phase and Azure's or its own reason for not being further."""
     states = {container.state for container in replica.containers}
-    if "Running" in states:
-        if beat is None:
-            return INSTALLING, ""
+    if beat and ("Running" in states or not replica.restarts):  # its own word comes before ARM's
         return _BEATS[beat.phase], beat.last_error or ""
+    if "Running" in states:
+        return INSTALLING, ""
     details = "; ".join(
         dict.fromkeys(d for d in (replica.details, *(c.details for c in replica.containers)) if d)
     )

@@ -93,11 +93,16 @@ def of_events(events: Iterable[Event], living: Mapping[str, ReplicaState]) -> Tr
     return None
 
 
-def no_capacity(seconds: float, hardware: str) -> Trouble:
-    """Say that Azure has no machine."""
+def no_machine(seconds: float, hardware: str, *, enough: bool | None, room: str) -> Trouble:
+    """Say why a replica stays in AssigningReplica: the quota is used up, or Azure has no capacity."""
+    waited = f"Azure has assigned no machine ({hardware}) for {seconds / 60:.0f} minutes"
+    if enough is False:
+        return Trouble(
+            f"{waited}: the quota is used up ({room})",
+            "stop what uses the GPUs, raise the quota, or deploy with allow_downtime=True",
+        )
     return Trouble(
-        f"Azure has assigned no machine ({hardware}) for {seconds / 60:.0f} minutes: it has no capacity for "
-        "one in this region now",
+        f"{waited}: it has no capacity for one in this region now, though the quota would allow it ({room})",
         "try again later; or provision with gpu='T4', or in another region",
     )
 

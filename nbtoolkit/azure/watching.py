@@ -33,6 +33,11 @@ class Look:
         """All replicas that were not ended."""
         return [one for found in self.replicas.values() for one in found if not _ended(one)]
 
+    @property
+    def running(self) -> list[ReplicaState]:
+        """The living replicas whose container has started."""
+        return [one for one in self.living if any(c.state == "Running" for c in one.containers)]
+
     def of_latest(self) -> list[ReplicaState]:
         """The replicas of the newest revision that were not ended."""
         found = self.replicas.get(self.latest.name, ()) if self.latest else ()

@@ -186,23 +186,26 @@ class Rollout:
             return self._ended(pointer, replaced=bool(replaced), progress=progress)
         progress.phase(f"Putting back {before.id}")
         back = publish.publish(share, before.id, expected=pointer.n, by=self._by)
-        beats = [self._target.heartbeat(replica) for replica in self._target.replicas(sure=True)]
-        serves = bool(beats) and all(beat and beat.release == before.id for beat in beats)
-        self._target.activate(before, restart=not serves, allow_downtime=True, progress=progress)
+        names = self._target.replicas(sure=True)
+        beats = {name: self._target.heartbeat(name) for name in names}
+        still = frozenset(name for name, beat in beats.items() if beat and beat.release == before.id)
+        self._target.activate(before, restart=not still, allow_downtime=True, progress=progress)
         timeout = max(_RESTORE_TIMEOUT, self._timeout)
         if before.code.kind == "own":
             wait_answer(self._target, timeout, progress)
-        else:
-            wait_served(
-                self._target,
-                before,
-                back,
-                timeout,
-                progress,
-                restarted=not serves,
-                allow_downtime=True,
-            )
-            check_answers(self._target.endpoint(), before)
+            return f"Release {before.id} serves again."
+        wait_served(
+            self._target,
+            before,
+            back,
+            timeout,
+            progress,
+            restarted=not still,
+            allow_downtime=True,
+            # new servers that failed stand beside the old ones: those have served all the time
+            among=still if still and self._how == "restart" else None,
+        )
+        check_answers(self._target.endpoint(), before)
         return f"Release {before.id} serves again."
 
     def _ended(self, pointer: Pointer, *, replaced: bool, progress: Progress) -> str:

@@ -53,10 +53,12 @@ def wait_served(
     *,
     restarted: bool = False,
     allow_downtime: bool = False,
+    among: frozenset[str] | None = None,
 ) -> None:
-    """Return once every replica reports the release under this pointer, adapters' sha256 included.
+    """Return once every replica, or of those ``among`` the named, reports the release under this pointer.
 
-    A replica that says it needs a restart for it gets one, unless they are being ``restarted`` already.
+    Adapters' sha256 are compared too. A replica that says it needs a restart for it gets one, unless they
+    are being ``restarted`` already.
     """
     progress.phase(f"Waiting until the server serves {release.id}")
     wanted = {adapter.name: adapter.sha256 for adapter in release.adapters}
@@ -64,12 +66,14 @@ def wait_served(
     look = time.monotonic() + _LOOK_FOR_OTHERS
     told, sure = "", False
     while True:
-        target.check_alive()
-        beats = {replica: target.heartbeat(replica) for replica in target.replicas(sure=sure)}
+        if among is None:
+            target.check_alive()
+        names = target.replicas(sure=sure) if among is None else among
+        beats = {replica: target.heartbeat(replica) for replica in names}
         if beats and all(_serves(beat, release, pointer, wanted) for beat in beats.values()):
-            if sure or beats.keys() >= set(target.replicas(sure=True)):
+            if sure or among or set(beats) == set(target.replicas(sure=True)):
                 return
-            sure = True  # a replica is starting that gave no sign of life yet
+            sure = True  # a replica is starting that gave no sign of life yet, or one has just gone
             continue
         for beat in beats.values():
             if beat and beat.failed and beat.failed.n == pointer.n:
