@@ -37,6 +37,7 @@ class Entra:
         self.asked.append((method, tenant))
         progress.phase("Signing in to Azure")
         tell("https://microsoft.com/devicelogin", "ABCD1234", UNTIL)
+        progress.phase("Waiting until the code is entered")
         while not self.gate.is_set():
             progress.sleep(0.01)
         if isinstance(self.outcome, Exception):
@@ -89,6 +90,17 @@ def test_the_button_says_what_it_does_and_cancel_stops_it(entra: Entra) -> None:
     with pytest.raises(Cancelled):
         form.result()
     until(lambda: "ABCD1234" not in texts(form.view.widget))
+
+
+def test_a_cell_run_again_shows_the_code_that_is_waited_for(entra: Entra) -> None:
+    first = SignIn()
+    first.start()
+    until(lambda: first.operation is not None and "Waiting" in first.operation.phase)
+    again = SignIn()
+    assert "ABCD1234" in texts(again.view.widget)
+    entra.gate.set()
+    assert again.result() == ADA
+    assert "ABCD1234" not in texts(again.view.widget)
 
 
 def test_a_refusal_is_shown_with_its_next_step(entra: Entra) -> None:

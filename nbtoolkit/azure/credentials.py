@@ -120,10 +120,13 @@ def reason(error: BaseException) -> str:
     text = _chained(lines) or (lines[0] if lines else type(error).__name__)
     text = re.split(r"\s*(?:Trace ID:|Visit https|To mitigate)", text)[0]
     text = re.sub(r"^(\w+Credential\.\w+ failed: |\w+Credential: |\w+Credential authentication )+", "", text)
+    text = re.sub(r"^unavailable[.,:] ", "", text)
     for name in ("AZURE_CLIENT_SECRET", "AZURE_PASSWORD", "AZURE_CLIENT_CERTIFICATE_PASSWORD"):
         if secret := os.environ.get(name):
             text = text.replace(secret, "***")
     text = text.strip().rstrip(".")
+    if text in ("", "unavailable"):
+        return "there is none here"
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 
 

@@ -74,9 +74,9 @@ def sign_in(
 
     Waits until the person has entered the code that ``progress`` shows (printed by default), at most the 15
     minutes that a code lives; cancelling ends it. ``tenant`` is an id or a domain, by default the account's
-    own. ``tell`` receives address and code too, in a thread of its own. Raises :class:`NotSignedIn` where
-    nobody is there to sign in, where the tenant refuses, and for ``"browser"`` where the kernel runs on
-    another machine than the browser.
+    own. ``tell`` shows address and code instead of ``progress``. Raises :class:`NotSignedIn` where nobody is
+    there to sign in, where the tenant refuses, and for ``"browser"`` where the kernel runs on another
+    machine than the browser.
     """
     if not somebody_is_there():
         raise _refused(
@@ -118,7 +118,7 @@ class _Attempt:
 
     def __init__(self, progress: Progress, method: Method, tenant: str | None, tell: Tell | None) -> None:
         self._progress = progress
-        self._tell_too = tell
+        self._instead = tell
         self._method: Method = method
         self._tenant = tenant
         self._ended = threading.Event()
@@ -138,19 +138,23 @@ class _Attempt:
             while not self._ended.is_set():
                 if self._told and not shown:
                     shown = True
-                    address, code, until = self._told
-                    self._progress.phase(f"Open {address} and enter the code {code}")
-                    self._progress.note(f"the code is good until {until.astimezone():%H:%M}")
+                    self._show(*self._told)
                 self._progress.sleep(0.2)
         except Cancelled:
             self._given_up.set()  # the SDK's next request fails, so a code entered later changes nothing
             raise
         return self._finish(credential)
 
+    def _show(self, address: str, code: str, until: datetime) -> None:
+        if self._instead is None:
+            self._progress.phase(f"Open {address} and enter the code {code}")
+            self._progress.note(f"the code is good until {until.astimezone():%H:%M}")
+        else:
+            self._instead(address, code, until)
+            self._progress.phase("Waiting until the code is entered")
+
     def _tell(self, address: str, code: str, until: datetime) -> None:
         self._told = (address, code, until if until.tzinfo else until.replace(tzinfo=UTC))
-        if self._tell_too is not None:
-            self._tell_too(*self._told)
 
     def _work(self, credential: Any) -> None:
         try:

@@ -50,28 +50,42 @@ class SignIn(Form[SignInSettings, SignedIn]):
             self._view = view = FormView(self)
             view.run_button.description = "Sign in"
             view.widget.children = (*view.widget.children, self._code_view)
-            self.watch(self._clear)
+            self.watch(self._draw_code)
+            if self.operation is not None:  # a cell that was run again
+                self._draw_code(self.operation)
         return self._view
 
     # Below: the worker.
 
     def _sign_in(self, settings: SignInSettings, *, progress: Progress) -> SignedIn:
-        return sign_in(progress, settings.method, settings.tenant or None, tell=self._show)
+        try:
+            return sign_in(progress, settings.method, settings.tenant or None, tell=_code.show)
+        finally:
+            _code.card = ""
 
-    def _show(self, address: str, code: str, until: datetime) -> None:
-        if self._code_view is not None:
-            self._code_view.value = code_card(address, code, until)
-            self._code_view.layout.display = None
-
-    def _clear(self, operation: Operation[Any]) -> None:
-        if operation.status is not Status.RUNNING and self._code_view is not None:
-            self._code_view.value = ""
-            self._code_view.layout.display = "none"
+    def _draw_code(self, operation: Operation[Any]) -> None:
+        card = _code.card if operation.status is Status.RUNNING else ""
+        if self._code_view.value != card:
+            self._code_view.value = card
+            self._code_view.layout.display = None if card else "none"
 
     def __repr__(self) -> str:
         source = login.credential().source
         who = f"with {source}" if source else "nothing asked yet"
         return f"Sign-in to Azure ({who}); signed_in_as() tells who, and asks nobody to sign in"
+
+
+class _Code:
+    """The card with the code that is waited for, for every panel of this process."""
+
+    def __init__(self) -> None:
+        self.card = ""
+
+    def show(self, address: str, code: str, until: datetime) -> None:
+        self.card = code_card(address, code, until)
+
+
+_code = _Code()
 
 
 class _Nobody:
