@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +72,7 @@ def wanted(call: Call, environment: Mapping[str, Any]) -> dict[str, Any]:
     document: dict[str, Any] = {
         "location": environment["location"],
         "tags": given.get("tags") or None,
-        "identity": given.get("identity")
-        if (given.get("identity") or {}).get("type") not in (None, "None")
-        else None,
+        "identity": _identity(given.get("identity") or {}),
         "properties": {
             "environmentId": environment["id"],
             "workloadProfileName": properties.get("workloadProfileName")
@@ -144,6 +143,18 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
+def _identity(given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An identity with the ids that Azure adds."""
+    if given.get("type") in (None, "None"):
+        return None
+    named = given.get("userAssignedIdentities") or {}
+    users = {
+        id: {kind: str(uuid.uuid5(uuid.NAMESPACE_URL, id + kind)) for kind in ("principalId", "clientId")}
+        for id in named
+    }
+    return {"type": given["type"], **({"userAssignedIdentities": users} if users else {})}
+
+
 def secrets_of(document: Mapping[str, Any]) -> dict[str, str]:
     """The secrets' values (empty for what lies in a key vault)."""
     found = document["properties"]["configuration"]["secrets"] or []
@@ -197,6 +208,7 @@ def accepted(app: HostedApp) -> dict[str, Any]:
     """What a PUT answers while the work goes on."""
     body = shown(app)
     properties = body["properties"]
+    asked = app.asked.get("properties") or {}
     for name in ("runningStatus", "eventStreamEndpoint"):
         del properties[name]
     if app.latest is None:
@@ -204,10 +216,15 @@ def accepted(app: HostedApp) -> dict[str, Any]:
             del properties[name]
     properties["configuration"]["targetLabel"] = properties["configuration"]["targetLabel"] or None
     if properties["configuration"]["ingress"]:
+        traffic = ((asked.get("configuration") or {}).get("ingress") or {}).get("traffic")
         properties["configuration"]["ingress"] |= {"fqdn": None, "exposedPort": None}
+        if not traffic:
+            properties["configuration"]["ingress"]["traffic"] = None
     for container in properties["template"]["containers"]:
         container["imageType"] = "CloudBuild"
     properties["template"]["revisionSuffix"] = properties["template"]["revisionSuffix"] or None
+    scale = (asked.get("template") or {}).get("scale")
+    properties["template"]["scale"] = dict.fromkeys(SCALE) | scale if scale else None
     data = body["systemData"]
     body["systemData"] = {name: f"{value}Z" if name.endswith("At") else value for name, value in data.items()}
     return body

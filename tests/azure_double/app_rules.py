@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from .app_versions import refusal
 from .gpu_quota import MACHINES, profiles_of
 from .http import Refused
 
@@ -31,7 +32,7 @@ def check(
     properties = document["properties"]
     template, configuration = properties["template"], properties["configuration"]
     if not NAME.fullmatch(name):
-        raise Refused(
+        raise refusal(
             400,
             "ContainerAppInvalidName",
             f"Invalid ContainerApp name '{name}'. A name must consist of lower case alphanumeric characters "
@@ -47,7 +48,7 @@ def check(
     for gone in set(old_secrets) - secrets:
         for revision, old in inactive:
             if gone in _references(old):
-                raise Refused(
+                raise refusal(
                     400,
                     "ContainerAppSecretInUse",
                     f"Unable to remove secret '{gone}' because it is referenced by revision '{revision}'.",
@@ -66,7 +67,7 @@ def _profile(name: str | None, environment: Mapping[str, Any]) -> str:
     for profile in profiles:
         if profile["name"] == name:
             return profile["workloadProfileType"]
-    raise Refused(
+    raise refusal(
         400,
         "WorkloadProfileNotFound",
         f"Workload profile '{name}' was not found in environment '{environment['name']}'. "
@@ -88,7 +89,7 @@ def _check_resources(containers: list[dict[str, Any]], type: str) -> None:
             if type == "Consumption"
             else f"at most [cpu: {machine.cpu:g}, memory: {machine.memory:g}Gi]"
         )
-        raise Refused(
+        raise refusal(
             400,
             "ContainerAppInvalidResourceTotal",
             f"The total requested CPU and memory resources for this application (CPU: {cpu:g}, memory: "
@@ -117,7 +118,7 @@ def _check_secrets(configuration: Mapping[str, Any]) -> set[str]:
 
 
 def _secret_invalid(name: Any, why: str) -> Refused:
-    return Refused(
+    return refusal(
         400,
         "ContainerAppSecretInvalid",
         f"Invalid Request: Container app secret(s) with name(s) '{name}' are invalid: {why}.",
@@ -140,7 +141,7 @@ def _check_references(
     for container in template["containers"]:
         for one in container.get("env") or []:
             if one.get("secretRef") and one["secretRef"] not in secrets:
-                raise Refused(
+                raise refusal(
                     400,
                     "ContainerAppSecretRefNotFound",
                     f"SecretRef '{one['secretRef']}' defined for container '{container['name']}' not found.",
@@ -148,7 +149,7 @@ def _check_references(
     for registry in configuration["registries"] or []:
         reference = registry["passwordSecretRef"]
         if reference and reference not in secrets:
-            raise Refused(
+            raise refusal(
                 400,
                 "ContainerAppSecretRefNotFound",
                 f"SecretRef '{reference}' defined for registry server '{registry['server']}' not found.",
@@ -159,7 +160,7 @@ def _check_volumes(template: Mapping[str, Any], storages: Callable[[str], bool])
     volumes = {volume["name"]: volume for volume in template["volumes"] or []}
     for volume in volumes.values():
         if volume.get("storageType") == "AzureFile" and not storages(volume.get("storageName", "")):
-            raise Refused(
+            raise refusal(
                 400,
                 "ManagedEnvironmentStorageNotFound",
                 f"ManagedEnvironment Storage '{volume.get('storageName')}' was not found.",
@@ -206,7 +207,7 @@ def _check_probe(container: str, probe: Mapping[str, Any]) -> None:
 
 
 def _invalid(field: str, why: str) -> Refused:
-    return Refused(
+    return refusal(
         400,
         "InvalidParameterValueInContainerTemplate",
         f"The following field(s) are either invalid or missing. Field '{field}' is invalid with details: "

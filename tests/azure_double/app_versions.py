@@ -6,6 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from .http import Refused, Response
+
 SUPPORTED = (
     "2022-03-01, 2022-06-01-preview, 2022-10-01, 2022-11-01-preview, 2023-04-01-preview, 2023-05-01, "
     "2023-05-02-preview, 2023-08-01-preview, 2023-11-02-preview, 2024-02-02-preview, 2024-03-01, "
@@ -37,6 +39,12 @@ GONE_2026 = frozenset({"delegatedIdentities", "enableFips", "dynamicJsonColumns"
 def headers(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The headers of every answer of Microsoft.App."""
     return {"api-supported-versions": SUPPORTED, **(more or {})}
+
+
+def refusal(status: int, code: str, message: str) -> Refused:
+    """What Microsoft.App itself refuses: ARM's marks of a gateway are not on it."""
+    error = {"error": {"code": code, "message": message}}
+    return Refused(status, code, message, response=Response.of(error, status, headers()))
 
 
 def shaped(body: Mapping[str, Any], version: str) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from . import app_bodies, app_rules
 from .app_bodies import TYPE
 from .app_platform import Platform
-from .app_versions import headers, merged, shaped
+from .app_versions import headers, merged, refusal, shaped
 from .arm import Call, Kind
 from .environment_parts import EnvironmentUsages, ProfileStates, Storages, profile_types
 from .environments import TIMEOUT, Environments, auth_token
 from .hosted_app import HostedApp
-from .http import Refused, Response
+from .http import Response
 from .ingress import Ingress
 from .log_streams import Streams
 from .operations import Operation
@@ -87,9 +87,7 @@ class ContainerApps(Kind):
     def list(self, call: Call) -> Response:
         bodies = call.arm.below(call.id)
         apps = [self.platform.hosted(ResourceId.parse(body["id"]) or call.id) for body in bodies]
-        return Response.of(
-            {"value": [shaped(app_bodies.shown(app), call.version) for app in apps]}, headers=headers()
-        )
+        return Response.of({"value": [shaped(app_bodies.shown(app), call.version) for app in apps]})
 
     def post_listsecrets(self, call: Call) -> Response:
         app = self.platform.hosted(call.id)
@@ -128,13 +126,13 @@ class ContainerApps(Kind):
         id = properties.get("environmentId") or properties.get("managedEnvironmentId")
         environment = call.arm.get(id) if id else None
         if environment is None:
-            raise Refused(
+            raise refusal(
                 400,
                 "ManagedEnvironmentNotFound",
                 f"The environment '{id}' of container app '{call.id.name}' was not found.",
             )
         if environment["properties"]["provisioningState"] not in ("Succeeded", "Updating"):
-            raise Refused(
+            raise refusal(
                 400,
                 "ManagedEnvironmentNotProvisioned",
                 f"The environment '{environment['id']}' has not been provisioned successfully.",
@@ -159,6 +157,7 @@ class ContainerApps(Kind):
         app = old or self.platform.host(call.id, environment)
         self._take(app)
         with self.platform.lock:
+            app.asked = call.body
             app_bodies.keep(app, document, call.arm.double.clock.stamp().rstrip("Z"))
         call.arm.save(
             call.id, {"id": app.arm_id, "name": app.name, "type": TYPE, "location": document["location"]}
@@ -180,7 +179,7 @@ class ContainerApps(Kind):
                 time.sleep(0.02)
             if not revision.provisioned:
                 app.body["properties"]["provisioningState"] = "Failed"
-                raise Refused(400, "ContainerAppOperationError", OPERATION_FAILED.format(name=app.name))
+                raise refusal(400, "ContainerAppOperationError", OPERATION_FAILED.format(name=app.name))
         app.body["properties"]["provisioningState"] = "Succeeded"
         return app_bodies.shown(app)
 

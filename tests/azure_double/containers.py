@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,6 +107,9 @@ def launch(
     }
     if mounts:
         environ["NBTOOLKIT_MOUNT"] = str(next(iter(mounts.values())))
+    if shutil.which(argv[0], path=environ["PATH"]) is None:
+        said = f'exec: "{argv[0]}": executable file not found in $PATH'
+        argv = [sys.executable, "-c", "import sys; print(sys.argv[1]); sys.exit(127)", said]
     return Launch(argv, environ, folder, ports)
 
 

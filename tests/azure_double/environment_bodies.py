@@ -8,10 +8,9 @@ import ipaddress
 import secrets
 from typing import Any
 
-from .app_versions import set_fields, system_data
+from .app_versions import refusal, set_fields, system_data
 from .arm import Call
 from .gpu_quota import MACHINES
-from .http import Refused
 from .regions import display
 from .resource_ids import ResourceId
 
@@ -147,20 +146,20 @@ def check_profile(profile: dict[str, Any]) -> None:
     type, name = profile["workloadProfileType"], profile["name"]
     machine = MACHINES.get(type)
     if machine is None:
-        raise Refused(
+        raise refusal(
             400,
             "InvalidWorkloadProfileType",
             f"Workload profile type '{type}' of profile '{name}' is not supported.",
         )
     counted = "minimumCount" in profile or "maximumCount" in profile
     if machine.serverless and counted:
-        raise Refused(
+        raise refusal(
             400,
             "InvalidWorkloadProfileConfiguration",
             f"Workload profile '{name}' of type '{type}' cannot have minimumCount or maximumCount.",
         )
     if not machine.serverless and ("minimumCount" not in profile or "maximumCount" not in profile):
-        raise Refused(
+        raise refusal(
             400,
             "InvalidWorkloadProfileConfiguration",
             f"Workload profile '{name}' of type '{type}' must have minimumCount and maximumCount.",

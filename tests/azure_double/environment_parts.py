@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from .app_versions import headers
+from .app_versions import headers, refusal
 from .arm import Call, Kind
 from .environment_bodies import TYPE
 from .environments import Environments
-from .http import Refused, Response
+from .http import Response
 
 OFFERED = (
     *((f"D{n}", "GeneralPurpose", n, 4 * n) for n in (4, 8, 16, 32)),
@@ -32,7 +32,7 @@ class Storages(Kind):
             name for name in ("accountName", "accountKey", "shareName", "accessMode") if not file.get(name)
         ]
         if missing:
-            raise Refused(
+            raise refusal(
                 400,
                 "InvalidManagedEnvironmentStorage",
                 f"Managed environment storage '{call.id.name}' lacks {', '.join(missing)}.",
@@ -58,7 +58,7 @@ class Storages(Kind):
         apps = [app for app in call.double.apps.apps() if app.environment_id.lower() == call.id.parent.key]
         users = [app for app in apps if call.id.name in app.storages()]
         if users:
-            raise Refused(
+            raise refusal(
                 409,
                 "ManagedEnvironmentStorageInUse",
                 f"Cannot delete Managed environment storage '{call.id.name}' because it's still in use.",
@@ -77,11 +77,10 @@ class Storages(Kind):
         call.arm.require(call.id.parent)
         body = call.arm.get(call.id)
         if body is None:
-            raise Refused(
+            raise refusal(
                 404,
                 "ManagedEnvironmentStorageNotFound",
                 f"ManagedEnvironment Storage '{call.id.name}' was not found.",
-                headers=headers(),
             )
         return body
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .app_versions import headers, merged, shaped
+from .app_versions import headers, merged, refusal, shaped
 from .arm import Call, Kind
 from .environment_bodies import TYPE, check_profile, completed
 from .gpu_quota import MACHINES, Quota, dedicated_gpus, entry, profiles_of, types
-from .http import Refused, Response
+from .http import Response
 from .operations import Operation
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Environments(Kind):
         self._check_free(call)
         apps = [app.name for app in self.platform.apps() if app.environment_id.lower() == call.id.key]
         if apps:
-            raise Refused(
+            raise refusal(
                 409,
                 "ManagedEnvironmentHasContainerApps",
                 f"The specified environment {call.id.name} cannot be deleted because it still contains "
@@ -83,9 +83,7 @@ class Environments(Kind):
         return Response.of(self.shown(call.arm.require(call.id), call.version), headers=headers())
 
     def list(self, call: Call) -> Response:
-        return Response.of(
-            {"value": [self.shown(body, call.version) for body in call.arm.below(call.id)]}, headers=headers()
-        )
+        return Response.of({"value": [self.shown(body, call.version) for body in call.arm.below(call.id)]})
 
     def shown(self, body: dict[str, Any], version: str = "") -> dict[str, Any]:
         shown = shaped(body, version)
@@ -150,7 +148,7 @@ class Environments(Kind):
 
     def _check_free(self, call: Call) -> None:
         if call.id.key in self._busy:
-            raise Refused(
+            raise refusal(
                 409,
                 "ManagedEnvironmentOperationInProgress",
                 f"Cannot modify Container Apps environment {call.id.name} because another operation is in "
@@ -167,7 +165,7 @@ class Environments(Kind):
             if app.environment_id.lower() == call.id.key:
                 used = app.body["properties"].get("workloadProfileName")
                 if used and used not in named:
-                    raise Refused(
+                    raise refusal(
                         400,
                         "WorkloadProfileInUse",
                         f"Cannot remove workload profile '{used}' because it is in use by container app "

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import regions
-from .app_versions import headers
-from .http import Refused, Response
+from .app_versions import headers, refusal
+from .http import Response
 
 if TYPE_CHECKING:
     from .arm import Call
@@ -114,7 +114,7 @@ class Quota:
         if self.used(region, name) + count <= limit:
             return
         gpus = name.endswith("Gpus")
-        raise Refused(
+        raise refusal(
             400,
             "MaxRegionalQuotaExceeded" if gpus else "MaxNumberOfRegionalEnvironmentsInSubExceeded",
             f"The subscription cannot have more than {limit} {name} in {regions.display(region)}.",

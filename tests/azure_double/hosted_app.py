@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from .http import Refused
+from .app_versions import refusal
 from .resource_ids import ResourceId
 from .revisions import Revision, random_suffix
 
@@ -27,6 +27,8 @@ class HostedApp:
         self.domain: str = environment["properties"]["defaultDomain"]
         self.region: str = self.domain.split(".")[1]
         self.body: dict[str, Any] = {}
+        self.asked: dict[str, Any] = {}
+        """The last PUT or merged PATCH, as it came."""
         self.secrets: dict[str, str] = {}
         self.revisions: list[Revision] = []
         self.serving: Revision | None = None
@@ -70,7 +72,7 @@ class HostedApp:
     def refuse_while_busy(self) -> None:
         """One change at a time: the 409 of whoever comes meanwhile."""
         if self.busy:
-            raise Refused(
+            raise refusal(
                 409,
                 "ContainerAppLockConflict",
                 f"Cannot modify container App '{self.name}' because another modification is in progress. "
@@ -82,7 +84,7 @@ class HostedApp:
         for revision in self.revisions:
             if revision.name.lower() == name.lower():
                 return revision
-        raise Refused(404, "ContainerAppRevisionNotFound", f"Container App revision '{name}' was not found.")
+        raise refusal(404, "ContainerAppRevisionNotFound", f"Container App revision '{name}' was not found.")
 
     def living(self) -> list[Replica]:
         """All replicas that were not asked to end."""
@@ -112,7 +114,7 @@ class HostedApp:
         if same and suffix in (None, "", latest.suffix):
             return False
         if suffix and any(revision.suffix == suffix for revision in self.revisions):
-            raise Refused(
+            raise refusal(
                 400,
                 "InvalidParameterValueInContainerTemplate",
                 "The following field(s) are either invalid or missing. Field 'template.revisionsuffix' is "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .app_versions import headers, shaped
+from .app_versions import headers, refusal, shaped
 from .arm import Call, Kind
-from .http import Refused, Response
+from .http import Response
 from .revisions import replica_body
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Revisions(Kind):
         with self.platform.lock:
             if name.lower() == "restart":
                 if not revision.active or app.stopped:
-                    raise Refused(
+                    raise refusal(
                         400,
                         "ContainerAppRevisionNotActive",
                         f"Revision '{revision.name}' is not active and cannot be restarted.",
@@ -67,7 +67,7 @@ class Replicas(Kind):
         revision = self.platform.hosted(call.id.parent.parent).revision(call.id.names[1])
         replica = revision.replica(call.id.name)
         if replica is None:
-            raise Refused(
+            raise refusal(
                 404,
                 "ContainerAppReplicaNotFound",
                 f"Replica '{call.id.name}' of revision '{revision.name}' was not found.",

@@ -108,9 +108,9 @@ class Revision:
             container.setdefault("probes", [])
             (container.get("resources") or {}).pop("ephemeralStorage", None)
         template["revisionSuffix"] = None
-        for name in ("cooldownPeriod", "pollingInterval"):
-            if template.get("scale"):
-                template["scale"].setdefault(name, None)
+        for name, default in (("cooldownPeriod", 300), ("pollingInterval", 30)):
+            if template["scale"][name] == default:
+                template["scale"][name] = None
         properties: dict[str, Any] = {
             "createdTime": self.created.strftime("%Y-%m-%dT%H:%M:%S+00:00"),
             "fqdn": self.fqdn,
