@@ -7,88 +7,20 @@ import re
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
 from .http import Refused, Request, Response
-from .operations import Operation, Operations
+from .kinds import Call as Call
+from .kinds import Kind as Kind
+from .operations import Operations
 from .resource_ids import ResourceId
 
 if TYPE_CHECKING:
     from .double import AzureDouble
 
 HOST = "management.azure.com"
-Answer = Callable[["Call"], Response]
-
-
-@dataclass
-class Call:
-    """One thing asked of ARM, by HTTP or by a deployment."""
-
-    arm: Arm
-    method: str
-    id: ResourceId
-    body: dict[str, Any] = field(default_factory=dict)
-    query: dict[str, str] = field(default_factory=dict)
-    request: Request | None = None
-    """None when a deployment asks."""
-    operation: Operation | None = None
-    """What a PUT started and a deployment waits for; set by the kind."""
-
-    @property
-    def version(self) -> str:
-        return self.query.get("api-version", "")
-
-    @property
-    def double(self) -> AzureDouble:
-        return self.arm.double
-
-    @property
-    def location(self) -> str:
-        """The region in ARM's short form: "West US 3" → westus3."""
-        return str(self.body.get("location", "")).replace(" ", "").lower()
-
-
-class Kind:
-    """One resource type. Override what differs; the state is the ARM body in `arm.resources`."""
-
-    type = ""
-    """The full type, such as Microsoft.App/containerApps; its case is the documented one."""
-    needs_location = True
-
-    def put(self, call: Call) -> Response:
-        raise Refused(405, "MethodNotAllowed", f"{self.type} cannot be PUT here.")
-
-    def patch(self, call: Call) -> Response:
-        raise Refused(405, "MethodNotAllowed", f"{self.type} cannot be PATCHed here.")
-
-    def delete(self, call: Call) -> Response:
-        return Response(200 if call.arm.forget(call.id) else 204)
-
-    def get(self, call: Call) -> Response:
-        return Response.of(self.shown(call.arm.require(call.id)))
-
-    def head(self, call: Call) -> Response:
-        call.arm.require(call.id)
-        return Response(204)
-
-    def list(self, call: Call) -> Response:
-        return Response.of({"value": [self.shown(body) for body in call.arm.below(call.id)]})
-
-    def action(self, call: Call, name: str) -> Response:
-        """POST on a resource: method `post_<name>` in lower case."""
-        method = getattr(self, f"post_{name.lower()}", None)
-        if method is None:
-            raise Refused(
-                404, "InvalidResourceType", f"The resource type '{self.type}/{name}' could not be found."
-            )
-        call.arm.require(call.id)
-        return method(call)
-
-    def shown(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The body as a GET shows it; drop write-only properties here."""
-        return body
+Answer = Callable[[Call], Response]
 
 
 class Arm:
@@ -122,8 +54,22 @@ class Arm:
         if place is None or not place.names:
             raise Refused(400, "InvalidResourceId", f"'{id}' is no resource id.")
         call = Call(self, "PUT", place, copy.deepcopy(body), {"api-version": version})
-        self._dispatch(call)
+        call.response = self._dispatch(call)
         return call
+
+    def ask(self, method: str, path: str, version: str = "2026-01-01") -> Response:
+        """GET or POST as a template's functions do, with the client's permissions."""
+        place = ResourceId.parse(path)
+        if place is None:
+            raise Refused(400, "InvalidTemplate", f"'{path}' is no resource id.")
+        return self._dispatch(Call(self, method, place, {}, {"api-version": version}))
+
+    def check(self, call: Call) -> None:
+        """Refuse a PUT for all that is known before it is tried."""
+        self._guard(call)
+        kind = self._require_kind(call)
+        self._stays_in_place(call)
+        kind.preflight(call)
 
     def get(self, id: ResourceId | str) -> dict[str, Any] | None:
         """The body of a resource, or None; for callers inside the double."""
@@ -215,14 +161,7 @@ class Arm:
                 return kind.action(
                     Call(self, "POST", id.owner, call.body, call.query, call.request), id.types[-1]
                 )
-        kind = self.kind(id.type)
-        if kind is None:
-            raise Refused(
-                404,
-                "InvalidResourceType",
-                f"The resource type '{'/'.join(id.types) or call.id}' could not be "
-                f"found in the namespace '{id.namespace}' for api version '{call.version}'.",
-            )
+        kind = self._require_kind(call)
         if id.is_collection:
             if call.method != "GET":
                 raise Refused(
@@ -255,3 +194,14 @@ class Arm:
                 f"'{call.id.group}'. A resource with the same name cannot be created in location "
                 f"'{call.location}'. Please select a new resource name.",
             )
+
+    def _require_kind(self, call: Call) -> Kind:
+        kind = self.kind(call.id.type)
+        if kind is None:
+            raise Refused(
+                404,
+                "InvalidResourceType",
+                f"The resource type '{'/'.join(call.id.types) or call.id}' could not be found in the "
+                f"namespace '{call.id.namespace}' for api version '{call.version}'.",
+            )
+        return kind

@@ -147,6 +147,11 @@ class Operations:
     def _wait_headers(self) -> dict[str, str]:
         return {} if self.retry_after is None else {"retry-after": self._clock.retry_after(self.retry_after)}
 
+    @classmethod
+    def signed(cls, path: str, version: str) -> str:
+        """The URL for a path served by `serve`."""
+        return cls._url(path, version)
+
     @staticmethod
     def _url(place: str, version: str) -> str:
         """A URL with the signature that ARM puts behind the query."""

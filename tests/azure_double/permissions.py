@@ -94,8 +94,8 @@ def refusal(action: str, scope: str) -> str:
     """ARM's sentence."""
     return (
         f"The client '{CLIENT_ID}' with object id '{OBJECT_ID}' does not have authorization to perform "
-        f"action '{action}' over scope '{scope}' or the scope is invalid. If access was recently granted, please "
-        "refresh your credentials."
+        f"action '{action}' over scope '{scope}' or the scope is invalid. If access was recently granted, "
+        "please refresh your credentials."
     )
 
 

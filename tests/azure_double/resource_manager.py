@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .arm import Arm
 from .clock import Clock
+from .deployments import Deployments
 from .groups import Groups
 from .permissions import Permissions
 from .providers import Providers
@@ -31,3 +32,4 @@ class ResourceManager(Arm):
         FileServices(self)
         Shares(self)
         Workspaces(self)
+        self.deployments = Deployments(self)

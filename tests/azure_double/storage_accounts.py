@@ -33,7 +33,7 @@ class StorageAccounts(Kind):
             "POST", "/subscriptions/[^/]+/providers/Microsoft.Storage/checkNameAvailability", self._check
         )
 
-    def put(self, call: Call) -> Response:
+    def preflight(self, call: Call) -> None:
         name = call.id.name
         if not NAME.fullmatch(name):
             raise Refused(400, "AccountNameInvalid", f"{name} is not a valid storage account name. {RULES}")
@@ -42,11 +42,14 @@ class StorageAccounts(Kind):
                 raise Refused(
                     400, "InvalidRequestContent", f"Required property '{needed}' not found in JSON."
                 )
-        old = self._arm.get(call.id)
-        if old is None and self._owner(name):
+        if self._arm.get(call.id) is None and self._owner(name):
             raise Refused(
                 409, "StorageAccountAlreadyTaken", f"The storage account named {name} is already taken."
             )
+
+    def put(self, call: Call) -> Response:
+        self.preflight(call)
+        old = self._arm.get(call.id)
         body = _body(call, old)
         if old is not None:
             self._keep(call, body)
