@@ -48,6 +48,7 @@ def test_health_answers_within_four_seconds_although_the_page_takes_longer(share
         ({"NBTOOLKIT_API_KEY": "  "}, "No API key"),
         ({"NBTOOLKIT_API_KEY_FILE": "/nowhere/key"}, "cannot be read"),
         ({"NBTOOLKIT_API_KEY": KEY, "NBTOOLKIT_POLL": "often"}, "NBTOOLKIT_POLL='often'"),
+        ({"NBTOOLKIT_API_KEY": KEY, "NBTOOLKIT_PROBE_PORT": "http"}, "NBTOOLKIT_PROBE_PORT='http'"),
     ],
 )
 def test_a_start_that_cannot_work_is_refused_in_one_sentence(
