@@ -8,24 +8,32 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from nbtoolkit.azure import places
-from nbtoolkit.errors import AzureFailed, MissingDependency, NotSignedIn
+from nbtoolkit.errors import NotSignedIn
 from nbtoolkit.widgets import page
 from nbtoolkit.widgets.form_view import FormView
+from nbtoolkit.widgets.operation import Operation, Status
+from nbtoolkit.widgets.sign_in import SignIn
 
 if TYPE_CHECKING:
     from nbtoolkit.widgets.provision_form import ProvisionForm
 
 
 class ProvisionView(FormView):
-    """Fill the lists in a worker; what is typed by hand always counts as well."""
+    """Fill the lists in a worker; what is typed by hand always counts as well.
+
+    The panel to sign in stands on top while nobody is.
+    """
 
     def __init__(self, form: ProvisionForm) -> None:
         self._provision_form = form
         self._listed_for: str | None = None
         self._listing = threading.Lock()
         self._places_note = w.HTML(layout=w.Layout(width="auto", display="none"))
+        self.sign_in = SignIn()
+        self.sign_in_panel = w.VBox([self.sign_in.view.widget], layout=w.Layout(display="none"))
+        self.sign_in.watch(self._signed_in)
         super().__init__(form)
-        self.widget.children = (self._places_note, *self.widget.children)
+        self.widget.children = (self.sign_in_panel, self._places_note, *self.widget.children)
         self.list_places()
 
     def list_places(self) -> None:
@@ -45,10 +53,13 @@ class ProvisionView(FormView):
         with self._listing:
             try:
                 self._fill()
-            except NotSignedIn as error:
-                self._note("Sign in to pick from lists", error)
-            except (AzureFailed, MissingDependency) as error:
-                self._note("Nothing could be listed", error)
+            except NotSignedIn:
+                self.sign_in_panel.layout.display = None
+                return
+            except Exception as error:  # noqa: BLE001 - a thread's error would be seen by nobody
+                self._places_note.value = page.failure(error)
+                self._places_note.layout.display = None
+            self.sign_in_panel.layout.display = "none"
 
     def _fill(self) -> None:
         cloud = self._provision_form.cloud
@@ -66,6 +77,7 @@ class ProvisionView(FormView):
     def _offer(self, name: str, options: list[Any]) -> None:
         self._inputs[name].widget.options = tuple(map(str, options))
 
-    def _note(self, title: str, error: AzureFailed | MissingDependency) -> None:
-        self._places_note.value = page.notice(title, str(error))
-        self._places_note.layout.display = None
+    def _signed_in(self, operation: Operation[Any]) -> None:
+        if operation.status is Status.DONE:
+            self._list()
+            self._show_standing()
