@@ -47,7 +47,7 @@ def outputs(error: dict[str, Any]) -> dict[str, Any]:
     """A deployment's error where all resources are there and an output cannot be said."""
     return {
         "code": "DeploymentOutputEvaluationFailed",
-        "message": "Unable to evaluate template outputs. Please see error details and deployment operations. Please "
-        "see https://aka.ms/arm-common-errors for usage details.",
+        "message": "Unable to evaluate template outputs. Please see error details and deployment operations. "
+        "Please see https://aka.ms/arm-common-errors for usage details.",
         "details": [error],
     }

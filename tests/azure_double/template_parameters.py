@@ -37,10 +37,10 @@ def given(template: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[st
     if unknown:
         names = ", ".join(name for name, _ in declared.values())
         raise invalid(
-            f"The template parameters '{', '.join(unknown)}' in the parameters file are not valid; they are not "
-            "present in the original template and can therefore not be provided at deployment time. The only "
-            f"supported parameters for this template are '{names}'. Please see https://aka.ms/arm-pass-parameter-values "
-            "for usage details."
+            f"The template parameters '{', '.join(unknown)}' in the parameters file are not valid; they are "
+            "not present in the original template and can therefore not be provided at deployment time. The only "
+            f"supported parameters for this template are '{names}'. Please see "
+            "https://aka.ms/arm-pass-parameter-values for usage details."
         )
     values: dict[str, Any] = {}
     for asked, holder in parameters.items():
@@ -52,8 +52,8 @@ def given(template: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[st
     for name, entry in declared.values():
         if name not in values and "defaultValue" not in entry and not entry.get("nullable"):
             raise invalid(
-                f"The value for the template parameter '{name}' at line '1' and column '1' is not provided. Please see "
-                "https://aka.ms/arm-create-parameter-file for usage details."
+                f"The value for the template parameter '{name}' at line '1' and column '1' is not provided. "
+                "Please see https://aka.ms/arm-create-parameter-file for usage details."
             )
     return values
 
@@ -66,21 +66,19 @@ def _check(name: str, entry: Mapping[str, Any], value: Any) -> None:
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
         expected = _EXPECTED[kind.removeprefix("secure")]
         raise invalid(
-            f"Template parameter JToken type is not valid. Expected '{expected}'. Actual '{_actual(value)}'. Please see "
-            "https://aka.ms/arm-pass-parameter-values for usage details."
+            f"Template parameter JToken type is not valid. Expected '{expected}'. Actual '{_actual(value)}'. "
+            "Please see https://aka.ms/arm-pass-parameter-values for usage details."
         )
     allowed = entry.get("allowedValues")
     if allowed and value not in allowed:
         raise invalid(
-            f"The provided value for the template parameter '{name}' is not valid. The value '{value}' is not part of "
-            f"the allowed value(s): '{','.join(map(str, allowed))}'."
+            f"The provided value for the template parameter '{name}' is not valid. The value '{value}' is "
+            f"not part of the allowed value(s): '{','.join(map(str, allowed))}'."
         )
     size = value if isinstance(value, int) else len(value)
     suffix = "Value" if isinstance(value, int) else "Length"
-    for bound, beyond in (
-        ("min", size < entry.get(f"min{suffix}", size)),
-        ("max", size > entry.get(f"max{suffix}", size)),
-    ):
+    least, most = entry.get(f"min{suffix}", size), entry.get(f"max{suffix}", size)
+    for bound, beyond in (("min", size < least), ("max", size > most)):
         if beyond:
             raise invalid(
                 f"The provided value for the template parameter '{name}' is not valid. The {bound}imum is "
