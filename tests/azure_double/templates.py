@@ -84,7 +84,8 @@ def evaluate(
     known = {
         name[start:]: value for name, value in found.get("outputs", {}).items() if name.startswith(_PARAMETER)
     }
-    return Evaluated(tuple(map(_planned, found["predictedResources"])), results, known, modules)
+    planned = tuple(_planned(resource) for resource in found["predictedResources"] if _MARK in resource)
+    return Evaluated(planned, results, known, modules)
 
 
 def _snapshot(
@@ -118,6 +119,8 @@ def _mark(
     resources = template.get("resources") or {}
     entries = resources.items() if isinstance(resources, dict) else enumerate(resources)
     for symbol, resource in entries:
+        if resource.get("existing"):
+            continue
         place = (*path, str(symbol))
         depends = resource.get("dependsOn", [])
         if str(resource.get("type", "")).lower() != DEPLOYMENTS:
