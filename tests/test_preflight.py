@@ -117,6 +117,31 @@ def test_it_reads_only_asks_little_and_wakes_nothing(check: Check, azure: AzureD
     }
 
 
+def test_an_app_at_zero_is_not_woken(check: Check, azure: AzureDouble) -> None:
+    made = environment(azure, A100)
+    container = {"name": "inference", "image": "python:3.11", "resources": {"cpu": 24, "memory": "220Gi"}}
+    put(
+        azure,
+        "Microsoft.App/containerApps/app",
+        {
+            "location": "swedencentral",
+            "properties": {
+                "environmentId": made["id"],
+                "workloadProfileName": "p0",
+                "configuration": {"ingress": {"external": True, "targetPort": 7860}},
+                "template": {"containers": [container], "scale": {"minReplicas": 0, "maxReplicas": 1}},
+            },
+        },
+    )
+    app = Cloud.shared().containerapps(SUBSCRIPTION).container_apps.get("rg", "app").as_dict()
+    host = app["properties"]["configuration"]["ingress"]["fqdn"]
+    azure.apps.quota.limits["SubscriptionConsumptionNCA100Gpus"] = 1
+    found = check(environment_name="env", app="app")
+    assert found.ok
+    assert found.facts["app"] == "app exists"
+    assert host not in {seen.host for seen in azure.requests}
+
+
 def test_missing_actions_are_named_with_whom_to_ask(check: Check, azure: AzureDouble) -> None:
     azure.arm.permissions.forbid(
         "Microsoft.Storage/storageAccounts/listKeys/action",
@@ -425,6 +450,11 @@ def test_a_long_load_from_zero_is_a_warning(check: Check, workspace_root: Path) 
 def test_a_model_that_is_not_here_is_not_judged(check: Check) -> None:
     assert any("not known" in text for text in check(base_model="org/absent").warnings)
     assert "on the share" in check(base_model="/mount/models/x").facts["base model"]
+
+
+def test_vllm_on_a_t4_is_a_warning(check: Check) -> None:
+    assert any("FlashInfer" in text for text in check(engine="vllm", gpu="T4").warnings)
+    assert not any("FlashInfer" in text for text in check(engine="vllm").warnings)
 
 
 # How it is shown

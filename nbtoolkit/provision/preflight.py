@@ -18,6 +18,7 @@ from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.provision.checks import permissions as rights
 from nbtoolkit.provision.checks.base import check_base
+from nbtoolkit.provision.checks.engine import check_engine
 from nbtoolkit.provision.checks.findings import Findings
 from nbtoolkit.provision.checks.result import Preflight
 from nbtoolkit.provision.checks.room import check_room
@@ -71,6 +72,7 @@ def preflight(
     if isinstance(taken := answers.get("name"), str):
         found.block(taken)
     found.add(check_account(existing, settings.location))
+    found.add(check_engine(settings))
     model, fitting = check_base(settings, workspace, progress)
     found.add(model)
     found.facts["price"] = str(price) if isinstance(price, Price) else UNKNOWN
