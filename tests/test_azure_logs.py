@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from nbtoolkit.azure import logs
+from nbtoolkit.azure import log_readers, logs
 from nbtoolkit.azure.links import app_page, log_query, log_query_page, query_page
 from nbtoolkit.azure.log_line import LogLine, console_record, parse_time, system_record
 from nbtoolkit.azure.provisioned import Provisioned
@@ -153,8 +153,8 @@ def follow(azure: Any, count: int, *, kind: Any = logs.console, **options: Any) 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "RELIST", 0.3)
-    monkeypatch.setattr(logs, "HOLD", 0.1)
+    monkeypatch.setattr(log_readers, "RELIST", 0.3)
+    monkeypatch.setattr(log_readers, "HOLD", 0.1)
 
 
 def test_merges_the_lines_of_all_replicas_by_time() -> None:
@@ -306,7 +306,7 @@ def test_a_busy_stream_is_asked_again_and_a_shut_one_is_named(monkeypatch: pytes
     azure = Azure(one=[[console(1, "a"), END]])
     azure.refuse = lambda _: answers.pop() if answers else None
     assert texts(logs.console(azure)) == ["a"]
-    monkeypatch.setattr(logs, "TRIES", 3)
+    monkeypatch.setattr(log_readers, "TRIES", 3)
     azure = Azure(one=[[END]])
     azure.refuse = lambda _: httpx.Response(502)
     with pytest.raises(AzureFailed, match="3 times in a row: HTTP 502"):

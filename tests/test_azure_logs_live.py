@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nbtoolkit.azure import logs
+from nbtoolkit.azure import log_readers, logs
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.log_line import LogLine
@@ -21,7 +21,7 @@ from tests.container_app_harness import azure_fixture as azure_fixture
 
 @pytest.fixture
 def app(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> App:
-    monkeypatch.setattr(logs, "RELIST", 0.5)
+    monkeypatch.setattr(log_readers, "RELIST", 0.5)
     azure.environment()
     provisioned = Provisioned(azure.double.subscription, GROUP, "acct", "share", APP)
     return App(Cloud.shared(), provisioned)
