@@ -1,68 +1,20 @@
-"""Threads and memory for many requests at once: both bounded, neither in the way of a program's end."""
+"""What many requests at once may take of this process: threads and memory."""
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
+from nbtoolkit.sync.lanes import Lanes
+
 T = TypeVar("T")
-
-IDLE = 30
-"""Seconds after which a thread without work ends."""
-AHEAD = 8
-"""Pieces of one file that are fetched ahead."""
-
 Item = TypeVar("Item")
 
-
-class Lanes:
-    """Run work in up to ``most`` threads; what hangs in one of them keeps no program from ending."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._count = 0
-        self._lock = threading.Lock()
-
-    def start(self, work: Callable[[], T]) -> Future[T]:
-        """Begin work and return its future."""
-        future: Future[T] = Future()
-
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(work())
-            except BaseException as error:  # noqa: BLE001  it is raised to whoever asks the future
-                future.set_exception(error)
-
-        self._waiting.put(run)
-        if not self._idle.acquire(blocking=False):
-            with self._lock:
-                more = self._count < self._most
-                self._count += more
-            if more:
-                threading.Thread(target=self._serve, name="nbtoolkit-lane", daemon=True).start()
-        return future
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                work = self._waiting.get(timeout=IDLE)
-            except queue.Empty:
-                if self._idle.acquire(blocking=False):
-                    break
-                continue  # somebody counts on this thread: work is about to come
-            work()
-            del work
-            self._idle.release()
-        with self._lock:
-            self._count -= 1
+AHEAD = 8
+"""Pieces of one file that are fetched ahead."""
 
 
 class Budget:
@@ -87,10 +39,10 @@ class Budget:
             self._changed.notify_all()
 
 
-LANES = Lanes(48)
-"""For all requests of this process."""
+LANES = Lanes(32)
+"""For the ranges of big files and for folders that are deleted."""
 BUDGET = Budget(96 << 20)
-"""For all that is being sent by this process."""
+"""For all that is being sent."""
 
 
 def in_order(

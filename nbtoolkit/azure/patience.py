@@ -7,6 +7,7 @@ import hashlib
 import random
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -27,6 +28,8 @@ UNREACHED = 20
 """Seconds for which a service that cannot be reached is asked again."""
 IN_USE = 6
 """Seconds for which something that a mount holds open is asked for again."""
+BEAT = 0.25
+"""Seconds between two looks for a cancel."""
 AGAIN = (408, 429, 500, 502, 503, 504)
 HELD = ("SharingViolation", "FileLockConflict", "DeletePending", "FileOpenBySmbClient", "Md5Mismatch")
 """Refusals that pass: mounts close files a moment late, and a garbled range is sent once more."""
@@ -37,16 +40,29 @@ class Interrupted(Exception):
 
 
 class Tries:
-    """The attempts of one request; ``unsure`` once it is not known whether one of them was carried out."""
+    """The attempts of one request; ``unsure`` once it is not known whether one of them was carried out.
 
-    def __init__(self, stop: threading.Event | None = None) -> None:
+    ``stop`` ends them from another thread; ``beat`` is called in this one while it waits, and may raise.
+    """
+
+    def __init__(
+        self, stop: threading.Event | None = None, beat: Callable[[int], object] | None = None
+    ) -> None:
         self._stop = stop or threading.Event()
+        self._beat = beat
         self.unsure = False
 
     def wait(self, seconds: float) -> None:
         """Wait; raises Interrupted when told to stop."""
-        if self._stop.wait(seconds):
-            raise Interrupted
+        end = time.monotonic() + seconds
+        while True:
+            if self._beat:
+                self._beat(0)
+            left = end - time.monotonic()
+            if self._stop.wait(max(0, min(left, BEAT))):
+                raise Interrupted
+            if left <= BEAT:
+                return
 
 
 class Patience(ExponentialRetry):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,6 @@ def write_ranges(writer: Writer, source: Source, size: int, sha256: str | None, 
         found = _send(writer, temporary, source, size, sha256, there or [])
         writer.rename(temporary, writer.path, overwrite=overwrite)
     except BaseException as error:
-        writer.stop.set()
         if sha256 is None or isinstance(error, (SyncRefused, AlreadyExists, NotInStore)):
             writer.remove(temporary)
         raise
@@ -115,6 +115,7 @@ class _Ranges:
         self._path = path
         self._there = there
         self._pending: dict[Future[None], int] = {}
+        self._stop = threading.Event()
         writer.reserve(CHUNK)
         self._holds = True
 
@@ -141,7 +142,8 @@ class _Ranges:
             self._reap()
 
     def give_up(self) -> None:
-        """Begin nothing more, and hold no memory."""
+        """End what still runs, begin nothing more, and hold no memory."""
+        self._stop.set()
         for future in self._pending:
             future.cancel()
         if self._holds:
@@ -153,7 +155,7 @@ class _Ranges:
             file = share.get_file_client(self._path)
             file.upload_range(data, start, len(data), validate_content="md5", tries=tries)
 
-        self._writer.access.ask("write", self._writer.path, request, self._writer.stop)
+        self._writer.access.ask("write", self._writer.path, request, self._stop)
 
     def _reap(self) -> None:
         done = wait(self._pending, BEAT, FIRST_COMPLETED).done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nbtoolkit.azure.share_access import ShareAccess
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def rename(
-    access: ShareAccess, old: str, new: str, *, overwrite: bool, stop: threading.Event | None = None
+    access: ShareAccess,
+    old: str,
+    new: str,
+    *,
+    overwrite: bool,
+    beat: Callable[[int], object] | None = None,
 ) -> None:
     """Give a file another name; raises AlreadyExists and NotInStore. One request, two more in doubt."""
     last: list[Tries] = []
@@ -25,23 +30,22 @@ def rename(
         share.get_file_client(old).rename_file(new, overwrite=overwrite, tries=tries)
 
     try:
-        access.ask("rename", old, request, stop)
+        access.ask("rename", old, request, beat=beat)
     except (AlreadyExists, NotInStore) as refused:
         # An attempt that got no answer may have been carried out: then the old name is gone.
-        if last[0].unsure and not _exists(access, old, stop) and _exists(access, new, stop):
+        if last[0].unsure and not _exists(access, old) and _exists(access, new):
             return
         if isinstance(refused, AlreadyExists):
             raise AlreadyExists(f"{new} exists already.", next_step="choose another name", path=new) from None
         raise
 
 
-def _exists(access: ShareAccess, path: str, stop: threading.Event | None) -> bool:
+def _exists(access: ShareAccess, path: str) -> bool:
     try:
         access.ask(
             "look at",
             path,
             lambda share, tries: share.get_file_client(path).get_file_properties(tries=tries),
-            stop,
         )
     except NotInStore:
         return False

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from nbtoolkit.azure.lanes import BUDGET
 from nbtoolkit.azure.share_access import ShareAccess
 from nbtoolkit.azure.share_ranges import write_ranges
-from nbtoolkit.azure.share_rename import rename
 from nbtoolkit.azure.share_writer import Writer
 from nbtoolkit.errors import SyncRefused
 from nbtoolkit.filestore import streams, temp_names
@@ -52,12 +51,9 @@ def _write_whole(writer: Writer, data: bytes, overwrite: bool) -> None:
         file = share.get_file_client(temporary)
         file.create_file(len(data), data=data or None, validate_content="md5", tries=tries)
 
-    def work() -> None:
-        writer.access.ask("write", writer.path, create, writer.stop)
-        rename(writer.access, temporary, writer.path, overwrite=overwrite, stop=writer.stop)
-
     try:
-        writer.wait_for(work)
+        writer.ask(create)
+        writer.rename(temporary, writer.path, overwrite=overwrite)
     except BaseException:
         writer.remove(temporary)
         raise

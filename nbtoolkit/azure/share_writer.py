@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import suppress
 from typing import TypeVar
 
@@ -19,19 +18,17 @@ T = TypeVar("T")
 
 BEAT = 0.25
 """Seconds after which a writer that waits looks for a cancel."""
-CLEAN_UP = 1.5
+CLEAN_UP = 1
 """Seconds that a write which failed gives the removal of its temporary file."""
 
 
 class Writer:
-    """The thread that writes one file; requests run in other threads, ``sent`` is called here only."""
+    """One file's way to the share; ``sent`` is called in the thread that writes, and raises to stop."""
 
     def __init__(self, access: ShareAccess, path: str, sent: Sent | None) -> None:
         self.access = access
         self.path = path
         self.sent = sent or _silent
-        self.stop = threading.Event()
-        """Ends what still runs, once nobody waits for it."""
 
     def beside(self, name: str) -> str:
         """Return the path of a name in the file's folder."""
@@ -39,18 +36,11 @@ class Writer:
 
     def ask(self, request: Request[T]) -> T:
         """Return what a request returns."""
-        return self.wait_for(lambda: self.access.ask("write", self.path, request, self.stop))
+        return self.access.ask("write", self.path, request, beat=self.sent)
 
     def rename(self, old: str, new: str, *, overwrite: bool) -> None:
         """Rename as :func:`~nbtoolkit.azure.share_rename.rename` does."""
-        self.wait_for(lambda: rename(self.access, old, new, overwrite=overwrite, stop=self.stop))
-
-    def wait_for(self, work: Callable[[], T]) -> T:
-        """Return what work returns, or raise what ``sent`` raises meanwhile."""
-        future: Future[T] = LANES.start(work)
-        while not wait([future], BEAT).done:
-            self.sent(0)
-        return future.result()
+        rename(self.access, old, new, overwrite=overwrite, beat=self.sent)
 
     def reserve(self, count: int) -> None:
         """Wait until so many bytes of memory may be used."""
@@ -58,8 +48,7 @@ class Writer:
             self.sent(0)
 
     def remove(self, temporary: str) -> None:
-        """Stop, and remove the temporary file if that is quickly done; a later sync sweeps what stays."""
-        self.stop.set()
+        """Remove the temporary file if that is quickly done; a later sync sweeps what stays."""
         enough = threading.Event()
 
         def work() -> None:

@@ -74,8 +74,8 @@ def apply(
     """Carry out a plan and return what was done, after a look whether everything has arrived.
 
     Folders are made once, parents first; files go out in parallel, as many at once as serve the store best,
-    the largest first, each verified before it gets its name. Raises SyncRefused when a file changed since it was planned, StoreError, and Cancelled;
-    what is finished by then stays and is not sent again.
+    the largest first, each verified before it gets its name. Raises SyncRefused when a file changed since it
+    was planned, StoreError, and Cancelled; what is finished by then stays and is not sent again.
     """
     progress = progress or SILENT()
     start = time.monotonic()
@@ -127,9 +127,7 @@ def _make_folders(planned: SyncPlan, store: FileStore, progress: Progress) -> No
         make_folders(store, planned.prefix)
     below = [join(planned.prefix, folder) for folder in planned.missing_folders if folder]
     for _, level in groupby(below, key=lambda folder: folder.count("/")):
-        each(
-            lambda folder, _: store.make_folder(folder), [*level], progress=progress, workers=store.parallel
-        )
+        each(lambda folder, _: store.make_folder(folder), [*level], progress=progress, workers=store.parallel)
 
 
 def _settle(planned: SyncPlan, store: FileStore, progress: Progress) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import TypeVar
 
 from nbtoolkit.filestore.streams import Sent
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.sync.lanes import Lanes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WORKERS = 8
 """Enough for what is done on this machine, such as hashing."""
+
+LEAVE = 1.5
+"""Seconds that the others have to end after one failed; a request without an answer may take a minute."""
 
 
 class _Stopped(Exception):
@@ -33,7 +37,7 @@ def each(
 
     ``function`` calls ``passed`` with the bytes of each chunk; the sum is reported against ``total`` four
     times a second, from the calling thread. The first error, a cancel among them, stops the others at
-    their next chunk, waits for them, and is raised.
+    their next chunk and is raised; what hangs by then ends later, by itself.
     """
     progress = progress or SILENT()
     if not items:
@@ -51,17 +55,17 @@ def each(
         passed(0)
         return function(item, passed)
 
-    with ThreadPoolExecutor(min(workers, len(items)), thread_name_prefix="nbtoolkit") as pool:
-        futures: list[Future[Result]] = [pool.submit(one, item) for item in items]
-        waiting = set(futures)
-        try:
-            while waiting:
-                finished, waiting = wait(waiting, timeout=0.25, return_when=FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
-                progress.advance(done, total, "B")
-        finally:
-            stop.set()
-            for future in waiting:
-                future.cancel()
+    lanes = Lanes(min(workers, len(items)))
+    futures: list[Future[Result]] = [lanes.start(lambda item=item: one(item)) for item in items]
+    waiting = set(futures)
+    try:
+        while waiting:
+            finished, waiting = wait(waiting, timeout=0.25, return_when=FIRST_EXCEPTION)
+            for future in finished:
+                future.result()
+            progress.advance(done, total, "B")
+    finally:
+        stop.set()
+        wait([future for future in waiting if not future.cancel()], LEAVE)
+        lanes.close()
     return [future.result() for future in futures]
