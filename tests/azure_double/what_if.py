@@ -89,7 +89,7 @@ def _change(arm: Arm, planned: Planned) -> dict[str, Any]:
         "name": planned.id.name,
         "type": planned.id.type,
     }
-    wanted = {**head, **planned.body}
+    wanted = {**head, **{key: value for key, value in planned.body.items() if key != "tags" or value}}
     if old is None:
         return {"resourceId": str(planned.id), "changeType": "Create", "after": _sorted(wanted)}
     before = {**head, **_known(old, planned.id.type.lower())}
