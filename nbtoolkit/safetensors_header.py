@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -51,6 +52,10 @@ class Header:
     file_size: int
 
 
+Read = Callable[[int, int], bytes]
+"""Read so many bytes from an offset of a file, fewer only at its end; raises OSError."""
+
+
 def read_header(path: Path) -> Header:
     """Return the checked header of a safetensors file; a file without tensors is a valid one.
 
@@ -60,15 +65,28 @@ def read_header(path: Path) -> Header:
     """
     try:
         with path.open("rb", buffering=0) as file:
-            file_size = file.seek(0, 2)
-            file.seek(0)
-            start = file.read(8)
-            length = int.from_bytes(start, "little")
-            if len(start) < 8 or length > min(MAX_HEADER, file_size - 8):
-                raise _broken(path, _why_no_header(start + file.read(56), length, file_size))
-            raw = file.read(length)
+            return header_of(path, file.seek(0, 2), reader(file))
     except OSError as error:
         raise _broken(path, f"it cannot be read: {error.strerror or error}") from error
+
+
+def reader(file: FileIO) -> Read:
+    """Return how ranges of an open file are read."""
+
+    def read(offset: int, length: int) -> bytes:
+        file.seek(offset)
+        return file.read(length) or b""
+
+    return read
+
+
+def header_of(path: Path, file_size: int, read: Read) -> Header:
+    """Return the header of a file of ``file_size`` bytes, wherever it lies; ``path`` is for messages."""
+    start = read(0, 8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > min(MAX_HEADER, file_size - 8):
+        raise _broken(path, _why_no_header(start + read(8, 56), length, file_size))
+    raw = read(8, length)
     content = _parse(path, raw)
     metadata = content.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):

@@ -23,7 +23,7 @@ LAYERS = {
         "base_model",
         "release",
     ),
-    "L2": ("filestore", "sync", "publish", "runtime", "endpoint", "target", "local", "azure"),
+    "L2": ("filestore", "sync", "publish", "runtime", "endpoint", "target", "local", "azure", "in_place"),
     "L3": ("smoke", "deployment", "comparison", "inference", "provision", "operate", "demo"),
     "L4": ("widgets",),
 }

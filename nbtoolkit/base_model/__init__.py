@@ -9,7 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nbtoolkit.base_model.files import CONFIG, GENERATION, described_files, identity, weight_files
+from nbtoolkit.base_model.files import (
+    CONFIG,
+    GENERATION,
+    described_files,
+    identity,
+    sampled_file,
+    weight_files,
+)
 from nbtoolkit.base_model.search import find_folder
 from nbtoolkit.errors import BrokenFile, InvalidBase
 from nbtoolkit.fact_table import fact_table
@@ -135,7 +142,7 @@ class Base:
         The samples tell apart two trainings of one architecture. Costs a few hundred small reads, not a
         pass over the weights.
         """
-        return identity(self.path, self.weights)
+        return identity(self.path, map(sampled_file, self.weights))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Base) and (self.name, self.sha256) == (other.name, other.sha256)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbtoolkit import publish, release
+from nbtoolkit import in_place, publish, release
 from nbtoolkit.adapter import Adapter
 from nbtoolkit.base_model import Base
 from nbtoolkit.deployment import gate
@@ -42,26 +42,40 @@ def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Res
     if settings.server == "own":
         return _own(settings, target)
     workspace = target.workspace
-    base = Base.resolve(settings.base, workspace, progress)
+    base, base_path = _base(settings, target, progress)
     adapters: dict[str, Adapter] = {}
+    places: dict[str, str] = {}
     for name, folder in settings.adapters.items():
         progress.check()
-        adapters[name] = Adapter.read(workspace.path(folder))
+        if path := in_place.share_path(folder):
+            places[name] = path
+            adapters[name] = Adapter.read(in_place.fetch_adapter(target.share, path, workspace, progress))
+        else:
+            adapters[name] = Adapter.read(workspace.path(folder))
         recall_sha256(adapters[name], workspace)
     passed = gate.check(settings, workspace, base, adapters, progress)
     code = publish.serving_folder()
     wheels = target.wheels(settings.wheels_lock)
     built = release.build(
         base,
-        target.base_path(base),
+        base_path,
         adapters,
         settings.engine,
         publish.code_sha256(code),
         {name: report.sha256 for name, report in passed.reports.items()},
         passed.override_reason,
         wheels.sha256 if wheels else None,
+        places,
     )
     return Resolved(built, code, base, adapters, passed.files, wheels)
+
+
+def _base(settings: DeploySettings, target: Target, progress: Progress) -> tuple[Base, str]:
+    """Return the base model and where servers find it; one that lies on the share is served there."""
+    if path := in_place.share_path(settings.base):
+        return in_place.base_on(target.share, path, target.workspace, progress), path
+    base = Base.resolve(settings.base, target.workspace, progress)
+    return base, target.base_path(base)
 
 
 def _own(settings: DeploySettings, target: Target) -> Resolved:

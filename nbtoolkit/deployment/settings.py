@@ -16,12 +16,16 @@ class DeploySettings(Settings):
     """What to deploy, how to serve it, and where; relative paths start at the workspace.
 
     ``adapters`` takes one folder, a list of folders, or public name → folder; without names the folders'
-    own are the public ones.
+    own are the public ones. What begins with ``/mount/`` lies on the share and is served from there.
     """
 
-    adapters: dict[str, Path] = Field(default={}, description="LoRA folders by public name")
+    adapters: dict[str, Path] = Field(
+        default={}, description="LoRA folders by public name; /mount/…: on the share"
+    )
     base: str = Field(
-        default="", title="Base model", description="base model: a folder, or organisation/name of the hub"
+        default="",
+        title="Base model",
+        description="base model: a folder, organisation/name of the hub, or /mount/… on the share",
     )
     server: Literal["nbtoolkit", "own"] = Field(
         default="nbtoolkit",

@@ -14,8 +14,8 @@ from nbtoolkit.smoke.check import LEVELS, Level
 class SmokeSettings(Settings):
     """What to test, on which base, how far, and from where on a check warns or fails."""
 
-    adapter: Path = Field(description="folder of the LoRA adapter")
-    base: str = Field(description="folder of the base model")
+    adapter: Path = Field(description="folder of the LoRA adapter; /mount/…: on the share")
+    base: str = Field(description="folder of the base model; /mount/…: on the share")
     levels: tuple[Level, ...] = Field(
         default=LEVELS, description="static: seconds, no torch; model: loads both; contract: the real server"
     )

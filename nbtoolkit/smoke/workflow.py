@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
+from nbtoolkit import in_place
 from nbtoolkit.adapter import Adapter
 from nbtoolkit.base_model import Base
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
@@ -39,8 +41,8 @@ def smoke_test(
     progress = progress or SILENT()
     workspace = workspace or Workspace.find()
     progress.phase("Smoke test: reading the adapter and the base")
-    base = Base.resolve(settings.base, workspace, progress)
-    subject = Subject(workspace.path(settings.adapter), base, settings)
+    base = _base(settings, workspace, progress)
+    subject = Subject(_adapter_folder(settings, workspace, progress), base, settings)
     sha256 = adapter_sha256(subject.folder)
     if settings.reuse and (known := _reusable(workspace, subject, sha256, progress)):
         progress.note(f"taken from the green report of {known.created:%Y-%m-%d %H:%M:%S} UTC")
@@ -54,6 +56,18 @@ def smoke_test(
     report = run.report()
     report.save(workspace)
     return report
+
+
+def _base(settings: SmokeSettings, workspace: Workspace, progress: Progress) -> Base:
+    if path := in_place.share_path(settings.base):
+        return in_place.fetch_base(in_place.store_with(path, workspace), path, workspace, progress)
+    return Base.resolve(settings.base, workspace, progress)
+
+
+def _adapter_folder(settings: SmokeSettings, workspace: Workspace, progress: Progress) -> Path:
+    if path := in_place.share_path(settings.adapter):
+        return in_place.fetch_adapter(in_place.store_with(path, workspace), path, workspace, progress)
+    return workspace.path(settings.adapter)
 
 
 class _Run:
