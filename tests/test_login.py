@@ -17,12 +17,13 @@ import pytest
 from azure.core.credentials import AccessTokenInfo
 from msal.oauth2cli import oauth2
 
-from nbtoolkit.azure import account, credentials, login, sign_in
+from nbtoolkit.azure import account, credentials, login, places, sign_in
 from nbtoolkit.azure.cloud import ARM_SCOPE
 from nbtoolkit.azure.credentials import Source, Unavailable
 from nbtoolkit.azure.login import SharedCredential
 from nbtoolkit.errors import Cancelled, MissingDependency, NotSignedIn
 from nbtoolkit.progress import Progress
+from tests.azure_double import SUBSCRIPTION, AzureDouble
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 HOST = "login.microsoftonline.com"
@@ -209,6 +210,27 @@ def test_who_is_signed_in_is_read_from_the_token() -> None:
     assert "ada@example.com" in str(who)
     assert login.whose(jwt(appid="id", tid=TENANT), "environment").account == "application id"
     assert login.whose("no.jwt", "x").account == "unknown account"
+
+
+def test_a_token_that_azure_refuses_is_replaced_within_the_same_call(azure_double: AzureDouble) -> None:
+    places.subscriptions()
+    azure_double.tokens.expire_all()
+    assert places.subscriptions()[0].id == SUBSCRIPTION
+    statuses = [seen.status for seen in azure_double.requests if seen.path == "/subscriptions"]
+    assert statuses == [200, 401, 200]
+    assert len([seen for seen in azure_double.requests if seen.path.endswith("/token")]) == 2
+
+
+def test_a_refused_token_is_forgotten_once_however_many_met_the_refusal() -> None:
+    fake = Fake(token("a"), token("b"))
+    mine = shared(source("one", fake))
+    mine.get_token("x")
+    for _ in range(3):
+        mine.forget("a")
+    assert mine.get_token("x").token == "b"
+    mine.forget("a")
+    assert mine.get_token("x").token == "b"
+    assert len(fake.asked) == 2
 
 
 # Signing in by hand, through the SDK and its token library; only the network is a fake.

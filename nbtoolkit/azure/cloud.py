@@ -118,7 +118,11 @@ class Cloud:
             credential = self.credential
             where = () if name == "SubscriptionClient" else (subscription,)
             return sdk(module, name)(
-                credential, *where, polling_interval=POLL, user_agent=f"nbtoolkit/{__version__}"
+                credential,
+                *where,
+                polling_interval=POLL,
+                user_agent=f"nbtoolkit/{__version__}",
+                authentication_policy=sdk("nbtoolkit.azure.authentication", "FreshTokenPolicy")(credential),
             )
 
         return self._once((name, subscription.lower()), make)

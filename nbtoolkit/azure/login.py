@@ -44,6 +44,7 @@ class SharedCredential:
         self._chosen: tuple[Source, Any] | None = None
         self._tokens: dict[tuple[tuple[str, ...], str], Any] = {}
         self._failed: tuple[float, NotSignedIn] | None = None
+        self._by_hand = False
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -58,6 +59,7 @@ class SharedCredential:
         """Take tokens from this credential from now on; somebody has just signed in with it."""
         with self._lock:
             self._chosen = (Source(name, lambda: credential, limit=30), credential)
+            self._by_hand = True
             self._tokens.clear()
 
     def get_token(self, *scopes: str, **options: Any) -> Any:
@@ -80,6 +82,15 @@ class SharedCredential:
             found = self._ask(scopes, wanted)
             self._tokens[key] = found
             return found
+
+    def forget(self, refused: str) -> None:
+        """Drop a token that Azure has refused, and what may have kept it; the next one is asked for anew."""
+        with self._lock:
+            if not any(kept.token == refused for kept in self._tokens.values()):
+                return  # another thread was here first
+            self._tokens.clear()
+            if not self._by_hand:
+                self._chosen = None
 
     def close(self) -> None:
         """Do nothing: the process keeps its sign-in."""
