@@ -334,6 +334,28 @@ def test_a_failure_names_the_resource_the_cause_and_what_to_do_and_the_next_run_
     assert not place.run(apply=False).changed
 
 
+def test_an_environment_that_failed_while_it_was_made_is_made_again(place: Place) -> None:
+    place.group()
+    guard = failing(place, "Microsoft.App/containerApps", 500, "InternalServerError", "Sorry.")
+    with pytest.raises(ProvisionFailed, match="Azure itself failed"):
+        place.run()
+    place.double.arm.guards.remove(guard)
+    place.body("environment")["properties"]["provisioningState"] = "Failed"
+    assert place.run().changed
+    assert place.body("environment")["properties"]["provisioningState"] == "Succeeded"
+
+
+def test_an_environment_of_somebody_else_that_failed_blocks(place: Place) -> None:
+    place.group()
+    place.run()
+    place.body("environment")["properties"]["provisioningState"] = "Failed"
+    with pytest.raises(Blocked, match="in the state Failed"):
+        place.run(app="another")
+    created.forget(place.workspace, created.recall(place.workspace))
+    with pytest.raises(Blocked, match="in the state Failed"):
+        place.run()
+
+
 def test_cancel_stops_the_deployment_and_says_what_goes_on(place: Place) -> None:
     place.group()
     place.double.clock.scale = SLOW

@@ -78,7 +78,9 @@ class Deployment:
         status = str(properties.get("provisioningState") or "Running")
         return State(status, body.get("tags") or {}, outputs, properties.get("error"))
 
-    def validate(self, template: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[Cause]:
+    def validate(
+        self, template: Mapping[str, Any], parameters: Mapping[str, Any], progress: Progress
+    ) -> list[Cause]:
         """Return why Azure would refuse the deployment, nothing where it would not."""
         from azure.core.exceptions import HttpResponseError
 
@@ -87,7 +89,7 @@ class Deployment:
         with asking(f"check the deployment {self.name}"):
             try:
                 poller = self._operations.begin_validate(*self._where, _request(template, parameters))
-                error: Any = poller.result().as_dict().get("error")
+                error: Any = _waited_for(poller, progress).get("error")
             except HttpResponseError as refused:
                 if refused.status_code != 400:
                     raise
@@ -102,10 +104,7 @@ class Deployment:
             request = _request(template, parameters)
             request["properties"]["whatIfSettings"] = {"resultFormat": "FullResourcePayloads"}
             poller = self._operations.begin_what_if(*self._where, request)
-            while not poller.done():
-                poller.wait(0.5)
-                progress.check()
-            answer: dict[str, Any] = poller.result().as_dict()
+            answer = _waited_for(poller, progress)
         if answer.get("error"):
             causes = explain(answer["error"])
             raise AzureFailed(
@@ -234,6 +233,13 @@ class Deployment:
     @property
     def _where(self) -> tuple[str, str]:
         return self.resource_group, self.name
+
+
+def _waited_for(poller: Any, progress: Progress) -> dict[str, Any]:
+    while not poller.done():
+        poller.wait(0.5)
+        progress.check()
+    return poller.result().as_dict()
 
 
 def _request(template: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:

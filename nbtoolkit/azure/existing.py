@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.failures import existing
+from nbtoolkit.azure.failures import asking, existing
 from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.quota import region_name
 from nbtoolkit.progress import Progress
@@ -81,6 +81,15 @@ def secrets_of(cloud: Cloud, names: Names) -> list[dict[str, Any]]:
         lambda: client.container_apps.list_secrets(names.resource_group, names.app).value,
     )
     return [one.as_dict() for one in found or ()]
+
+
+def is_empty(cloud: Cloud, names: Names) -> bool:
+    """Tell whether no app of the subscription is in the environment. One request a page of apps."""
+    client: Any = cloud.containerapps(names.subscription)
+    wanted = names.ids["environment"].lower()
+    with asking(f"list the apps of the environment {names.environment}"):
+        found = (one.as_dict() for one in client.container_apps.list_by_subscription())
+        return all(str(_properties(app).get("environmentId")).lower() != wanted for app in found)
 
 
 def _ask(ask: Callable[[], Any], what: str = "resource_group") -> Body | None:

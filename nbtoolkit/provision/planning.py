@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from nbtoolkit.azure import created
 from nbtoolkit.azure import existing as azure_existing
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.deployments import Deployment
@@ -48,11 +49,17 @@ def plan(
     workspace, cloud, progress = workspace or Workspace.find(), cloud or Cloud.shared(), progress or SILENT()
     settings = settings.completed(workspace)
     refuse(blockers(settings))
-    return draw_up(*look(settings, cloud, progress), cloud, progress, workspace)
+    return draw_up(*look(settings, cloud, progress, workspace), cloud, progress, workspace)
 
 
-def look(settings: ProvisionSettings, cloud: Cloud, progress: Progress) -> tuple[ProvisionSettings, Existing]:
-    """Return what exists, and the settings with every name and the region that this settles."""
+def look(
+    settings: ProvisionSettings, cloud: Cloud, progress: Progress, workspace: Workspace | None = None
+) -> tuple[ProvisionSettings, Existing]:
+    """Return what exists, and the settings with every name and the region that this settles.
+
+    An empty environment that ``workspace`` itself began and that failed counts as missing: making it again
+    is the way to repair it.
+    """
     progress.phase("Looking at what exists")
     names = names_of(settings)
     existing = azure_existing.read(cloud, names, progress)
@@ -60,6 +67,8 @@ def look(settings: ProvisionSettings, cloud: Cloud, progress: Progress) -> tuple
     settings = settings.with_values(**_of_app(settings, existing.app))
     if names_of(settings, spelled) != names:  # derived names depend on how Azure spells the group
         existing = azure_existing.read(cloud, names_of(settings, spelled), progress)
+    if workspace is not None and _failed_here(existing, workspace, cloud):
+        existing = replace(existing, environment=None, environment_storage=None)
     return _resolved(settings, existing), existing
 
 
@@ -124,6 +133,13 @@ def refuse(sentences: list[str]) -> None:
             next_step="settle each of them and run the step again",
             blockers=tuple(sentences),
         )
+
+
+def _failed_here(existing: Existing, workspace: Workspace, cloud: Cloud) -> bool:
+    properties: Mapping[str, Any] = (existing.environment or {}).get("properties") or {}
+    mine = existing.names.ids["environment"].lower() in map(str.lower, created.recall(workspace))
+    failed = properties.get("provisioningState") == "Failed"
+    return failed and mine and azure_existing.is_empty(cloud, existing.names)
 
 
 def _of_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> dict[str, str]:
@@ -191,7 +207,7 @@ def _predicted(
     parameters = {**drawn.parameters, "secrets": hidden}
     progress.phase("Letting Azure check the deployment")
     if drawn.added_profile is None:  # before it is added Azure would miss it
-        causes = deployment.validate(compiled, parameters)
+        causes = deployment.validate(compiled, parameters, progress)
         if causes:
             return replace(drawn, blockers=tuple(f"{cause} {_sentence(cause.next_step)}" for cause in causes))
     progress.phase("Asking Azure what would change")

@@ -32,7 +32,7 @@ class Provision(Provisioned):
             ("portal", portal_url(self.app_id)),
             *self.costs,
         ]
-        return [*rows, ("next", "deploy an adapter"), ("remove", "nbtoolkit.teardown()")]
+        return [*rows, ("next", "deploy an adapter"), ("remove", "teardown() of nbtoolkit.operate")]
 
     def __str__(self) -> str:
         rows = self.rows()

@@ -51,9 +51,9 @@ def provision(
     with workspace.lock("provision", target=TARGET):
         asked = settings.completed(workspace)
         refuse(blockers(asked))
-        settings, existing = look(asked, cloud, progress)
+        settings, existing = look(asked, cloud, progress, workspace)
         if existing.group is not None and _taken_up(settings, existing, cloud, progress):
-            settings, existing = look(asked, cloud, progress)
+            settings, existing = look(asked, cloud, progress, workspace)
         drawn = draw_up(settings, existing, cloud, progress, workspace)
         refuse(list(drawn.blockers))
         if drawn.nothing_to_do:
