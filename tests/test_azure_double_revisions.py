@@ -135,6 +135,19 @@ def test_gpu_quota_bounds_replicas_and_environments(azure: Azure) -> None:
         azure.environment([CONSUMPTION])
 
 
+def test_held_replica_waits_for_capacity(azure: Azure) -> None:
+    azure.environment()
+    azure.apps.hold(APP)
+    starting = azure.sdk.container_apps.begin_create_or_update(GROUP, APP, azure.body())
+    [waiting] = until(
+        lambda: azure.replicas(azure.apps.app(APP).latest.name) if azure.apps.app(APP).latest else []
+    )
+    container = waiting["properties"]["containers"][0]
+    assert (waiting["properties"]["runningState"], container["runningState"]) == ("NotRunning", "Waiting")
+    azure.apps.hold(APP, stuck=False)
+    starting.result()
+
+
 def test_replica_without_capacity_fails_the_first_provision(azure: Azure) -> None:
     azure.environment([CONSUMPTION, GPU])
     azure.apps.quota.limits["SubscriptionConsumptionNCA100Gpus"] = 0
@@ -144,3 +157,6 @@ def test_replica_without_capacity_fails_the_first_provision(azure: Azure) -> Non
     assert failed.value.error is not None
     assert failed.value.error.code == "ContainerAppOperationError"
     assert azure.get()["provisioningState"] == "Failed"
+    azure.apps.quota.limits["SubscriptionConsumptionNCA100Gpus"] = 1
+    azure.apps.limits.deadline = 20
+    assert azure.put(profile="gpu")["properties"]["provisioningState"] == "Succeeded"

@@ -20,6 +20,7 @@ from .mounts import NO_SUCH_SHARE, PERMISSION_DENIED, MountFailed
 from .resource_ids import ResourceId
 from .stream_tokens import StreamTokens
 from .system_events import Event
+from .undertaker import Undertaker
 from .waiting import Limits
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class Platform:
         self.stream_tokens = StreamTokens()
         self._apps: dict[str, HostedApp] = {}
         self._requests: dict[str, int] = {}
+        self._held: dict[str, bool] = {}
+        self._crashes: dict[str, int] = {}
+        self._undertaker = Undertaker(self.mark)
         self._changed = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="container apps", daemon=True)
@@ -81,12 +85,12 @@ class Platform:
         self.wait_for(lambda: not app.replicas(), seconds, f"{name} to be at zero")
 
     def hold(self, name: str, stuck: bool = True) -> None:
-        """Leave new replicas of the app in AssigningReplica, as where there is no capacity."""
-        self.app(name).stuck = stuck
+        """Leave new replicas of the app (which may come later) in AssigningReplica, as without capacity."""
+        self._held[name] = stuck
 
     def crash(self, name: str, times: int = 1_000_000) -> None:
         """Let the next starts of the app's container end at once; those that run go on."""
-        self.app(name).crashes_left = times
+        self._crashes[name] = times
 
     def kill(self, name: str) -> None:
         """End the processes of the app as an out-of-memory would."""
@@ -163,9 +167,16 @@ class Platform:
     def room_for(self, replica: Replica) -> bool:
         """Whether there is a machine for a replica now; then it is taken."""
         app = replica.app
-        if app.stuck:
+        if self._held.get(app.name):
             return False
         return self.quota.take(replica.name, app.region, self.profile(app), app.environment_id.lower())
+
+    def shall_crash(self, app: HostedApp) -> bool:
+        """Whether a test wants this start of the app's container to fail."""
+        with self.lock:
+            left = self._crashes.get(app.name, 0)
+            self._crashes[app.name] = max(0, left - 1)
+        return left > 0
 
     def profile(self, app: HostedApp) -> Mapping[str, Any]:
         """The workload profile on which an app runs."""
@@ -175,6 +186,10 @@ class Platform:
             if profile["name"] == name:
                 return profile
         return {"name": "Consumption", "workloadProfileType": "Consumption"}
+
+    def about_to_start(self) -> None:
+        """A container starts: see that it ends, should this process end without a word."""
+        self._undertaker.watch()
 
     def left(self, replica: Replica) -> None:
         """A replica is gone."""
@@ -216,6 +231,7 @@ class Platform:
             replica.end(hurry=True)
         for replica in replicas:
             replica.join(10)
+        self._undertaker.close()
         self.events.close()
 
     def _run(self) -> None:

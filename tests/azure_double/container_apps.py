@@ -74,6 +74,8 @@ class ContainerApps(Kind):
             self.platform.drop(app)
 
         call.operation = self._begin(app, work, 10)
+        if call.request is None:  # its group is being deleted
+            call.operation.wait()
         place = call.arm.operations.result_url(
             call.operation, self._place(call, app, "Results"), call.version, empty=True
         )
@@ -165,12 +167,11 @@ class ContainerApps(Kind):
         return app
 
     def _provision(self, app: HostedApp) -> dict[str, Any] | None:
-        """Make the revision that a new document needs; the first one of an app must become ready."""
+        """Make the revision that a new document needs; where none serves yet it must become ready."""
         template = app.body["properties"]["template"]
         with self.platform.lock:
-            first = app.latest is None
-            revision = app.revise(template) if app.needs_revision(template) else None
-        if first and revision:
+            revision = app.revise(template) if app.needs_revision(template) else app.retried()
+        if revision and app.serving is None and not app.stopped:
             limit = self.platform.deadline + 5
             end = time.monotonic() + limit
             while not revision.provisioned and not revision.error and time.monotonic() < end:

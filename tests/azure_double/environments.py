@@ -74,6 +74,9 @@ class Environments(Kind):
             )
         body["properties"]["provisioningState"] = "ScheduledForDelete"
         call.operation = self._begin(call, 60, forget=True)
+        if call.request is None:  # its group is being deleted
+            call.operation.wait()
+            return Response(204, headers())
         place = call.arm.operations.result_url(
             call.operation, self._place(call, "Results"), call.version, empty=True
         )

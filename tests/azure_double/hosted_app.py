@@ -36,10 +36,6 @@ class HostedApp:
         self.deleted = False
         self.busy = False
         """An operation changes it: others are refused."""
-        self.stuck = False
-        """No replica gets a machine, on demand of a test."""
-        self.crashes_left = 0
-        """How many of the next container starts end at once, on demand of a test."""
         self.pending = 0
         """Requests in the ingress."""
         self.last_active = time.monotonic()
@@ -133,6 +129,14 @@ class HostedApp:
         revision = Revision(self.platform, self, template.get("revisionSuffix") or numbered, template)
         self.revisions.append(revision)
         return revision
+
+    def retried(self) -> Revision | None:
+        """The latest revision where it was given up: the same document once more tries it again."""
+        latest = self.latest
+        if latest is None or not latest.error:
+            return None
+        latest.try_again()
+        return latest
 
     def zero(self) -> None:
         """Forget that there was work: with a minimum of zero the last replica goes now."""

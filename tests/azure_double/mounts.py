@@ -53,7 +53,7 @@ class LateView:
 
     def _run(self) -> None:
         waited = 0.0
-        pause = min(0.05, self._seconds)
+        pause = self._seconds / 3
         while not self._ended.wait(pause):
             waited += pause
             look = waited >= self._seconds

@@ -158,9 +158,9 @@ class Replica:
                 folder=self._folder,
                 images=self.platform.images,
             )
-            if self.app.crashes_left:
-                self.app.crashes_left -= 1
+            if self.platform.shall_crash(self.app):
                 plan.argv = [sys.executable, "-c", "import sys; sys.exit('made to crash')"]
+            self.platform.about_to_start()
             self._note("Normal", "ContainerCreated", f"Created container '{name}'")
             container = Container(plan, self.log)
             self.container = container
@@ -221,7 +221,7 @@ class Replica:
                     self.ready = verdict and not self.ending
                 elif not verdict:
                     return one.probe.kind
-            self._ending.wait(0.01)
+            self._ending.wait(0.02)
         return None
 
     def probe_failed(self, message: str) -> None:

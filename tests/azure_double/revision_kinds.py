@@ -47,7 +47,8 @@ class Revisions(Kind):
                 revision.restart()
                 return Response.of("Restart succeeded", headers=headers())
             if name.lower() == "activate":
-                revision.active, revision.error = True, ""
+                revision.active = True
+                revision.try_again()
                 return Response(200, headers())
             if name.lower() == "deactivate":
                 revision.active = False

@@ -84,6 +84,11 @@ class Revision:
         self._seen = now
         return self._waited
 
+    def try_again(self) -> None:
+        """Start the wait for its readiness anew."""
+        self.error = ""
+        self._waited = 0.0
+
     @property
     def running_state(self) -> str:
         if self.error:
