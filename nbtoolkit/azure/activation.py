@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,11 @@ from nbtoolkit.serving.release import Release
 Way = Literal["leave", "wake", "restart", "revision", "downtime"]
 """How servers get to the release: by themselves; by a request; by a restart of a revision that does not serve
 yet; by a new revision beside the old one; by stopping the old one first."""
+
+
+ENDS_WITHIN = 120.0
+"""Seconds for the replicas of a former revision to end, with their answers."""
+_PAUSE = 2.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Activation:
             return "restart"
         if not restart:
             return "leave"
-        room = self.room(app, look)
+        room = self._room_soon(app, look, progress)
         if room.enough is not False:
             progress.note(f"a new revision starts beside the old one; {room.text}")
             return "revision"
@@ -97,6 +103,19 @@ class Activation:
         if way == "downtime" or (way == "wake" and app.stopped):
             progress.phase(f"Starting the app for {release.id}")
             self._app.start(progress, meanwhile)
+
+    def _room_soon(self, app: AppState, look: Look, progress: Progress) -> Room:
+        """Return the room there is; replicas that are ending give theirs back, so they are waited for."""
+        deadline = time.monotonic() + ENDS_WITHIN
+        while True:
+            room = self.room(app, look)
+            if room.enough is not False or time.monotonic() >= deadline:
+                return room
+            ending = [one.name for one in self._app.revisions() if not one.active and one.replicas]
+            if not ending:
+                return room
+            progress.note(f"{room.text}; waiting for the replicas of {', '.join(ending)} to end")
+            progress.sleep(_PAUSE)
 
     def room(self, app: AppState, look: Look) -> Room:
         """Return whether there are machines for a new revision beside what runs. Two requests."""

@@ -46,6 +46,7 @@ class Starting:
         self._capacity_seconds = capacity_seconds
         self._restarts = {replica.name: replica.restarts for replica in before.living}
         self._given_up = {one.name for one in before.revisions if of_revision(one)}
+        self._errors: dict[str, str] = {}
         self._told = ""
         self.timeline = Timeline(old=[one.name for one in before.living] if replaced else ())
 
@@ -64,15 +65,18 @@ class Starting:
         """Take a look; raise :class:`ServerFailed`, with cause and next step, where waiting is of no use."""
         if self._waker:
             self._waker.keep()
-        look = self._watch.look()
+        trouble = self._look(fresh=False) and self._look(fresh=True)  # what was seen may be some seconds old
+        if trouble:
+            self.end()
+            raise ServerFailed(f"{trouble.reason}.", next_step=trouble.next_step, reason=trouble.reason)
+
+    def _look(self, *, fresh: bool) -> Trouble | None:
+        look = self._watch.look(fresh=fresh)
         living = {replica.name: replica for replica in look.living}
         beats = {name: self._beats.of(name) for name in living}
         events = self._events.latest()
         self.timeline.see(living.values(), beats, events)
-        trouble = self._trouble(look, living, beats, events)
-        if trouble:
-            self.end()
-            raise ServerFailed(f"{trouble.reason}.", next_step=trouble.next_step, reason=trouble.reason)
+        return self._trouble(look, living, beats, events)
 
     def doing(self) -> str:
         """Return what is going on, with Azure's reasons."""
@@ -95,7 +99,10 @@ class Starting:
         if look.latest and look.latest.name not in self._given_up and (found := of_revision(look.latest)):
             return found
         for name, replica in living.items():
-            if found := of_replica(replica, beats[name], self._restarts.get(name, 0)):
+            beat = beats[name]
+            if beat and beat.last_error:  # its next start may delete it from the share
+                self._errors[name] = beat.last_error
+            if found := of_replica(replica, self._errors.get(name), self._restarts.get(name, 0)):
                 return found
         if found := of_events(events, living):
             return found

@@ -61,7 +61,8 @@ def _condition(
     if not look.living:
         return "asleep", "nothing runs and nothing is billed by the second; a request wakes it, in minutes"
     for replica in look.living:
-        if trouble := of_replica(replica, beats.get(replica.name)):
+        beat = beats.get(replica.name)
+        if trouble := of_replica(replica, beat and beat.last_error):
             return bad, trouble.reason
     if own:
         ready = any(replica.ready for replica in look.living)

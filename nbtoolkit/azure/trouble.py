@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from nbtoolkit.azure.states import ReplicaState, RevisionState
 from nbtoolkit.azure.timeline import Event
-from nbtoolkit.serving.share import Heartbeat
 
 CRASHES = 3
 """So many ends of one container in a row are a crash loop."""
@@ -60,8 +59,8 @@ def of_revision(revision: RevisionState) -> Trouble | None:
     return Trouble(f"Azure gave up the revision {revision.name}: {said}", step)
 
 
-def of_replica(replica: ReplicaState, beat: Heartbeat | None, restarts_before: int = 0) -> Trouble | None:
-    """Return why a replica will not start, None while it may."""
+def of_replica(replica: ReplicaState, error: str | None, restarts_before: int = 0) -> Trouble | None:
+    """Return why a replica will not start, None while it may; ``error`` is what it last said itself."""
     details = "; ".join(d for d in (replica.details, *(c.details for c in replica.containers)) if d)
     if _IMAGE.search(details):
         return _pull(details, replica.name)
@@ -69,10 +68,8 @@ def of_replica(replica: ReplicaState, beat: Heartbeat | None, restarts_before: i
         return found
     crashed = replica.restarts - restarts_before
     if crashed >= CRASHES or (crashed and "OOMKilled" in details):
-        why = beat.last_error if beat and beat.last_error else details
-        return Trouble(
-            f"{replica.name} ended {crashed} times in a row: {why or 'no reason given'}", _LOOK_AT_LOG
-        )
+        why = error or (details if _CRASH.search(details) else "it says no reason")
+        return Trouble(f"{replica.name} ended {crashed} times in a row: {why}", _LOOK_AT_LOG)
     return None
 
 
