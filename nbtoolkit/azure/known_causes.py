@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from nbtoolkit.azure.cause_table import TABLE
+from nbtoolkit.azure.account_causes import ACCOUNT_CAUSES
+from nbtoolkit.azure.resource_causes import RESOURCE_CAUSES
 
 _ENVELOPES = frozenset(
     {
@@ -44,7 +45,7 @@ def is_quota(code: str) -> bool:
 
 def find(code: str, said: str) -> tuple[str, str] | None:
     """Return what a code with Azure's message means and the next step; None where it is not known."""
-    for known in TABLE:
+    for known in (*ACCOUNT_CAUSES, *RESOURCE_CAUSES):
         if known.codes and code.lower() not in known.codes.lower().split():
             continue
         match = re.search(known.message, said, re.IGNORECASE | re.DOTALL)
