@@ -57,7 +57,7 @@ def preflight(
     if existing is None:
         from nbtoolkit.provision.planning import look  # late: planning itself begins with a preflight
 
-        settings, existing = look(settings.completed(workspace), cloud, progress)
+        settings, existing = look(settings.completed(workspace), cloud, progress, workspace)
     progress.phase("Checking permissions, providers and quotas")
     hardware = Hardware.named(settings.gpu)
     answers = together(_questions(settings, existing, hardware, workspace, cloud), progress)
