@@ -37,9 +37,9 @@ def given(template: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[st
     if unknown:
         names = ", ".join(name for name, _ in declared.values())
         raise invalid(
-            f"The template parameters '{', '.join(unknown)}' in the parameters file are not valid; they "
-            "are not present in the original template and can therefore not be provided at deployment time. The only "
-            f"supported parameters for this template are '{names}'. Please see "
+            f"The template parameters '{', '.join(unknown)}' in the parameters file are not valid; they are "
+            "not present in the original template and can therefore not be provided at deployment time. The "
+            f"only supported parameters for this template are '{names}'. Please see "
             "https://aka.ms/arm-pass-parameter-values for usage details."
         )
     values: dict[str, Any] = {}

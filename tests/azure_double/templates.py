@@ -88,20 +88,23 @@ def evaluate(
     return Evaluated(planned, results, known, modules)
 
 
-def _snapshot(
-    template: Mapping[str, Any], values: Mapping[str, Any], deployment: ResourceId, location: str
-) -> dict[str, Any]:
+def compiler() -> BicepCompiler:
+    """The compiler of this process, started once (a second or more)."""
     global _compiler
     with _starting:
         if _compiler is None:
             try:
                 _compiler = BicepCompiler().__enter__()
             except FileNotFoundError as error:
-                raise Refused(
-                    501, "NoCompiler", f"The double needs the Bicep compiler for deployments: {error}"
-                ) from error
+                raise Refused(501, "NoCompiler", f"The double needs the Bicep compiler: {error}") from error
             atexit.register(_compiler.__exit__, None, None, None)
-    return _compiler.snapshot(
+        return _compiler
+
+
+def _snapshot(
+    template: Mapping[str, Any], values: Mapping[str, Any], deployment: ResourceId, location: str
+) -> dict[str, Any]:
+    return compiler().snapshot(
         template,
         values,
         subscription=deployment.subscription,
