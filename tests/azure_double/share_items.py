@@ -16,6 +16,8 @@ from .share_content import NORMAL, Facts, Share
 
 MAX_RANGE = 4 << 20
 PIECE = 1 << 18
+PAGE = 5000
+"""Entries of a listing, where no number is asked for."""
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _KEPT_HEADERS = {
     "x-ms-content-type": "content-type",
@@ -48,7 +50,7 @@ class Items:
             case _, "PUT", "metadata":
                 self._about(folder=folder)
                 self.share.facts(self.path).metadata = self._sent_metadata()
-                return done(self.request, 200, state(self._about(folder=folder)))
+                return self._changed(200, self._about(folder=folder))
             case True, "PUT", "":
                 self.share.make_folder(self.path)
                 self.share.facts(self.path).metadata = self._sent_metadata()
@@ -174,7 +176,7 @@ class Items:
         found = [item for item in self.share.list(self.path) if item[0].startswith(prefix)]
         start = _position(query["marker"]) if query.get("marker") else ""
         found = [item for item in found if item[0].upper() >= start.upper()]
-        limit = int(query.get("maxresults", 5000))
+        limit = int(query.get("maxresults", PAGE))
         include = set(query.get("include", "").lower().split(","))
         extended = self.request.headers.get("x-ms-file-extended-info", "").lower() == "true"
         shown = "".join(

@@ -1,0 +1,60 @@
+"""One way of bringing a folder to a share, in a process of its own, so that its memory can be told.
+
+Run: ``python -m tests.bench.share_client ours|plain FOLDER WHERE``, where WHERE is what the double printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+PREFIX = "nbtoolkit/bench"
+
+
+def ours(folder: Path, where: dict[str, Any]) -> None:
+    """Sync as a deploy does: plan, send what is missing, look whether it arrived."""
+    from nbtoolkit import sync
+    from nbtoolkit.azure.cloud import Cloud
+    from nbtoolkit.azure.provisioned import Provisioned
+    from nbtoolkit.azure.share import AzureShare
+
+    store = AzureShare(Cloud(), Provisioned(**where["provisioned"]))
+    sync.sync(folder, store, PREFIX, content_addressed=True)
+
+
+def plain(folder: Path, where: dict[str, Any]) -> None:
+    """Do what the SDK's documentation shows: ``upload_file``, one after another."""
+    from azure.storage.fileshare import ShareClient
+
+    found = where["provisioned"]
+    url = f"https://{found['storage_account']}.file.core.windows.net"
+    share = ShareClient(url, found["file_share"], credential=where["key"])
+    below = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir())
+    for name in ["nbtoolkit", PREFIX, *(f"{PREFIX}/{name}" for name in below)]:
+        share.create_directory(name)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            client = share.get_file_client(f"{PREFIX}/{path.relative_to(folder).as_posix()}")
+            with path.open("rb") as file:
+                client.upload_file(file)
+
+
+def main() -> None:
+    """Print seconds and the peak of memory beyond what the imports took."""
+    way, folder, where = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    os.environ.update(where["environ"])
+    start = time.perf_counter()
+    {"ours": ours, "plain": plain}[way](folder, where)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux: kB
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "threads": threading.active_count()}))
+
+
+if __name__ == "__main__":
+    main()
