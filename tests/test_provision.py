@@ -21,10 +21,12 @@ from nbtoolkit.azure import created
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.provisioned import Provisioned
+from nbtoolkit.azure.template import template
 from nbtoolkit.errors import Blocked, Cancelled, NbtoolkitError, NotApplied, ProvisionFailed
 from nbtoolkit.progress import Progress
 from nbtoolkit.provision import Provision, ProvisionPlan, ProvisionSettings, plan, provision
 from nbtoolkit.provision.names import names_of
+from nbtoolkit.provision.planning import deployment_of
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call, Refused
 
@@ -377,6 +379,18 @@ def test_cancel_stops_the_deployment_and_says_what_goes_on(place: Place) -> None
     assert deployment["properties"]["provisioningState"] == "Canceled"
     place.double.clock.scale = FAST
     assert place.run().changed
+
+
+def test_a_deployment_that_somebody_cancels_is_told_so_and_one_that_has_ended_cannot_be(place: Place) -> None:
+    place.group()
+    deployment = deployment_of(Cloud.shared(), place.names)
+    assert deployment.state() is None
+    place.double.clock.scale = SLOW
+    deployment.start(template(), {"gpu": "none"}, {})
+    assert deployment.cancel()
+    with pytest.raises(ProvisionFailed, match="was cancelled by somebody"):
+        deployment.watch(Progress())
+    assert not deployment.cancel()
 
 
 CHILD = """

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from nbtoolkit.azure import cloud as clouds
 from nbtoolkit.azure.causes import Cause, explain
 from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.deployment_state import State
 from nbtoolkit.azure.deployment_steps import Step, read_steps
 from nbtoolkit.azure.failures import asking, existing
 from nbtoolkit.azure.what_if import WhatIf
 from nbtoolkit.errors import AzureFailed, Cancelled, ProvisionFailed
 from nbtoolkit.progress import Progress
 
-RUNNING = ("Accepted", "Created", "Creating", "NotSpecified", "Ready", "Running", "Updating", "Deleting")
 _PATIENCE = 5
 """Looks in a row that may fail before watching gives up: Azure goes on meanwhile."""
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a deployment stands: ``status`` in Azure's words, and what it gave or why it failed.
-
-    The names of ``outputs`` are in capitals.
-    """
-
-    status: str
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
-    outputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    error: Mapping[str, Any] | None = None
-
-    @property
-    def running(self) -> bool:
-        """Tell whether Azure still works on it."""
-        return self.status in RUNNING
 
 
 class Deployment:
@@ -69,14 +50,7 @@ class Deployment:
             return self._operations.get(*self._where, raw_response_hook=self._note_retry_after)
 
         found = existing(f"read the deployment {self.name}", ask)
-        if found is None:
-            return None
-        body: dict[str, Any] = found.as_dict()
-        properties = body.get("properties") or {}
-        # Azure returns a name like STORAGE_ID as storagE_ID
-        outputs = {key.upper(): one.get("value") for key, one in (properties.get("outputs") or {}).items()}
-        status = str(properties.get("provisioningState") or "Running")
-        return State(status, body.get("tags") or {}, outputs, properties.get("error"))
+        return None if found is None else State.of(found.as_dict())
 
     def validate(
         self, template: Mapping[str, Any], parameters: Mapping[str, Any], progress: Progress
