@@ -120,6 +120,7 @@ class Planned:
     where: re.Pattern[str]
     nth: int
     times: int
+    when: Callable[[Request], bool]
     seen: int = 0
     hits: int = field(default=0)
     """How often it struck; a test asserts that it did."""
@@ -132,9 +133,21 @@ class Faults:
         self._planned: list[Planned] = []
         self._lock = threading.Lock()
 
-    def on(self, method: str, where: str, kind: Kind, *, nth: int = 1, times: int = 1) -> Planned:
-        """Strike from the nth request on, `times` times; `where` must occur in host + path."""
-        planned = Planned(kind, re.compile(method), re.compile(where, re.IGNORECASE), nth, times)
+    def on(
+        self,
+        method: str,
+        where: str,
+        kind: Kind,
+        *,
+        nth: int = 1,
+        times: int = 1,
+        when: Callable[[Request], bool] = lambda _: True,
+    ) -> Planned:
+        """Strike from the nth request on, `times` times; `where` must occur in host + path.
+
+        `when` narrows it down by what a path does not tell, such as the query.
+        """
+        planned = Planned(kind, re.compile(method), re.compile(where, re.IGNORECASE), nth, times, when)
         with self._lock:
             self._planned.append(planned)
         return planned
@@ -148,8 +161,11 @@ class Faults:
         """The fault for this request, counted."""
         with self._lock:
             for planned in self._planned:
-                if planned.method.fullmatch(request.method) and planned.where.search(
-                    request.host + request.decoded_path
+                place = request.host + request.decoded_path
+                if (
+                    planned.method.fullmatch(request.method)
+                    and planned.where.search(place)
+                    and planned.when(request)
                 ):
                     planned.seen += 1
                     if planned.nth <= planned.seen and planned.hits < planned.times:
