@@ -64,7 +64,7 @@ def exists(cloud: Cloud, resource_id: str) -> bool:
     """Tell whether a resource is there. One request."""
 
     def look() -> object:
-        return _resources(cloud, resource_id).get_by_id(resource_id, _version(resource_id))
+        return _resources(cloud, resource_id).get_by_id(resource_id, api_version=_version(resource_id))
 
     return existing(f"look for {name_of(resource_id)}", look) is not None
 
@@ -79,7 +79,9 @@ def delete(cloud: Cloud, resource_id: str, progress: Progress) -> None:
     progress.phase(f"Deleting {kind_of(resource_id)} {name_of(resource_id)}")
     with asking(f"delete {name_of(resource_id)}"):
         try:
-            poller = _resources(cloud, resource_id).begin_delete_by_id(resource_id, _version(resource_id))
+            poller = _resources(cloud, resource_id).begin_delete_by_id(
+                resource_id, api_version=_version(resource_id)
+            )
             while not poller.done():
                 progress.sleep(0.5)
             poller.result()
