@@ -238,6 +238,12 @@ def test_the_sdk_gets_through_what_is_broken_once(azure: Azure, kind: Any) -> No
     assert fault.hits == 1
 
 
+def test_an_upload_that_breaks_is_sent_again(azure: Azure) -> None:
+    fault = azure.double.faults.on("PUT", "resourcegroups/other", Reset("upload"))
+    made = azure.resources.resource_groups.create_or_update("other", {"location": "westus3"})
+    assert (made.name, fault.hits) == ("other", 1)
+
+
 def test_an_answer_can_be_lost_when_all_was_done(azure: Azure) -> None:
     azure.account()
     azure.double.faults.on("POST", "regenerateKey", Reset("lost"), times=9)

@@ -320,6 +320,14 @@ def deny_shared_keys(call: Call) -> None:
         raise Refused(403, "RequestDisallowedByPolicy", "Resource 'acct' was disallowed by policy.")
 
 
+def test_an_app_needs_leave_to_join_its_environment(azure: Azure) -> None:
+    azure.double.arm.permissions.forbid("Microsoft.App/managedEnvironments/join/action")
+    with pytest.raises(HttpResponseError) as refused:
+        azure.sdk.begin_validate(GROUP, "first", azure.properties())
+    assert [one.code for one in refused.value.error.details] == ["LinkedAuthorizationFailed"]
+    assert "managedEnvironments/environment-a" in refused.value.error.details[0].message
+
+
 def test_outputs_are_mangled_as_arm_does() -> None:
     assert camel("ACA_APP_ENDPOINT") == "acA_APP_ENDPOINT"
     assert camel("AZURE_CONTAINER_REGISTRY_NAME") == "azurE_CONTAINER_REGISTRY_NAME"

@@ -38,8 +38,6 @@ class Seen:
     query: dict[str, str]
     status: int
     seconds: float
-    body: Any = None
-    """What was sent, where it was JSON; secrets in it are the test's business."""
 
 
 class AzureDouble:

@@ -13,6 +13,15 @@ from .tokens import CLIENT_ID, OBJECT_ID
 
 _ASKED = "/providers/Microsoft.Authorization/permissions"
 _VERBS = {"GET": "read", "HEAD": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
+_LINKS = {
+    "microsoft.app/containerapps": (
+        "managedEnvironments",
+        "join/action",
+        "environmentId",
+        "managedEnvironmentId",
+    )
+}
+"""By type: what a write also needs on the resource that its body names."""
 _GROUP = re.compile(r"/subscriptions/[^/]+/resourcegroups(/[^/]+)?", re.IGNORECASE)
 
 
@@ -60,6 +69,26 @@ class Permissions:
         if call.id.subscription and not _asks_for_permissions(call):
             acts = call.method == "POST" and call.id.is_collection and len(call.id.types) > 1
             self.require(action_of(call), str(call.id.owner if acts else call.id))
+            self._require_linked(call)
+
+    def _require_linked(self, call: Call) -> None:
+        """A write that uses another resource needs an action there, too."""
+        link = _LINKS.get(call.id.type.lower())
+        if link is None or call.method not in ("PUT", "PATCH"):
+            return
+        type, verb, *names = link
+        properties = call.body.get("properties") or {}
+        linked = next((properties[name] for name in names if properties.get(name)), None)
+        action = f"{call.id.namespace}/{type}/{verb}"
+        if linked and not self.allowed(action, linked):
+            raise Refused(
+                403,
+                "LinkedAuthorizationFailed",
+                f"The client '{CLIENT_ID}' with object id '{OBJECT_ID}' has permission to perform action "
+                f"'{action_of(call)}' on scope '{call.id}'; however, it does not have permission to perform "
+                f"action(s) '{action}' on the linked scope(s) '{linked}' (respectively) or the linked scope(s) "
+                "are invalid.",
+            )
 
     def _list(self, call: Call) -> Response:
         path = call.request.decoded_path if call.request else ""
