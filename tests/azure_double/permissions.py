@@ -86,8 +86,8 @@ class Permissions:
                 "LinkedAuthorizationFailed",
                 f"The client '{CLIENT_ID}' with object id '{OBJECT_ID}' has permission to perform action "
                 f"'{action_of(call)}' on scope '{call.id}'; however, it does not have permission to perform "
-                f"action(s) '{action}' on the linked scope(s) '{linked}' (respectively) or the linked scope(s) "
-                "are invalid.",
+                f"action(s) '{action}' on the linked scope(s) '{linked}' (respectively) or the linked "
+                "scope(s) are invalid.",
             )
 
     def _list(self, call: Call) -> Response:
