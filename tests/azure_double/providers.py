@@ -88,7 +88,12 @@ class Providers:
         return {
             "id": f"/subscriptions/{call.id.subscription}/providers/{name}",
             "namespace": name,
-            "authorizations": [],
+            "authorizations": [
+                {
+                    "applicationId": "7e3bc4fd-85a3-4192-b177-5b8bfc87f42c",
+                    "roleDefinitionId": "39a74f72-b40f-4bdc-b639-562fe2260bf0",
+                }
+            ],
             "resourceTypes": [
                 {
                     "resourceType": type,
