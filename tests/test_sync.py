@@ -377,6 +377,24 @@ def test_a_cancel_stops_soon_leaves_no_temporary_file_and_the_next_run_goes_on(
     assert not {path for kind, path in store.calls if kind == "write"} & {f"{PREFIX}/{f}" for f in finished}
 
 
+def test_what_hangs_does_not_hold_up_a_cancel(store: Counting) -> None:
+    hanging = threading.Event()
+
+    class Hanging(LocalFolder):
+        def write(self, path: str, source: Source, **kwargs) -> str:
+            hanging.wait(30)
+            return super().write(path, source, **kwargs)
+
+    progress = Recording()
+    threading.Timer(0.2, progress.cancel).start()
+    start = time.monotonic()
+    with pytest.raises(Cancelled):
+        sync.sync({"a": b"a", "b": b"b"}, Hanging(store.root), PREFIX, progress=progress)
+    assert time.monotonic() - start < 2.5
+    assert not [t for t in threading.enumerate() if t.name == "nbtoolkit-lane" and not t.daemon]
+    hanging.set()
+
+
 def test_two_deploys_of_the_same_content_do_not_disturb_each_other(store: Counting, tmp_path: Path) -> None:
     folder = tmp_path / "wheels"
     folder.mkdir()

@@ -41,7 +41,7 @@ class Budget:
 
 LANES = Lanes(32)
 """For the ranges of big files and for folders that are deleted."""
-BUDGET = Budget(96 << 20)
+BUDGET = Budget(64 << 20)
 """For all that is being sent."""
 
 

@@ -30,7 +30,7 @@ class AzureShare:
     """The file share of what was provisioned, as a :class:`~nbtoolkit.filestore.FileStore`.
 
     Uses a token where the role is there, else the account's key. Requests that fail for a while are
-    repeated as the service asks. Memory stays below 64 MB for a file and 96 MB for all that is on its way.
+    repeated as the service asks. What is on its way takes 64 MiB of memory at most.
     Raises StoreError naming cause and next step, and NotSignedIn.
     """
 
