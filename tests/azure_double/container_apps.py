@@ -209,8 +209,10 @@ class ContainerApps(Kind):
 
     def _accepted(self, call: Call, app: HostedApp, operation: Operation) -> Response:
         place = call.arm.operations.result_url(operation, self._place(call, app, "Results"), call.version)
+        status = self._status(call, app, operation)
+        wait = call.double.clock.retry_after(15)
         return Response(
-            202, headers({"location": place, "azure-asyncoperation": self._status(call, app, operation)})
+            202, headers({"location": place, "azure-asyncoperation": status, "retry-after": wait})
         )
 
 
