@@ -22,13 +22,14 @@ from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.template import template
-from nbtoolkit.errors import Blocked, Cancelled, NbtoolkitError, NotApplied, ProvisionFailed
+from nbtoolkit.errors import AzureFailed, Blocked, Cancelled, NbtoolkitError, NotApplied, ProvisionFailed
 from nbtoolkit.progress import Progress
 from nbtoolkit.provision import Provision, ProvisionPlan, ProvisionSettings, plan, provision
 from nbtoolkit.provision.names import names_of
 from nbtoolkit.provision.planning import deployment_of
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call, Refused
+from tests.azure_double.faults import Broken, Reset
 
 FAST, SLOW = 0.002, 0.03
 """Real seconds for one of Azure's: to get through, and to step in between."""
@@ -425,9 +426,26 @@ def test_two_runs_of_one_workspace_do_not_meet(place: Place) -> None:
         place.run()
 
 
-def test_an_answer_lost_while_it_waits_does_not_end_the_waiting(place: Place) -> None:
-    from tests.azure_double.faults import Broken
+def test_a_deployment_whose_first_answer_was_lost_is_not_refused_as_running_already(place: Place) -> None:
+    place.group()
+    lost = place.double.faults.on("PUT", "/deployments/nbtoolkit-", Reset("lost"))
+    assert place.run().changed
+    assert lost.hits == 1
 
+
+def test_a_machine_whose_adding_was_not_confirmed_is_looked_for(place: Place) -> None:
+    place.group()
+    place.run()
+    place.double.faults.on("PATCH", "managedEnvironments", Reset("lost"))
+    assert place.run(gpu="T4").changed
+    assert place.app()["properties"]["workloadProfileName"] == "gpu-t4"
+    place.double.faults.on("PATCH", "managedEnvironments", Reset("before"))
+    with pytest.raises(AzureFailed, match="no complete answer came"):
+        place.run(gpu="A100")
+    assert place.run(gpu="A100").changed
+
+
+def test_an_answer_lost_while_it_waits_does_not_end_the_waiting(place: Place) -> None:
     place.group()
     place.double.clock.scale = SLOW
     started = threading.Event()

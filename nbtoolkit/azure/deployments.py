@@ -94,12 +94,21 @@ class Deployment:
     def start(
         self, template: Mapping[str, Any], parameters: Mapping[str, Any], tags: Mapping[str, str]
     ) -> None:
-        """Ask Azure to begin; returns at once. Raises where Azure refuses, as when it runs already."""
+        """Ask Azure to begin; returns at once.
+
+        Raises where Azure refuses, as when one with other ``tags`` runs already.
+        """
         request = {**_request(template, parameters), "tags": dict(tags)}
-        with asking(f"start the deployment {self.name}"):
-            self._operations.begin_create_or_update(
-                *self._where, request, polling=False, raw_response_hook=self._note_retry_after
-            )
+        try:
+            with asking(f"start the deployment {self.name}"):
+                self._operations.begin_create_or_update(
+                    *self._where, request, polling=False, raw_response_hook=self._note_retry_after
+                )
+        except AzureFailed:
+            # the answer to a request that Azure took may be lost, and the SDK's second one is then refused
+            state = self.state()
+            if state is None or not state.running or dict(state.tags) != dict(tags):
+                raise
 
     def cancel(self) -> bool:
         """Ask Azure to begin nothing more of it; tell whether it was still running.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nbtoolkit.azure import cloud as clouds
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.failures import asking, existing
 from nbtoolkit.azure.names import Names
@@ -13,6 +15,8 @@ from nbtoolkit.azure.quota import region_name
 from nbtoolkit.progress import Progress
 
 Body = Mapping[str, Any]
+_ENDED = ("Succeeded", "Failed", "Canceled", None)
+_PATIENCE = 900.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ def read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
         progress.check()
         parent = needs.get(name)
         found[name] = None if parent and found[parent] is None else _ask(ask, name)
+    if _properties(found["environment"]).get("provisioningState") not in _ENDED:
+        found["environment"] = settled(cloud, names, progress)
     return Existing(names, group, **found)
 
 
@@ -81,6 +87,24 @@ def secrets_of(cloud: Cloud, names: Names) -> list[dict[str, Any]]:
         lambda: client.container_apps.list_secrets(names.resource_group, names.app).value,
     )
     return [one.as_dict() for one in found or ()]
+
+
+def settled(cloud: Cloud, names: Names, progress: Progress) -> Body | None:
+    """Return the environment once Azure has ended what it does to it, None where there is none.
+
+    After a quarter of an hour it is returned as it is.
+    """
+    client: Any = cloud.containerapps(names.subscription)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        body = _ask(
+            lambda: client.managed_environments.get(names.resource_group, names.environment), "environment"
+        )
+        state = _properties(body).get("provisioningState")
+        if body is None or state in _ENDED or time.monotonic() >= deadline:
+            return body
+        progress.note(f"Azure still works on the environment {names.environment} ({state})")
+        progress.sleep(clouds.POLL)
 
 
 def is_empty(cloud: Cloud, names: Names) -> bool:

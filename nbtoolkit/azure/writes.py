@@ -7,8 +7,10 @@ from typing import Any
 
 from nbtoolkit.azure.changes import change
 from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.existing import settled
 from nbtoolkit.azure.failures import asking
 from nbtoolkit.azure.names import Names
+from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
 
 
@@ -42,4 +44,14 @@ def add_profile(
         return client.managed_environments.begin_update(names.resource_group, names.environment, body)
 
     what = f"add the profile {added['name']} to the environment {names.environment}"
-    change(names.ids["environment"], what, begin, progress)
+    try:
+        change(names.ids["environment"], what, begin, progress)
+    except AzureFailed as failed:
+        if failed.__dict__.get("status") is not None or not _has(cloud, names, added, progress):
+            raise  # only where the answer was lost, Azure may have done it all the same
+
+
+def _has(cloud: Cloud, names: Names, added: Mapping[str, str], progress: Progress) -> bool:
+    body = settled(cloud, names, progress) or {}
+    profiles: list[Mapping[str, Any]] = (body.get("properties") or {}).get("workloadProfiles") or []
+    return any(one.get("name") == added["name"] for one in profiles)
