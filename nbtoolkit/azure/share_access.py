@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +22,6 @@ T = TypeVar("T")
 Request = Callable[["ShareClient", "Tries"], T]
 """One call of the SDK; it hands its second argument on as the option ``tries``."""
 
-CONNECTIONS = 64
 DENIED = (401, 403)
 
 
@@ -62,6 +60,13 @@ class ShareAccess:
         """Whether the account's key is used, since who is signed in lacks the role."""
         return self._key is not None
 
+    def close(self) -> None:
+        """Close the connections; what is asked later opens new ones."""
+        with self._lock:
+            transport, self._transport, self._client = self._transport, None, None
+        if transport is not None:
+            transport.close()
+
     def ask(
         self,
         doing: str,
@@ -93,7 +98,7 @@ class ShareAccess:
     def _current(self) -> ShareClient:
         with self._lock:
             if self._client is None:
-                self._client = self._open(None)
+                self._client = self._open(self._key)
             return self._client
 
     def _another(self, refused: ShareClient, error: BaseException) -> ShareClient | None:
@@ -114,10 +119,11 @@ class ShareAccess:
 
     def _open(self, key: str | None) -> ShareClient:
         client = sdk("azure.storage.fileshare", "ShareClient")
+        from nbtoolkit.azure.connections import transport
         from nbtoolkit.azure.patience import Patience
 
         url = f"https://{self._provisioned.storage_account}.file.core.windows.net"
-        self._transport = self._transport or _transport(url)
+        self._transport = self._transport or transport(url)
         return client(
             url,
             self._provisioned.file_share,
@@ -159,30 +165,3 @@ class ShareAccess:
                 next_step="look at its access keys in the portal",
             )
         return values[0]
-
-
-def _transport(url: str) -> Any:
-    """Return the SDK's transport with room for all connections to one host, the environment's way.
-
-    Proxy and certificates are looked up once, not with every request, where they cost a fifth of its time.
-    Behind a proxy a body is not held back until the head is acknowledged, up to 40 ms, as by default.
-    """
-    import requests
-    from azure.core.pipeline.transport import RequestsTransport
-    from requests.adapters import HTTPAdapter
-
-    class Adapter(HTTPAdapter):
-        def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
-            at_once = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-            return super().proxy_manager_for(proxy, **{"socket_options": at_once, **options})
-
-    session = requests.Session()
-    session.mount("https://", Adapter(pool_maxsize=CONNECTIONS))
-    found: Any = session.merge_environment_settings(url, {}, None, None, None)
-    session.proxies, session.trust_env = found["proxies"], False
-    return RequestsTransport(
-        session=session,
-        use_env_settings=False,
-        connection_verify=found["verify"],
-        connection_cert=found["cert"],
-    )

@@ -154,7 +154,7 @@ class AzureTarget:
         activation = Activation(self.app)
         activation.go(way, now.app, now.look, release, progress, lambda: starting.tell(progress))
         self._watch.forget()
-        starting.wake(Waker(self.cloud.http(), self._url(now.app.host)))
+        starting.wake(Waker(self._url(now.app.host)))
         self._beats.sweep({replica.name for replica in now.look.living})
 
     def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
@@ -177,7 +177,7 @@ class AzureTarget:
             if self._beats.all_ready():
                 return  # a hot swap: the replicas themselves tell
             # who should have swapped went away meanwhile
-            self._begin(Look(), replaced=False).wake(Waker(self.cloud.http(), self._url(None)))
+            self._begin(Look(), replaced=False).wake(Waker(self._url(None)))
         if self._starting:
             self._starting.check()
 
@@ -214,6 +214,8 @@ class AzureTarget:
 
     def endpoint(self) -> Endpoint:
         """Return the app's address, and its key out of the app's secrets; using it wakes the app."""
+        if self._starting:
+            self._starting.end()  # who asks for it keeps the app awake from now on
         return Endpoint(self._url(None), self._key())
 
     def sleeps(self) -> bool:

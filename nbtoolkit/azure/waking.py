@@ -27,7 +27,9 @@ class Waker:
     failure. ``said`` is the last answer in words. Only deploys use it: any request costs what a start costs.
     """
 
-    def __init__(self, client: httpx.Client, url: str) -> None:
+    def __init__(self, url: str) -> None:
+        import httpx
+
         self.url = url
         self.said = "the first request is on its way"
         self.awake = False
@@ -35,7 +37,7 @@ class Waker:
         """How often the ingress held a request to its limit."""
         self.refused = ""
         """Why the ingress lets nobody through, where it says so."""
-        self._client = client
+        self._client = httpx.Client()
         self._ended = threading.Event()
         self._until = time.monotonic() + LEASE
         self._thread = threading.Thread(target=self._run, name="nbtoolkit-waker", daemon=True)
@@ -54,10 +56,10 @@ class Waker:
         self._ended.set()
 
     def _run(self) -> None:
-        while not self._ended.is_set() and time.monotonic() < self._until:
-            answer = ask(self._client, f"{self.url}/health")
-            self._note(answer)
-            self._ended.wait(_AGAIN if self.awake else _PAUSE)
+        with self._client:
+            while not self._ended.is_set() and time.monotonic() < self._until:
+                self._note(ask(self._client, f"{self.url}/health"))
+                self._ended.wait(_AGAIN if self.awake else _PAUSE)
 
     def _note(self, answer: tuple[Answer, str]) -> None:
         kind, self.said = answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
@@ -83,11 +84,12 @@ class Wire:
 def client_options(url: str) -> dict[str, Any]:
     """Return how an HTTP client for ``url`` is made: no proxy stands before this machine's own ports."""
     local = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    return {"trust_env": not local, "verify": _tls()}
+    trusted = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return {"trust_env": not local, "verify": _tls(*trusted)}
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def _tls(*_trusted: str | None) -> ssl.SSLContext:
     """Load the certificates once: each time costs 20 ms, most of a short local request."""
     return _httpx().create_ssl_context()
 
