@@ -1,0 +1,119 @@
+"""What a request asks for, whatever the names in it: the unit in which fidelity is counted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from .exchanges import Exchange
+
+ARM = "management.azure.com"
+FILES = ".file.core.windows.net"
+APPS = ".azurecontainerapps.io"
+STREAMS = ".azurecontainerapps.dev"
+LOGIN = "login.microsoftonline.com"
+
+_CODE = re.compile(rb"<Code>(\w+)</Code>")
+
+
+@dataclass(frozen=True, order=True)
+class Kind:
+    """An operation and how it ended."""
+
+    operation: str
+    status: int
+    code: str = ""
+    """The error's code, as the body or a header names it."""
+
+    def __str__(self) -> str:
+        return f"{self.operation} → {self.status} {self.code}".rstrip()
+
+
+def kind(exchange: Exchange) -> Kind:
+    """Return what an exchange is an instance of."""
+    return Kind(operation(exchange), exchange.status, code(exchange) if exchange.status >= 400 else "")
+
+
+def operation(exchange: Exchange) -> str:
+    """Name what is asked for: method, resource type or path without names, and what the query decides."""
+    host, method = exchange.host.lower().split(":")[0], exchange.method
+    if host == ARM:
+        named = arm_path(exchange.path)
+        return f"{method} {named.removesuffix(' (list)') if method == 'POST' else named}"
+    if host.endswith(FILES):
+        return f"{method} {_file(exchange.path, exchange.query, exchange.sent_headers)}"
+    if host.endswith(STREAMS):
+        return f"{method} stream {_stream(exchange.path)}"
+    if host.endswith(APPS):
+        scheme = "http app" if exchange.url.startswith("http:") else "app"
+        return f"{method} {scheme}"
+    if host == LOGIN:
+        return f"{method} login {'/'.join(exchange.path.split('/')[2:])}"
+    return f"{method} {host}"
+
+
+def code(exchange: Exchange) -> str:
+    """Return the error code that a body or header names, "" for none."""
+    named = exchange.headers.get("x-ms-error-code", "")
+    if named:
+        return named
+    found = _CODE.search(exchange.body)
+    if found:
+        return found[1].decode()
+    error = exchange.json.get("error") if isinstance(exchange.json, dict) else None
+    return str(error.get("code", "")) if isinstance(error, dict) else ""
+
+
+def arm_path(path: str) -> str:
+    """Name an ARM path by its types: Microsoft.App/containerApps/revisions, (list) for a collection.
+
+    Deployments are named alike in groups and subscriptions: ARM's answers have one form.
+    """
+    rest = re.sub(r"(?i)^/subscriptions/[^/]+", "", unquote(path).rstrip("/"))
+    if not rest or rest == "/subscriptions":
+        return "subscriptions (list)" if rest else "subscriptions"
+    _, found, resource = rest.rpartition("/providers/")
+    if not found:
+        return _scope(rest.strip("/").split("/"))
+    namespace, *parts = resource.split("/")
+    if not parts or parts == ["register"]:
+        return "/".join(["providers", namespace, *parts])
+    return _typed(namespace, parts)
+
+
+def _typed(namespace: str, parts: list[str]) -> str:
+    listed = " (list)" if len(parts) % 2 else ""
+    return f"{namespace}/{'/'.join(parts[::2])}{listed}"
+
+
+def _scope(parts: list[str]) -> str:
+    """Name a path that is not a provider's: groups, locations, results of operations."""
+    if parts[0].lower() != "resourcegroups":
+        return parts[0]  # locations, operationresults, tenants, resources
+    if len(parts) > 2 and parts[2].lower() == "deployments":
+        return _typed("Microsoft.Resources", parts[2:])
+    return "/".join(["resourceGroups", *parts[2:]]) + (" (list)" if len(parts) == 1 else "")
+
+
+def _file(path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> str:
+    """Name what is asked of Azure Files."""
+    depth = len([part for part in unquote(path).split("/") if part])
+    restype, comp = query.get("restype", ""), query.get("comp", "")
+    what = {0: "shares", 1: "share"}.get(depth, "file")
+    if restype == "directory":
+        what = "directory"
+    if comp:
+        what += f" {comp}"
+    if comp == "range":
+        what += f" {headers.get('x-ms-write', 'update')}"
+    if "sharesnapshot" in query:
+        what += " of a snapshot"
+    return what
+
+
+def _stream(path: str) -> str:
+    """Name a stream: what it is of, and which."""
+    parts = [part for part in path.strip("/").split("/") if part]
+    return "/".join(parts[4::2]) if len(parts) % 2 == 0 else "/".join([*parts[4:-1:2], parts[-1]])

@@ -1,0 +1,79 @@
+"""What need not be as recorded, and why: operations that we never call, and differences that are meant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .kinds import Kind
+
+
+@dataclass(frozen=True)
+class Tolerated:
+    """A difference that is no fault of the double."""
+
+    operation: str
+    """A pattern for the whole operation."""
+    place: str
+    """A pattern for the whole difference."""
+    why: str
+
+
+TOLERATED: tuple[Tolerated, ...] = (
+    Tolerated(
+        r".* Microsoft\.Resources/deployments.*",
+        r"body(\.value\[\])?\.location: only recorded",
+        "only deployments of a subscription have a location; they are replayed for a group",
+    ),
+    Tolerated(
+        r"GET Microsoft\.Storage/locations/asyncoperations",
+        r"body\.properties\.(secondaryLocation|statusOfSecondary|secondaryEndpoints): only recorded",
+        "the recorded account was geo-redundant; ours are not, and the double has no second region",
+    ),
+    Tolerated(
+        r"GET app",
+        r"header .*",
+        "what a container answers is its own: only status and body's type count",
+    ),
+    Tolerated(
+        r"GET Microsoft\.App/containerApps",
+        r"body\.properties\.configuration\.ingress\.traffic\[\]\.(revisionName|label): only recorded",
+        "recorded with labels as revision mode, a preview that neither we nor the double have",
+    ),
+)
+
+
+def tolerated(operation: str, difference: str) -> Tolerated | None:
+    """Return the entry that allows a difference, None where nothing does."""
+    for entry in TOLERATED:
+        if re.fullmatch(entry.operation, operation) and re.fullmatch(entry.place, difference, re.DOTALL):
+            return entry
+    return None
+
+
+NOT_CALLED: tuple[tuple[str, str], ...] = (
+    (r".* Microsoft\.Insights/.*", "diagnostic settings are not ours to set"),
+    (r".* Microsoft\.ManagedIdentity/.*", "we make no identities"),
+    (r".* Microsoft\.ContainerRegistry/.*", "we build no images"),
+    (r".* acrtaskprodeus2063\.blob\..*", "the store of a registry's build"),
+    (r".* Microsoft\.Resources/deploymentStacks.*", "we use plain deployments"),
+    (r".* Microsoft\.Resources/locations/deploymentStack.*", "we use plain deployments"),
+    (r"POST Microsoft\.Resources/calculateTemplateHash .*", "we compare no hashes with ARM's"),
+    (r".* Microsoft\.Authorization/role(Assignments|Definitions).*", "we ask for permissions by action"),
+    (r".* Microsoft\.App/connectedEnvironments.*", "environments on a cluster of one's own"),
+    (r"GET http app .*", "we never leave TLS"),
+    (r".* of a snapshot .*", "we make no snapshots of shares"),
+    (r"PUT share snapshot .*", "we make no snapshots of shares"),
+    (r"DELETE share → 409 ShareHasSnapshots", "we make no snapshots of shares"),
+    (r"(GET|PUT) share (acl|filepermission) .*", "access is by key or role, not by policies and ACLs"),
+    (r"PUT file → 400 FileInvalidPermission", "access is by key or role, not by policies and ACLs"),
+    (r"PUT file → 202", "a copy on the server's side; we rename"),
+    (r"PUT file copy .*", "a copy on the server's side; we rename"),
+    (r"PUT file range update → 409 CannotVerifyCopySource", "a copy on the server's side; we rename"),
+)
+"""Recorded kinds (as text, a pattern for the whole of it) of operations that we never call, and why."""
+
+
+def not_called(kind: Kind) -> str:
+    """Return why a recorded kind is left out, "" for one that is compared."""
+    return next((why for pattern, why in NOT_CALLED if re.fullmatch(pattern, str(kind))), "")
