@@ -30,7 +30,7 @@ def transport(url: str) -> Any:
 class _Session(requests.Session):
     """Send what the SDK has prepared as it is.
 
-    Small files cost this process more time than the wire; half of what a request took here went into
+    Small files cost this process more time than the wire; a third of what a request took here went into
     looking up the proxy again and preparing anew what the SDK had prepared.
     """
 
