@@ -56,6 +56,8 @@ class AzureDouble:
         self.subscription = SUBSCRIPTION
         self.requests: list[Seen] = []
         self.crashes: list[str] = []
+        self.watchers: list[Callable[[Request, Response], None]] = []
+        """Told of every request with its answer, before the answer is sent."""
         self.latency = 0.0
         """Real seconds added to every request."""
         self._closers: list[Callable[[], None]] = []
@@ -121,6 +123,8 @@ class AzureDouble:
                 time.sleep(self.latency)
             fault = self.faults.strike(request)
             response = fault(request, self._answer, self.clock) if fault else self._answer(request)
+            for watch in self.watchers:
+                watch(request, response)
             status = 0 if response.reset else response.status
         finally:
             self._note(request, status, time.monotonic() - started)
