@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from nbtoolkit.operate import ScaleSettings as ScaleSettings
     from nbtoolkit.operate import SecretSettings as SecretSettings
     from nbtoolkit.operate import TeardownSettings as TeardownSettings
+    from nbtoolkit.operate import links as links
     from nbtoolkit.operate import put_secret as put_secret
+    from nbtoolkit.operate import repair as repair
     from nbtoolkit.operate import scale as scale
     from nbtoolkit.operate import teardown as teardown
     from nbtoolkit.progress import PrintProgress as PrintProgress
@@ -56,7 +58,9 @@ _HOME = {
     "Workspace": "workspace",
     "compare": "comparison",
     "deploy": "deployment",
+    "links": "operate",
     "put_secret": "operate",
+    "repair": "operate",
     "rollback": "deployment",
     "scale": "operate",
     "smoke_test": "smoke",
@@ -83,7 +87,9 @@ __all__ = [
     "Workspace",
     "compare",
     "deploy",
+    "links",
     "put_secret",
+    "repair",
     "rollback",
     "scale",
     "smoke_test",

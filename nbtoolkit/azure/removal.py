@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from nbtoolkit.azure.changes import change
 from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.failures import asking, existing
+from nbtoolkit.azure.failures import existing
+from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
 
 APP = "microsoft.app/containerapps"
@@ -18,16 +20,31 @@ FILE_SERVICE = "microsoft.storage/storageaccounts/fileservices"
 SHARE = "microsoft.storage/storageaccounts/fileservices/shares"
 WORKSPACE = "microsoft.operationalinsights/workspaces"
 
+
+class _Kind(NamedTuple):
+    title: str
+    version: str
+    cost: str
+
+
 _KINDS = {
-    APP: ("2026-07-01", "nothing while no replica runs, the GPU by the second while one does"),
-    ENVIRONMENT_STORAGE: ("2026-07-01", "nothing"),
-    ENVIRONMENT: ("2026-07-01", "nothing by itself; a dedicated profile costs a fee for its management"),
-    SHARE: ("2026-09-01", "storage for what lies on it, by GB and month"),
-    FILE_SERVICE: ("2026-09-01", "nothing"),
-    ACCOUNT: ("2026-09-01", "storage for what lies in it, by GB and month"),
-    WORKSPACE: ("2025-07-01", "by GB of logs taken in, and for keeping them longer than 31 days"),
+    APP: _Kind(
+        "container app", "2026-07-01", "nothing while no replica runs, the GPU by the second while one does"
+    ),
+    ENVIRONMENT_STORAGE: _Kind("environment storage", "2026-07-01", "costs nothing"),
+    ENVIRONMENT: _Kind(
+        "environment", "2026-07-01", "nothing by itself; a dedicated profile has a fee for its management"
+    ),
+    SHARE: _Kind("file share", "2026-09-01", "storage for what lies on it, by GB and month"),
+    FILE_SERVICE: _Kind("file service", "2026-09-01", "costs nothing"),
+    ACCOUNT: _Kind("storage account", "2026-09-01", "storage for what lies in it, by GB and month"),
+    WORKSPACE: _Kind(
+        "Log Analytics workspace",
+        "2025-07-01",
+        "by GB of logs taken in, and for keeping them longer than 31 days",
+    ),
 }
-"""Type → API version, and what it costs while nothing runs; in the order in which things are deleted."""
+"""Type → what it is, API version, and what it costs while nothing runs; in the order of deletion."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,7 @@ class Left:
     cost: str
 
     def __str__(self) -> str:
-        return f"{kind_of(self.id)} {name_of(self.id)}: {self.cost}"
+        return f"{title_of(self.id)}: {self.cost}"
 
 
 def kind_of(resource_id: str) -> str:
@@ -50,6 +67,12 @@ def kind_of(resource_id: str) -> str:
 def name_of(resource_id: str) -> str:
     """Return the name of a resource, with its parents'."""
     return "/".join(resource_id.rpartition("/providers/")[2].split("/")[2::2])
+
+
+def title_of(resource_id: str) -> str:
+    """Return what a resource is and its name, in words."""
+    kind = kind_of(resource_id)
+    return f"{_KINDS[kind].title if kind in _KINDS else kind} {resource_id.rpartition('/')[2]}"
 
 
 def in_order(ids: Sequence[str]) -> list[str]:
@@ -72,26 +95,25 @@ def exists(cloud: Cloud, resource_id: str) -> bool:
 def delete(cloud: Cloud, resource_id: str, progress: Progress) -> None:
     """Delete a resource and wait until it is gone; one that is missing is no error.
 
-    A cancel while it waits leaves Azure deleting.
+    Where another change of it runs, that is waited for. A cancel while it waits leaves Azure deleting.
     """
-    from azure.core.exceptions import ResourceNotFoundError
+    progress.phase(f"Deleting {title_of(resource_id)}")
 
-    progress.phase(f"Deleting {kind_of(resource_id)} {name_of(resource_id)}")
-    with asking(f"delete {name_of(resource_id)}"):
-        try:
-            poller = _resources(cloud, resource_id).begin_delete_by_id(
-                resource_id, api_version=_version(resource_id)
-            )
-            while not poller.done():
-                progress.sleep(0.5)
-            poller.result()
-        except ResourceNotFoundError:
-            return
+    def begin() -> Any:
+        return _resources(cloud, resource_id).begin_delete_by_id(
+            resource_id, api_version=_version(resource_id)
+        )
+
+    try:
+        change(resource_id, f"delete the {title_of(resource_id)}", begin, progress)
+    except AzureFailed as error:
+        if vars(error).get("status") != 404:
+            raise
 
 
 def left(cloud: Cloud, ids: Sequence[str]) -> list[Left]:
     """Return which of these resources are there, with what each still costs. One request each."""
-    return [Left(one, _KINDS[kind_of(one)][1]) for one in ids if exists(cloud, one)]
+    return [Left(one, _KINDS[kind_of(one)].cost) for one in ids if exists(cloud, one)]
 
 
 def _resources(cloud: Cloud, resource_id: str) -> Any:  # its generated signatures are not strict
@@ -99,4 +121,4 @@ def _resources(cloud: Cloud, resource_id: str) -> Any:  # its generated signatur
 
 
 def _version(resource_id: str) -> str:
-    return _KINDS[kind_of(resource_id)][0]
+    return _KINDS[kind_of(resource_id)].version

@@ -29,7 +29,7 @@ _MOUNT_STEPS = (
         re.compile(r"permission denied|error\(13\)|EACCES", re.IGNORECASE),
         "the storage account refuses the key that the environment mounts with: it was rotated, or shared-key "
         "access or the storage firewall was changed",
-        "provision() again: it gives the environment the present key; and allow shared-key access",
+        "repair(): it gives the environment the present key, or says why no key helps",
     ),
     (
         re.compile(r"no such file|error\(2\)|ENOENT|not found", re.IGNORECASE),
@@ -42,6 +42,11 @@ _IMAGE = re.compile(
 )
 _CRASH = re.compile(r"CrashLoopBackOff|Persistent Failure|OOMKilled|exit code", re.IGNORECASE)
 _MOUNT = re.compile(r"MountVolume|FailedMount|mount error|mount failed", re.IGNORECASE)
+
+
+def is_mount_failure(text: str) -> bool:
+    """Tell whether Azure says with this that a share could not be mounted."""
+    return bool(_MOUNT.search(text))
 
 
 def of_revision(revision: RevisionState) -> Trouble | None:

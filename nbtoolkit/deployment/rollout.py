@@ -17,7 +17,7 @@ from nbtoolkit.deployment.waiting import (
     wait_answer,
     wait_served,
 )
-from nbtoolkit.errors import Cancelled, DeployFailed, NbtoolkitError, ReleaseChanged
+from nbtoolkit.errors import Cancelled, DeployFailed, NbtoolkitError, ReleaseChanged, ServerFailed
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import Release
@@ -90,7 +90,7 @@ class Rollout:
         except Exception as problem:  # whatever it was, the pointer must not stay on the bad one
             with suppress(OSError):  # the share does not answer: putting back asks it again
                 check_still_ours(self._target, pointer)  # else it is the other deploy's matter by now
-            raise self._restored(pointer, _reason(problem)) from problem
+            raise self._restored(pointer, problem) from problem
 
     def _way(self) -> How:
         if not self._target.replicas():
@@ -147,9 +147,9 @@ class Rollout:
             raise Unhealthy(f"what answers is not the adapter: {proof}")
         return Outcome(how, proof, self._before)
 
-    def _restored(self, pointer: Pointer, reason: str) -> DeployFailed:
+    def _restored(self, pointer: Pointer, why: Exception) -> DeployFailed:
         """Put back what served before, or stop where nothing did; return the error that says so."""
-        progress, log = _Shielded(self._progress), list[str]()
+        reason, progress, log = _reason(why), _Shielded(self._progress), list[str]()
         try:
             log = self._last_log()
             progress.note(f"it failed: {reason}")
@@ -165,7 +165,7 @@ class Rollout:
         lines = "".join(f"\n  {line}" for line in log)
         return DeployFailed(
             f"Release {self._release.id} did not become healthy: {reason}\n{now}\nLast log lines:{lines}",
-            next_step="correct what the reason and the log name, then deploy again",
+            next_step=_next_step(why),
             release=self._release.id,
             reason=reason,
             log=log,
@@ -229,6 +229,13 @@ def _reason(problem: Exception) -> str:
     if isinstance(problem, NbtoolkitError):
         return str(getattr(problem, "reason", problem.message))
     return str(problem) if isinstance(problem, Unhealthy) else f"{type(problem).__name__}: {problem}"
+
+
+def _next_step(problem: Exception) -> str:
+    """Return what the target says to do about a server that does not start, where it knows that."""
+    if isinstance(problem, ServerFailed) and hasattr(problem, "reason"):
+        return problem.next_step
+    return "correct what the reason and the log name, then deploy again"
 
 
 class _Shielded(Progress):

@@ -11,10 +11,9 @@ from pydantic import Field
 from nbtoolkit.azure import created, removal
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.failures import existing
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.removal import Left
-from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.errors import AzureFailed, InvalidSettings
 from nbtoolkit.fact_table import fact_table
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
@@ -107,8 +106,12 @@ def _around(place: Provisioned, cloud: Cloud) -> list[str]:
     """Return the app and what it uses."""
     share = f"{place.account_id}/fileServices/default/shares/{place.file_share}"
     found = [place.app_id, share, place.account_id]
-    app = existing(f"read the app {place.app}", App(cloud, place).get)
-    return [*found, app.environment_id] if app else found
+    try:
+        return [*found, App(cloud, place).get().environment_id]
+    except AzureFailed as error:
+        if vars(error).get("status") != 404:
+            raise
+        return found
 
 
 def _confirmed(settings: TeardownSettings, plan: Teardown) -> bool:
@@ -132,7 +135,7 @@ def _forget_in_config(place: Provisioned, gone: Sequence[str], workspace: Worksp
 
 def _described(resource: str) -> str:
     holds = removal.kind_of(resource) in (removal.SHARE, removal.ACCOUNT)
-    text = f"{removal.kind_of(resource)} {removal.name_of(resource)}"
+    text = removal.title_of(resource)
     return f"{text}, with all that lies in it" if holds else text
 
 
