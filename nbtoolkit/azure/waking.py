@@ -80,6 +80,8 @@ def ask(client: httpx.Client, url: str, timeout: float = HELD) -> tuple[Answer, 
     text = response.text[:200].strip()
     if response.status_code == 504:
         return "starting", "the ingress waited for a replica to its limit of 240 s"
+    if response.status_code == 429:  # whoever says so: it tells nothing of a server
+        return "none", f"it answered 429: {text}"
     if response.status_code in (502, 503) and "application/json" not in response.headers.get(
         "content-type", ""
     ):

@@ -91,14 +91,16 @@ class Slow:
 
 @dataclass(frozen=True)
 class ExpiredToken:
-    """401: the access token has expired, whatever the client believes."""
+    """401: the access token has expired, whatever the client believes; a share refuses a key with 403."""
 
     def __call__(self, request: Request, serve: Handler, clock: Clock) -> Response:
         request.body.drain()
+        if is_storage(request.host) and not request.headers.get("authorization", "").startswith("Bearer"):
+            return refusal(request, 403, "AuthenticationFailed", "Server failed to authenticate the request.")
         return refusal(
             request,
             401,
-            "ExpiredAuthenticationToken",
+            "InvalidAuthenticationInfo" if is_storage(request.host) else "ExpiredAuthenticationToken",
             "The access token expiry UTC time is earlier than current UTC time.",
             {
                 "www-authenticate": 'Bearer authorization_uri="https://login.windows.net/", '
@@ -183,6 +185,8 @@ def refusal(
     request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None
 ) -> Response:
     """An error in the words of the host that was asked."""
+    if request.host.endswith(".azurecontainerapps.io"):
+        return Response(status, {"content-type": "text/plain", **(headers or {})}, message.encode())
     if not is_storage(request.host):
         return Response.error(status, code, message, headers)
     error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"

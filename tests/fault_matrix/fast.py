@@ -1,0 +1,50 @@
+"""Azure's waiting times scaled down in this process, so that hundreds of failing runs take minutes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import deploy_double
+import pytest
+from azure.core.pipeline.transport import HttpTransport
+
+from nbtoolkit.azure import changes, cloud, last_answer, patience
+from tests.azure_double import AzureDouble
+
+SCALE = 0.002
+"""Real seconds for one of Azure's."""
+
+
+@contextmanager
+def fast_azure(root: Path) -> Iterator[AzureDouble]:
+    """A double, the way to it in the environment, short waits, and the stub in the engine's place."""
+    patch = pytest.MonkeyPatch()
+    code = deploy_double.server_code(root)
+    stub = deploy_double.use_stub(code)
+    (root / "azure").mkdir()
+    environment = dict(os.environ)
+    try:
+        _hurry(patch)
+        with AzureDouble(root / "azure", scale=SCALE) as double:
+            os.environ.update(double.environ())
+            double.apps.limits.deadline = 20
+            yield double
+    finally:
+        patch.undo()
+        stub.undo()
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _hurry(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cloud, "POLL", 0.05)
+    patch.setattr(changes, "PATIENCE", 2.0)
+    patch.setattr(patience, "PATIENCE", 1.5)
+    patch.setattr(patience, "UNREACHED", 1.0)
+    patch.setattr(patience, "IN_USE", 0.5)
+    patch.setattr(last_answer.LastAnswer.__init__, "__defaults__", (1.5,))
+    patch.setattr(HttpTransport, "sleep", lambda _, seconds: time.sleep(seconds * 0.02))

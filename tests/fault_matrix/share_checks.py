@@ -1,0 +1,87 @@
+"""What must be true of a share at any moment, whatever failed: nothing public is half there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nbtoolkit import Adapter, Release
+from nbtoolkit.filestore import temp_names
+from nbtoolkit.serving import share
+from nbtoolkit.serving.digest import code_sha256
+from nbtoolkit.serving.share import Pointer
+
+
+def pointers(root: Path) -> list[Pointer]:
+    """All pointers on a share, oldest first; a broken one raises."""
+    found = [
+        Pointer.model_validate_json(path.read_text())
+        for path in (root / share.ACTIVE).glob("*.json")
+        if not temp_names.is_temporary(path.name)
+    ]
+    return sorted(found, key=lambda pointer: pointer.n)
+
+
+def torn(root: Path) -> list[str]:
+    """What is public and not whole, in words."""
+    problems: list[str] = []
+    folder = root / share.ACTIVE
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if temp_names.is_temporary(path.name):
+            continue
+        try:
+            pointer = Pointer.model_validate_json(path.read_text())
+        except ValueError as error:
+            problems.append(f"{path.name} is no pointer: {error}")
+            continue
+        if share.pointer_number(path.name) != pointer.n:
+            problems.append(f"{path.name} says that it is number {pointer.n}")
+        problems += _torn_release(root, pointer.release)
+    return problems
+
+
+def _torn_release(root: Path, name: str) -> list[str]:
+    try:
+        release = Release.model_validate_json((root / share.release_path(name)).read_text())
+    except (OSError, ValueError) as error:
+        return [f"{name} is public and cannot be read: {error}"]
+    problems = [] if release.id == name else [f"{name} holds {release.id}"]
+    for adapter in release.adapters:
+        try:
+            found = Adapter.read(root / adapter.path).sha256
+        except ValueError as error:
+            found = str(error)
+        if found != adapter.sha256:
+            problems.append(f"{name} names the adapter {adapter.sha256}, which is {found}")
+    if release.code.kind == "nbtoolkit" and release.code.sha256:
+        found = code_sha256(root / share.code_path(release.code.sha256) / share.CODE_PACKAGE)
+        if found != release.code.sha256:
+            problems.append(f"{name} names the code {release.code.sha256}, which is {found}")
+    return problems
+
+
+def word_of(root: Path, pointer: Pointer) -> str:
+    """What the stub engine says under a pointer."""
+    release = Release.model_validate_json((root / share.release_path(pointer.release)).read_text())
+    config = json.loads((root / release.adapters[0].path / "adapter_config.json").read_text())
+    return str(config["says"])
+
+
+def broken_state(workspace: Path) -> list[str]:
+    """Files of the workspace's state and of ``infra/`` that cannot be read, in words."""
+    problems: list[str] = []
+    files = [
+        path
+        for folder in (".nbtoolkit", "infra")
+        for path in (workspace / folder).rglob("*")
+        if path.is_file()
+    ]
+    for path in files:
+        if path.suffix == ".json":
+            try:
+                json.loads(path.read_text())
+            except ValueError as error:
+                problems.append(f"{path.relative_to(workspace)} is broken: {error}")
+        elif path.suffix in (".tmp", ".part"):
+            problems.append(f"{path.relative_to(workspace)} was left behind")
+    return problems
