@@ -1,6 +1,6 @@
 """A workspace whose app runs on the Azure double with the stub engine; nothing else is faked.
 
-The resources are put there with the SDK as `provision()` would leave them, so that tests of deploys are quick.
+The resources are put there with the SDK as `provision()` would leave them: tests of deploys shall be quick.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class AzurePlace:
         self.place.write(self.workspace)
         sdk.close()
         credential.close()
-        self.target = AzureTarget(self.workspace, Cloud.shared(), capacity_seconds=6)
+        self.target = AzureTarget(self.workspace, Cloud.shared(), poll=0.2, capacity_seconds=6)
 
     def _environment(
         self, sdk: ContainerAppsAPIClient, credential: EnvironmentCredential, profile: str
@@ -138,11 +138,13 @@ class AzurePlace:
 
     def arm_writes(self) -> list[str]:
         """Return the requests to ARM that change something, since :meth:`forget_requests`."""
-        reads = ("listSecrets", "listKeys", "getAuthToken", "checkNameAvailability")
+        reads = ("listsecrets", "listkeys", "getauthtoken", "checknameavailability")
         return [
             f"{seen.method} {seen.path}"
             for seen in list(self.double.requests)
-            if seen.host == "management.azure.com" and seen.method != "GET" and not seen.path.endswith(reads)
+            if seen.host == "management.azure.com"
+            and seen.method != "GET"
+            and not seen.path.lower().endswith(reads)
         ]
 
     def forget_requests(self) -> None:

@@ -34,6 +34,8 @@ from nbtoolkit.workspace import Workspace
 
 API_KEY = "nbtoolkit-api-key"
 """The secret of the app that holds the endpoint's key."""
+ARM_EVERY = 5
+"""So many looks at the heartbeats for one at ARM."""
 _ANSWER_SECONDS = 10.0
 _KEY_SECONDS = 60.0
 
@@ -41,13 +43,12 @@ _KEY_SECONDS = 60.0
 class AzureTarget:
     """Serve on Azure: what ``infra/inference.config.json`` of the workspace names.
 
-    Making one asks nothing of Azure and starts nothing. ``cloud`` is the shared sign-in by default and
-    ``store`` the file share. Replicas are known from their heartbeats on the share and from ARM; only
-    activating, proving and using the endpoint ever send a request to the app itself, which wakes it.
+    Making one asks nothing of Azure and starts nothing. ``cloud`` is the shared sign-in by default, ``store``
+    the file share, and ``poll`` the seconds between two looks at the heartbeats. Replicas are known from
+    those and from ARM; only activating, proving and using the endpoint ever send a request to the app
+    itself, which wakes it.
     """
 
-    poll = 1.0
-    """Seconds between two looks at the heartbeats; ARM is asked every five."""
     name = "azure"
 
     def __init__(
@@ -56,10 +57,12 @@ class AzureTarget:
         cloud: Cloud | None = None,
         *,
         store: FileStore | None = None,
+        poll: float = 1.0,
         capacity_seconds: float = CAPACITY_SECONDS,
     ) -> None:
         self.workspace = workspace or Workspace.find()
         self.cloud = cloud or Cloud.shared()
+        self.poll = poll
         self._store = store
         self._capacity_seconds = capacity_seconds
         self._starting: Starting | None = None
@@ -96,7 +99,7 @@ class AzureTarget:
 
     @cached_property
     def _watch(self) -> Watch:
-        return Watch(self.app)
+        return Watch(self.app, ARM_EVERY * self.poll)
 
     @property
     def key_place(self) -> str:

@@ -10,9 +10,6 @@ from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.last_answer import LastAnswer
 from nbtoolkit.azure.states import ReplicaState, RevisionState
 
-INTERVAL = 5.0
-"""Seconds for which a look counts."""
-
 
 @dataclass(frozen=True)
 class Look:
@@ -45,9 +42,12 @@ class Look:
 
 
 class Watch:
-    """Looks at one app. Costs one request, and one more for each active revision."""
+    """Looks at one app, each of which counts for ``interval`` seconds.
 
-    def __init__(self, app: App, interval: float = INTERVAL) -> None:
+    A look costs one request, and one more for each active revision.
+    """
+
+    def __init__(self, app: App, interval: float = 5.0) -> None:
         self._app = app
         self._interval = interval
         self._answers = LastAnswer()
