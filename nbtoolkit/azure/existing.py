@@ -44,6 +44,11 @@ class Existing:
         return list(_properties(self.environment).get("workloadProfiles") or ())
 
     @property
+    def changing(self) -> bool:
+        """Tell whether Azure works on the environment right now."""
+        return _properties(self.environment).get("provisioningState") not in _ENDED
+
+    @property
     def to_create(self) -> list[str]:
         """The ids of what does not exist."""
         return [id_ for name, id_ in self.names.ids.items() if getattr(self, name) is None]
@@ -74,8 +79,6 @@ def read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
         progress.check()
         parent = needs.get(name)
         found[name] = None if parent and found[parent] is None else _ask(ask, name)
-    if _properties(found["environment"]).get("provisioningState") not in _ENDED:
-        found["environment"] = settled(cloud, names, progress)
     return Existing(names, group, **found)
 
 

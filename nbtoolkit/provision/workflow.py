@@ -54,6 +54,10 @@ def provision(
         settings, existing = look(asked, cloud, progress, workspace)
         if existing.group is not None and _taken_up(settings, existing, cloud, progress):
             settings, existing = look(asked, cloud, progress, workspace)
+        if apply and existing.changing:  # such as by the run before, whose answer was lost
+            progress.phase("Waiting for Azure to end what it does to the environment")
+            azure_existing.settled(cloud, existing.names, progress)
+            settings, existing = look(asked, cloud, progress, workspace)
         drawn = draw_up(settings, existing, cloud, progress, workspace)
         refuse(list(drawn.blockers))
         if drawn.nothing_to_do:
