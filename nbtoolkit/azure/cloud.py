@@ -123,6 +123,7 @@ class Cloud:
                 polling_interval=POLL,
                 user_agent=f"nbtoolkit/{__version__}",
                 authentication_policy=sdk("nbtoolkit.azure.authentication", "FreshTokenPolicy")(credential),
+                retry_policy=sdk("nbtoolkit.azure.retries", "RetryOnLostAnswers")(),
             )
 
         return self._once((name, subscription.lower()), make)

@@ -45,9 +45,9 @@ def existing(what: str, ask: Callable[[], T]) -> T | None:
 
 def failure(what: str, error: AzureError) -> AzureFailed:
     """Return the error for an exception of the SDK."""
-    from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
+    from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, IncompleteReadError
 
-    if not isinstance(error, HttpResponseError):
+    if not isinstance(error, HttpResponseError) or isinstance(error, IncompleteReadError):
         return _unreached(what, error)
     answer: Any = error.response
     if answer is None and isinstance(error, ClientAuthenticationError):

@@ -19,7 +19,7 @@ from nbtoolkit.azure.login import SharedCredential
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.progress import Progress
-from nbtoolkit.provision import ProvisionSettings, provision
+from nbtoolkit.provisioning import ProvisionSettings, provision
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call
 
 from .listener import Listener
