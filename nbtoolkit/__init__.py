@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from nbtoolkit.operate import scale as scale
     from nbtoolkit.operate import teardown as teardown
     from nbtoolkit.progress import PrintProgress as PrintProgress
+    from nbtoolkit.provisioning import ProvisionSettings as ProvisionSettings
+    from nbtoolkit.provisioning import provision as provision
     from nbtoolkit.serving.release import Release as Release
     from nbtoolkit.smoke import SmokeReport as SmokeReport
     from nbtoolkit.smoke import SmokeSettings as SmokeSettings
@@ -49,6 +51,7 @@ _HOME = {
     "LocalTarget": "local",
     "OperateSettings": "operate",
     "PrintProgress": "progress",
+    "ProvisionSettings": "provisioning",
     "Release": "serving.release",
     "ScaleSettings": "operate",
     "SecretSettings": "operate",
@@ -59,6 +62,7 @@ _HOME = {
     "compare": "comparison",
     "deploy": "deployment",
     "links": "operate",
+    "provision": "provisioning",
     "put_secret": "operate",
     "repair": "operate",
     "rollback": "deployment",
@@ -78,6 +82,7 @@ __all__ = [
     "LocalTarget",
     "OperateSettings",
     "PrintProgress",
+    "ProvisionSettings",
     "Release",
     "ScaleSettings",
     "SecretSettings",
@@ -88,6 +93,7 @@ __all__ = [
     "compare",
     "deploy",
     "links",
+    "provision",
     "put_secret",
     "repair",
     "rollback",

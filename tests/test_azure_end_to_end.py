@@ -20,7 +20,7 @@ from nbtoolkit import (
     teardown,
 )
 from nbtoolkit.errors import NotApplied
-from nbtoolkit.provision import ProvisionSettings, provision
+from nbtoolkit.provisioning import ProvisionSettings, provision
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 
 GROUP = "rg-road"
@@ -99,5 +99,3 @@ def test_an_adapter_goes_from_a_folder_to_a_proven_endpoint_and_away_again(
     gone = teardown(TeardownSettings(scope="all", confirm_name=app), progress=progress)
     assert gone.done
     assert gone.left == ()
-
-

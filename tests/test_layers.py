@@ -24,7 +24,7 @@ LAYERS = {
         "release",
     ),
     "L2": ("filestore", "sync", "publish", "runtime", "endpoint", "target", "local", "azure", "in_place"),
-    "L3": ("smoke", "deployment", "comparison", "inference", "provision", "operate", "demo"),
+    "L3": ("smoke", "deployment", "comparison", "inference", "provisioning", "operate", "demo"),
     "L4": ("widgets",),
 }
 SHARED_SCHEMA = ("serving.release", "serving.share", "serving.fingerprint", "serving.digest", "serving.dtype")

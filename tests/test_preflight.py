@@ -14,11 +14,11 @@ from nbtoolkit.azure.hardware import HARDWARE
 from nbtoolkit.base_model import Base
 from nbtoolkit.errors import AzureFailed, Blocked, Cancelled, NotSignedIn
 from nbtoolkit.progress import Progress
-from nbtoolkit.provision.checks.fit import GIB, advice, fit
-from nbtoolkit.provision.checks.result import Preflight
-from nbtoolkit.provision.planning import plan
-from nbtoolkit.provision.preflight import preflight
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.checks.fit import GIB, advice, fit
+from nbtoolkit.provisioning.checks.result import Preflight
+from nbtoolkit.provisioning.planning import plan
+from nbtoolkit.provisioning.preflight import preflight
+from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 from tests.azure_double.permissions import Role
@@ -462,7 +462,7 @@ def test_vllm_on_a_t4_is_a_warning(check: Check) -> None:
 
 def test_it_prints_well_and_escapes_what_comes_from_outside() -> None:
     settings = ProvisionSettings(subscription=SUBSCRIPTION, resource_group="rg")
-    from nbtoolkit.provision.names import names_of
+    from nbtoolkit.provisioning.names import names_of
 
     found = Preflight(
         settings,

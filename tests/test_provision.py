@@ -24,9 +24,9 @@ from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.template import template
 from nbtoolkit.errors import Blocked, Cancelled, NbtoolkitError, NotApplied, ProvisionFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.provision import Provision, ProvisionPlan, ProvisionSettings, plan, provision
-from nbtoolkit.provision.names import names_of
-from nbtoolkit.provision.planning import deployment_of
+from nbtoolkit.provisioning import Provision, ProvisionPlan, ProvisionSettings, plan, provision
+from nbtoolkit.provisioning.names import names_of
+from nbtoolkit.provisioning.planning import deployment_of
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call, Refused
 from tests.azure_double.faults import Broken, Reset
@@ -396,7 +396,7 @@ def test_a_deployment_that_somebody_cancels_is_told_so_and_one_that_has_ended_ca
 
 CHILD = """
 import sys
-from nbtoolkit.provision import ProvisionSettings, provision
+from nbtoolkit.provisioning import ProvisionSettings, provision
 provision(ProvisionSettings(subscription=sys.argv[1], resource_group="my-rg", gpu="none"), apply=True)
 """
 

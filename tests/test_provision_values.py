@@ -12,13 +12,13 @@ import pytest
 from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.names import Names
 from nbtoolkit.errors import InvalidSettings
-from nbtoolkit.provision import ProvisionSettings, blockers, choices
-from nbtoolkit.provision import parameters as sent
-from nbtoolkit.provision.conflicts import conflicts
-from nbtoolkit.provision.drift import drift, secret_drift
-from nbtoolkit.provision.machine import machine_of
-from nbtoolkit.provision.names import names_of
-from nbtoolkit.provision.present_app import PresentApp
+from nbtoolkit.provisioning import ProvisionSettings, blockers, choices
+from nbtoolkit.provisioning import parameters as sent
+from nbtoolkit.provisioning.conflicts import conflicts
+from nbtoolkit.provisioning.drift import drift, secret_drift
+from nbtoolkit.provisioning.machine import machine_of
+from nbtoolkit.provisioning.names import names_of
+from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.workspace import Workspace
 
 SUBSCRIPTION = "f8ac1ec6-1f11-4d4c-9a63-8fb1e2bb2a90"

@@ -22,8 +22,8 @@ from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.deployments import Deployment
 from nbtoolkit.azure.template import template
 from nbtoolkit.errors import Cancelled, InvalidSettings, NotApplied
-from nbtoolkit.provision import ProvisionSettings
-from nbtoolkit.provision.names import names_of
+from nbtoolkit.provisioning import ProvisionSettings
+from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.widgets import ProvisionForm
 from nbtoolkit.widgets.operation import Status
 from nbtoolkit.workspace import Workspace

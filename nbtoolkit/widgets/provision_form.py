@@ -7,9 +7,9 @@ from typing import Any
 
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.progress import Progress
-from nbtoolkit.provision import Provision, ProvisionSettings, blockers, provision
-from nbtoolkit.provision.standing import Standing, standing
-from nbtoolkit.provision.workflow import TARGET
+from nbtoolkit.provisioning import Provision, ProvisionSettings, blockers, provision
+from nbtoolkit.provisioning.standing import Standing, standing
+from nbtoolkit.provisioning.workflow import TARGET
 from nbtoolkit.widgets.form import Form
 from nbtoolkit.workspace import Workspace
 
@@ -27,7 +27,7 @@ PICKED = ("subscription", "resource_group", "location")
 
 
 class ProvisionForm(Form[ProvisionSettings, Provision]):
-    """Plan, then provision; headless, ``result()`` is :func:`nbtoolkit.provision.provision`.
+    """Plan, then provision; headless, ``result()`` is :func:`nbtoolkit.provisioning.provision`.
 
     What the workspace's files have chosen is filled in. Subscriptions, resource groups and regions are
     listed while somebody types. A deployment that runs already, also one of a kernel that is gone, is taken

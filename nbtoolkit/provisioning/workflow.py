@@ -15,14 +15,14 @@ from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.template import template
 from nbtoolkit.errors import NotApplied, ProvisionFailed
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.provision import choices
-from nbtoolkit.provision import parameters as sent
-from nbtoolkit.provision.plan import ProvisionPlan
-from nbtoolkit.provision.planning import SETTINGS_TAG, deployment_of, draw_up, look, refuse, tags_of
-from nbtoolkit.provision.present_app import PresentApp
-from nbtoolkit.provision.result import Provision
-from nbtoolkit.provision.rules import blockers
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning import choices
+from nbtoolkit.provisioning import parameters as sent
+from nbtoolkit.provisioning.plan import ProvisionPlan
+from nbtoolkit.provisioning.planning import SETTINGS_TAG, deployment_of, draw_up, look, refuse, tags_of
+from nbtoolkit.provisioning.present_app import PresentApp
+from nbtoolkit.provisioning.result import Provision
+from nbtoolkit.provisioning.rules import blockers
+from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.workspace import Workspace
 
 TARGET = "azure"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nbtoolkit.azure.hardware import Hardware
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
 def costs_of(settings: ProvisionSettings, facts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -9,8 +9,8 @@ from html import escape
 from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.quota import Room
 from nbtoolkit.errors import Blocked
-from nbtoolkit.provision.checks.fit import Fit
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.checks.fit import Fit
+from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.target import html_table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.unique_names import DefaultNames
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
 def names_of(settings: ProvisionSettings, group: str | None = None) -> Names:

@@ -8,10 +8,10 @@ from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.deployments import Deployment
 from nbtoolkit.azure.provisioned import Provisioned, portal_url
 from nbtoolkit.errors import InvalidSettings, NotSignedIn
-from nbtoolkit.provision.names import names_of
-from nbtoolkit.provision.planning import deployment_of
-from nbtoolkit.provision.rules import blockers
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.names import names_of
+from nbtoolkit.provisioning.planning import deployment_of
+from nbtoolkit.provisioning.rules import blockers
+from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.target import html_table
 from nbtoolkit.workspace import Workspace
 

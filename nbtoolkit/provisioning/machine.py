@@ -8,7 +8,7 @@ from typing import Any
 
 from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.hardware import Hardware
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbtoolkit.azure.existing import Existing
-from nbtoolkit.provision.present_app import PresentApp
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.present_app import PresentApp
+from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
 def conflicts(settings: ProvisionSettings, existing: Existing, secrets: list[dict[str, Any]]) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.quota import QUOTA_PAGE, Room
-from nbtoolkit.provision.checks.findings import Findings
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.checks.findings import Findings
+from nbtoolkit.provisioning.settings import ProvisionSettings
 
 _RAISE = f'ask for more in the portal (provider "Azure Container Apps"): {QUOTA_PAGE}'
 

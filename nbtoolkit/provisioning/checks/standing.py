@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbtoolkit.azure.existing import Body, Existing
-from nbtoolkit.provision.checks.findings import Findings
+from nbtoolkit.provisioning.checks.findings import Findings
 
 _DONE = (None, "", "Succeeded")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.permissions import Grants
-from nbtoolkit.provision.checks.findings import Findings
+from nbtoolkit.provisioning.checks.findings import Findings
 
 _ALWAYS = (
     "Microsoft.Resources/deployments/read",

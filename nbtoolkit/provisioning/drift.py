@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbtoolkit.provision.present_app import PresentApp
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.present_app import PresentApp
+from nbtoolkit.provisioning.settings import ProvisionSettings
 
 _LABELS = {
     "min_replicas": "replicas, at least",

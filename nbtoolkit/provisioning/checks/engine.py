@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nbtoolkit.provision.checks.findings import Findings
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.checks.findings import Findings
+from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
 def check_engine(settings: ProvisionSettings) -> Findings:

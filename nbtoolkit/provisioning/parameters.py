@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbtoolkit.azure.existing import Existing
-from nbtoolkit.provision import choices
-from nbtoolkit.provision.present_app import PresentApp, secret_of
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning import choices
+from nbtoolkit.provisioning.present_app import PresentApp, secret_of
+from nbtoolkit.provisioning.settings import ProvisionSettings
 
 API_KEY = "nbtoolkit-api-key"
 REGISTRY_PASSWORD = "registry-password"  # noqa: S105 - the name of a secret, not one

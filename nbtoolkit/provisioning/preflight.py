@@ -16,16 +16,16 @@ from nbtoolkit.azure.providers import NEEDED, Provider
 from nbtoolkit.azure.quota import Room
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.provision.checks import permissions as rights
-from nbtoolkit.provision.checks.base import check_base
-from nbtoolkit.provision.checks.engine import check_engine
-from nbtoolkit.provision.checks.findings import Findings
-from nbtoolkit.provision.checks.result import Preflight
-from nbtoolkit.provision.checks.room import check_room
-from nbtoolkit.provision.checks.standing import check_standing
-from nbtoolkit.provision.checks.storage import check_account, name_taken
-from nbtoolkit.provision.checks.together import together
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.checks import permissions as rights
+from nbtoolkit.provisioning.checks.base import check_base
+from nbtoolkit.provisioning.checks.engine import check_engine
+from nbtoolkit.provisioning.checks.findings import Findings
+from nbtoolkit.provisioning.checks.result import Preflight
+from nbtoolkit.provisioning.checks.room import check_room
+from nbtoolkit.provisioning.checks.standing import check_standing
+from nbtoolkit.provisioning.checks.storage import check_account, name_taken
+from nbtoolkit.provisioning.checks.together import together
+from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.workspace import Workspace
 
 __all__ = ["Preflight", "preflight"]
@@ -55,7 +55,7 @@ def preflight(
     """
     workspace, cloud, progress = workspace or Workspace.find(), cloud or Cloud.shared(), progress or SILENT()
     if existing is None:
-        from nbtoolkit.provision.planning import look  # late: planning itself begins with a preflight
+        from nbtoolkit.provisioning.planning import look  # late: planning itself begins with a preflight
 
         settings, existing = look(settings.completed(workspace), cloud, progress, workspace)
     progress.phase("Checking permissions, providers and quotas")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from nbtoolkit.provision import choices
+from nbtoolkit.provisioning import choices
 from nbtoolkit.settings import Settings
 from nbtoolkit.workspace import Workspace
 

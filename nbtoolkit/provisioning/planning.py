@@ -17,17 +17,17 @@ from nbtoolkit.azure.quota import region_name
 from nbtoolkit.azure.template import template
 from nbtoolkit.errors import AzureFailed, Blocked
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.provision import parameters as sent
-from nbtoolkit.provision.conflicts import conflicts
-from nbtoolkit.provision.costs import costs_of
-from nbtoolkit.provision.drift import drift, secret_drift
-from nbtoolkit.provision.machine import machine_of
-from nbtoolkit.provision.names import names_of
-from nbtoolkit.provision.plan import ProvisionPlan
-from nbtoolkit.provision.preflight import preflight
-from nbtoolkit.provision.present_app import PresentApp
-from nbtoolkit.provision.rules import blockers
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning import parameters as sent
+from nbtoolkit.provisioning.conflicts import conflicts
+from nbtoolkit.provisioning.costs import costs_of
+from nbtoolkit.provisioning.drift import drift, secret_drift
+from nbtoolkit.provisioning.machine import machine_of
+from nbtoolkit.provisioning.names import names_of
+from nbtoolkit.provisioning.plan import ProvisionPlan
+from nbtoolkit.provisioning.preflight import preflight
+from nbtoolkit.provisioning.present_app import PresentApp
+from nbtoolkit.provisioning.rules import blockers
+from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.workspace import Workspace
 
 TEMPLATE_TAG, SETTINGS_TAG = "nbtoolkit-template", "nbtoolkit-settings"

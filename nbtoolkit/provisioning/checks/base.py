@@ -6,9 +6,9 @@ from nbtoolkit.azure.hardware import Hardware
 from nbtoolkit.base_model import Base
 from nbtoolkit.errors import InvalidBase, MissingDependency
 from nbtoolkit.progress import Progress
-from nbtoolkit.provision.checks.findings import Findings
-from nbtoolkit.provision.checks.fit import Fit, advice, fit
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.checks.findings import Findings
+from nbtoolkit.provisioning.checks.fit import Fit, advice, fit
+from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.workspace import Workspace
 
 _ON_SHARE = "/mount/"

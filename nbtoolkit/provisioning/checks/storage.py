@@ -10,7 +10,7 @@ from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.failures import asking
 from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.quota import region_name
-from nbtoolkit.provision.checks.findings import Findings
+from nbtoolkit.provisioning.checks.findings import Findings
 
 _WITHOUT_FILES = ("BlobStorage", "BlockBlobStorage")
 

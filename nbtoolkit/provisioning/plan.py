@@ -11,7 +11,7 @@ from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.provisioned import portal_url
 from nbtoolkit.azure.what_if import Change, WhatIf
-from nbtoolkit.provision.settings import ProvisionSettings
+from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.target import html_table
 
 
