@@ -228,6 +228,16 @@ def test_sigterm_lets_answers_finish_and_takes_no_new_ones(share: Share) -> None
         assert share.heartbeat().phase == "stopped"
 
 
+def test_behind_an_ingress_requests_are_taken_a_moment_longer(share: Share) -> None:
+    with Front(share.root, linger=1.0) as front:
+        front.ready()
+        front.process.send_signal(signal.SIGTERM)
+        front.wait(lambda health: health["phase"] == "draining")
+        assert front.http.get("/ready").status_code == 503
+        assert front.chat("tone").status_code == 200
+        assert front.process.wait(5) == 0
+
+
 def test_sigterm_waits_for_answers_only_so_long(share: Share) -> None:
     with Front(share.root, "--delay", "0.02", drain=0.5) as front:
         front.ready()

@@ -64,6 +64,8 @@ class Replica:
         """Wall-clock time of the last change of what is public."""
         self.engine_health: dict[str, Any] = {}
         self.in_flight = 0
+        self.lingers = False
+        """Whether requests are taken though the end has begun."""
         self.idle = asyncio.Event()
         self.changed = asyncio.Event()
         self.others_ready = False
@@ -97,7 +99,7 @@ class Replica:
 
     def refuse_unless_ready(self) -> None:
         """Raise Refused with the phase while requests cannot be served."""
-        if self.phase != "ready":
+        if self.phase != "ready" and not self.lingers:
             reason = f"The server is not ready: {self.phase}{self.detail and f' ({self.detail})'}."
             raise Refused(503, reason, "not_ready", kind="server_error", retry_after=2)
 

@@ -46,7 +46,11 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def _finish_answers(self) -> None:
+        self._replica.lingers = self._replica.phase == "ready"
         self._replica.enter("draining")
+        if self._replica.lingers:
+            await asyncio.sleep(self._settings.linger)
+            self._replica.lingers = False
         log.info("stopping: %d answers are under way", self._replica.in_flight)
         try:
             await asyncio.wait_for(self._replica.wait_idle(), self._settings.drain)

@@ -38,8 +38,10 @@ class FrontSettings:
     engine_command: tuple[str, ...] = (sys.executable, "-P", "-m", f"{PACKAGE}.engine")
     keepalive: float = 15.0
     """A stream without news gets an SSE comment this often; the ingress cuts after 240 idle seconds."""
+    linger: float = 0.0
+    """How long requests are still taken after SIGTERM: an ingress learns of it later than we do."""
     drain: float = 30.0
-    """How long running answers may go on after SIGTERM."""
+    """How long running answers may go on after that."""
     page: bool = True
     """Whether people get a chat page; without one the server needs no Gradio."""
     heartbeat: float = 5.0
@@ -66,7 +68,9 @@ class FrontSettings:
         probe_port = environ.get("NBTOOLKIT_PROBE_PORT") or ""
         if probe_port and not probe_port.isdecimal():
             raise StartRefused(f"NBTOOLKIT_PROBE_PORT={probe_port!r} is no port.")
-        replica = environ.get("CONTAINER_APP_REPLICA_NAME") or "local"
+        replica = environ.get("CONTAINER_APP_REPLICA_NAME")
+        linger = 0.0 if not replica else 3.0 if network else 0.3  # an ingress on this very machine is quick
+        replica = replica or "local"
         return cls(
             mount=mount.resolve(),
             port=port,
@@ -76,6 +80,7 @@ class FrontSettings:
             replica=re.sub(r"[^A-Za-z0-9._-]", "-", replica).lstrip(".") or "local",
             network_mount=network,
             poll=seconds,
+            linger=linger,
         )
 
 
