@@ -159,17 +159,17 @@ class _Worker:
         return Outcome(case, struck, ended, said, tuple(problems), time.monotonic() - begin)
 
     def _strike(self, step: Step, case: Case, kind: Kind) -> tuple[str, str, bool, list[str]]:
-        planned = self._double.faults.on(
-            case.operation.method,
-            "",
-            kind.strike,
-            nth=case.nth,
-            times=kind.times,
-            when=lambda request: of_request(request) == case.operation,
-        )
         with step.watched():
+            planned = self._double.faults.on(
+                case.operation.method,
+                "",
+                kind.strike,
+                nth=case.nth,
+                times=kind.times,
+                when=lambda request: of_request(request) == case.operation,
+            )
             error, problems = _attempt(step)
-        self._double.faults.clear()
+            self._double.faults.clear()
         problems += step.left(error)
         again, more = _attempt(step)
         problems += [f"the next run: {one}" for one in more]
