@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nbtoolkit import __version__
+from nbtoolkit.certificates import tls_context
 from nbtoolkit.errors import MissingDependency
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class Cloud:
         import httpx
 
         def make() -> httpx.Client:
-            return httpx.Client(headers={"User-Agent": f"nbtoolkit/{__version__}"}, timeout=30)
+            agent = {"User-Agent": f"nbtoolkit/{__version__}"}
+            return httpx.Client(headers=agent, timeout=30, verify=tls_context())
 
         return self._once(("httpx", ""), make)
 

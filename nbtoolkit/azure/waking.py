@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal
 
+from nbtoolkit.certificates import tls_context
+
 if TYPE_CHECKING:
     import httpx
 
@@ -37,7 +39,7 @@ class Waker:
         """How often the ingress held a request to its limit."""
         self.refused = ""
         """Why the ingress lets nobody through, where it says so."""
-        self._client = httpx.Client()
+        self._client = httpx.Client(verify=tls_context())
         self._ended = threading.Event()
         self._until = time.monotonic() + LEASE
         self._thread = threading.Thread(target=self._run, name="nbtoolkit-waker", daemon=True)

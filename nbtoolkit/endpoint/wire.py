@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from nbtoolkit.certificates import tls_context
 from nbtoolkit.errors import NotReady, RequestRefused
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx
 
 REQUEST_TIMEOUT = 600.0
@@ -84,14 +81,7 @@ class Wire:
 def client_options(url: str) -> dict[str, Any]:
     """Return how an HTTP client for ``url`` is made: no proxy stands before this machine's own ports."""
     local = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    trusted = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-    return {"trust_env": not local, "verify": _tls(*trusted)}
-
-
-@cache
-def _tls(*_trusted: str | None) -> ssl.SSLContext:
-    """Load the certificates once: each time costs 20 ms, most of a short local request."""
-    return _httpx().create_ssl_context()
+    return {"trust_env": not local, "verify": tls_context()}
 
 
 def _pieces(response: httpx.Response) -> Iterator[str]:
