@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -246,6 +247,14 @@ def test_a_new_revision_names_nothing_but_its_suffix() -> None:
     assert name == f"tones--{suffix}"
     assert suffix.startswith("r-0123456789ab-")
     assert app.new_revision("r-0123456789ab") != name
+
+
+@pytest.mark.parametrize("reason", ["huggingface-hub-token", "A__B", "-x-", "ünüsual"])
+def test_a_revision_has_a_name_that_azure_takes(reason: str) -> None:
+    app, _ = app_with(begin_update=[Poller()])
+    suffix = app.new_revision(reason).removeprefix("tones--")
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", suffix)
+    assert len(suffix) <= 24
 
 
 def test_what_is_looked_at_meanwhile_may_end_the_waiting() -> None:

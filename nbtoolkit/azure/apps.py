@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nbtoolkit.azure.cloud import Cloud
     from nbtoolkit.azure.provisioned import Provisioned
 
-_SUFFIX = re.compile(r"[^a-z0-9-]")
+_SUFFIX = re.compile(r"[^a-z0-9]+")
 
 
 class App:
@@ -136,7 +136,7 @@ class App:
         ``reason`` becomes part of the name, ``changes`` are what differs in its template (JSON merge). For
         that while Azure needs GPUs for both.
         """
-        plain = _SUFFIX.sub("-", reason.lower()).strip("-")[:16]
+        plain = _SUFFIX.sub("-", reason.lower())[:16].strip("-")  # Azure takes no two dashes in a row
         suffix = f"{plain or 'r'}-{secrets.token_hex(3)}"
         self.update({"template": {**(changes or {}), "revisionSuffix": suffix}}, progress, meanwhile)
         return f"{self.provisioned.app}--{suffix}"
