@@ -79,7 +79,7 @@ def arm_path(path: str) -> str:
         return _scope(rest.strip("/").split("/"))
     namespace, *parts = resource.split("/")
     if not parts or parts == ["register"]:
-        return "/".join(["providers", namespace, *parts])
+        return "/".join(["providers/{namespace}", *parts])
     return _typed(namespace, parts)
 
 
@@ -104,6 +104,8 @@ def _file(path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> st
     what = {0: "shares", 1: "share"}.get(depth, "file")
     if restype == "directory":
         what = "directory"
+    elif depth > 1 and not comp and int(headers.get("content-length") or 0):
+        what = "file with content"
     if comp:
         what += f" {comp}"
     if comp == "range":

@@ -77,3 +77,36 @@ NOT_CALLED: tuple[tuple[str, str], ...] = (
 def not_called(kind: Kind) -> str:
     """Return why a recorded kind is left out, "" for one that is compared."""
     return next((why for pattern, why in NOT_CALLED if re.fullmatch(pattern, str(kind))), "")
+
+
+BEYOND_THE_TYPES: tuple[tuple[str, str], ...] = (
+    (
+        r".* Microsoft\.Resources/deployments\S* \S+ answered: properties\.parameters\.\w+\.type: .*",
+        "recorded: ARM echoes each parameter with its type",
+    ),
+    (
+        r".* Microsoft\.Resources/deployments\S* \S+ answered: "
+        r"properties\.providers\[\d+\]\.resourceTypes\[\d+\]\.locations\[\d+\]: wanted a text, found null",
+        "recorded: types that have no location show null",
+    ),
+    (
+        r"GET operationresults \S+ answered: properties\.correlationId: .*",
+        "recorded: a what-if carries its correlation id",
+    ),
+    (
+        r"POST Microsoft\.Resources/deployments/whatIf \S+ sent: "
+        r"location: ScopedDeploymentWhatIf requires it",
+        "one type stands for all scopes; for a group location is optional (REST reference, What If)",
+    ),
+    (
+        r"POST Microsoft\.Storage/storageAccounts/listKeys \S+ answered: "
+        r'keys\[\d\]\.permissions: wanted one of Read, Full, found "FULL"',
+        "recorded: the permissions of a key come in capitals",
+    ),
+)
+"""Problems with the types (as text, a pattern for the whole of it) where recordings say otherwise, and why."""
+
+
+def beyond_the_types(problem: str) -> str:
+    """Return why a problem with the types is none, "" for one that is."""
+    return next((why for pattern, why in BEYOND_THE_TYPES if re.fullmatch(pattern, problem)), "")

@@ -1,0 +1,146 @@
+"""What nbtoolkit asks of Azure in a test, and whether Bicep's types allow what is sent and answered."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tests.azure_double import AzureDouble, Call, Request, ResourceId, Response
+from tests.bicep_types import BicepTypes
+
+from .calls import DOCUMENTED
+from .exchanges import Exchange, as_json
+from .kinds import APPS, ARM, operation
+from .tolerated import beyond_the_types
+
+OURS = "nbtoolkit/"
+"""Our requests name us as their user agent; a test's own do not."""
+_WHAT_IF = "Microsoft.Resources/deployments", "2026-06-01", "whatIf"
+
+
+class Traffic:
+    """Watches a double: the operations that nbtoolkit called, and what is wrong with the bodies."""
+
+    def __init__(self, types: BicepTypes) -> None:
+        self.operations: Counter[str] = Counter()
+        """How often each was called; what goes to an app's own host is ours on both sides and left out."""
+        self.judged: Counter[str] = Counter()
+        """How many bodies of each type were judged."""
+        self.without_type: set[str] = set()
+        """Operations with bodies that Bicep has no type for."""
+        self.problems: Counter[str] = Counter()
+        """What the types do not allow, and no recording shows."""
+        self.beyond: Counter[str] = Counter()
+        """Why what the types do not allow is right."""
+        self._types = types
+        self._lock = threading.Lock()
+
+    def watch(self, double: AzureDouble) -> None:
+        """Begin to watch, the resources of deployments too."""
+        double.watchers.append(self._exchange)
+        double.arm.guards.append(self._deployed)
+
+    def report(self, recorded: Iterable[str]) -> str:
+        """Say what was called, where it is known from, and what was judged."""
+        known = {name.lower() for name in recorded}
+        seen = sorted(self.operations)
+        from_recordings = [name for name in seen if name.lower() in known]
+        elsewhere = [name for name in seen if name.lower() not in known]
+        lines = [
+            f"operations called: {len(seen)}; recorded: {len(from_recordings)}; documented: {len(elsewhere)}",
+            *(f"  {name}: {DOCUMENTED.get(name, 'NOWHERE')}" for name in elsewhere),
+            f"bodies judged by Bicep's types: {self.judged.total()} of {len(self.judged)} types and actions",
+            *(f"  no type for {name}" for name in sorted(self.without_type)),
+            *(f"  {count} beyond the types, {why}" for why, count in sorted(self.beyond.items())),
+        ]
+        return "\n".join(lines)
+
+    def _exchange(self, request: Request, response: Response) -> None:
+        agent = request.headers.get("user-agent", "")
+        login = request.host == "login.microsoftonline.com"
+        if (OURS not in agent and not login) or request.host.endswith(APPS):
+            return
+        query = "&".join(f"{name}={value}" for name, value in request.query.items())
+        url = f"https://{request.host}{request.path}?{query}"
+        seen = Exchange("now", "", request.method, url, response.status, request.headers)
+        named = operation(seen)
+        with self._lock:
+            self.operations[named] += 1
+        if request.host == ARM:
+            self._keep(self._judged(request, response, named))
+
+    def _deployed(self, call: Call) -> None:
+        """A resource that a deployment puts: what our template sends."""
+        if call.request is None and call.method == "PUT":
+            body = {name: value for name, value in call.body.items() if name not in ("apiVersion", "id")}
+            self._keep(
+                self._resource(call.id.type, call.version, body, f"deploy {call.id.type}", response=False)
+            )
+
+    def _keep(self, problems: Iterable[str]) -> None:
+        for problem in [*problems]:
+            why = beyond_the_types(problem)
+            with self._lock:
+                (self.beyond if why else self.problems)[why or problem] += 1
+
+    def _judged(self, request: Request, response: Response, named: str) -> Iterator[str]:
+        version = request.query.get("api-version", "")
+        answered = as_json(response.body) if isinstance(response.body, bytes) and response.body else None
+        answered = answered if 200 <= response.status < 300 else None
+        id = ResourceId.parse(request.decoded_path)
+        if id is None or id.namespace is None:
+            if isinstance(answered, dict) and "changes" in (answered.get("properties") or {}):
+                yield from self._action(*_WHAT_IF, answered, named, response=True)
+            return
+        if request.method == "POST":
+            owner, action = ("/".join([id.namespace, *id.types[:-1]]), id.types[-1]) if id.types else ("", "")
+            sent = request.json() or None
+            if sent is not None:
+                yield from self._action(owner, version, action, sent, named, response=False)
+            if answered is not None:
+                yield from self._action(owner, version, action, answered, named, response=True)
+            return
+        if request.method in ("PUT", "PATCH"):
+            partial = request.method == "PATCH"
+            yield from self._resource(
+                id.type, version, request.json(), named, response=False, partial=partial
+            )
+        for body in _resources(answered, listed=id.is_collection):
+            yield from self._resource(str(body.get("type") or id.type), version, body, named, response=True)
+
+    def _resource(
+        self, type: str, version: str, body: Any, named: str, *, response: bool, partial: bool = False
+    ) -> Iterator[str]:
+        try:
+            found = self._types.problems(type, version, body, response=response, partial=partial)
+        except KeyError:
+            with self._lock:
+                self.without_type.add(f"{named} ({version})")
+            return
+        with self._lock:
+            self.judged[type.lower()] += 1
+        yield from (f"{named} {version} {'answered' if response else 'sent'}: {problem}" for problem in found)
+
+    def _action(
+        self, owner: str, version: str, action: str, body: Any, named: str, *, response: bool
+    ) -> Iterator[str]:
+        try:
+            found = self._types.action_problems(owner, version, action, body, response=response)
+        except KeyError:
+            with self._lock:
+                self.without_type.add(f"{named} ({version})")
+            return
+        with self._lock:
+            self.judged[f"{owner}/{action}".lower()] += 1
+        yield from (f"{named} {version} {'answered' if response else 'sent'}: {problem}" for problem in found)
+
+
+def _resources(answered: Any, *, listed: bool) -> list[dict[str, Any]]:
+    """The resources in an answer; an answer about an operation holds none."""
+    if not isinstance(answered, dict):
+        return []
+    if listed:
+        return [entry for entry in answered.get("value") or [] if isinstance(entry, dict)]
+    return [answered] if "properties" in answered or "type" in answered else []
