@@ -100,10 +100,19 @@ def _restart(app: App, now: AppState, progress: Progress) -> str:
 
 
 def _with_variable(now: AppState, settings: SecretSettings) -> dict[str, Any]:
-    first, *others = now.template["containers"]
-    container: Mapping[str, Any] = first
-    variables = [*(container.get("env") or []), {"name": settings.name, "secretRef": settings.secret_name}]
-    return {"containers": [{**container, "env": variables}, *others]}
+    first, *others = [_writable(container) for container in now.template["containers"]]
+    variables = [*(first.get("env") or []), {"name": settings.name, "secretRef": settings.secret_name}]
+    return {"containers": [{**first, "env": variables}, *others]}
+
+
+def _writable(container: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a container without the size of its disk, which Azure tells and nobody sets."""
+    resources = {
+        name: value
+        for name, value in (container.get("resources") or {}).items()
+        if name != "ephemeralStorage"
+    }
+    return {**container, "resources": resources}
 
 
 def _value(settings: SecretSettings) -> str:
