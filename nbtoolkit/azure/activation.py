@@ -13,7 +13,7 @@ from nbtoolkit.azure.quota import QUOTA_PAGE, free_gpus
 from nbtoolkit.azure.states import AppState
 from nbtoolkit.azure.timeline import ASSIGNING, phase_of
 from nbtoolkit.azure.trouble import of_revision
-from nbtoolkit.azure.watching import Look
+from nbtoolkit.azure.watching import Look, Watch
 from nbtoolkit.errors import InvalidSettings, QuotaShort
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release
@@ -37,31 +37,25 @@ class Room:
 
 
 class Activation:
-    """Decide and do what one release needs of the app."""
+    """Decide and do what one release needs of the app, as it is now: making one takes a look at it."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, watch: Watch, state: AppState | None = None) -> None:
         self._app = app
+        self.state = state or app.get()
+        self.look = watch.look(fresh=True)
 
-    def way(
-        self,
-        app: AppState,
-        look: Look,
-        *,
-        restart: bool,
-        allow_downtime: bool,
-        progress: Progress,
-    ) -> Way:
+    def way(self, *, restart: bool, allow_downtime: bool, progress: Progress) -> Way:
         """Return how to get there; two requests for the quota where that counts.
 
         Raises :class:`QuotaShort` where it takes downtime that is not allowed.
         """
-        if app.stopped or not look.living:
+        if self.state.stopped or not self.look.living:
             return "wake"
-        if _stuck(app, look):
+        if _stuck(self.state, self.look):
             return "restart"
         if not restart:
             return "leave"
-        room = self._room_soon(app, look, progress)
+        room = self._room_soon(progress)
         if room.enough is not False:
             progress.note(f"a new revision starts beside the old one; {room.text}")
             return "revision"
@@ -77,38 +71,31 @@ class Activation:
             request_id=None,
         )
 
-    def go(
-        self,
-        way: Way,
-        app: AppState,
-        look: Look,
-        release: Release,
-        progress: Progress,
-        meanwhile: Callable[[], None],
-    ) -> None:
+    def go(self, way: Way, release: Release, progress: Progress, meanwhile: Callable[[], None]) -> None:
         """Do it; returns once Azure has done its part, often long before a server is ready.
 
         ``meanwhile`` is called while Azure starts something; what it raises ends the waiting.
         """
+        latest = self.look.latest
         if way == "downtime":
             progress.phase("Stopping the app; nothing answers until the new server is ready")
             self._app.stop(progress)
         # a revision that Azure gave up starts no replica any more
-        if way == "revision" or (way != "restart" and look.latest and of_revision(look.latest)):
+        if way == "revision" or (way != "restart" and latest and of_revision(latest)):
             progress.phase(f"Starting a new revision for {release.id}")
             self._app.new_revision(release.id, progress, meanwhile)
-        elif way == "restart" and look.latest:
-            progress.phase(f"Restarting {look.latest.name}, which does not serve yet")
-            self._app.restart(look.latest.name, progress)
-        if way == "downtime" or (way == "wake" and app.stopped):
+        elif way == "restart" and latest:
+            progress.phase(f"Restarting {latest.name}, which does not serve yet")
+            self._app.restart(latest.name, progress)
+        if way == "downtime" or (way == "wake" and self.state.stopped):
             progress.phase(f"Starting the app for {release.id}")
             self._app.start(progress, meanwhile)
 
-    def _room_soon(self, app: AppState, look: Look, progress: Progress) -> Room:
+    def _room_soon(self, progress: Progress) -> Room:
         """Return the room there is; replicas that are ending give theirs back, so they are waited for."""
         deadline = time.monotonic() + ENDS_WITHIN
         while True:
-            room = self.room(app, look)
+            room = self.room()
             if room.enough is not False or time.monotonic() >= deadline:
                 return room
             ending = [one.name for one in self._app.revisions() if not one.active and one.replicas]
@@ -117,8 +104,9 @@ class Activation:
             progress.note(f"{room.text}; waiting for the replicas of {', '.join(ending)} to end")
             progress.sleep(_PAUSE)
 
-    def room(self, app: AppState, look: Look) -> Room:
+    def room(self) -> Room:
         """Return whether there are machines for a new revision beside what runs. Two requests."""
+        app, look = self.state, self.look
         environment = self._app.environment(app.environment_id)
         profile = environment.profiles.get(app.workload_profile or "Consumption", "Consumption")
         hardware = hardware_of(profile)

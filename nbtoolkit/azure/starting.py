@@ -48,6 +48,7 @@ class Starting:
         self._given_up = {one.name for one in before.revisions if of_revision(one)}
         self._errors: dict[str, str] = {}
         self._told = ""
+        self._over = False
         self.timeline = Timeline(old=[one.name for one in before.living] if replaced else ())
 
     def wake(self, waker: Waker) -> None:
@@ -83,8 +84,16 @@ class Starting:
         waker = self._waker
         return self.timeline.doing() or (waker.said if waker and not waker.awake else "")
 
+    def served(self) -> None:
+        """Note that it is over and went well; who uses the endpoint keeps the app awake from now on."""
+        if not self._over:
+            look = self._watch.look()
+            self.timeline.see(look.living, {one.name: self._beats.of(one.name) for one in look.living})
+            self.end()
+
     def end(self) -> None:
         """Let the app fall asleep again when nobody asks."""
+        self._over = True
         self._events.end()
         if self._waker:
             self._waker.end()
@@ -107,7 +116,7 @@ class Starting:
         if found := of_events(events, living):
             return found
         if (waited := self.timeline.waits(ASSIGNING)) > self._capacity_seconds:
-            return self._no_machine(waited, look)
+            return self._no_machine(waited)
         return self._unreachable()
 
     def _unreachable(self) -> Trouble | None:
@@ -125,10 +134,10 @@ class Starting:
             )
         return None
 
-    def _no_machine(self, waited: float, look: Look) -> Trouble:
-        app = self._app.get()
-        profile = self._app.environment(app.environment_id).profiles.get(app.workload_profile or "", "")
-        found = hardware_of(profile)
-        label = found.label if found else app.workload_profile or "Consumption"
-        room = Activation(self._app).room(app, look)
+    def _no_machine(self, waited: float) -> Trouble:
+        now = Activation(self._app, self._watch)
+        profiles = self._app.environment(now.state.environment_id).profiles
+        found = hardware_of(profiles.get(now.state.workload_profile or "", ""))
+        label = found.label if found else now.state.workload_profile or "Consumption"
+        room = now.room()
         return no_machine(waited, label, enough=room.enough, room=room.text)

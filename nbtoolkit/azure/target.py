@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple
 
-from pydantic import SecretStr
-
-from nbtoolkit.azure.activation import Activation, Way, check_ours
+from nbtoolkit import in_place
+from nbtoolkit.azure.activation import Activation, check_ours
+from nbtoolkit.azure.address import API_KEY, Address
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.heartbeats import Heartbeats, is_going
 from nbtoolkit.azure.provisioned import Provisioned, portal_url
 from nbtoolkit.azure.starting import CAPACITY_SECONDS, Starting
-from nbtoolkit.azure.states import AppState
 from nbtoolkit.azure.status import describe
 from nbtoolkit.azure.timeline import Timeline
 from nbtoolkit.azure.waking import Waker, ask
@@ -23,7 +20,6 @@ from nbtoolkit.azure.watching import Look, Watch
 from nbtoolkit.azure.wheels import SharedWheels, wheels_named
 from nbtoolkit.base_model import Base
 from nbtoolkit.endpoint import Endpoint
-from nbtoolkit.errors import InvalidSettings, NotReady
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving import share
@@ -32,12 +28,9 @@ from nbtoolkit.serving.share import Heartbeat
 from nbtoolkit.target import Status
 from nbtoolkit.workspace import Workspace
 
-API_KEY = "nbtoolkit-api-key"
-"""The secret of the app that holds the endpoint's key."""
 ARM_EVERY = 5
 """So many looks at the heartbeats for one at ARM."""
 _ANSWER_SECONDS = 10.0
-_KEY_SECONDS = 60.0
 
 
 class AzureTarget:
@@ -66,7 +59,6 @@ class AzureTarget:
         self._store = store
         self._capacity_seconds = capacity_seconds
         self._starting: Starting | None = None
-        self._known_key: tuple[float, SecretStr] | None = None
 
     def __repr__(self) -> str:
         return f"AzureTarget({str(self.workspace.root)!r})"
@@ -101,6 +93,10 @@ class AzureTarget:
     def _watch(self) -> Watch:
         return Watch(self.app, ARM_EVERY * self.poll)
 
+    @cached_property
+    def _address(self) -> Address:
+        return Address(self.app)
+
     @property
     def key_place(self) -> str:
         """Where the key is, in words."""
@@ -119,6 +115,14 @@ class AzureTarget:
         """Return the folder on the share that a deploy sends the base model to, once."""
         return share.base_path(base.sha256)
 
+    def adapters_on_share(self) -> list[str]:
+        """Return every adapter below ``models/`` on the share, as a setting names it: ``/mount/…``."""
+        return in_place.adapters_on(self.share)
+
+    def bases_on_share(self) -> list[str]:
+        """Return every base model below ``model-cache/`` on the share, as a setting names it."""
+        return in_place.bases_on(self.share)
+
     def provision(self, progress: Progress | None = None) -> None:
         """See that what :func:`nbtoolkit.provision` makes is there and runs our template.
 
@@ -131,7 +135,8 @@ class AzureTarget:
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
         """Raise :class:`QuotaShort` where a new server has no GPU, and no downtime is allowed."""
         (progress or SILENT()).check()
-        self._way(self._look(), restart=True, allow_downtime=allow_downtime, progress=SILENT())
+        now = Activation(self.app, self._watch)
+        now.way(restart=True, allow_downtime=allow_downtime, progress=SILENT())
 
     def activate(
         self,
@@ -150,14 +155,13 @@ class AzureTarget:
         self._end_start()
         if not restart and self._beats.all_ready():
             return
-        now = self._look()
-        check_ours(now.app)
-        way = self._way(now, restart=restart, allow_downtime=allow_downtime, progress=progress)
+        now = Activation(self.app, self._watch)
+        check_ours(now.state)
+        way = now.way(restart=restart, allow_downtime=allow_downtime, progress=progress)
         starting = self._begin(now.look, replaced=way in ("restart", "revision", "downtime"))
-        activation = Activation(self.app)
-        activation.go(way, now.app, now.look, release, progress, lambda: starting.tell(progress))
+        now.go(way, release, progress, lambda: starting.tell(progress))
         self._watch.forget()
-        starting.wake(Waker(self._url(now.app.host)))
+        starting.wake(Waker(self._address.url()))
         self._beats.sweep({replica.name for replica in now.look.living})
 
     def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
@@ -180,7 +184,7 @@ class AzureTarget:
             if self._beats.all_ready():
                 return  # a hot swap: the replicas themselves tell
             # who should have swapped went away meanwhile
-            self._begin(Look(), replaced=False).wake(Waker(self._url(None)))
+            self._begin(Look(), replaced=False).wake(Waker(self._address.url()))
         if self._starting:
             self._starting.check()
 
@@ -195,7 +199,7 @@ class AzureTarget:
         fresh = app.latest_ready_revision == app.latest_revision
         if not fresh or not any(replica.ready for replica in look.of_latest()):
             return False
-        kind, _ = ask(self.cloud.http(), f"{self._url(app.host)}/", _ANSWER_SECONDS)
+        kind, _ = ask(self.cloud.http(), f"{self._address.url()}/", _ANSWER_SECONDS)
         return kind == "server"
 
     def status(self) -> Status:
@@ -218,8 +222,8 @@ class AzureTarget:
     def endpoint(self) -> Endpoint:
         """Return the app's address, and its key out of the app's secrets; using it wakes the app."""
         if self._starting:
-            self._starting.end()  # who asks for it keeps the app awake from now on
-        return Endpoint(self._url(None), self._key())
+            self._starting.served()
+        return self._address.endpoint()
 
     def sleeps(self) -> bool:
         """Tell whether nothing runs and a request would start a replica."""
@@ -254,14 +258,6 @@ class AzureTarget:
         """Return the app's page in the Azure portal."""
         return portal_url(self.provisioned.app_id)
 
-    def _look(self) -> _Now:
-        return _Now(self.app.get(), self._watch.look(fresh=True))
-
-    def _way(self, now: _Now, *, restart: bool, allow_downtime: bool, progress: Progress) -> Way:
-        return Activation(self.app).way(
-            now.app, now.look, restart=restart, allow_downtime=allow_downtime, progress=progress
-        )
-
     def _begin(self, before: Look, *, replaced: bool) -> Starting:
         self._starting = Starting(
             self.app,
@@ -277,32 +273,3 @@ class AzureTarget:
         if self._starting:
             self._starting.end()
         self._starting = None
-
-    def _key(self) -> SecretStr:
-        """Return the key, read anew after a minute: somebody may have replaced it."""
-        if self._known_key is None or time.monotonic() - self._known_key[0] > _KEY_SECONDS:
-            found = self.app.secrets().get(API_KEY)
-            if not found:
-                raise NotReady(
-                    f"The app {self.provisioned.app} has no secret {API_KEY}: nobody can use its endpoint.",
-                    next_step="run provision(): it makes one",
-                    reason="no key",
-                )
-            self._known_key = (time.monotonic(), SecretStr(found))
-        return self._known_key[1]
-
-    def _url(self, host: str | None) -> str:
-        if host or self.provisioned.endpoint:
-            return f"https://{host}" if host else str(self.provisioned.endpoint)
-        found = self.app.get().host
-        if not found:
-            raise InvalidSettings(
-                f"The app {self.provisioned.app} has no public address: its ingress is off.",
-                next_step="turn on the ingress of the app, or run provision() again",
-            )
-        return f"https://{found}"
-
-
-class _Now(NamedTuple):
-    app: AppState
-    look: Look

@@ -14,8 +14,8 @@ from nbtoolkit.progress import Progress
 
 def way_of(app: App, now: AppState, *, allow_downtime: bool, progress: Progress) -> Way:
     """Return how a new revision can start; raises :class:`QuotaShort` where that takes downtime."""
-    look = Watch(app).look()
-    return Activation(app).way(now, look, restart=True, allow_downtime=allow_downtime, progress=progress)
+    here = Activation(app, Watch(app), now)
+    return here.way(restart=True, allow_downtime=allow_downtime, progress=progress)
 
 
 def revise(app: App, way: Way, reason: str, changes: Mapping[str, Any], progress: Progress) -> None:
