@@ -10,7 +10,7 @@ import time
 import traceback
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -168,10 +168,10 @@ class _Worker:
                 times=kind.times,
                 when=lambda request: of_request(request) == case.operation,
             )
-            error, problems = _attempt(step)
+            error, problems = attempt(step.run, TOO_LONG)
             self._double.faults.clear()
         problems += step.left(error)
-        again, more = _attempt(step)
+        again, more = attempt(step.run, TOO_LONG)
         problems += [f"the next run: {one}" for one in more]
         if again is not None:
             problems.append(f"the next run failed: {again}")
@@ -204,15 +204,15 @@ class _Worker:
         self._steps.update((step.name, step) for step in steps)
 
 
-def _attempt(step: Step) -> tuple[Exception | None, list[str]]:
-    """Run a step; return how it failed, and what is wrong with that."""
+def attempt(run: Callable[[Progress], object], seconds: float) -> tuple[Exception | None, list[str]]:
+    """Run a step, for so long at most; return how it failed, and what is wrong with that."""
     progress = Progress()
-    alarm = threading.Timer(TOO_LONG, progress.cancel)
+    alarm = threading.Timer(seconds, progress.cancel)
     alarm.start()
     try:
-        step.run(progress)
+        run(progress)
     except Cancelled as error:
-        return error, [f"it did not end within {TOO_LONG:g} s"]
+        return error, [f"it did not end within {seconds:g} s"]
     except NbtoolkitError as error:
         return error, _poor(error)
     except Exception as error:  # noqa: BLE001 - users must never meet one

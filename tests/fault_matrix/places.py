@@ -12,14 +12,13 @@ from typing import Any, Protocol
 
 import deploy_double
 
-from nbtoolkit import AzureTarget, DeploySettings, Workspace, deploy
+from nbtoolkit import AzureTarget, DeploySettings, ProvisionSettings, Workspace, deploy, provision
 from nbtoolkit.azure import created
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.login import SharedCredential
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.progress import Progress
-from nbtoolkit.provisioning import ProvisionSettings, provision
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call
 
 from .listener import Listener
