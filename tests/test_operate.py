@@ -440,7 +440,7 @@ def test_a_cancelled_teardown_is_finished_by_the_next_one(make: Make) -> None:
             super().check()
 
     settings = TeardownSettings(scope="all", confirm_name=APP)
-    place.double.clock.scale = 0.2
+    place.double.clock.scale = 0.04
     with pytest.raises(Cancelled, match=f"delete the container app {APP}; Azure goes on with it"):
         teardown(settings, workspace=place.workspace, progress=Impatient())
     teardown(settings, workspace=place.workspace)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from nbtoolkit.endpoint.waiting import wait_ready
 from nbtoolkit.endpoint.wire import Wire, client_options
 from nbtoolkit.errors import InvalidSettings, MissingDependency, NotReady, RequestRefused
 from nbtoolkit.progress import SILENT, Progress
@@ -86,35 +86,18 @@ class Endpoint:
     def wait(self, timeout: float = 600, progress: Progress | None = None) -> Endpoint:
         """Return this endpoint once it is ready to answer.
 
-        ``timeout`` is in seconds. While waiting, the reason is noted in ``progress``; raises
-        :class:`NotReady` with the last one.
+        ``timeout`` is in seconds. It wakes an app that sleeps. While waiting, the reason is noted in
+        ``progress``; raises :class:`NotReady` with the last one, and after a minute where waiting is of no
+        use, as for a stopped app.
         """
         progress = progress or SILENT()
         progress.phase(f"Waiting for {self.url}")
-        deadline = time.monotonic() + timeout
-        pause, told = 0.05, ""
-        while True:
-            reason = self._not_ready_because()
-            if not reason:
-                return self
-            if reason != told:
-                progress.note(reason)
-                told = reason
-            if time.monotonic() >= deadline:
-                raise NotReady(
-                    f"{self.url} was not ready within {timeout:g} s: {reason}.",
-                    next_step="look at the target's status() and logs(), or wait longer",
-                    reason=reason,
-                )
-            progress.sleep(pause)
-            pause = min(1.0, pause * 1.5)
+        wait_ready(self._not_ready_because, self.url, timeout, progress)
+        return self
 
     def _not_ready_because(self) -> str:
-        """Return why the endpoint cannot answer yet, an empty text where it can."""
-        try:
-            health = self.health()
-        except (NotReady, RequestRefused) as error:
-            return error.message
+        """Return why the server cannot answer yet, an empty text where it can."""
+        health = self.health()
         return "" if health.phase == "ready" else f"the server is {health.phase}"
 
     def health(self) -> Health:
@@ -123,6 +106,7 @@ class Endpoint:
         Raises :class:`NotReady` where nothing answers, :class:`RequestRefused` where it is no server of ours.
         """
         response = self._wire.get_open("/health")
+        self._wire.check_gateway(response)
         try:
             found = response.json()
             return Health.model_validate(found)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from nbtoolkit.certificates import tls_context
+from nbtoolkit.endpoint import gateway
 from nbtoolkit.errors import NotReady, RequestRefused
 
 if TYPE_CHECKING:
@@ -60,6 +61,16 @@ class Wire:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
+    def check_gateway(self, response: httpx.Response) -> None:
+        """Raise :class:`NotReady` where what stands before the server answered in its place."""
+        if said := gateway.said(response):
+            raise NotReady(
+                f"{self._url} cannot answer: {said.reason}.",
+                next_step=said.next_step,
+                reason=said.reason,
+                lasting=said.lasting,
+            )
+
     def _client(self) -> httpx.Client:
         httpx = _httpx()
         return httpx.Client(
@@ -70,7 +81,8 @@ class Wire:
         )
 
     def _unreachable(self, error: Exception) -> NotReady:
-        reason = str(error) or type(error).__name__
+        held = isinstance(error, _httpx().ReadTimeout)
+        reason = gateway.HELD if held else str(error) or type(error).__name__
         return NotReady(
             f"{self._url} does not answer ({reason})",
             next_step="see the target's status(); a stopped server is started by deploy()",
@@ -111,11 +123,11 @@ def _refused(response: httpx.Response) -> RequestRefused:
         message, code = error["message"], error.get("code")
     except (ValueError, KeyError, TypeError):  # an ingress or a proxy answered, not the server
         message, code = response.text[:500] or response.reason_phrase, None
-    after = response.headers.get("Retry-After")
+    said, after = gateway.said(response), response.headers.get("Retry-After")
     request = f"{response.request.method} {response.request.url.path}"
     return RequestRefused(
         f"{request} was answered {response.status_code}: {message}",
-        next_step=_next_step(response.status_code, after),
+        next_step=said.next_step if said else _next_step(response.status_code, after),
         status=response.status_code,
         code=code,
         retry_after=float(after) if after and after.isdigit() else None,

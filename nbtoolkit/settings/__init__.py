@@ -69,10 +69,9 @@ class Settings(BaseModel):
             caller = here.f_back if here else None
             names, earlier = settings_sources.parameters(caller.f_globals if caller else {})
         elsewhere = {name for other in shared_with for name in other.model_fields}
-        found = {
-            name: value for name, value in names.items() if name in cls.model_fields or name not in elsewhere
-        }
-        settings = cls(**found)
+        if unknown := [name for name in names if name not in cls.model_fields and name not in elsewhere]:
+            raise _invalid(cls, [settings_problems.unknown(name, cls, *shared_with) for name in unknown])
+        settings = cls(**{name: value for name, value in names.items() if name in cls.model_fields})
         forgotten = [
             Problem(
                 name,

@@ -98,7 +98,7 @@ def _problem(cls: type[BaseModel], place: tuple[int | str, ...], details: list[E
     where += " " * bool(where)
     first = details[0]
     if first["type"] == "extra_forbidden":
-        hint = "remove it" if len(place) > 1 else _nearest(cls, setting)
+        hint = "remove it" if len(place) > 1 else _nearest(setting, cls)
         return Problem(setting, f"{where}is no setting; {hint}")
     described = _described(cls, setting)
     if first["type"] == "missing":
@@ -130,8 +130,13 @@ def _described(cls: type[BaseModel], setting: str) -> str:
     return f" ({field.description})" if field and field.description else ""
 
 
-def _nearest(cls: type[BaseModel], name: str) -> str:
-    names = list(cls.model_fields)
+def unknown(name: str, *models: type[BaseModel]) -> Problem:
+    """Return the problem of a name that is a setting of none of these."""
+    return Problem(name, f"is no setting; {_nearest(name, *models)}")
+
+
+def _nearest(name: str, *models: type[BaseModel]) -> str:
+    names = [field for model in models for field in model.model_fields]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.errors import InvalidSettings, NotReady, RequestRefused
 from nbtoolkit.widgets import page
 from nbtoolkit.widgets.chat_page import transcript
 from nbtoolkit.widgets.conversation import ChatSettings, Conversation
@@ -12,12 +12,17 @@ from nbtoolkit.widgets.frontend import mimebundle
 
 if TYPE_CHECKING:
     from nbtoolkit.endpoint import Endpoint, ServedModel
+    from nbtoolkit.progress import Progress
+
+_WAKING = 1800.0
+"""Seconds for a server that sleeps to become ready."""
 
 
 class ChatForm:
     """Show a chat with the models of an endpoint; :meth:`ask` does the same without widgets.
 
-    Asks the endpoint for its models on first use, which wakes a server that sleeps.
+    Asks the endpoint for its models on first use, which wakes a server that sleeps; the form says meanwhile
+    what it waits for.
     """
 
     def __init__(self, endpoint: Endpoint, settings: ChatSettings | None = None) -> None:
@@ -33,6 +38,17 @@ class ChatForm:
         if not self._served:
             self.reload()
         return self._served
+
+    def wait(self, progress: Progress) -> ChatForm:
+        """Return this form once its endpoint answers; where it does already, that costs one request."""
+        try:
+            self.reload()
+        except (NotReady, RequestRefused) as error:
+            if getattr(error, "status", None) not in (None, 502, 503, 504):
+                raise
+            self.endpoint.wait(_WAKING, progress)
+            self.reload()
+        return self
 
     def reload(self) -> None:
         """Ask the endpoint again what it serves. Raises what the endpoint raises."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from nbtoolkit.errors import NbtoolkitError
+from nbtoolkit.progress import Progress
 from nbtoolkit.widgets import page
 from nbtoolkit.widgets.chat_page import transcript
 from nbtoolkit.widgets.draft import Draft
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 
 _PERIOD = 0.1  # seconds between redraws
 _REST = 1.0  # seconds without a change after which the painter leaves
+_AT_ONCE = 2.0  # seconds for which a cell waits for a server that may be ready
+
+
+class _Told(Progress):
+    """Show why the server does not answer yet."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def show(self, text: str) -> None:
+        self._say(page.muted(text.strip()))
 
 
 class Painter:
@@ -108,12 +121,20 @@ class ChatView:
     def _field(self, name: str) -> Input:
         return Input(self._draft.spec(name), self._draft.shown(name), partial(self._typed, name))
 
-    # Below: callbacks and the notebook's own cells.
-
     def _load(self) -> None:
+        """Fill the list of models; where the server sleeps or starts, a worker does it once it is ready."""
+        worker = threading.Thread(target=self._fetch, name="nbtoolkit-models", daemon=True)
+        worker.start()
+        worker.join(_AT_ONCE)
+        if worker.is_alive():
+            self._say(page.muted(f"Waiting for {self._form.endpoint.url}…"))
+
+    # Below: the worker that asks for the models; it fills the empty list once.
+
+    def _fetch(self) -> None:
         problem = ""
         try:
-            served = self._form.models
+            served = self._form.wait(_Told(self._say)).models
         except NbtoolkitError as error:
             served, problem = [], page.failure(error)
         names = [model.id for model in served]
@@ -121,6 +142,12 @@ class ChatView:
         self.model.value = names[0] if names else None
         self.reload_button.layout.display = "none" if served else None
         self._refresh(problem)
+
+    def _say(self, shown: str) -> None:
+        self._problem.value = shown
+        self._problem.layout.display = None if shown else "none"
+
+    # Below: callbacks and the notebook's own cells.
 
     def _refresh(self, problem: str = "") -> None:
         checked = self._draft.check()
@@ -131,8 +158,7 @@ class ChatView:
         chosen = self.model.value
         has_base = bool(chosen and self._form.base_of(chosen))
         self.compare.layout.display = None if has_base else "none"
-        self._problem.value = problem
-        self._problem.layout.display = None if problem else "none"
+        self._say(problem)
         self.send_button.disabled = not (chosen and self.prompt.value.strip() and checked.settings)
 
     def _changed(self, _: object) -> None:

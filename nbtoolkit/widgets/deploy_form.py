@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from nbtoolkit.adapter import Adapter
+from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.base_model import Base
 from nbtoolkit.deployment import Deployment, DeploySettings, deploy, gate
 from nbtoolkit.deployment.hashes import recall_sha256
-from nbtoolkit.errors import NbtoolkitError, SmokeTestFailed
-from nbtoolkit.local import LocalTarget
+from nbtoolkit.deployment.places import target_at
+from nbtoolkit.errors import InvalidSettings, NbtoolkitError, SmokeTestFailed
+from nbtoolkit.in_place import share_path
 from nbtoolkit.progress import Progress
 from nbtoolkit.smoke import smoke_test
 from nbtoolkit.target import Target
@@ -17,14 +19,14 @@ from nbtoolkit.widgets import found
 from nbtoolkit.widgets.form import Form, Remedy
 from nbtoolkit.workspace import Workspace
 
-_SHOWN = ("adapters", "base", "server")
+_SHOWN = ("adapters", "base", "target", "server")
 
 
 class DeployForm(Form[DeploySettings, Deployment]):
-    """Deploy adapters, by default to this machine; headless, ``result()`` is :func:`nbtoolkit.deploy`.
+    """Deploy adapters to this machine or to Azure; headless, ``result()`` is :func:`nbtoolkit.deploy`.
 
-    Shows what the target serves now. Where only the smoke report is missing, a second button runs the smoke
-    test first.
+    The settings say where, unless a ``target`` is given. Shows what the target serves now. Where only the
+    smoke report is missing, a second button runs the smoke test first.
     """
 
     def __init__(
@@ -36,38 +38,64 @@ class DeployForm(Form[DeploySettings, Deployment]):
     ) -> None:
         self.workspace = workspace or Workspace.find()
         self.target = target
-        shown = target or LocalTarget(self.workspace)
+        shown = [name for name in _SHOWN if target is None or name != "target"]
         super().__init__(
             settings or DeploySettings,
             self._deploy,
             step="Deploy",
             workspace=self.workspace,
-            target=shown.name,
-            blockers=partial(blockers, workspace=self.workspace),
+            target=target.name if target else settings.target if settings else "local",
+            blockers=self._blocking,
             suggestions={
                 "adapters": partial(found.adapter_lines, self.workspace),
                 "base": partial(found.base_folders, self.workspace),
             },
-            folded=[name for name in DeploySettings.model_fields if name not in _SHOWN],
-            standing=shown.status,
+            folded=[name for name in DeploySettings.model_fields if name not in shown],
+            standing=self._standing,
             remedy=Remedy("Smoke test, then deploy", self._test_and_deploy, self._only_untested),
         )
 
+    def _place(self, settings: DeploySettings | None) -> Target:
+        """Return where these settings lead; while they are incomplete, this machine."""
+        place = settings.target if settings else "local"
+        keep = settings.keep if settings else None
+        return target_at(self.target or place, keep=keep, workspace=self.workspace)
+
     def _deploy(self, settings: DeploySettings, *, progress: Progress) -> Deployment:
-        target = self.target or LocalTarget(self.workspace, keep=settings.keep)
-        return deploy(settings, target=target, progress=progress)
+        return deploy(settings, target=self._place(settings), progress=progress)
 
     def _test_and_deploy(self, settings: DeploySettings, *, progress: Progress) -> Deployment:
         for one in settings.smoke_settings():
             smoke_test(one, progress=progress, workspace=self.workspace).raise_for_failure()
         return self._deploy(settings, progress=progress)
 
+    def _standing(self) -> object:
+        place = self._place(self.draft.check().settings)
+        if place.name == "azure" and (missing := unprovisioned(self.workspace)):
+            return missing
+        return place.status()
+
+    def _blocking(self, settings: DeploySettings) -> list[str]:
+        azure = self._place(settings).name == "azure"
+        missing = unprovisioned(self.workspace) if azure else ""
+        return [*([missing] if missing else []), *blockers(settings, self.workspace)]
+
     def _only_untested(self, settings: DeploySettings) -> bool:
         return (
             settings.server == "nbtoolkit"
             and settings.report is None
             and not unreadable(settings, self.workspace)
+            and not (self._place(settings).name == "azure" and unprovisioned(self.workspace))
         )
+
+
+def unprovisioned(workspace: Workspace) -> str:
+    """Return why it is not known where this workspace runs on Azure, an empty text where it is."""
+    try:
+        Provisioned.read(workspace)
+    except InvalidSettings as error:
+        return f"{error.message} Next: {error.next_step}."
+    return ""
 
 
 def blockers(settings: DeploySettings, workspace: Workspace) -> list[str]:
@@ -79,8 +107,8 @@ def blockers(settings: DeploySettings, workspace: Workspace) -> list[str]:
         folder = workspace.path("inference")
         return [] if folder.is_dir() else [f"Your own server is looked for in {folder}, which is no folder."]
     missing = unreadable(settings, workspace)
-    if missing:
-        return missing
+    if missing or any(share_path(folder) for folder in [settings.base, *settings.adapters.values()]):
+        return missing  # what lies on the share is fetched first; the deploy itself asks for its report
     try:
         base = Base.resolve(settings.base, workspace)
         adapters = {name: Adapter.read(workspace.path(folder)) for name, folder in settings.adapters.items()}
@@ -100,13 +128,16 @@ def blockers(settings: DeploySettings, workspace: Workspace) -> list[str]:
 
 
 def unreadable(settings: DeploySettings, workspace: Workspace) -> list[str]:
-    """Return why the base or an adapter cannot be read, nothing where they can."""
+    """Return why the base or an adapter of this machine cannot be read, nothing where they can."""
     sentences: list[str] = []
     try:
-        Base.resolve(settings.base, workspace)
+        if not share_path(settings.base):
+            Base.resolve(settings.base, workspace)
     except NbtoolkitError as error:
         sentences.append(error.message)
     for name, folder in settings.adapters.items():
+        if share_path(folder):
+            continue
         try:
             Adapter.read(workspace.path(folder))
         except NbtoolkitError as error:

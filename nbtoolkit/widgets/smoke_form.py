@@ -6,6 +6,7 @@ from functools import partial
 
 from nbtoolkit.base_model import Base
 from nbtoolkit.errors import NbtoolkitError
+from nbtoolkit.in_place import share_path
 from nbtoolkit.progress import Progress
 from nbtoolkit.smoke import SmokeReport, SmokeSettings, smoke_test
 from nbtoolkit.widgets import found
@@ -39,13 +40,17 @@ class SmokeForm(Form[SmokeSettings, SmokeReport]):
 
 
 def blockers(settings: SmokeSettings, workspace: Workspace) -> list[str]:
-    """Return why the smoke test cannot begin; a bad adapter is for the test itself to report."""
+    """Return why the smoke test cannot begin; a bad adapter is for the test itself to report.
+
+    What lies on the share is looked for by the test, which fetches it.
+    """
     sentences: list[str] = []
     try:
-        Base.resolve(settings.base, workspace)
+        if not share_path(settings.base):
+            Base.resolve(settings.base, workspace)
     except NbtoolkitError as error:
         sentences.append(error.message)
     folder = workspace.path(settings.adapter)
-    if not folder.is_dir():
+    if not share_path(settings.adapter) and not folder.is_dir():
         sentences.append(f"The adapter {folder} is no folder.")
     return sentences
