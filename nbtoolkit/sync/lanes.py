@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
@@ -19,10 +19,12 @@ class Lanes:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
+        self._queued: deque[Callable[[], None]] = deque()
         self._count = 0
-        self._lock = threading.Lock()
+        self._idle = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        """Held for whatever is read or written of the four above."""
 
     def start(self, work: Callable[[], T]) -> Future[T]:
         """Begin work, in its turn, and return its future."""
@@ -36,33 +38,33 @@ class Lanes:
             except BaseException as error:  # noqa: BLE001  it is raised to whoever asks the future
                 future.set_exception(error)
 
-        self._waiting.put(run)
-        if not self._idle.acquire(blocking=False):
-            with self._lock:
-                more = self._count < self._most
-                self._count += more
-            if more:
-                threading.Thread(target=self._serve, name="nbtoolkit-lane", daemon=True).start()
+        with self._changed:
+            self._queued.append(run)
+            more = len(self._queued) > self._idle and self._count < self._most
+            self._count += more
+            self._changed.notify()
+        if more:
+            threading.Thread(target=self._serve, name="nbtoolkit-lane", daemon=True).start()
         return future
 
     def close(self) -> None:
         """Let every thread end once it has nothing to do; nothing may be started any more."""
-        with self._lock:
-            for _ in range(self._count):
-                self._waiting.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def _serve(self) -> None:
-        while True:
-            try:
-                work = self._waiting.get(timeout=IDLE)
-            except queue.Empty:
-                if self._idle.acquire(blocking=False):
-                    break
-                continue  # somebody counts on this thread: work is about to come
-            if work is None:
-                break
+        while work := self._next():
             work()
             del work  # and what it holds, while this thread waits for more
-            self._idle.release()
-        with self._lock:
+
+    def _next(self) -> Callable[[], None] | None:
+        """Return the next work; None where there is none for long, and this thread counts no more."""
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._queued or self._closed, IDLE)
+            self._idle -= 1
+            if self._queued:
+                return self._queued.popleft()
             self._count -= 1
+            return None
