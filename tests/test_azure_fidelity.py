@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.fidelity import arm_sessions, files_replay
 from tests.fidelity.arm_replay import Compared
 from tests.fidelity.exchanges import RECORDINGS, Exchange, recorded
 from tests.fidelity.kinds import Kind, kind
+from tests.fidelity.shapes import differences
 from tests.fidelity.tolerated import NOT_CALLED, TOLERATED, not_called
 
 
@@ -36,6 +38,48 @@ def replayed(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Com
         ]
         files = pool.submit(files_replay.replay_all, folder, tmp_path_factory.mktemp("files"))
         return [compared for each in [*told, files] for compared in each.result()]
+
+
+def exchange(body: object, status: int = 200, **headers: str) -> Exchange:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Exchange("", "", "GET", "https://management.azure.com/", status, {}, b"", names, _sent(body))
+
+
+def _sent(body: object) -> bytes:
+    return body.encode() if isinstance(body, str) else json.dumps(body).encode()
+
+
+XML = '\ufeff<?xml version="1.0" encoding="utf-8"?><Shares><Share><Name>a</Name></Share></Shares>'
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "found"),
+    [
+        (exchange({}), exchange({}, 201), "status: recorded 200, answered 201"),
+        (exchange({}, location="x"), exchange({}), "header location: only recorded"),
+        (exchange({}), exchange({}, azure_asyncoperation="x"), "header azure-asyncoperation: only answered"),
+        (exchange({}, retry_after="0"), exchange({}), "header retry-after: only recorded"),
+        (exchange({}, content_type="text/a"), exchange({}, content_type="text/b"), "header content-type"),
+        (
+            exchange("", x_ms_version="1", x_ms_type="File"),
+            exchange("", x_ms_version="1"),
+            "header x-ms-type: only recorded",
+        ),
+        (exchange(""), exchange({}), "body: only answered"),
+        (exchange({"a": {"b": 1}}), exchange({"a": {}}), "body.a.b: only recorded"),
+        (exchange({"a": 1}), exchange({"a": "1"}), "body.a: recorded number, answered text"),
+        (exchange({"a": True}), exchange({"a": 1}), "body.a: recorded boolean, answered number"),
+        (exchange({"a": [1]}), exchange({"a": []}), "body.a[]: empty"),
+        (exchange({"a": [{"b": 1}]}), exchange({"a": [{"b": 1}, {"c": 1}]}), "body.a[].b: only recorded"),
+        (exchange({"type": "T/a"}), exchange({"type": "T/A"}), "body.type: recorded 'T/a'"),
+        (exchange(XML), exchange(XML.replace("Name", "Title")), "body.Shares.Share.Name: only recorded"),
+        (exchange(XML), exchange(XML.lstrip("\ufeff")), "body: not XML behind a byte order mark"),
+    ],
+)
+def test_what_differs_is_found(there: Exchange, here: Exchange, found: str) -> None:
+    (only,) = differences(there, here)
+    assert only.startswith(found)
+    assert differences(there, there) == []
 
 
 def test_the_double_answers_as_azure_did(replayed: list[Compared]) -> None:

@@ -35,7 +35,8 @@ from tests.bicep_compiler import NO_COMPILER, find_bicep
 from tests.bicep_types import BicepTypes
 from tests.fidelity.calls import DOCUMENTED, RARE, unknown
 from tests.fidelity.exchanges import RECORDINGS, recorded
-from tests.fidelity.kinds import operation
+from tests.fidelity.kinds import kind
+from tests.fidelity.tolerated import not_called
 from tests.fidelity.traffic import Traffic
 
 GROUP = "rg-traffic"
@@ -172,9 +173,11 @@ def test_every_operation_has_a_source_and_every_body_its_type(
     traffic = Traffic(BicepTypes(shared / "azure" / "types" / "bicep"))
     traffic.watch(azure_double)
     Story(azure_double, tmp_path / "project").tell()
-    names = {operation(one) for file in RECORDINGS for one in recorded(shared / "azure/recordings", file)}
+    kinds = {kind(one) for file in RECORDINGS for one in recorded(shared / "azure/recordings", file)}
+    names = {one.operation for one in kinds}
     with capsys.disabled():
         print(f"\n{traffic.report(names)}")
     assert unknown(traffic.operations, names) == []
+    assert [str(one) for one in kinds if not_called(one) and one.operation in traffic.operations] == []
     assert traffic.problems == {}
     assert set(DOCUMENTED) - RARE <= set(traffic.operations)

@@ -31,7 +31,7 @@ DOCUMENTED: Mapping[str, str] = {
     "GET Microsoft.Storage/storageAccounts/fileServices/shares": f"{_STORAGE}: File Shares – Get",
     "GET Microsoft.OperationalInsights/workspaces (list)": "REST reference, Log Analytics 2025-07-01: "
     "Workspaces – List",
-    "PUT file with content": "REST reference, Azure Files: Create File, with content from version 2026-02-06 on",
+    "PUT file with content": "REST reference, Azure Files: Create File, content from 2026-02-06 on",
 }
 """Operation → its source."""
 

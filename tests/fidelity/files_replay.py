@@ -24,8 +24,8 @@ HOST = f"https://{ACCOUNT}.file.core.windows.net"
 VERSION = "2019-02-02"
 RENAMES = "azure-files-cpp-2022-rename.jsonl"
 PYTHON = "azure-files-python-2019.jsonl"
-ON_A_COPY = {f"{PYTHON}:{line}" for line in (63, 171, 172, 173)}
-"""Exchanges that are, or build upon, copies on the server's side, which we never ask for."""
+ON_A_COPY = {f"{PYTHON}:{line}" for line in (63, 172, 173)}
+"""Exchanges that read copies made on the server's side, which we never ask for."""
 
 SPECIAL: dict[str, dict[str, str]] = {
     # The recorder masked these headers; what they were follows from what came before and after.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -43,7 +42,7 @@ def operation(exchange: Exchange) -> str:
         named = arm_path(exchange.path)
         return f"{method} {named.removesuffix(' (list)') if method == 'POST' else named}"
     if host.endswith(FILES):
-        return f"{method} {_file(exchange.path, exchange.query, exchange.sent_headers)}"
+        return f"{method} {_file(exchange)}"
     if host.endswith(STREAMS):
         return f"{method} stream {_stream(exchange.path)}"
     if host.endswith(APPS):
@@ -97,22 +96,37 @@ def _scope(parts: list[str]) -> str:
     return "/".join(["resourceGroups", *parts[2:]]) + (" (list)" if len(parts) == 1 else "")
 
 
-def _file(path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> str:
-    """Name what is asked of Azure Files."""
-    depth = len([part for part in unquote(path).split("/") if part])
+def _file(exchange: Exchange) -> str:
+    """Name what is asked of Azure Files; copies by what was answered, as the header was masked."""
+    query, headers = exchange.query, exchange.sent_headers
+    depth = len([part for part in unquote(exchange.path).split("/") if part])
     restype, comp = query.get("restype", ""), query.get("comp", "")
     what = {0: "shares", 1: "share"}.get(depth, "file")
     if restype == "directory":
         what = "directory"
-    elif depth > 1 and not comp and int(headers.get("content-length") or 0):
-        what = "file with content"
+    elif depth > 1 and not comp and exchange.method == "PUT":
+        what = _created(exchange)
     if comp:
         what += f" {comp}"
     if comp == "range":
-        what += f" {headers.get('x-ms-write', 'update')}"
+        write = headers.get("x-ms-write", "update")
+        what += f" {write}" if write == "clear" or _length(exchange) else " from URL"
     if "sharesnapshot" in query:
         what += " of a snapshot"
     return what
+
+
+def _created(exchange: Exchange) -> str:
+    """Name how a file is made."""
+    if exchange.status == 202:
+        return "file copy"
+    if "x-ms-file-permission" in exchange.sent_headers and code(exchange) == "FileInvalidPermission":
+        return "file with a permission of its own"
+    return "file with content" if _length(exchange) else "file"
+
+
+def _length(exchange: Exchange) -> int:
+    return int(exchange.sent_headers.get("content-length") or 0)
 
 
 def _stream(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Compare an answer with a recorded one: the same keys, and values of the same type."""
+"""Compare an answer with a recorded one: the same keys, values of the same type, Azure's words."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ WANTED = (
     "x-ms-async-operation-timeout", "x-ms-deployment-engine-version", "x-ms-failure-cause",
 )  # fmt: skip
 """Present where recorded (one recorder drops retry-after); beside them all `x-ms-*` of Azure Files."""
+
+SAME = {
+    "activeRevisionsMode", "createdByType", "keyName", "mode", "permissions",
+    "propertyChangeType", "registrationPolicy", "registrationState", "status", "type",
+}  # fmt: skip
+"""Keys whose texts are Azure's own words: not only the type has to be the recorded one."""
 
 
 def differences(recorded: Exchange, answered: Exchange) -> list[str]:
@@ -79,6 +85,8 @@ def json_differences(recorded: Any, answered: Any, at: str) -> Iterator[str]:
         for name, value in recorded.items():
             if name not in answered:
                 yield f"{at}.{name}: only recorded"
+            elif name in SAME and isinstance(value, str) and value != answered[name]:
+                yield f"{at}.{name}: recorded {value!r}, answered {answered[name]!r}"
             else:
                 yield from json_differences(value, answered[name], f"{at}.{name}")
     elif isinstance(recorded, list) and recorded:

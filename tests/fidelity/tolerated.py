@@ -66,10 +66,8 @@ NOT_CALLED: tuple[tuple[str, str], ...] = (
     (r"PUT share snapshot .*", "we make no snapshots of shares"),
     (r"DELETE share → 409 ShareHasSnapshots", "we make no snapshots of shares"),
     (r"(GET|PUT) share (acl|filepermission) .*", "access is by key or role, not by policies and ACLs"),
-    (r"PUT file → 400 FileInvalidPermission", "access is by key or role, not by policies and ACLs"),
-    (r"PUT file → 202", "a copy on the server's side; we rename"),
-    (r"PUT file copy .*", "a copy on the server's side; we rename"),
-    (r"PUT file range update → 409 CannotVerifyCopySource", "a copy on the server's side; we rename"),
+    (r"PUT file with a permission of its own .*", "access is by key or role, not by policies and ACLs"),
+    (r"PUT file (copy|range from URL) .*", "a copy on the server's side; we rename"),
 )
 """Recorded kinds (as text, a pattern for the whole of it) of operations that we never call, and why."""
 
@@ -104,7 +102,7 @@ BEYOND_THE_TYPES: tuple[tuple[str, str], ...] = (
         "recorded: the permissions of a key come in capitals",
     ),
 )
-"""Problems with the types (as text, a pattern for the whole of it) where recordings say otherwise, and why."""
+"""Problems with the types (a pattern for the whole text) where recordings say otherwise, and why."""
 
 
 def beyond_the_types(problem: str) -> str:
