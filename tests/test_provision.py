@@ -244,6 +244,37 @@ def test_again_nothing_is_written_whatever_others_added(place: Place) -> None:
     assert app["properties"]["template"]["scale"]["maxReplicas"] == 2
 
 
+RESTRICTED: dict[str, Any] = {
+    "clientCertificateMode": "require",
+    "corsPolicy": {"allowedOrigins": ["https://a.example"], "allowedMethods": ["POST"]},
+    "additionalPortMappings": [{"external": False, "targetPort": 9000, "exposedPort": 9000}],
+    "external": False,
+}
+
+
+def test_an_app_that_was_restricted_stays_so(place: Place) -> None:
+    place.group()
+    place.run()
+    denied = {"name": "bad", "action": "Deny", "ipAddressRange": "198.51.100.0/24"}
+    ingress = {**RESTRICTED, "ipSecurityRestrictions": [denied]}
+    patch = {"properties": {"configuration": {"ingress": ingress, "maxInactiveRevisions": 7}}}
+    place.apps.begin_update("my-rg", place.names.app, patch).result()
+    planned = place.plan(max_replicas=2)
+    (change,) = [one for one in planned.table.changes if one.verb == "change"]
+    paths = [one.path for one in change.differences]
+    assert "properties.template.scale.maxReplicas" in paths
+    assert not [path for path in paths if "ingress" in path and "ipSecurityRestrictions" not in path]
+    place.run(max_replicas=2)
+    configuration = place.app()["properties"]["configuration"]
+    kept = configuration["ingress"]
+    assert {name: kept[name] for name in RESTRICTED} == RESTRICTED
+    (rule,) = kept["ipSecurityRestrictions"]
+    assert (rule["action"], rule["ipAddressRange"]) == ("Deny", "198.51.100.0/24")
+    assert configuration["maxInactiveRevisions"] == 7
+    with pytest.raises(Blocked, match=r"shuts out 198\.51\.100\.0/24"):
+        place.run(allowed_ip_ranges=["203.0.113.0/24"])
+
+
 def test_a_missing_gpu_is_added_to_an_environment_and_no_machine_is_taken_away(place: Place) -> None:
     place.group()
     place.run()
@@ -387,7 +418,7 @@ def test_a_deployment_that_somebody_cancels_is_told_so_and_one_that_has_ended_ca
     deployment = deployment_of(Cloud.shared(), place.names)
     assert deployment.state() is None
     place.double.clock.scale = SLOW
-    deployment.start(template(), {"gpu": "none"}, {})
+    deployment.start(template(), {"gpu": "none"}, {}, Progress())
     assert deployment.cancel()
     with pytest.raises(ProvisionFailed, match="was cancelled by somebody"):
         deployment.watch(Progress())

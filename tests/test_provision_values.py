@@ -324,6 +324,10 @@ def test_what_goes_together_has_no_conflicts() -> None:
     assert conflicts(settings(registry_identity="/id", location="westus3"), there, [{"name": "extra"}]) == []
 
 
+HTTP = {"name": "http", "http": {"metadata": {"concurrentRequests": "4"}}}
+QUEUE = {"name": "jobs", "azureQueue": {"queueName": "q", "queueLength": 1}}
+
+
 def there_names() -> Names:
     return names_of(settings())
 
@@ -342,7 +346,20 @@ def there_names() -> Names:
         ({"app": {**APP, "identity": {"type": "SystemAssigned"}}}, {}, "a managed identity"),
         ({"app": changed(configuration={"activeRevisionsMode": "Multiple"})}, {}, "several active revisions"),
         ({"app": changed(configuration={"dapr": {"enabled": True}})}, {}, "Dapr"),
+        ({"app": changed(configuration={"activeRevisionsMode": "Labels"})}, {}, "several active revisions"),
         ({"app": changed(template={"containers": [{}, {}]})}, {}, "more than one container"),
+        ({"app": changed(template={"serviceBinds": [{"name": "redis"}]})}, {}, "bindings to services"),
+        ({"app": changed(template={"scale": {"rules": [QUEUE]}})}, {}, "rules of its own for scaling (jobs)"),
+        ({"app": changed(template={"scale": {"rules": [HTTP, HTTP]}})}, {}, "rules of its own for scaling"),
+        (
+            {
+                "app": changed(
+                    configuration={"ingress": {"traffic": [{"revisionName": "a--1", "weight": 100}]}}
+                )
+            },
+            {},
+            "traffic that goes to certain revisions",
+        ),
         (
             {"app": changed(template={"containers": [{"env": [{"name": "A", "secretRef": "b"}]}]})},
             {},
@@ -359,6 +376,12 @@ def test_what_would_be_lost_or_contradicts_is_a_blocker(
 def test_a_secret_out_of_a_key_vault_would_be_lost() -> None:
     secrets = [{"name": "vaulted", "keyVaultUrl": "https://v"}]
     assert any("key vault (vaulted)" in one for one in conflicts(settings(), existing(app=APP), secrets))
+
+
+def test_a_rule_without_a_number_of_requests_counts_as_azures_default() -> None:
+    for http in ({}, {"metadata": {}}, {"metadata": {"concurrentRequests": "10"}}):
+        app = PresentApp(changed(template={"scale": {"rules": [{"name": "http", "http": http}]}}))
+        assert app.scale["concurrent_requests"] == 10
 
 
 def test_drift_names_what_differs_and_not_what_others_added() -> None:

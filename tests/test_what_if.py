@@ -72,6 +72,29 @@ def test_what_the_template_would_drop_is_never_folded() -> None:
     assert found.folded == 0
 
 
+def test_what_restricts_an_app_is_folded_only_where_it_is_azures_default() -> None:
+    default: list[tuple[str, str, Any, Any]] = [
+        ("properties.configuration.ingress.clientCertificateMode", "Delete", "ignore", None),
+        ("properties.configuration.maxInactiveRevisions", "Delete", 100, None),
+        ("properties.configuration.ingress.corsPolicy", "Delete", {}, None),
+        ("properties.template.serviceBinds", "Modify", [], None),
+        ("identity", "Modify", {"type": "None"}, None),
+        ("properties.configuration.secrets.0.value", "Create", None, "hidden"),
+    ]
+    found = WhatIf.of([modified(APP, *default)])
+    assert (found.folded, found.quiet) == (6, True)
+    chosen: list[tuple[str, str, Any, Any]] = [
+        ("properties.configuration.ingress.clientCertificateMode", "Delete", "require", None),
+        ("properties.configuration.maxInactiveRevisions", "Delete", 5, None),
+        ("properties.configuration.ingress.corsPolicy", "Delete", {"allowedOrigins": ["a"]}, None),
+        ("properties.template.serviceBinds", "Delete", [{"name": "redis"}], None),
+        ("identity", "Delete", {"type": "SystemAssigned"}, None),
+        ("properties.configuration.ingress.traffic", "Delete", [{"revisionName": "r", "weight": 100}], None),
+    ]
+    found = WhatIf.of([modified(APP, *chosen)])
+    assert (found.folded, len(found.changes[0].differences)) == (0, 6)
+
+
 def test_the_same_property_of_another_service_is_no_noise() -> None:
     found = WhatIf.of([modified(ACCOUNT, ("properties.publicNetworkAccess", "Delete", "Enabled", None))])
     assert [change.verb for change in found.changes] == ["change"]

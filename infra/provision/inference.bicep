@@ -1,7 +1,7 @@
 metadata name = 'nbtoolkit inference'
 metadata description = 'An app that serves adapters from a file share. Null or nothing means the default, everywhere.'
 
-import { customDomain } from 'modules/app.bicep'
+import { customDomain, ingressOptions } from 'modules/app.bicep'
 
 // ---- the AI Toolkit's parameters, in its order
 
@@ -122,7 +122,7 @@ param terminationGraceSeconds int?
 @description('Environment variables for the server.')
 param environmentVariables { *: string }?
 
-@description('Values of the secrets, by name: lower-case letters, digits and dashes. A secret my-token is MY_TOKEN in the container. A key for the API is made up where none is given.')
+@description('Values of the secrets, by name: lower-case letters, digits and dashes. A secret my-token is MY_TOKEN in the container. Without them every deployment makes a new key for the API and drops all others: by hand, pass the app\'s present ones (az containerapp secret list --show-values).')
 @secure()
 param secrets { *: string } = { 'nbtoolkit-api-key': newGuid() }
 
@@ -135,12 +135,29 @@ param secretNames string[]?
 @maxLength(100)
 param allowedIpRanges string[]?
 
+@description('Address ranges that may not reach the app, while all others may; not beside allowedIpRanges.')
+@maxLength(100)
+param deniedIpRanges string[]?
+
+@description('What else the entrance of an app that exists has, so that it stays: CORS, client certificates, more ports, internal.')
+param ingress ingressOptions?
+
+@description('Former revisions that the app keeps; 100 by default.')
+@minValue(0)
+@maxValue(100)
+param maxInactiveRevisions int?
+
 @description('Domains of your own that the app has.')
 @maxLength(100)
 param customDomains customDomain[]?
 
 @description('Tags of everything that is created.')
 param tags { *: string }?
+
+@description('Who creates: a tag nbtoolkit-workspace of the resources that are created, by which a teardown knows them.')
+@minLength(1)
+@maxLength(64)
+param createdBy string?
 
 @description('Suffix of the app\'s new revision; Azure\'s choice by default.')
 @minLength(1)
@@ -201,6 +218,7 @@ var images = {
   vllm: 'mcr.microsoft.com/aks/kaito/kaito-base:0.4.2'
 }
 var commands = defaultCommands ?? []
+var createdTags = { ...(tags ?? {}), ...(empty(createdBy) ? {} : { 'nbtoolkit-workspace': createdBy! }) }
 var engineName = engine ?? 'transformers'
 
 module storage 'modules/storage.bicep' = {
@@ -208,7 +226,7 @@ module storage 'modules/storage.bicep' = {
     accountName: accountName
     shareName: shareName
     location: region
-    tags: tags ?? {}
+    tags: createdTags
     createAccount: createStorage ?? true
     createShare: createFileShare ?? createStorage ?? true
   }
@@ -218,7 +236,7 @@ module workspace 'modules/workspace.bicep' = if ((createEnvironment ?? true) && 
   params: {
     workspaceName: workspaceName
     location: region
-    tags: tags ?? {}
+    tags: createdTags
   }
 }
 
@@ -226,7 +244,7 @@ module environment 'modules/environment.bicep' = {
   params: {
     environmentName: environmentName
     location: region
-    tags: tags ?? {}
+    tags: createdTags
     workloadProfiles: machineName == 'none' ? consumption : concat(consumption, [machineProfile])
     createEnvironment: createEnvironment ?? true
     workspaceName: workspaceName
@@ -274,6 +292,9 @@ module app 'modules/app.bicep' = {
     }
     terminationGraceSeconds: terminationGraceSeconds ?? 60
     allowedIpRanges: allowedIpRanges ?? []
+    deniedIpRanges: deniedIpRanges ?? []
+    ingress: ingress ?? {}
+    maxInactiveRevisions: maxInactiveRevisions ?? 100
     customDomains: customDomains ?? []
     revisionSuffix: revisionSuffix
   }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from nbtoolkit.azure.removal import kind_of, name_of
+from nbtoolkit.azure.what_if_noise import is_noise
 
 _VERBS = {
     "Create": "create",
@@ -22,25 +22,6 @@ _VERBS = {
     "Unsupported": "unknown",
 }
 _NEST = "microsoft.resources/deployments"
-
-_SET_BY_AZURE = re.compile(
-    r"""properties\.(
-      runningStatus | eventStreamEndpoint | latest\w+ | outboundIpAddresses | environmentId | patchingMode
-    | delegatedIdentities | peer\w+ | publicNetworkAccess | zoneRedundant | kedaConfiguration
-    | daprConfiguration | infrastructureResourceGroup | customDomainConfiguration | primaryEndpoints
-    | statusOf\w+ | creationTime | provisioningState | workloadProfiles\.\d+\.enableFips
-    | appLogsConfiguration\.logAnalyticsConfiguration\.(sharedKey|dynamicJsonColumns)
-    | configuration\.(dapr|identitySettings|maxInactiveRevisions|runtime|service|targetLabel)
-    | configuration\.revisionTransitionThreshold
-    | configuration\.ingress\.(exposedPort|fqdn|traffic|targetPortHttpScheme|additionalPortMappings)
-    | configuration\.ingress\.(clientCertificateMode|corsPolicy)
-    | configuration\.secrets\.\d+\.value
-    | template\.(revisionSuffix|serviceBinds|initContainers|scale\.pollingInterval)
-    | template\.containers\.\d+\.(imageType|resources\.(ephemeralStorage|gpu)|probes\.\d+\.\w+)
-    )(\.|$)""",
-    re.VERBOSE | re.IGNORECASE,
-)
-"""What Azure fills into a resource of Microsoft.App; what-if calls it deleted (arm-template-whatif#331)."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +70,7 @@ class WhatIf:
             if kind_of(resource) == _NEST or one.get("changeType") == "Ignore":
                 continue  # a module is no resource; what the template does not name is none of its business
             every = list(_differences(one.get("delta") or (), ""))
-            real = tuple(diff for kind, diff in every if not _is_noise(resource, kind, diff))
+            real = tuple(diff for diff, raw in every if not is_noise(resource, diff.path, *raw))
             folded += len(every) - len(real)
             keeps = verb == "change" and not real
             found.append(Change(resource, "keep" if keeps else verb, real))
@@ -148,15 +129,18 @@ def _indented(more: str) -> str:
     return "".join(f"\n          {line}" for line in more.splitlines())
 
 
-def _differences(delta: Sequence[Mapping[str, Any]], path: str) -> Iterator[tuple[str, Difference]]:
+def _differences(
+    delta: Sequence[Mapping[str, Any]], path: str
+) -> Iterator[tuple[Difference, tuple[str, Any, Any]]]:
+    """Yield each difference, and how it changes with the values themselves."""
     for one in delta:
         here = f"{path}.{one.get('path')}" if path else str(one.get("path"))
         children = one.get("children")
         if children:
             yield from _differences(children, here)
             continue
-        kind = str(one.get("propertyChangeType"))
-        yield kind, Difference(here, _shown(here, one.get("before")), _shown(here, one.get("after")))
+        kind, before, after = str(one.get("propertyChangeType")), one.get("before"), one.get("after")
+        yield Difference(here, _shown(here, before), _shown(here, after)), (kind, before, after)
 
 
 def _shown(path: str, value: Any) -> str:
@@ -166,24 +150,3 @@ def _shown(path: str, value: Any) -> str:
         return "(hidden)"
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def _is_noise(resource: str, kind: str, diff: Difference) -> bool:
-    if kind == "NoEffect" or diff.after.startswith("["):
-        return kind == "NoEffect" or not diff.after.startswith(("[[", '["', "[{", "[]"))  # an expression
-    if _same(diff.before, diff.after):
-        return True
-    return (
-        "/microsoft.app/" in resource.lower() and bool(_SET_BY_AZURE.match(diff.path)) and diff.after == "–"
-    )
-
-
-def _same(before: str, after: str) -> bool:
-    """Tell whether two texts mean the same: ids and regions in another spelling, numbers as text."""
-    plain = ["".join(text.split()).casefold() for text in (before, after)]
-    if plain[0] == plain[1]:
-        return True
-    try:
-        return float(before) == float(after)
-    except ValueError:
-        return False

@@ -40,6 +40,7 @@ Kinds = Mapping[str, Kind]
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 TEXTS = Kind("a list of texts", _are_texts)
 TEXTS_BY_NAME = Kind("an object of texts", _by_name)
+OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 OBJECTS = Kind(
     "a list of objects",
     lambda value: isinstance(value, list) and all(isinstance(entry, dict) for entry in value),
@@ -94,8 +95,12 @@ INFERENCE_PARAMETERS: Kinds = {
     "environmentVariables": TEXTS_BY_NAME,
     "secretNames": TEXTS,
     "allowedIpRanges": TEXTS,
+    "deniedIpRanges": TEXTS,
+    "ingress": OBJECT,
+    "maxInactiveRevisions": AMOUNT,
     "customDomains": OBJECTS,
     "tags": TEXTS_BY_NAME,
+    "createdBy": TEXT,
     "revisionSuffix": TEXT,
     **dict.fromkeys(
         (

@@ -58,10 +58,17 @@ def _app(
             f"The app {names.app} exists in another environment ({where}), and an app cannot move: choose "
             "another app, or that environment_name."
         ]
-    lost = PresentApp(body).unkept(secrets, settings.registry_identity)
-    if not lost:
-        return []
-    return [
-        f"The app {names.app} has {', '.join(lost)}, which would be lost: choose another app, and a new one "
-        "is created beside it."
-    ]
+    app = PresentApp(body)
+    found: list[str] = []
+    if settings.allowed_ip_ranges and app.denied:
+        found.append(
+            f"The app {names.app} shuts out {', '.join(app.denied)}, and Azure takes either allowed or "
+            "denied addresses: leave allowed_ip_ranges blank to keep that, or take those rules off in the "
+            "app's Ingress page."
+        )
+    if lost := app.unkept(secrets, settings.registry_identity):
+        found.append(
+            f"The app {names.app} has {', '.join(lost)}, which would be lost: take that off in the portal "
+            "where it is not needed any more, or choose another app, and a new one is created beside it."
+        )
+    return found

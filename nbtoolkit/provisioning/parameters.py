@@ -56,6 +56,9 @@ def parameters_of(
         "tags": {**app.tags, **settings.tags},
         "customDomains": app.domains,
         "allowedIpRanges": list(settings.allowed_ip_ranges) or app.ranges,
+        "deniedIpRanges": app.denied,
+        "ingress": app.ingress,
+        "maxInactiveRevisions": app.max_inactive_revisions,
         **_registry(settings, app),
     }
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -30,6 +30,58 @@ type customDomain = {
   certificateId: string?
 }
 
+@description('Which web pages of other hosts may call the app.')
+@sealed()
+type crossOrigin = {
+  @description('Hosts of the pages.')
+  allowedOrigins: string[]
+
+  @description('Methods that they may use.')
+  allowedMethods: string[]?
+
+  @description('Headers that they may send.')
+  allowedHeaders: string[]?
+
+  @description('Headers that they may see.')
+  exposeHeaders: string[]?
+
+  @description('Seconds for which a browser remembers it.')
+  maxAge: int?
+
+  @description('Whether they may send cookies.')
+  allowCredentials: bool?
+}
+
+@description('One more port.')
+@sealed()
+type portMapping = {
+  @description('Whether it is reached from outside of the environment.')
+  external: bool
+
+  @description('Port of the container.')
+  targetPort: int
+
+  @description('Port that callers use; as targetPort by default.')
+  exposedPort: int?
+}
+
+@description('What an entrance may have beside what the server needs; as Azure takes it.')
+@export()
+@sealed()
+type ingressOptions = {
+  @description('Whether the app is reached from outside of its environment; true by default.')
+  external: bool?
+
+  @description('Whether callers show a certificate.')
+  clientCertificateMode: 'accept' | 'ignore' | 'require'?
+
+  @description('Which web pages may call the app.')
+  corsPolicy: crossOrigin?
+
+  @description('More ports.')
+  additionalPortMappings: portMapping[]?
+}
+
 @description('How many replicas there may be, and when.')
 @sealed()
 type scale = {
@@ -95,6 +147,15 @@ param terminationGraceSeconds int
 @description('Address ranges that may reach the app; empty for all.')
 param allowedIpRanges string[]
 
+@description('Address ranges that may not; empty for none.')
+param deniedIpRanges string[]
+
+@description('More of the entrance.')
+param ingress ingressOptions
+
+@description('Former revisions to keep.')
+param maxInactiveRevisions int
+
 @description('Domains of your own.')
 param customDomains customDomain[]
 
@@ -110,6 +171,19 @@ var ours = {
   NBTOOLKIT_PROBE_PORT: string(probePort)
 }
 var puller = registry.?identity ?? ''
+// Azure takes the one kind of rule or the other
+var restrictions = [
+  ...map(range(0, length(allowedIpRanges)), index => {
+    name: 'allowed-${index}'
+    action: 'Allow'
+    ipAddressRange: allowedIpRanges[index]
+  })
+  ...map(range(0, length(deniedIpRanges)), index => {
+    name: 'denied-${index}'
+    action: 'Deny'
+    ipAddressRange: deniedIpRanges[index]
+  })
+]
 var shownSecrets = filter(secretNames, name => name != registry.?passwordSecretRef)
 
 resource environment 'Microsoft.App/managedEnvironments@2026-07-01' existing = {
@@ -130,19 +204,17 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
     workloadProfileName: workloadProfileName
     configuration: {
       activeRevisionsMode: 'Single'
+      maxInactiveRevisions: maxInactiveRevisions
       ingress: {
         allowInsecure: false
         customDomains: customDomains
         external: true
-        ipSecurityRestrictions: map(allowedIpRanges, (range, index) => {
-          name: 'allowed-${index}'
-          action: 'Allow'
-          ipAddressRange: range
-        })
+        ipSecurityRestrictions: restrictions
         stickySessions: { affinity: 'sticky' } // the chat page keeps its queue in one replica
         targetPort: port
         traffic: [{ latestRevision: true, weight: 100 }]
         transport: 'auto'
+        ...ingress
       }
       registries: registry == null ? [] : [registry!]
       secrets: map(secretNames, name => { name: name, value: secrets[name] })
