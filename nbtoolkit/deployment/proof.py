@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from nbtoolkit.endpoint import Endpoint
-from nbtoolkit.errors import NbtoolkitError, NotInStore, RequestRefused
+from nbtoolkit.errors import NbtoolkitError, NotInStore, NotReady, RequestRefused
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving import share
@@ -17,6 +17,9 @@ from nbtoolkit.serving.release import Release
 from nbtoolkit.smoke.report import SmokeReport
 
 BUSY_ATTEMPTS = 20
+BUSY = (429, 502, 503, 504)
+"""Answers of a full queue, and of an ingress whose replica has just gone or come."""
+BROKEN_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -124,14 +127,20 @@ def _prove_one(
     old: list[dict[int, float]] | None,
     progress: Progress,
 ) -> Verdict:
-    """Ask as any client does; a full queue is waited for."""
+    """Ask as any client does; a full queue is waited for, and a line that breaks now and then is borne."""
+    broken = 0
     for attempt in range(BUSY_ATTEMPTS):
         progress.check()
         try:
             return endpoint.prove(fingerprint, name, old=old)
+        except NotReady:
+            broken += 1
+            if broken == BROKEN_ATTEMPTS:
+                raise
+            progress.sleep(broken)
         except RequestRefused as error:
             status = getattr(error, "status", None)
-            if status not in (429, 503) or attempt == BUSY_ATTEMPTS - 1:
+            if status not in BUSY or attempt == BUSY_ATTEMPTS - 1:
                 raise
             progress.sleep(getattr(error, "retry_after", None) or 0.5)
     raise AssertionError("the last attempt returns or raises")
