@@ -27,7 +27,7 @@ def fast_azure(root: Path, *, stub: bool = True) -> Iterator[AzureDouble]:
     (root / "azure").mkdir()
     environment = dict(os.environ)
     try:
-        _hurry(patch)
+        hurry(patch)
         with AzureDouble(root / "azure", scale=SCALE) as double:
             os.environ.update(double.environ())
             double.apps.limits.deadline = 20 if stub else 150  # a real engine takes its time to start
@@ -39,7 +39,8 @@ def fast_azure(root: Path, *, stub: bool = True) -> Iterator[AzureDouble]:
         os.environ.update(environment)
 
 
-def _hurry(patch: pytest.MonkeyPatch) -> None:
+def hurry(patch: pytest.MonkeyPatch) -> None:
+    """Let this process wait for Azure as short as the double does."""
     patch.setattr(cloud, "POLL", 0.05)
     patch.setattr(changes, "PATIENCE", 2.0)
     patch.setattr(patience, "PATIENCE", 1.5)

@@ -30,8 +30,6 @@ from nbtoolkit import (
     scale,
     teardown,
 )
-from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.login import SharedCredential
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.progress import Progress
@@ -41,6 +39,7 @@ from .fast import fast_azure
 from .kinds import KINDS, Kind
 from .matrix import attempt
 from .operations import of_request
+from .places import close_clouds, new_cloud
 from .share_checks import broken_state, pointers, torn
 
 ADAPTERS = ("one", "two", "three")
@@ -114,6 +113,7 @@ class _Traveller:
         planned = [self._fault() for _ in range(self.chance.choice((0, 1, 1, 2, 3)))]
         error, problems = attempt(action, 150)
         self._double.faults.clear()
+        close_clouds()
         self._journey.strikes.update(kind.name for kind, fault in planned if fault.hits)
         self._journey.ends["success" if error is None else type(error).__name__] += 1
         problems += self._torn()
@@ -172,7 +172,7 @@ class _Traveller:
             gpu="none",
             create_resource_group=True,
         )
-        provision(settings, apply=True, workspace=self._workspace, cloud=_cloud(), progress=progress)
+        provision(settings, apply=True, workspace=self._workspace, cloud=new_cloud(), progress=progress)
 
     def _deploy(self, wanted: str, progress: Progress) -> None:
         settings = DeploySettings(
@@ -200,7 +200,7 @@ class _Traveller:
     def _teardown(self, progress: Progress) -> None:
         place = Provisioned.read(self._workspace)
         settings = TeardownSettings(scope="all", confirm_name=place.app)
-        gone = teardown(settings, workspace=self._workspace, cloud=_cloud(), progress=progress)
+        gone = teardown(settings, workspace=self._workspace, cloud=new_cloud(), progress=progress)
         if gone.left:
             self._journey.problems.append(f"left: {gone.left}")
         self._served = None
@@ -235,7 +235,7 @@ class _Traveller:
             time.sleep(0.3)
 
     def _target(self) -> AzureTarget:
-        return AzureTarget(self._workspace, _cloud(), poll=0.2)
+        return AzureTarget(self._workspace, new_cloud(), poll=0.2)
 
     def _share(self) -> Path | None:
         try:
@@ -245,7 +245,3 @@ class _Traveller:
         if self._double.files.share(place.storage_account, place.file_share) is None:
             return None
         return self._double.files.folder(place.storage_account, place.file_share)
-
-
-def _cloud() -> Cloud:
-    return Cloud(SharedCredential())

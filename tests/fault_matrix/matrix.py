@@ -23,7 +23,7 @@ from tests.azure_double import AzureDouble
 from .fast import fast_azure
 from .kinds import BY_NAME, KINDS, Kind
 from .operations import Operation, of_request, operation
-from .places import AddingMachine, Changing, Deploying, Provisioning, Serving, Step
+from .places import AddingMachine, Changing, Deploying, Provisioning, Serving, Step, close_clouds
 
 LATEST = 8
 """No later request is struck: where Azure is asked again and again, the number differs from run to run."""
@@ -154,6 +154,7 @@ class _Worker:
         except Exception:  # noqa: BLE001 - whatever it was, it is this case's problem
             ended, said, struck, problems = "broken", "", True, [traceback.format_exc()]
         self._double.faults.clear()
+        close_clouds()
         if problems:
             self._serve() if case.step in DEPLOYS else self._provide()
         return Outcome(case, struck, ended, said, tuple(problems), time.monotonic() - begin)

@@ -6,7 +6,7 @@ import itertools
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ from .share_checks import broken_state, pointers, torn, word_of
 REGION = "westus3"
 NOT_PUT_BACK = "Putting back what served before failed too"
 """What a deploy says that lost Azure for good in the middle; only then may two releases be mixed up."""
+ATTEMPTS = 9
+_clouds: list[Cloud] = []
 _numbers = itertools.count()
 
 
@@ -59,7 +61,7 @@ class Provisioning:
     def __init__(self, double: AzureDouble, root: Path) -> None:
         self._double = double
         self._root = root
-        self._cloud = Cloud(SharedCredential())
+        self._cloud = new_cloud()
         self._group = ""
         self.changes: dict[str, Any] = {}
         """How the settings differ from those of a cheap trial."""
@@ -77,7 +79,7 @@ class Provisioning:
 
     def run(self, progress: Progress) -> object:
         return provision(
-            self._settings(), apply=True, workspace=self.workspace, cloud=_cloud(), progress=progress
+            self._settings(), apply=True, workspace=self.workspace, cloud=new_cloud(), progress=progress
         )
 
     @contextmanager
@@ -99,7 +101,7 @@ class Provisioning:
         problems = broken_state(self.workspace.root) + self._unreadable()
         if self._starts > 1:
             problems.append(f"{self._starts} deployments were started by the next run")
-        again = provision(self._settings(), workspace=self.workspace, cloud=_cloud())
+        again = provision(self._settings(), workspace=self.workspace, cloud=new_cloud())
         if again.changed:
             problems.append("a third run found something to do")
         ours = {one.lower() for one in created.recall(self.workspace)}
@@ -178,15 +180,23 @@ class Serving:
         return DeploySettings(**{**given, "target": "azure", "max_concurrency": self.concurrency, **more})
 
     def target(self) -> AzureTarget:
-        return AzureTarget(self.workspace, _cloud(), poll=0.1)
+        return AzureTarget(self.workspace, new_cloud(), poll=0.1)
 
     def sign_in_to_share(self, *, by_token: bool) -> None:
         """Give who is signed in the role for the share's data, or leave them the account's key."""
         self.double.files.accounts[self.place.storage_account].backup_role = by_token
 
+    def sleep(self) -> None:
+        """Nothing runs; a deploy that failed may keep the app awake for a minute."""
+        for _ in range(ATTEMPTS):
+            with suppress(TimeoutError):
+                self.double.apps.scale_to_zero(self.place.app, 10)
+                return
+        raise TimeoutError(f"{self.place.app} does not fall asleep")
+
     def empty(self) -> None:
         """Nothing runs, and nothing was ever deployed."""
-        self.double.apps.scale_to_zero(self.place.app)
+        self.sleep()
         shutil.rmtree(self.share / "nbtoolkit", ignore_errors=True)
         self.before = None
 
@@ -332,5 +342,13 @@ def _settled(serving: Serving, wanted: str | None) -> str:
     return said
 
 
-def _cloud() -> Cloud:
-    return Cloud(SharedCredential())
+def new_cloud() -> Cloud:
+    """A sign-in that no other step has used."""
+    _clouds.append(Cloud(SharedCredential()))
+    return _clouds[-1]
+
+
+def close_clouds() -> None:
+    """Close the connections of all that were made so far."""
+    while _clouds:
+        _clouds.pop().close()
