@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from nbtoolkit.azure import cloud, login
+from tests.fidelity.calls import recorded_operations, unknown
+from tests.fidelity.traffic import Traffic
 
 from .double import AzureDouble
 
@@ -18,6 +20,8 @@ def azure_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Az
     root = tmp_path / "azure"
     root.mkdir()
     with AzureDouble(root) as double:
+        traffic = Traffic()
+        traffic.watch(double)
         for name, value in double.environ().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(cloud, "_shared", None)
@@ -26,3 +30,6 @@ def azure_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Az
         if cloud._shared is not None:
             cloud._shared.close()
     assert not double.crashes, "\n".join(double.crashes)
+    if recorded_operations():
+        called = unknown(traffic.operations, recorded_operations())
+        assert called == [], f"neither recorded nor documented (tests/fidelity/calls.py): {called}"

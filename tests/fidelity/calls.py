@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from .exchanges import RECORDINGS, recorded
+from .kinds import operation
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "azure" / "recordings"
 
 _APP = "REST reference, Container Apps 2026-07-01"
 _RESOURCES = "REST reference, Resource Management"
@@ -37,6 +44,14 @@ DOCUMENTED: Mapping[str, str] = {
 
 RARE = {"GET login discovery/instance"}
 """Documented operations that not every run calls."""
+
+
+@cache
+def recorded_operations() -> frozenset[str]:
+    """Return all operations that were recorded, none where the recordings are not there."""
+    if not FOLDER.is_dir():
+        return frozenset()
+    return frozenset(operation(one) for name in RECORDINGS for one in recorded(FOLDER, name))
 
 
 def unknown(called: Iterable[str], recorded: Iterable[str]) -> list[str]:

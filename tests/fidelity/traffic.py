@@ -21,9 +21,9 @@ _WHAT_IF = "Microsoft.Resources/deployments", "2026-06-01", "whatIf"
 
 
 class Traffic:
-    """Watches a double: the operations that nbtoolkit called, and what is wrong with the bodies."""
+    """Watches a double: what nbtoolkit called and, with types, what is wrong with the bodies."""
 
-    def __init__(self, types: BicepTypes) -> None:
+    def __init__(self, types: BicepTypes | None = None) -> None:
         self.operations: Counter[str] = Counter()
         """How often each was called; what goes to an app's own host is ours on both sides and left out."""
         self.judged: Counter[str] = Counter()
@@ -40,7 +40,8 @@ class Traffic:
     def watch(self, double: AzureDouble) -> None:
         """Begin to watch, the resources of deployments too."""
         double.watchers.append(self._exchange)
-        double.arm.guards.append(self._deployed)
+        if self._types:
+            double.arm.guards.append(self._deployed)
 
     def report(self, recorded: Iterable[str]) -> str:
         """Say what was called, where it is known from, and what was judged."""
@@ -68,7 +69,7 @@ class Traffic:
         named = operation(seen)
         with self._lock:
             self.operations[named] += 1
-        if request.host == ARM:
+        if request.host == ARM and self._types:
             self._keep(self._judged(request, response, named))
 
     def _deployed(self, call: Call) -> None:
@@ -113,6 +114,7 @@ class Traffic:
     def _resource(
         self, type: str, version: str, body: Any, named: str, *, response: bool, partial: bool = False
     ) -> Iterator[str]:
+        assert self._types is not None
         try:
             found = self._types.problems(type, version, body, response=response, partial=partial)
         except KeyError:
@@ -126,6 +128,7 @@ class Traffic:
     def _action(
         self, owner: str, version: str, action: str, body: Any, named: str, *, response: bool
     ) -> Iterator[str]:
+        assert self._types is not None
         try:
             found = self._types.action_problems(owner, version, action, body, response=response)
         except KeyError:
