@@ -15,9 +15,8 @@ import pytest
 
 from nbtoolkit.azure.heartbeats import Heartbeats
 from nbtoolkit.azure.last_answer import LastAnswer
-from nbtoolkit.azure.states import ContainerState, ReplicaState, RevisionState
+from nbtoolkit.azure.states import ContainerState, ReplicaState
 from nbtoolkit.azure.timeline import Event, Timeline
-from nbtoolkit.azure.trouble import no_machine, of_events, of_replica, of_revision
 from nbtoolkit.azure.waking import Waker, ask
 from nbtoolkit.errors import AzureFailed, NotInStore
 from nbtoolkit.filestore import LocalFolder
@@ -63,14 +62,14 @@ def test_a_start_is_told_phase_by_phase_from_arm_and_heartbeats_alone() -> None:
         clock.now += seconds
         timeline.see(replicas, {"a": word})
         said.append(timeline.doing())
-    assert said[0] == "no replica yet: AssigningReplica (Azure looks for a free machine)"
+    assert said[0] == "no replica yet: Requested (Azure shows no replica yet)"
     assert said[2].endswith(
-        "(the machine fetches the image and mounts the share), after AssigningReplica 30 s"
+        "(the machine fetches the image and mounts the share), after Requested 20 s, AssigningReplica 10 s"
     )
     assert said[-1] == ""
     assert str(timeline) == (
-        "a: AssigningReplica 30 s → PullingImage 5 s → Installing 7 s → starting the server 1 s "
-        "→ loading weights 60 s → ready"
+        "a: Requested 20 s → AssigningReplica 10 s → PullingImage 5 s → Installing 7 s "
+        "→ starting the server 1 s → loading weights 60 s → ready"
     )
 
 
@@ -102,66 +101,14 @@ def test_a_long_phase_is_told_again_every_half_minute() -> None:
     assert timeline.waits("AssigningReplica") == 65
 
 
-def test_a_replica_that_ends_again_and_again_is_a_crash_loop_and_one_that_did_before_is_not() -> None:
-    assert of_replica(replica("Waiting", "CrashLoopBackOff", restarts=2), None) is None
-    crashed = of_replica(replica("Waiting", "CrashLoopBackOff", restarts=3), "no such package")
-    assert crashed is not None
-    assert crashed.reason == "a ended 3 times in a row: no such package"
-    assert of_replica(replica("Waiting", "CrashLoopBackOff", restarts=9), None, restarts_before=8) is None
-    assert of_replica(replica("Waiting", "OOMKilled", restarts=1), None) is not None
-
-
-@pytest.mark.parametrize(
-    ("details", "reason", "step"),
-    [
-        ("ImagePullBackOff", "image of a cannot be pulled", "registry"),
-        ("MountVolume.SetUp failed: mount error(13): Permission denied", "refuses the key", "repair()"),
-        (
-            "MountVolume.SetUp failed: mount error(2): No such file or directory",
-            "does not exist",
-            "provision()",
-        ),
-        ("MountVolume.SetUp failed: no route", "cannot mount the share", "storage account"),
-    ],
-)
-def test_what_keeps_a_replica_from_starting_is_named_with_what_to_do(
-    details: str, reason: str, step: str
-) -> None:
-    found = of_replica(replica("Waiting", details), None)
-    assert found is not None
-    assert reason in found.reason
-    assert step in found.next_step
-
-
-def test_one_failed_mount_may_pass_and_three_do_not() -> None:
-    living = {"a": replica("Waiting")}
-    failed = Event("a", "FailedMount", "MountVolume.SetUp failed : Permission denied")
-    assert of_events([failed, failed], living) is None
-    found = of_events([failed, failed, failed], living)
-    assert found is not None
-    assert "rotated" in found.reason
-    assert of_events([failed] * 3, {"a": replica()}) is None
-    assert of_events([failed] * 3, {}) is None
-
-
-def test_a_revision_that_azure_gave_up_says_why() -> None:
-    def revision(provisioning: str, running: str, error: str | None = None) -> RevisionState:
-        return RevisionState("r", True, NOW, 0, "None", provisioning, running, error)
-
-    assert of_revision(revision("Provisioning", "Activating")) is None
-    given_up = of_revision(
-        revision("Failed", "ActivationFailed", "Deployment Progress Deadline Exceeded. 0/1")
-    )
-    assert given_up is not None
-    assert "Deadline Exceeded" in given_up.reason
-    assert "ten minutes" in given_up.next_step
-
-
-def test_no_machine_is_a_matter_of_quota_or_of_capacity() -> None:
-    assert "no capacity" in no_machine(660, "A100", enough=True, room="1 of 2").reason
-    assert "gpu='T4'" in no_machine(660, "A100", enough=None, room="unknown").next_step
-    used_up = no_machine(660, "A100", enough=False, room="2 of 2 in use")
-    assert "for 11 minutes: the quota is used up (2 of 2 in use)" in used_up.reason
+def test_no_replica_at_all_is_no_search_for_a_machine() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    clock.now += 1000
+    timeline.see([], {})
+    assert timeline.waits("AssigningReplica") == 0
+    timeline.see([replica("Waiting", "AssigningReplica")], {})
+    assert timeline.waits("AssigningReplica") == 0
 
 
 class Ingress(BaseHTTPRequestHandler):
@@ -200,6 +147,8 @@ HELD = (504, "text/plain", "stream timeout")
     [
         (HELD, "starting"),
         ((503, "text/plain", "upstream connect error"), "none"),
+        ((403, "text/html", "<html>Access denied by your company"), "none"),
+        ((302, "text/html", "<html>Sign in to the proxy"), "none"),
         ((404, "text/html", "This Container App is stopped or does not exist"), "none"),
         ((403, "text/plain", "RBAC: access denied"), "refused"),
         ((200, "application/json", "{}"), "server"),
@@ -212,7 +161,7 @@ def test_the_ingress_is_told_apart_from_a_server(
 ) -> None:
     Ingress.line = [answer]
     with httpx.Client() as client:
-        assert ask(client, ingress)[0] == who
+        assert ask(client, ingress, ours=True)[0] == who
         assert ask(client, "http://127.0.0.1:9")[0] == "none"
 
 

@@ -11,7 +11,7 @@ from nbtoolkit.azure.heartbeats import Heartbeats
 from nbtoolkit.azure.provisioned import portal_url
 from nbtoolkit.azure.states import ReplicaState
 from nbtoolkit.azure.timeline import ASSIGNING, Event, Timeline
-from nbtoolkit.azure.trouble import Trouble, no_machine, of_events, of_replica, of_revision
+from nbtoolkit.azure.trouble import Trouble, no_machine, of_events, of_replica, of_revision, unreached
 from nbtoolkit.azure.waking import Waker
 from nbtoolkit.azure.watching import Look, Watch
 from nbtoolkit.errors import ServerFailed
@@ -80,9 +80,10 @@ class Starting:
         return self._trouble(look, living, beats, events)
 
     def doing(self) -> str:
-        """Return what is going on, with Azure's reasons."""
+        """Return what is going on, with Azure's reasons, and what requests from here get for an answer."""
         waker = self._waker
-        return self.timeline.doing() or (waker.said if waker and not waker.awake else "")
+        asked = f"the endpoint: {waker.said}" if waker and not waker.awake else ""
+        return "; ".join(part for part in (self.timeline.doing(), asked) if part)
 
     def served(self) -> None:
         """Note that it is over and went well; who uses the endpoint keeps the app awake from now on."""
@@ -127,12 +128,15 @@ class Starting:
             return Trouble(
                 waker.refused, "add this machine's address to allowedIpRanges and provision() again"
             )
-        if waker.gave_up and not self._watch.look(fresh=True).living:
-            return Trouble(
-                f"no replica of {place.app} starts, though a request waited for one to the ingress's limit",
-                f"look at the app in the portal: {portal_url(place.app_id)}",
-            )
-        return None
+        said = waker.unreached()
+        if not (said or waker.gave_up) or self._watch.look(fresh=True).living:
+            return None
+        if said:
+            return unreached(place.app, waker.url, said)
+        return Trouble(
+            f"no replica of {place.app} starts, though a request waited for one to the ingress's limit",
+            f"look at the app in the portal: {portal_url(place.app_id)}",
+        )
 
     def _no_machine(self, waited: float) -> Trouble:
         now = Activation(self._app, self._watch)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from nbtoolkit.azure.states import ReplicaState
 from nbtoolkit.serving.share import Heartbeat
 
+REQUESTED = "Requested"
 ASSIGNING = "AssigningReplica"
 PULLING = "PullingImage"
 INSTALLING = "Installing"
@@ -16,9 +17,10 @@ STARTING = "starting the server"
 LOADING = "loading weights"
 READY = "ready"
 FAILED = "failed"
-PHASES = (ASSIGNING, PULLING, INSTALLING, STARTING, LOADING, READY)
+PHASES = (REQUESTED, ASSIGNING, PULLING, INSTALLING, STARTING, LOADING, READY)
 
 _MEANS = {
+    REQUESTED: "Azure shows no replica yet",
     ASSIGNING: "Azure looks for a free machine",
     PULLING: "the machine fetches the image and mounts the share",
     INSTALLING: "packages go onto the replica's own disk",
@@ -89,7 +91,7 @@ class Timeline:
         now = self._clock()
         found = [one for one in replicas if one.name not in self._old]
         if not found and not self._starts:
-            self._starts[NOBODY] = Start(ASSIGNING, self._begun)
+            self._starts[NOBODY] = Start(REQUESTED, self._begun)
         if found and NOBODY in self._starts:  # what it waited for is the first one's
             self._starts[found[0].name] = self._starts.pop(NOBODY)
         for replica in found:

@@ -109,6 +109,15 @@ def no_machine(seconds: float, hardware: str, *, enough: bool | None, room: str)
     )
 
 
+def unreached(app: str, url: str, said: str) -> Trouble:
+    """Say that no request from here gets to an app that only a request starts."""
+    return Trouble(
+        f"no replica of {app} starts, since no request from here reaches it: {said}",
+        f"see that this kernel may open {url} (proxy, firewall, name resolution, certificates), then deploy "
+        "again; or provision with min_replicas=1, so that it runs without a request",
+    )
+
+
 def _pull(details: str, name: str) -> Trouble:
     return Trouble(
         f"the image of {name} cannot be pulled: {' '.join(details.split())[:400]}",

@@ -1,0 +1,146 @@
+"""Lasting trouble of a start, told from passing trouble, with its cause and what to do."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_azure_start import NOW, Ingress, ingress, replica
+
+from nbtoolkit.azure.provisioned import Provisioned
+from nbtoolkit.azure.starting import Starting
+from nbtoolkit.azure.states import ReplicaState, RevisionState
+from nbtoolkit.azure.timeline import Event
+from nbtoolkit.azure.trouble import no_machine, of_events, of_replica, of_revision
+from nbtoolkit.azure.waking import Waker
+from nbtoolkit.azure.watching import Look
+from nbtoolkit.errors import ServerFailed
+
+__all__ = ["ingress"]
+
+
+def look_of(*replicas: ReplicaState, revision: RevisionState | None = None) -> Look:
+    found = revision or RevisionState("r", True, NOW, 1, "None", "Provisioned", "Activating")
+    return Look((found,), {found.name: replicas})
+
+
+class Quiet:
+    """No events, no heartbeats, and one look."""
+
+    def __init__(self, look: Look) -> None:
+        self.seen = look
+
+    def look(self, *, fresh: bool = False) -> Look:
+        return self.seen
+
+    def of(self, replica: str) -> None:
+        return None
+
+    def start(self) -> Quiet:
+        return self
+
+    def latest(self) -> tuple[Event, ...]:
+        return ()
+
+    def end(self) -> None:
+        """Nothing to end."""
+
+
+def starting(monkeypatch: pytest.MonkeyPatch, look: Look, capacity_seconds: float) -> Starting:
+    quiet: Any = Quiet(look)
+    app: Any = SimpleNamespace(provisioned=Provisioned("sub", "group", "account", "share", "tones", None))
+    monkeypatch.setattr("nbtoolkit.azure.starting.Events", lambda _: quiet)
+    return Starting(app, quiet, quiet, before=Look(), replaced=False, capacity_seconds=capacity_seconds)
+
+
+def until_trouble(start: Starting, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        start.check()
+        time.sleep(0.02)
+
+
+def test_a_replica_that_ends_again_and_again_is_a_crash_loop_and_one_that_did_before_is_not() -> None:
+    assert of_replica(replica("Waiting", "CrashLoopBackOff", restarts=2), None) is None
+    crashed = of_replica(replica("Waiting", "CrashLoopBackOff", restarts=3), "no such package")
+    assert crashed is not None
+    assert crashed.reason == "a ended 3 times in a row: no such package"
+    assert of_replica(replica("Waiting", "CrashLoopBackOff", restarts=9), None, restarts_before=8) is None
+    assert of_replica(replica("Waiting", "OOMKilled", restarts=1), None) is not None
+
+
+@pytest.mark.parametrize(
+    ("details", "reason", "step"),
+    [
+        ("ImagePullBackOff", "image of a cannot be pulled", "registry"),
+        ("MountVolume.SetUp failed: mount error(13): Permission denied", "refuses the key", "repair()"),
+        (
+            "MountVolume.SetUp failed: mount error(2): No such file or directory",
+            "does not exist",
+            "provision()",
+        ),
+        ("MountVolume.SetUp failed: no route", "cannot mount the share", "storage account"),
+    ],
+)
+def test_what_keeps_a_replica_from_starting_is_named_with_what_to_do(
+    details: str, reason: str, step: str
+) -> None:
+    found = of_replica(replica("Waiting", details), None)
+    assert found is not None
+    assert reason in found.reason
+    assert step in found.next_step
+
+
+def test_one_failed_mount_may_pass_and_three_do_not() -> None:
+    living = {"a": replica("Waiting")}
+    failed = Event("a", "FailedMount", "MountVolume.SetUp failed : Permission denied")
+    assert of_events([failed, failed], living) is None
+    found = of_events([failed, failed, failed], living)
+    assert found is not None
+    assert "rotated" in found.reason
+    assert of_events([failed] * 3, {"a": replica()}) is None
+    assert of_events([failed] * 3, {}) is None
+
+
+def test_a_revision_that_azure_gave_up_says_why() -> None:
+    def revision(provisioning: str, running: str, error: str | None = None) -> RevisionState:
+        return RevisionState("r", True, NOW, 0, "None", provisioning, running, error)
+
+    assert of_revision(revision("Provisioning", "Activating")) is None
+    given_up = of_revision(
+        revision("Failed", "ActivationFailed", "Deployment Progress Deadline Exceeded. 0/1")
+    )
+    assert given_up is not None
+    assert "Deadline Exceeded" in given_up.reason
+    assert "ten minutes" in given_up.next_step
+
+
+def test_no_machine_is_a_matter_of_quota_or_of_capacity() -> None:
+    assert "no capacity" in no_machine(660, "A100", enough=True, room="1 of 2").reason
+    assert "gpu='T4'" in no_machine(660, "A100", enough=None, room="unknown").next_step
+    used_up = no_machine(660, "A100", enough=False, room="2 of 2 in use")
+    assert "for 11 minutes: the quota is used up (2 of 2 in use)" in used_up.reason
+
+
+def test_an_endpoint_that_cannot_be_reached_is_named_with_what_came_back(
+    ingress: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbtoolkit.azure.waking._PAUSE", 0.01)
+    monkeypatch.setattr("nbtoolkit.azure.waking.UNREACHED", 0.1)
+    Ingress.line = [(403, "text/html", "<html>Blocked by Example Corp")]
+    start = starting(monkeypatch, Look(), capacity_seconds=0)
+    start.wake(Waker(ingress))
+    assert "Requested" in start.doing() or start.doing().startswith("the endpoint")
+    with pytest.raises(ServerFailed, match="Blocked by Example Corp") as failed:
+        until_trouble(start)
+    assert "no request from here reaches it" in str(failed.value)
+    assert "capacity" not in str(failed.value)
+    assert ingress in failed.value.next_step
+    assert "the endpoint: something before the server answered 403 (text/html)" in start.doing()
+
+    running = starting(monkeypatch, look_of(replica()), capacity_seconds=600)
+    running.wake(Waker(ingress))
+    until_trouble(running, seconds=0.4)  # a replica starts: the heartbeats tell how it goes
+    running.end()
