@@ -79,7 +79,7 @@ class Provisioning:
 
     def run(self, progress: Progress) -> object:
         return provision(
-            self._settings(), apply=True, workspace=self.workspace, cloud=new_cloud(), progress=progress
+            self.settings, apply=True, workspace=self.workspace, cloud=new_cloud(), progress=progress
         )
 
     @contextmanager
@@ -101,7 +101,7 @@ class Provisioning:
         problems = broken_state(self.workspace.root) + self._unreadable()
         if self._starts > 1:
             problems.append(f"{self._starts} deployments were started by the next run")
-        again = provision(self._settings(), workspace=self.workspace, cloud=new_cloud())
+        again = provision(self.settings, workspace=self.workspace, cloud=new_cloud())
         if again.changed:
             problems.append("a third run found something to do")
         ours = {one.lower() for one in created.recall(self.workspace)}
@@ -123,7 +123,9 @@ class Provisioning:
         groups.begin_delete(self._group, polling=False)
         shutil.rmtree(self.workspace.root)
 
-    def _settings(self) -> ProvisionSettings:
+    @property
+    def settings(self) -> ProvisionSettings:
+        """Those of a cheap trial in this group, as changed."""
         return ProvisionSettings(
             subscription=SUBSCRIPTION,
             resource_group=self._group,
@@ -169,7 +171,6 @@ class Serving:
         self._words = itertools.count()
         self.before: str | None = None
         self.settings = self.release()
-        self.listener: Listener | None = None
 
     def release(self, **more: Any) -> DeploySettings:
         """Settings that serve a word that was never served."""
