@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from nbtoolkit import sync
+from nbtoolkit.azure import share_ranges
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.share import AzureShare
@@ -369,6 +370,40 @@ def test_a_cancel_is_heard_while_the_service_keeps_silent(
     assert [entry.name for entry in store.list("a/b") if not temp_names.is_temporary(entry.name)] == []
 
 
+def test_a_cancel_ends_the_comparison_with_a_big_file_on_the_share(
+    azure_double: AzureDouble, store: AzureShare
+) -> None:
+    data, sha256 = content(LONG)
+    store.write("a/big", data)
+    told: list[int] = []
+    assert store.sha256("a/big", told.append) == sha256
+    assert sum(told) == LONG
+
+    azure_double.faults.on("GET", "a/big", Throttled(3000), nth=3, times=100)
+    threading.Timer(0.3, (progress := Progress()).cancel).start()
+    start = time.monotonic()
+
+    def passed(_: int) -> None:
+        progress.check()
+
+    with pytest.raises(Cancelled):
+        store.sha256("a/big", passed)
+    assert time.monotonic() - start < 2
+
+
+def test_a_cancel_is_heard_while_a_lost_rename_is_looked_for(
+    azure_double: AzureDouble, store: AzureShare
+) -> None:
+    azure_double.faults.on("PUT", "a/file", Reset("lost"))
+    azure_double.faults.on("HEAD", re_host(), Throttled(3000), times=100)
+    progress = CancelAfter(0.3)
+    start = time.monotonic()
+    threading.Timer(0.5, progress.cancel).start()
+    with pytest.raises(Cancelled):
+        store.write("a/file", b"x", overwrite=False, sent=lambda _: progress.check())
+    assert time.monotonic() - start < 2.5
+
+
 # Going on
 
 
@@ -411,6 +446,20 @@ def test_other_content_is_never_gone_on_with(azure_double: AzureDouble, store: A
     assert store.sha256("a/big") == sha256
 
 
+def test_ranges_of_another_content_are_never_published(
+    azure_double: AzureDouble, store: AzureShare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(share_ranges, "WINDOW", 2)
+    planned, sha256 = content(LONG)
+    changed = planned[: streams.CHUNK] + os.urandom(LONG - streams.CHUNK)
+    interrupted(azure_double, store, changed, sha256)  # before it was read to its end
+    told: list[int] = []
+    assert store.write("a/big", planned, sha256=sha256, sent=told.append) == sha256
+    assert sum(told) == LONG
+    assert store.read("a/big") == planned
+    assert [entry.name for entry in store.list("a")] == ["big"]
+
+
 def test_two_writers_of_the_same_content_leave_each_other_alone(store: AzureShare) -> None:
     data, sha256 = content()
     errors: list[Exception] = []
@@ -435,6 +484,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from nbtoolkit import sync
+from nbtoolkit.azure import share_ranges
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.share import AzureShare
@@ -522,6 +572,28 @@ def test_a_folder_is_deleted_with_all_below_it(azure_double: AzureDouble, store:
     store.delete_folder("a/b")
     with pytest.raises(StoreError, match="root"):
         store.delete_folder("")
+
+
+def test_deleting_ends_at_the_first_error_and_at_a_cancel(
+    azure_double: AzureDouble, store: AzureShare
+) -> None:
+    store.make_folder("a/many")
+    folder = on_disk(azure_double) / "a" / "many"
+    for i in range(200):
+        (folder / f"{i:03}").write_bytes(b"x")
+    azure_double.faults.on("DELETE", "a/many/000", Refusing(403, "AuthorizationFailure"))
+    with pytest.raises(StoreError, match="firewall"):
+        store.delete_folder("a/many")
+    time.sleep(0.5)  # what was under way ends
+    assert len([*folder.iterdir()]) > 100
+
+    azure_double.faults.on("DELETE", "a/many", Slow(20), times=1000)
+    planned = sync.plan({"one": b"1"}, store, "a", delete_extra=True)
+    threading.Timer(0.3, (progress := Progress()).cancel).start()
+    with pytest.raises(Cancelled):
+        sync.apply(planned, store, progress)
+    time.sleep(0.5)
+    assert len([*folder.iterdir()]) > 60
 
 
 def test_long_listings_come_in_pages(

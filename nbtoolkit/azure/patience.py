@@ -20,6 +20,7 @@ from azure.core.exceptions import (
 )
 from azure.storage.fileshare import ExponentialRetry
 
+from nbtoolkit.azure.limits import BEAT
 from nbtoolkit.errors import NbtoolkitError
 
 PATIENCE = 120
@@ -28,8 +29,6 @@ UNREACHED = 20
 """Seconds for which a service that cannot be reached is asked again."""
 IN_USE = 6
 """Seconds for which something that a mount holds open is asked for again."""
-BEAT = 0.25
-"""Seconds between two looks for a cancel."""
 AGAIN = (408, 429, 500, 502, 503, 504)
 HELD = ("SharingViolation", "FileLockConflict", "DeletePending", "FileOpenBySmbClient", "Md5Mismatch")
 """Refusals that pass: mounts close files a moment late, and a garbled range is sent once more."""

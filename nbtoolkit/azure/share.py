@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nbtoolkit.azure import share_upload
+from nbtoolkit.azure import share_read, share_upload
 from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.lanes import LANES, in_order
+from nbtoolkit.azure.limits import REQUESTS, in_order
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.share_access import ShareAccess
 from nbtoolkit.azure.share_rename import rename
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
 from nbtoolkit.filestore import Entry
 from nbtoolkit.filestore.paths import check_path, join
-from nbtoolkit.filestore.streams import CHUNK, Sent, Source
+from nbtoolkit.filestore.streams import Sent, Source, silent
 
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
@@ -68,13 +69,17 @@ class AzureShare:
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """Return a file's bytes from ``offset``; raises NotInStore. One request for each 4 MiB."""
-        return b"".join(self._ranges(check_path(path), offset, length))
+        with closing(share_read.pieces(self._access, check_path(path), offset, length, silent)) as found:
+            return b"".join(found)
 
-    def sha256(self, path: str) -> str:
+    def sha256(self, path: str, passed: Sent | None = None) -> str:
         """Return the sha256 of a file's content; reads it all."""
+        passed = passed or silent
         digest = hashlib.sha256()
-        for piece in self._ranges(check_path(path), 0, None):
-            digest.update(piece)
+        with closing(share_read.pieces(self._access, check_path(path), 0, None, passed)) as found:
+            for piece in found:
+                digest.update(piece)
+                passed(len(piece))
         return digest.hexdigest()
 
     def write(
@@ -118,21 +123,22 @@ class AzureShare:
         except AlreadyExists:
             return
 
-    def delete_folder(self, path: str) -> None:
+    def delete_folder(self, path: str, passed: Sent | None = None) -> None:
         """Delete a folder and all below it; a request for each file and two for each folder, many at once."""
         if check_path(path, folder=True) == "":
             raise StoreError("The root of a store is not deleted.", next_step="name a folder below it")
+        beat = passed or silent
         levels, files = [[path]], list[str]()
         while levels[-1]:
-            found = _at_once(self.list, levels[-1])
+            found = _at_once(self.list, levels[-1], beat)
             inside = [
                 (join(f, e.name), e) for f, entries in zip(levels[-1], found, strict=True) for e in entries
             ]
             files += [name for name, entry in inside if not entry.is_folder]
             levels.append([name for name, entry in inside if entry.is_folder])
-        _at_once(self.delete, files)
+        _at_once(self.delete, files, beat)
         for level in reversed(levels):
-            _at_once(self._delete_empty, level)
+            _at_once(self._delete_empty, level, beat)
 
     def _delete_empty(self, path: str) -> None:
         _unless_missing(
@@ -141,48 +147,11 @@ class AzureShare:
             )
         )
 
-    def _ranges(self, path: str, offset: int, length: int | None) -> Iterator[bytes]:
-        """Yield the bytes of a file, one range after another, some fetched ahead; all of one version."""
-        first = CHUNK if length is None else min(length, CHUNK)
-        if first <= 0:
-            return
-        stop = threading.Event()
-        data, size, version = self._range(path, offset, first, stop)
-        yield data
-        end = size if length is None else min(size, offset + length)
 
-        def fetch(start: int) -> bytes:
-            piece, _, now = self._range(path, start, min(CHUNK, end - start), stop)
-            if now != version:
-                raise StoreError(
-                    f"{path} was replaced while it was read.", next_step="read it again", path=path
-                )
-            return piece
-
-        yield from in_order(fetch, range(offset + CHUNK, end, CHUNK), stop)
-
-    def _range(self, path: str, start: int, length: int, stop: threading.Event) -> tuple[bytes, int, str]:
-        """Return the bytes of one range, the size of the file and its version."""
-        try:
-            got = self._access.ask(
-                "read",
-                path,
-                lambda share, tries: share.get_file_client(path).download_file(
-                    offset=start, length=length, validate_content="md5", tries=tries
-                ),
-                stop,
-            )
-        except StoreError as error:
-            if vars(error).get("code") == "InvalidRange":
-                return b"", 0, ""  # nothing is there from here on
-            raise
-        size = int(str(got.properties.content_range).rpartition("/")[2])
-        return got.readall(), size, str(got.properties.etag)
-
-
-def _at_once(function: Callable[[str], T], paths: list[str]) -> list[T]:
-    futures = [LANES.start(lambda path=path: function(path)) for path in paths]
-    return [future.result() for future in futures]
+def _at_once(function: Callable[[str], T], paths: list[str], beat: Sent) -> list[T]:
+    """Return ``function(path)`` for every path; after the first error or a cancel nothing more is begun."""
+    with closing(in_order(function, paths, threading.Event(), beat, ahead=REQUESTS)) as found:
+        return [*found]
 
 
 def _unless_missing(request: Callable[[], object]) -> None:

@@ -55,11 +55,6 @@ class ShareAccess:
         """The share's name for messages."""
         return f"the file share {self._provisioned.storage_account}/{self._provisioned.file_share}"
 
-    @property
-    def by_key(self) -> bool:
-        """Whether the account's key is used, since who is signed in lacks the role."""
-        return self._key is not None
-
     def close(self) -> None:
         """Close the connections; what is asked later opens new ones."""
         with self._lock:

@@ -51,7 +51,7 @@ CAUSES: dict[str, tuple[str, str]] = {
         "a folder is there where a file is meant, or the reverse",
         "look at what the folder holds, and rename one of them",
     ),
-    "Md5Mismatch": ("the data did not arrive as it was sent, three times", _AGAIN),
+    "Md5Mismatch": ("the data did not arrive as it was sent, again and again", _AGAIN),
     "ServerBusy": ("Azure is throttling this storage account", f"wait a few minutes, then {_AGAIN}"),
     "OperationTimedOut": ("Azure did not finish it in time", _AGAIN),
     "InvalidHeaderValue": (

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nbtoolkit.azure.lanes import BUDGET, LANES
-from nbtoolkit.azure.share_writer import BEAT, Writer
+from nbtoolkit.azure.limits import BEAT, BUDGET, LANES
+from nbtoolkit.azure.share_read import piece
+from nbtoolkit.azure.share_writer import Writer
 from nbtoolkit.errors import AlreadyExists, NotInStore, SyncRefused
 from nbtoolkit.filestore import streams, temp_names
 from nbtoolkit.filestore.streams import CHUNK, Source
@@ -39,8 +43,12 @@ def write_ranges(writer: Writer, source: Source, size: int, sha256: str | None, 
     try:
         there = _taken_up(writer, temporary, size, sha256) if sha256 else None
         if there is None:
-            writer.ask(lambda share, tries: share.get_file_client(temporary).create_file(size, tries=tries))
-        found = _send(writer, temporary, source, size, sha256, there or [])
+            _create(writer, temporary, size)
+        try:
+            found = _send(writer, temporary, source, size, sha256, there or [])
+        except _Foreign:
+            _create(writer, temporary, size)
+            found = _send(writer, temporary, source, size, sha256, [])
         writer.rename(temporary, writer.path, overwrite=overwrite)
     except BaseException as error:
         if sha256 is None or isinstance(error, (SyncRefused, AlreadyExists, NotInStore)):
@@ -54,8 +62,8 @@ def write_ranges(writer: Writer, source: Source, size: int, sha256: str | None, 
 def _taken_up(writer: Writer, temporary: str, size: int, sha256: str) -> list[Span] | None:
     """Take over what an interrupted write left and return what it holds; None where there is nothing.
 
-    It is taken by a rename, which is granted to one of many. What it holds was put there in whole ranges,
-    each checked by its MD5: of a range that arrives in part nothing is written.
+    It is taken by a rename, which is granted to one of many. What it holds is only thought to be of this
+    content: its writer had not yet read its source to the end, and the name says what was expected.
     """
     for left in _left(writer, size, sha256):
         with suppress(NotInStore):  # somebody else has just taken it
@@ -65,6 +73,11 @@ def _taken_up(writer: Writer, temporary: str, size: int, sha256: str) -> list[Sp
             )
             return [(span.start, span.end) for span in spans]
     return None
+
+
+def _create(writer: Writer, path: str, size: int) -> None:
+    """Create a file of that size, in place of one that is there."""
+    writer.ask(lambda share, tries: share.get_file_client(path).create_file(size, tries=tries))
 
 
 def _left(writer: Writer, size: int, sha256: str) -> list[str]:
@@ -91,19 +104,25 @@ def _send(
     try:
         found = streams.copy(source, ranges, name=writer.path, expected=sha256)
         ranges.finish()
+    except _Foreign:
+        writer.sent(-ranges.told)
+        raise
     finally:
         ranges.give_up()
     if ranges.offset != size:
-        raise SyncRefused(
-            f"{writer.path} changed while it was being sent.",
-            next_step="let the program that writes it finish, then run the step again",
-            name=writer.path,
-        )
+        raise streams.changed(writer.path)
     return found
 
 
+class _Foreign(Exception):
+    """What was taken over is of another content; never leaves this module."""
+
+
 class _Ranges:
-    """Takes the chunks of a file in order and puts each into its range.
+    """Takes the chunks of a file in order and sees that each is in its range.
+
+    What is put there is checked by its MD5 on the way; what is there already is read back and compared, and
+    raises _Foreign where it is something else.
 
     Before the next chunk is read there is memory for it: one share of the budget is always held for it,
     and goes over to the range that is put.
@@ -111,6 +130,7 @@ class _Ranges:
 
     def __init__(self, writer: Writer, path: str, there: list[Span]) -> None:
         self.offset = 0
+        self.told = 0
         self._writer = writer
         self._path = path
         self._there = there
@@ -124,14 +144,19 @@ class _Ranges:
         start, end = self.offset, self.offset + len(data) - 1
         self.offset = end + 1
         if any(first <= start and end <= last for first, last in self._there):
-            self._writer.sent(len(data))
-            return
+            # Without the chunk itself: what is read back takes its place in memory.
+            work = partial(self._compare, start, len(data), hashlib.sha256(data).digest())
+        else:
+            work = partial(self._put, start, data)
+        self._start(work, len(data))
+
+    def _start(self, work: Callable[[], None], count: int) -> None:
         while len(self._pending) >= WINDOW:
             self._reap()
-        future = LANES.start(lambda: self._put(data, start))
+        future = LANES.start(work)
         self._holds = False
         future.add_done_callback(lambda _: BUDGET.give_back(CHUNK))
-        self._pending[future] = len(data)
+        self._pending[future] = count
         while not BUDGET.take(CHUNK, BEAT):
             self._reap()
         self._holds = True
@@ -150,7 +175,12 @@ class _Ranges:
             self._holds = False
             BUDGET.give_back(CHUNK)
 
-    def _put(self, data: bytes, start: int) -> None:
+    def _compare(self, start: int, count: int, sha256: bytes) -> None:
+        found, _, _ = piece(self._writer.access, self._path, start, count, self._stop)
+        if hashlib.sha256(found).digest() != sha256:
+            raise _Foreign
+
+    def _put(self, start: int, data: bytes) -> None:
         def request(share: ShareClient, tries: Tries) -> None:
             file = share.get_file_client(self._path)
             file.upload_range(data, start, len(data), validate_content="md5", tries=tries)
@@ -164,4 +194,5 @@ class _Ranges:
         for future in done:
             count = self._pending.pop(future)
             future.result()
+            self.told += count
             self._writer.sent(count)

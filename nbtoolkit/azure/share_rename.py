@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nbtoolkit.azure.share_access import ShareAccess
 from nbtoolkit.errors import AlreadyExists, NotInStore
+from nbtoolkit.filestore.streams import Sent
 
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
@@ -20,7 +20,7 @@ def rename(
     new: str,
     *,
     overwrite: bool,
-    beat: Callable[[int], object] | None = None,
+    beat: Sent | None = None,
 ) -> None:
     """Give a file another name; raises AlreadyExists and NotInStore. One request, two more in doubt."""
     last: list[Tries] = []
@@ -33,19 +33,20 @@ def rename(
         access.ask("rename", old, request, beat=beat)
     except (AlreadyExists, NotInStore) as refused:
         # An attempt that got no answer may have been carried out: then the old name is gone.
-        if last[0].unsure and not _exists(access, old) and _exists(access, new):
+        if last[0].unsure and not _exists(access, old, beat) and _exists(access, new, beat):
             return
         if isinstance(refused, AlreadyExists):
             raise AlreadyExists(f"{new} exists already.", next_step="choose another name", path=new) from None
         raise
 
 
-def _exists(access: ShareAccess, path: str) -> bool:
+def _exists(access: ShareAccess, path: str, beat: Sent | None) -> bool:
     try:
         access.ask(
             "look at",
             path,
             lambda share, tries: share.get_file_client(path).get_file_properties(tries=tries),
+            beat=beat,
         )
     except NotInStore:
         return False

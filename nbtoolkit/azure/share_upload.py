@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from nbtoolkit.azure.lanes import BUDGET
+from nbtoolkit.azure.limits import BUDGET
 from nbtoolkit.azure.share_access import ShareAccess
 from nbtoolkit.azure.share_ranges import write_ranges
 from nbtoolkit.azure.share_writer import Writer
-from nbtoolkit.errors import SyncRefused
 from nbtoolkit.filestore import streams, temp_names
 from nbtoolkit.filestore.streams import CHUNK, Sent, Source
 
@@ -64,8 +63,4 @@ def _size(source: Source, path: str) -> int:
     try:
         return streams.size(source)
     except OSError as error:
-        raise SyncRefused(
-            f"{path} cannot be read from {source!s}: {error.strerror or error}.",
-            next_step="look whether the file is still there and yours to read, then run the step again",
-            name=path,
-        ) from error
+        raise streams.unreadable(path, source, error) from error

@@ -7,17 +7,15 @@ from concurrent.futures import wait
 from contextlib import suppress
 from typing import TypeVar
 
-from nbtoolkit.azure.lanes import BUDGET, LANES
+from nbtoolkit.azure.limits import BEAT, BUDGET, LANES
 from nbtoolkit.azure.share_access import Request, ShareAccess
 from nbtoolkit.azure.share_rename import rename
 from nbtoolkit.errors import StoreError
 from nbtoolkit.filestore.paths import join
-from nbtoolkit.filestore.streams import Sent
+from nbtoolkit.filestore.streams import Sent, silent
 
 T = TypeVar("T")
 
-BEAT = 0.25
-"""Seconds after which a writer that waits looks for a cancel."""
 CLEAN_UP = 1
 """Seconds that a write which failed gives the removal of its temporary file."""
 
@@ -28,7 +26,7 @@ class Writer:
     def __init__(self, access: ShareAccess, path: str, sent: Sent | None) -> None:
         self.access = access
         self.path = path
-        self.sent = sent or _silent
+        self.sent = sent or silent
 
     def beside(self, name: str) -> str:
         """Return the path of a name in the file's folder."""
@@ -62,7 +60,3 @@ class Writer:
 
         wait([LANES.start(work)], CLEAN_UP)
         enough.set()
-
-
-def _silent(_: int) -> None:
-    """Be told, and go on."""

@@ -50,7 +50,7 @@ class FileStore(Protocol):
         """Return a file's bytes from ``offset``; raises NotInStore."""
         ...
 
-    def sha256(self, path: str) -> str:
+    def sha256(self, path: str, passed: Sent | None = None) -> str:
         """Return the sha256 of a file's content; reads it all. Raises NotInStore."""
         ...
 
@@ -85,8 +85,11 @@ class FileStore(Protocol):
         """Make one folder; one that is there is no error. Raises NotInStore if its parent is missing."""
         ...
 
-    def delete_folder(self, path: str) -> None:
-        """Delete a folder and all below it; one that is missing is no error."""
+    def delete_folder(self, path: str, passed: Sent | None = None) -> None:
+        """Delete a folder and all below it; one that is missing is no error.
+
+        ``passed`` is told of 0 bytes now and then, and may raise to stop.
+        """
         ...
 
 
@@ -122,10 +125,10 @@ class LocalFolder:
         except OSError as error:
             raise self._failed("read", path, error) from error
 
-    def sha256(self, path: str) -> str:
+    def sha256(self, path: str, passed: Sent | None = None) -> str:
         """Return the sha256 of a file's content; reads it all."""
         try:
-            return streams.sha256(self._at(path))
+            return streams.sha256(self._at(path), passed)
         except OSError as error:
             raise self._failed("read", path, error) from error
 
@@ -146,7 +149,7 @@ class LocalFolder:
             self._inside(folder)
             with self._at(temporary).open("xb") as file:
                 went_out = streams.copy(source, file, name=path, expected=sha256, sent=sent)
-            if self.sha256(temporary) != went_out:
+            if self.sha256(temporary, sent and (lambda _: sent(0))) != went_out:
                 raise StoreError(
                     f"{path} did not arrive as it was sent: its sha256 is not {went_out}.",
                     next_step="check the disk of the share, then run the step again",
@@ -188,7 +191,7 @@ class LocalFolder:
         except OSError as error:
             raise self._failed("make the folder", path, error) from error
 
-    def delete_folder(self, path: str) -> None:
+    def delete_folder(self, path: str, passed: Sent | None = None) -> None:
         """Delete a folder and all below it; one that is missing is no error, a link loses only itself."""
         target = self._at(path)
         if target == self.root:
@@ -198,6 +201,8 @@ class LocalFolder:
             if target.is_symlink():
                 target.unlink()
             elif target.exists():
+                if passed:
+                    passed(0)
                 shutil.rmtree(target)
         except OSError as error:
             raise self._failed("delete the folder", path, error) from error

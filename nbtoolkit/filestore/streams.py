@@ -17,7 +17,11 @@ Source = bytes | Path
 """What a file is written from."""
 
 Sent = Callable[[int], object]
-"""Told the size of every chunk that passed; may raise to stop."""
+"""Told the size of every chunk that passed, less than 0 where some must pass again; may raise to stop."""
+
+
+def silent(_: int) -> None:
+    """Be told, and go on."""
 
 
 class Sink(Protocol):
@@ -65,20 +69,30 @@ def copy(
         if sent:
             sent(len(chunk))
     if expected is not None and digest.hexdigest() != expected:
-        raise SyncRefused(
-            f"{name} changed while it was being sent.",
-            next_step="let the program that writes it finish, then run the step again",
-            name=name,
-        )
+        raise changed(name)
     return digest.hexdigest()
+
+
+def changed(name: str) -> SyncRefused:
+    """Return the error for a source that is no longer what it was."""
+    return SyncRefused(
+        f"{name} changed while it was being sent.",
+        next_step="let the program that writes it finish, then run the step again",
+        name=name,
+    )
+
+
+def unreadable(name: str, source: Source, error: OSError) -> SyncRefused:
+    """Return the error for a source that cannot be read."""
+    return SyncRefused(
+        f"{name} cannot be read from {source!s}: {error.strerror or error}.",
+        next_step="look whether the file is still there and yours to read, then run the step again",
+        name=name,
+    )
 
 
 def _readable(source: Source, name: str) -> Iterator[bytes]:
     try:
         yield from chunks(source)
     except OSError as error:
-        raise SyncRefused(
-            f"{name} cannot be read from {source!s}: {error.strerror or error}.",
-            next_step="look whether the file is still there and yours to read, then run the step again",
-            name=name,
-        ) from error
+        raise unreadable(name, source, error) from error

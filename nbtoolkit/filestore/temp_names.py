@@ -13,14 +13,13 @@ from pathlib import Path
 
 import psutil
 
-_NAME = re.compile(
-    r"\.nbtoolkit-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>[0-9a-f]+)-(?P<at>[0-9a-f]+)-[0-9a-f]{12}"
-    r"(-(?P<content>[0-9a-f]{12}))?\.part"
-)
-_DAY = 24 * 3600
-
 START = ".nbtoolkit-"
 """What all these names begin with."""
+_NAME = re.compile(
+    re.escape(START) + r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>[0-9a-f]+)-(?P<at>[0-9a-f]+)"
+    r"-[0-9a-f]{12}(-(?P<content>[0-9a-f]{12}))?\.part"
+)
+_DAY = 24 * 3600
 
 
 def new(now: float | None = None, *, sha256: str | None = None) -> str:
@@ -31,7 +30,7 @@ def new(now: float | None = None, *, sha256: str | None = None) -> str:
     pid = os.getpid()
     at = int(time.time() if now is None else now)
     content = f"-{sha256[:12]}" if sha256 else ""
-    return f".nbtoolkit-{_host()}-{pid}-{_born(pid):x}-{at:x}-{secrets.token_hex(6)}{content}.part"
+    return f"{START}{_host()}-{pid}-{_born(pid):x}-{at:x}-{secrets.token_hex(6)}{content}.part"
 
 
 def is_temporary(name: str) -> bool:

@@ -115,9 +115,8 @@ def _delete(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
     """Delete before anything is sent, since an extra file may be in the way of a folder."""
     paths = [join(planned.prefix, name) for name in (*planned.leftovers, *planned.extra_files)]
     each(lambda path, _: store.delete(path), paths, progress=progress, workers=store.parallel)
-    for folder in planned.extra_folders:
-        progress.check()
-        store.delete_folder(join(planned.prefix, folder))
+    folders = [join(planned.prefix, name) for name in planned.extra_folders]
+    each(lambda path, passed: store.delete_folder(path, passed), folders, progress=progress, workers=1)
 
 
 def _make_folders(planned: SyncPlan, store: FileStore, progress: Progress) -> None:

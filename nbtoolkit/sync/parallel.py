@@ -18,7 +18,7 @@ WORKERS = 8
 """Enough for what is done on this machine, such as hashing."""
 
 LEAVE = 1.5
-"""Seconds that the others have to end after one failed; a request without an answer may take a minute."""
+"""Seconds that the others have to end after one failed; a request without an answer takes longer."""
 
 
 class _Stopped(Exception):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbtoolkit.errors import SyncRefused
 from nbtoolkit.filestore import Entry, FileStore, streams, temp_names
 from nbtoolkit.filestore.paths import check_path, join
 from nbtoolkit.filestore.streams import Sent, Source
@@ -133,7 +132,8 @@ def plan(
             return planned, None
         known = manifest.files.get(name)
         if known is None or not known.still(entry):
-            known = Known(size=entry.size, version=entry.version, sha256=store.sha256(join(prefix, name)))
+            there_sha256 = store.sha256(join(prefix, name), passed)
+            known = Known(size=entry.size, version=entry.version, sha256=there_sha256)
         return planned, known if known.sha256 == sha256 else None
 
     compared = each(compare, sorted(files), progress=progress)
@@ -233,19 +233,11 @@ def _size(source: Source, name: str) -> int:
     try:
         return streams.size(source)
     except OSError as error:
-        raise _unreadable(name, error) from error
+        raise streams.unreadable(name, source, error) from error
 
 
 def _hash(source: Source, name: str, passed: Sent) -> str:
     try:
         return streams.sha256(source, passed)
     except OSError as error:
-        raise _unreadable(name, error) from error
-
-
-def _unreadable(name: str, error: OSError) -> SyncRefused:
-    return SyncRefused(
-        f"{name} cannot be read: {error.strerror or error}.",
-        next_step="look whether the file is still there and yours to read, then run the step again",
-        name=name,
-    )
+        raise streams.unreadable(name, source, error) from error

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
+from nbtoolkit.filestore.streams import Sent
 from nbtoolkit.sync.lanes import Lanes
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 
+BEAT = 0.25
+"""Seconds between two looks for a cancel."""
 AHEAD = 8
 """Pieces of one file that are fetched ahead."""
+REQUESTS = 32
+"""Requests at once, beside those that small files make in their own threads."""
 
 
 class Budget:
@@ -39,24 +44,40 @@ class Budget:
             self._changed.notify_all()
 
 
-LANES = Lanes(32)
+LANES = Lanes(REQUESTS)
 """For the ranges of big files and for folders that are deleted."""
 BUDGET = Budget(64 << 20)
 """For all that is being sent."""
 
 
 def in_order(
-    function: Callable[[Item], T], items: Sequence[Item], stop: threading.Event, ahead: int = AHEAD
-) -> Iterator[T]:
-    """Yield ``function(item)`` for every item in order, some worked out ahead; ``stop`` is set at the end."""
+    function: Callable[[Item], T],
+    items: Sequence[Item],
+    stop: threading.Event,
+    beat: Sent,
+    ahead: int = AHEAD,
+) -> Generator[T]:
+    """Yield ``function(item)`` for every item in order, some worked out ahead.
+
+    ``beat`` is told of 0 bytes now and then, and may raise. At the end, early or not, ``stop`` is set and
+    nothing more is begun; who may leave early closes the iterator.
+    """
     running: deque[Future[T]] = deque()
+
+    def first() -> T:
+        future = running.popleft()
+        beat(0)
+        while not wait([future], BEAT).done:
+            beat(0)
+        return future.result()
+
     try:
         for item in items:
             running.append(LANES.start(lambda item=item: function(item)))
             if len(running) >= ahead:
-                yield running.popleft().result()
+                yield first()
         while running:
-            yield running.popleft().result()
+            yield first()
     finally:
         stop.set()
         for future in running:
