@@ -16,6 +16,11 @@ from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import Heartbeat
 from nbtoolkit.workspace import Workspace
 
+LINK = "color:var(--jp-content-link-color,#0b57d0);text-decoration:underline"
+"""How a link looks: widgets take the page's own style of links away."""
+_NEW_TAB = 'target="_blank" rel="noopener"'
+_LONGEST_URL = 100
+
 State = Literal["stopped", "asleep", "starting", "ready", "degraded", "failed"]
 
 
@@ -60,17 +65,26 @@ def html_table(rows: list[tuple[str, str]]) -> str:
     """Return a plain table of labels and texts, escaped; addresses of web pages become links."""
     cell = '<td style="text-align:left;vertical-align:top;padding:2px 8px'
     lines = "".join(
-        f'<tr>{cell};font-weight:bold">{escape(label)}</td>{cell};white-space:pre-wrap">{_linked(text)}</td></tr>'
+        f'<tr>{cell};font-weight:bold;white-space:nowrap">{escape(label)}</td>'
+        f'{cell};white-space:pre-wrap">{_linked(text)}</td></tr>'
         for label, text in rows
     )
-    return f'<table style="border-collapse:collapse">{lines}</table>'
+    return f'<table style="border-collapse:collapse;line-height:1.45">{lines}</table>'
 
 
 def _linked(text: str) -> str:
     safe = escape(text, quote=True)
     if text.startswith(("http://", "https://")) and not any(c.isspace() for c in text):
-        return f'<a href="{safe}" target="_blank" rel="noopener">{safe}</a>'
+        return f'<a href="{safe}" title="{safe}" style="{LINK}" {_NEW_TAB}>{escape(_short(text))}</a>'
     return safe
+
+
+def _short(url: str) -> str:
+    """Return an address as it is shown: of a long one the host and the last part."""
+    if len(url) <= _LONGEST_URL:
+        return url
+    host, _, path = url.partition("://")[2].partition("/")
+    return f"{host} … {path.rstrip('/').rpartition('/')[2]}"
 
 
 class Wheels(Protocol):

@@ -102,6 +102,6 @@ def _replicas(app: AppState, look: Look, beats: Mapping[str, Heartbeat | None]) 
 
 def _one(name: str, beat: Heartbeat | None) -> str:
     if beat is None:
-        return f"{name} (no sign of life)"
+        return f"{name} (no heartbeat yet)"
     at = beat.at if beat.at.tzinfo else beat.at.replace(tzinfo=UTC)
     return f"{name} ({beat.phase}, {max(0, int((datetime.now(UTC) - at).total_seconds()))} s ago)"

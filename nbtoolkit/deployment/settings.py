@@ -27,6 +27,9 @@ class DeploySettings(Settings):
         title="Base model",
         description="base model: a folder, organisation/name of the hub, or /mount/… on the share",
     )
+    target: Literal["local", "azure"] = Field(
+        default="local", description="local: this machine; azure: what infra/inference.config.json names"
+    )
     server: Literal["nbtoolkit", "own"] = Field(
         default="nbtoolkit",
         description="own: the workspace's inference/ and its start commands; every deploy starts it anew",
@@ -63,9 +66,6 @@ class DeploySettings(Settings):
         ge=1,
         le=65535,
         description="port of your own server, where its code fixes one",
-    )
-    target: Literal["local", "azure"] = Field(
-        default="local", description="local: this machine; azure: what infra/inference.config.json names"
     )
     allow_downtime: bool = Field(
         default=False,

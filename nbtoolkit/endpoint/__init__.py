@@ -49,6 +49,13 @@ class ServedModel(BaseModel):
     parent: str | None = None
     sha256: str | None = None
 
+    def __str__(self) -> str:
+        what = f"adapter of {self.parent}" if self.parent else "base model"
+        return f"{self.id} ({what}{f', sha256 {self.sha256[:16]}…' if self.sha256 else ''})"
+
+    def __repr__(self) -> str:
+        return f"ServedModel({self})"
+
 
 class Replay(BaseModel):
     """The likeliest next tokens after each context, and which adapter the server says it used."""

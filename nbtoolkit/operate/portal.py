@@ -8,6 +8,7 @@ from html import escape
 from nbtoolkit.azure import links as pages
 from nbtoolkit.azure.provisioned import portal_url
 from nbtoolkit.azure.target import AzureTarget
+from nbtoolkit.target import LINK
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Links:
     def _repr_html_(self) -> str:
         cell = '<td style="text-align:left;vertical-align:top;padding:2px 8px">'
         rows = "".join(
-            f'<tr>{cell}<a href="{escape(page.url, quote=True)}" target="_blank" rel="noopener">'
+            f'<tr>{cell}<a href="{escape(page.url, quote=True)}" style="{LINK}" '
+            f'target="_blank" rel="noopener">'
             f"{escape(page.title)}</a></td>{cell}{escape(page.what)}</td></tr>"
             for page in self.pages
         )

@@ -31,6 +31,7 @@ class ProvisionSettings(Settings):
 
     subscription: str = Field(default="", description="its id; blank: that of the fine-tuning step")
     resource_group: str = Field(default="", description="blank: that of the fine-tuning step")
+    create_resource_group: bool = Field(default=False, description="create the group where it is missing")
     location: str = Field(default="", title="Region", description="blank: the resource group's")
     gpu: Literal["A100", "T4", "dedicated-A100", "none"] = Field(
         default="A100", title="GPU", description="none: CPU only, for a cheap trial of the whole way"
@@ -50,7 +51,6 @@ class ProvisionSettings(Settings):
     allowed_ip_ranges: tuple[str, ...] = Field(
         default=(), title="Allowed addresses", description="such as 203.0.113.0/24; none: from everywhere"
     )
-    create_resource_group: bool = Field(default=False, description="create the group where it is missing")
     register_providers: bool = Field(
         default=False, description="register missing resource providers in the subscription"
     )

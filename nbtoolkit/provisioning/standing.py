@@ -22,6 +22,8 @@ class Standing:
 
     provisioned: Provisioned | None
     running: Deployment | None = None
+    ended: str | None = None
+    """How a deployment ended that this workspace has not taken up yet, since its kernel was gone."""
     signed_in: bool = True
 
     def rows(self) -> list[tuple[str, str]]:
@@ -37,6 +39,8 @@ class Standing:
             rows.append(("portal", portal_url(place.app_id)))
         if self.running:
             rows += [("running now", self.running.name), ("its page", self.running.portal_url)]
+        if self.ended:
+            rows.append(("meanwhile", f"the deployment {self.ended}. Plan takes up what there is"))
         if not self.signed_in:
             rows.append(("Azure", "nobody is signed in, so what runs there is not known"))
         return rows
@@ -65,4 +69,8 @@ def standing(settings: ProvisionSettings, workspace: Workspace, cloud: Cloud) ->
         state = deployment.state()
     except NotSignedIn:
         return Standing(place, signed_in=False)
-    return Standing(place, deployment if state is not None and state.running else None)
+    if state is None:
+        return Standing(place)
+    if state.running:
+        return Standing(place, deployment)
+    return Standing(place, ended=f"{deployment.name} ended: {state.status}" if place is None else None)

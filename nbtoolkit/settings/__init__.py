@@ -16,6 +16,9 @@ from nbtoolkit.settings import problems as settings_problems
 from nbtoolkit.settings import sources as settings_sources
 from nbtoolkit.settings.problems import Problem, accepts, mangled_text
 
+_MANY = 10
+"""More settings than these are not all shown at once in a notebook."""
+
 
 class Settings(BaseModel):
     """The settings of one step: unknown names are refused, ``"2"`` becomes 2 and 2 becomes ``"2"``.
@@ -129,10 +132,36 @@ class Settings(BaseModel):
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """Show a notebook's plain text one setting a line."""
-        printer.text(repr(self) if cycle else str(self))
+        printer.text(repr(self) if cycle else self._brief())
+
+    def _brief(self) -> str:
+        """Return the text; of many settings only those that differ from their defaults."""
+        told, rest = self._told()
+        if not rest:
+            return str(self)
+        width = max(map(len, told), default=0)
+        lines = [f"  {name:<{width}} = {text}" for name, text in told.items()]
+        return "\n".join([type(self).__name__, *lines, f"  and {len(rest)} more as they are by default"])
 
     def _repr_html_(self) -> str:
-        return fact_table(type(self).__name__, self._rows())
+        told, rest = self._told()
+        table = fact_table(type(self).__name__, told.items())
+        if not rest:
+            return table
+        more = fact_table("", rest.items())
+        return f"{table}<details><summary>{len(rest)} more as they are by default</summary>{more}</details>"
+
+    def _told(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return what is shown at once and what is folded away, as name → text."""
+        rows = dict(self._rows())
+        if len(rows) <= _MANY:
+            return rows, {}
+        defaults = {
+            name: field.get_default(call_default_factory=True, validated_data={})
+            for name, field in type(self).model_fields.items()
+        }
+        told = {name: text for name, text in rows.items() if getattr(self, name) != defaults[name]}
+        return told, {name: text for name, text in rows.items() if name not in told}
 
     def _rows(self) -> list[tuple[str, str]]:
         return [

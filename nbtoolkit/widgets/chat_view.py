@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
+from nbtoolkit.endpoint.gateway import HELD
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.progress import Progress
 from nbtoolkit.widgets import page
@@ -123,11 +124,12 @@ class ChatView:
 
     def _load(self) -> None:
         """Fill the list of models; where the server sleeps or starts, a worker does it once it is ready."""
+        self.send_button.disabled = True
         worker = threading.Thread(target=self._fetch, name="nbtoolkit-models", daemon=True)
         worker.start()
         worker.join(_AT_ONCE)
         if worker.is_alive():
-            self._say(page.muted(f"Waiting for {self._form.endpoint.url}…"))
+            self._say(page.muted(f"Waiting for {self._form.endpoint.url}: {HELD}."))
 
     # Below: the worker that asks for the models; it fills the empty list once.
 

@@ -37,7 +37,8 @@ class Form(Generic[SettingsT, ResultT]):
     one, nothing runs. ``suggestions`` maps a field's name to a function that lists texts to pick from.
     ``folded`` names fields to fold away beside those that the model marks as advanced.
     ``standing()`` returns what the target says now, shown on opening and after a run. ``good(result)`` tells
-    whether a result is shown as a success. ``remedy`` is a second button, for a run that settles blockers.
+    whether a result is shown as a success. ``action`` is the text of the button that runs it; ``remedy`` is
+    a second button, for a run that settles blockers.
 
     With ``costs=True`` the step costs money: ``run`` is called with ``apply=False`` first and raises
     ``NotApplied`` with its plan; only the Apply button, or ``apply=True`` here, lets it do the work.
@@ -62,8 +63,10 @@ class Form(Generic[SettingsT, ResultT]):
         remedy: Remedy[SettingsT, ResultT] | None = None,
         costs: bool = False,
         apply: bool = False,
+        action: str = "Run",
     ) -> None:
         self.step = step
+        self.action = "Plan" if costs else action
         self.costs = costs
         self.draft: Draft[SettingsT] = Draft(settings)
         self.suggestions = dict(suggestions or {})

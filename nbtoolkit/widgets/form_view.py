@@ -24,7 +24,7 @@ class FormView:
 
     def __init__(self, form: Form[Any, Any]) -> None:
         self._form = form
-        self.run_button = button("Plan" if form.costs else "Run", "primary", self._run_pressed)
+        self.run_button = button(form.action, "primary", self._run_pressed)
         self.apply_button = button("Apply", "danger", self._apply_pressed)
         self.cancel_button = button("Cancel", "", self._cancel_pressed)
         self.check_button = button("Check again", "", self._check_pressed)

@@ -62,14 +62,19 @@ class _Widgets:
 
         self._log = log
         self._reading = Progress()
-        self._text = w.HTML(layout=w.Layout(width="100%", max_height="420px", overflow="auto"))
+        self._text = w.HTML(layout=w.Layout(width="100%", flex="0 0 auto"))
         self._note = w.HTML()
         buttons = [
             button("Follow", "primary", lambda _: self._begin(follow=True)),
             button("Stop following", "", lambda _: self._reading.cancel()),
         ]
-        title = w.HTML(page.heading(f"Log of {log.target.name}"))
-        self.widget = w.VBox([title, w.HBox(buttons), self._note, self._text])
+        title = w.HTML(page.heading(f"Log: {log.target}"))
+        # from the bottom up, so that the newest line stays in sight without a script
+        scroll = w.Box(
+            [self._text],
+            layout=w.Layout(flex_flow="column-reverse", max_height="420px", overflow="auto", width="100%"),
+        )
+        self.widget = w.VBox([title, w.HBox(buttons), self._note, scroll])
         self._begin(follow=False)
 
     def _begin(self, *, follow: bool) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.operate import (
     ScaleSettings,
     SecretPut,
@@ -23,18 +24,28 @@ if TYPE_CHECKING:
 
 
 class ScaleForm(Form[ScaleSettings, Status]):
-    """Set how many replicas there may be, and stop or start the app."""
+    """Set how many replicas there may be, and stop or start the app; starts from how that is now."""
 
     def __init__(self, target: AzureTarget, settings: ScaleSettings | None = None) -> None:
         super().__init__(
-            settings or ScaleSettings,
+            settings or _present(target),
             partial(scale, target=target),
             step="Scale",
             workspace=target.workspace,
             target=target.name,
             folded=["allow_downtime"],
             standing=target.status,
+            action="Set limits",
         )
+
+
+def _present(target: AzureTarget) -> ScaleSettings:
+    """Return the app's limits as they are; the defaults where Azure does not tell, which a run would."""
+    try:
+        now = target.app.get()
+    except NbtoolkitError:
+        return ScaleSettings()
+    return ScaleSettings(minimum=now.min_replicas, maximum=now.max_replicas, running=not now.stopped)
 
 
 class SecretForm(Form[SecretSettings, SecretPut]):
@@ -48,6 +59,7 @@ class SecretForm(Form[SecretSettings, SecretPut]):
             workspace=target.workspace,
             target=target.name,
             folded=["allow_downtime"],
+            action="Put secret",
         )
 
 
@@ -62,3 +74,12 @@ class TeardownForm(Form[TeardownSettings, Teardown]):
             workspace=target.workspace,
             target=target.name,
         )
+
+    @property
+    def view(self) -> Any:
+        """The form's widgets, built on first use."""
+        if self._view is None:
+            from nbtoolkit.widgets.teardown_view import TeardownView
+
+            self._view = TeardownView(self)
+        return self._view

@@ -20,6 +20,8 @@ FONT = (
 )
 _MONO = "font-family:var(--jp-code-font-family,monospace);font-size:12px;line-height:1.45"
 
+_WRAP = "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
+
 
 def heading(title: str) -> str:
     """Return a form's title."""
@@ -104,7 +106,7 @@ def represent(value: object) -> str:
     found = own() if callable(own) else None
     if isinstance(found, str):
         return found
-    return f'<pre style="{_MONO};{TEXT};white-space:pre-wrap;margin:4px 0">{escape(str(value))}</pre>'
+    return f'<pre style="{_MONO};{TEXT};{_WRAP};margin:4px 0">{escape(str(value))}</pre>'
 
 
 def log_lines(lines: Iterable[str]) -> str:
@@ -114,7 +116,7 @@ def log_lines(lines: Iterable[str]) -> str:
         return ""
     return (
         f'<details style="{FONT};{MUTED}"><summary style="cursor:pointer">Log</summary>'
-        f'<pre style="{_MONO};{MUTED};white-space:pre-wrap;margin:2px 0 0;max-height:220px;overflow:auto">'
+        f'<pre style="{_MONO};{MUTED};{_WRAP};margin:2px 0 0;max-height:220px;overflow:auto">'
         f"{escape(text)}</pre></details>"
     )
 

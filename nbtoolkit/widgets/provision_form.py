@@ -21,7 +21,6 @@ _SHOWN = (
     "gpu",
     "engine",
     "max_replicas",
-    "allowed_ip_ranges",
 )
 PICKED = ("subscription", "resource_group", "location")
 

@@ -37,7 +37,7 @@ class RunView:
         self._bar = w.FloatProgress(
             min=0.0, max=1.0, layout=w.Layout(width="240px", margin="2px 12px 2px 2px")
         )
-        self._phase = w.HTML()
+        self._phase = w.HTML(layout=w.Layout(flex="1 1 auto"))
         self._log = w.HTML()
         self._outcome = w.HTML(layout=w.Layout(width="auto"))
         self._line = w.HBox([self._bar, self._phase], layout=w.Layout(display="none", align_items="center"))
@@ -98,10 +98,10 @@ class RunView:
         if error is not None:
             return page.failure(error)
         shown = page.represent(operation.result)
-        good = self._is_good(operation)
-        return (
-            page.success(f"{self._step} finished", shown) if good else page.bad(f"{self._step} failed", shown)
-        )
+        if not self._is_good(operation):
+            return page.bad(f"{self._step} failed", shown)
+        # a result that is no end of the step says what it is
+        return page.success(getattr(operation.result, "headline", "") or f"{self._step} finished", shown)
 
 
 def _phase(operation: Operation[Any]) -> str:
