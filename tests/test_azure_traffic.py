@@ -124,7 +124,7 @@ class Story:
 
     def tear_down(self) -> None:
         app = self.target.provisioned.app
-        assert teardown(TeardownSettings(scope="all", confirm_name=app), workspace=self.workspace).left == ()
+        assert teardown(TeardownSettings(scope="all", confirm_name=app), workspace=self.workspace).done
 
     def send(self, says: str, *, size: int = 4096, **more: Any) -> Any:
         folder = deploy_double.adapter(self.workspace.root / "adapters" / says, says, size)
