@@ -66,7 +66,8 @@ RESOURCE_CAUSES = (
         "ResourceGroupNotFound",
         r"^(?:.*?group '(?P<name>[^']+)')?",
         "There is no resource group {name}.",
-        "choose one from the list, or set create_resource_group=True",
+        "choose one from the list, let it be created with create_resource_group=True, or correct "
+        "RESOURCE_GROUP_NAME in infra/inference.config.json",
     ),
     Known(
         "ResourceGroupBeingDeleted",
@@ -160,7 +161,8 @@ RESOURCE_CAUSES = (
         "ResourceNotFound ParentResourceNotFound",
         r"resource '(?P<name>[^']+)'",
         "The resource {name} is missing: it was never created, or its own creation failed.",
-        "settle the other causes first; then run the step again",
+        "settle the other causes first where there are some; else run provision(), which makes what is "
+        "missing, or correct the names in infra/inference.config.json",
     ),
     # The template
     Known(

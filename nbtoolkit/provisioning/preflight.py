@@ -136,12 +136,15 @@ def _check_subscription(found: Findings, settings: ProvisionSettings, subscripti
 def _check_providers(found: Findings, settings: ProvisionSettings, answers: Mapping[str, Any]) -> list[str]:
     location = settings.location
     known = [answers[name] for name in NEEDED if isinstance(answers.get(name), Provider)]
-    for one in known:
-        if location and one.offers(_TYPES[one.namespace], location) is False:
-            found.block(
-                f"{one.namespace} does not exist in {location}: choose another region, such as westus3 or "
-                "swedencentral."
-            )
+    missing = [
+        one.namespace for one in known if location and one.offers(_TYPES[one.namespace], location) is False
+    ]
+    if missing:
+        verb = "does" if len(missing) == 1 else "do"
+        found.block(
+            f"{', '.join(missing)} {verb} not exist in {location}: choose another region, such as westus3 or "
+            "swedencentral."
+        )
     unregistered = [one.namespace for one in known if not one.registered]
     if unregistered and not settings.register_providers:
         commands = "; ".join(f"az provider register -n {namespace}" for namespace in unregistered)
