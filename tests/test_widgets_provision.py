@@ -22,6 +22,7 @@ from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.deployments import Deployment
 from nbtoolkit.azure.template import template
 from nbtoolkit.errors import Cancelled, InvalidSettings, NotApplied
+from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import ProvisionSettings
 from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.widgets import ProvisionForm
@@ -161,7 +162,7 @@ def test_a_form_takes_up_what_a_kernel_that_is_gone_has_started(
     deployment = Deployment(Cloud.shared(), SUBSCRIPTION, "my-rg", f"nbtoolkit-{names.app}")
     azure_double.clock.scale = SLOW
     values = {"gpu": "none", "secrets": {"nbtoolkit-api-key": "k"}}
-    deployment.start(template(), values, {})
+    deployment.start(template(), values, {}, Progress())
     form = ProvisionForm(settings(), workspace=workspace)
     view = form.view
     until(lambda: form.operation is not None)

@@ -17,6 +17,7 @@ from nbtoolkit.azure.watching import Look, Watch
 from nbtoolkit.errors import InvalidSettings, QuotaShort
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release
+from nbtoolkit.sync.waiting import patiently
 
 Way = Literal["leave", "wake", "restart", "revision", "downtime"]
 """How servers get to the release: by themselves; by a request; by a restart of a revision that does not serve
@@ -95,10 +96,11 @@ class Activation:
         """Return the room there is; replicas that are ending give theirs back, so they are waited for."""
         deadline = time.monotonic() + ENDS_WITHIN
         while True:
-            room = self.room()
+            room = patiently(progress, self.room)
             if room.enough is not False or time.monotonic() >= deadline:
                 return room
-            ending = [one.name for one in self._app.revisions() if not one.active and one.replicas]
+            revisions = patiently(progress, self._app.revisions)
+            ending = [one.name for one in revisions if not one.active and one.replicas]
             if not ending:
                 return room
             progress.note(f"{room.text}; waiting for the replicas of {', '.join(ending)} to end")

@@ -98,10 +98,12 @@ class App:
 
     def set_secrets(self, changes: Mapping[str, str | None], progress: Progress | None = None) -> None:
         """Add, replace or (None) remove secrets and keep all others; replicas see it after a restart."""
+        progress = progress or SILENT()
 
         def begin() -> Any:
             # read within the change, so that of two writers neither loses the other's
             kept = [one for one in self._listed_secrets() if one["name"] not in changes]
+            progress.check()  # who no longer waits must not write later what is old by then
             new = [{"name": name, "value": value} for name, value in changes.items() if value is not None]
             body = {"properties": {"configuration": {"secrets": [*kept, *new]}}}
             return self._client.container_apps.begin_update(*self._where, body)

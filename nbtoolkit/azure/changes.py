@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from nbtoolkit.azure import cloud
 from nbtoolkit.azure.failures import asking
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
+from nbtoolkit.sync.waiting import patiently
+
+T = TypeVar("T")
 
 CONFLICTS = (
     "ContainerAppLockConflict",
@@ -40,21 +43,33 @@ def change(
     of one resource from this process come one after another; where Azure refuses because somebody else's
     change runs, it is asked again for ten minutes. ``meanwhile`` is called again and again until the end, and
     what it raises ends the waiting. Raises :class:`AzureFailed`, and :class:`Cancelled`, which
-    says that Azure goes on with a change that was begun.
+    says that Azure goes on with a change that was begun, or that may have been.
     """
     lock = _lock_of(resource_id)
     while not lock.acquire(timeout=1):
         progress.check()
     try:
         with asking(what):
-            _patiently(begin, what, progress, meanwhile or progress.check)
+            _again(begin, what, progress, meanwhile or progress.check)
     finally:
         lock.release()
 
 
-def _patiently(
-    begin: Callable[[], Any], what: str, progress: Progress, meanwhile: Callable[[], None]
-) -> None:
+def begun(what: str, begin: Callable[[], T], progress: Progress) -> T:
+    """Return what ``begin`` returns, which asks Azure for a change; ``what`` names it.
+
+    A cancel leaves a request without an answer behind: :class:`Cancelled` says that it may count.
+    """
+    try:
+        return patiently(progress, begin)
+    except (Cancelled, KeyboardInterrupt) as stopped:
+        raise Cancelled(
+            f"Stopped before Azure answered the request to {what}; it may have begun that, and goes on then.",
+            next_step="look in a minute whether it did, then run the step again",
+        ) from stopped
+
+
+def _again(begin: Callable[[], Any], what: str, progress: Progress, meanwhile: Callable[[], None]) -> None:
     from azure.core.exceptions import HttpResponseError
 
     deadline = time.monotonic() + PATIENCE
@@ -62,7 +77,7 @@ def _patiently(
     while True:
         progress.check()
         try:
-            _finish(begin(), what, progress, meanwhile)
+            _finish(begun(what, begin, progress), what, progress, meanwhile)
             return
         except HttpResponseError as error:
             code = _conflict(error)
@@ -79,7 +94,7 @@ def _finish(poller: Any, what: str, progress: Progress, meanwhile: Callable[[], 
         return
     try:
         while not poller.done():
-            poller.wait(0.5)
+            poller.wait(0.5)  # in which the poller's own thread asks, so that a cancel is heard
             progress.check()
             meanwhile()
         poller.wait()

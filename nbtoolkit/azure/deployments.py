@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from nbtoolkit.azure import cloud as clouds
 from nbtoolkit.azure.causes import Cause, explain
+from nbtoolkit.azure.changes import begun
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.deployment_state import State
 from nbtoolkit.azure.deployment_steps import Step, read_steps
@@ -16,9 +17,14 @@ from nbtoolkit.azure.failures import asking, existing
 from nbtoolkit.azure.what_if import WhatIf
 from nbtoolkit.errors import AzureFailed, Cancelled, ProvisionFailed
 from nbtoolkit.progress import Progress
+from nbtoolkit.sync.waiting import TooLong, patiently
 
 _PATIENCE = 5
 """Looks in a row that may fail before watching gives up: Azure goes on meanwhile."""
+_LONG = 300
+"""Seconds that Azure may think about a whole template before it answers."""
+_LAST_WORD = 1.5
+"""Seconds that a cancel waits for Azure's word; the request is on its way all the same."""
 
 
 class Deployment:
@@ -62,7 +68,12 @@ class Deployment:
 
         with asking(f"check the deployment {self.name}"):
             try:
-                poller = self._operations.begin_validate(*self._where, _request(template, parameters))
+                poller = patiently(
+                    progress,
+                    lambda: self._operations.begin_validate(
+                        *self._where, _request(template, parameters), read_timeout=_LONG
+                    ),
+                )
                 error: Any = _waited_for(poller, progress).get("error")
             except HttpResponseError as refused:
                 if refused.status_code != 400:
@@ -77,7 +88,10 @@ class Deployment:
         with asking(f"predict the deployment {self.name}"):
             request = _request(template, parameters)
             request["properties"]["whatIfSettings"] = {"resultFormat": "FullResourcePayloads"}
-            poller = self._operations.begin_what_if(*self._where, request)
+            poller = patiently(
+                progress,
+                lambda: self._operations.begin_what_if(*self._where, request, read_timeout=_LONG),
+            )
             answer = _waited_for(poller, progress)
         if answer.get("error"):
             causes = explain(answer["error"])
@@ -92,21 +106,34 @@ class Deployment:
         return WhatIf.of((answer.get("properties") or {}).get("changes") or ())
 
     def start(
-        self, template: Mapping[str, Any], parameters: Mapping[str, Any], tags: Mapping[str, str]
+        self,
+        template: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        tags: Mapping[str, str],
+        progress: Progress,
     ) -> None:
         """Ask Azure to begin; returns at once.
 
         Raises where Azure refuses, as when one with other ``tags`` runs already.
         """
         request = {**_request(template, parameters), "tags": dict(tags)}
+        what = f"start the deployment {self.name}"
+
+        def begin() -> None:
+            self._operations.begin_create_or_update(
+                *self._where,
+                request,
+                polling=False,
+                raw_response_hook=self._note_retry_after,
+                read_timeout=_LONG,
+            )
+
         try:
-            with asking(f"start the deployment {self.name}"):
-                self._operations.begin_create_or_update(
-                    *self._where, request, polling=False, raw_response_hook=self._note_retry_after
-                )
+            with asking(what):
+                begun(what, begin, progress)
         except AzureFailed:
             # the answer to a request that Azure took may be lost, and the SDK's second one is then refused
-            state = self.state()
+            state = patiently(progress, self.state)
             if state is None or not state.running or dict(state.tags) != dict(tags):
                 raise
 
@@ -140,7 +167,7 @@ class Deployment:
         try:
             while True:
                 try:
-                    state, steps = self.state(), self.steps()
+                    state, steps = patiently(progress, lambda: (self.state(), self.steps()))
                     failures = 0
                 except AzureFailed:
                     failures += 1
@@ -179,8 +206,12 @@ class Deployment:
     def _stopped(self, stopped: BaseException) -> Cancelled:
         what = stopped.message.rstrip(".") if isinstance(stopped, Cancelled) else "Interrupted"
         try:
-            ended = not self.cancel()
-            still = [step.title for step in self.steps() if step.running]
+            ended, still = patiently(None, self._cancel_and_look, within=_LAST_WORD)
+        except TooLong:
+            return Cancelled(
+                f"{what}. Azure was asked to cancel the deployment {self.name} and has not answered yet.",
+                next_step=f"look at {self.portal_url}; running the step again attaches to it",
+            )
         except AzureFailed as failed:
             return Cancelled(
                 f"{what}. Whether Azure cancels the deployment {self.name} is not known: {failed.message}",
@@ -197,6 +228,11 @@ class Deployment:
             next_step="run the step again to go on from there, or teardown() to remove what was created",
             running=still,
         )
+
+    def _cancel_and_look(self) -> tuple[bool, list[str]]:
+        """Cancel it; return whether it had ended before, and what Azure still finishes."""
+        ended = not self.cancel()
+        return ended, [step.title for step in self.steps() if step.running]
 
     def _pause(self, progress: Progress) -> None:
         deadline = time.monotonic() + max(clouds.POLL, self._retry_after)

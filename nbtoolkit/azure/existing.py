@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nbtoolkit.azure import cloud as clouds
@@ -13,6 +14,7 @@ from nbtoolkit.azure.failures import asking, existing
 from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.quota import region_name
 from nbtoolkit.progress import Progress
+from nbtoolkit.sync.waiting import at_once, patiently
 
 Body = Mapping[str, Any]
 _ENDED = ("Succeeded", "Failed", "Canceled", None)
@@ -55,40 +57,48 @@ class Existing:
 
 
 def read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
-    """Return what there is; eight requests at most. Raises :class:`AzureFailed`."""
-    group = _ask(lambda: cloud.resources(names.subscription).resource_groups.get(names.resource_group))
+    """Return what there is; seven requests at most, in the time of three. Raises :class:`AzureFailed`."""
+    groups: Any = cloud.resources(names.subscription).resource_groups
+    group = patiently(progress, lambda: _ask(lambda: groups.get(names.resource_group)))
     if group is None:
         return Existing(names)
     apps: Any = cloud.containerapps(names.subscription)
     storage: Any = cloud.storage(names.subscription)
     logs: Any = cloud.workspaces(names.subscription)
     where = names.resource_group
-    asked: dict[str, Callable[[], Any]] = {
+    outer: dict[str, Callable[[], Any]] = {
         "account": lambda: storage.storage_accounts.get_properties(where, names.account),
-        "share": lambda: storage.file_shares.get(where, names.account, names.share),
         "workspace": lambda: logs.workspaces.get(where, names.workspace),
         "environment": lambda: apps.managed_environments.get(where, names.environment),
-        "environment_storage": lambda: apps.managed_environments_storages.get(
-            where, names.environment, names.environment_storage
-        ),
         "app": lambda: apps.container_apps.get(where, names.app),
     }
-    found: dict[str, Body | None] = {}
-    needs = {"share": "account", "environment_storage": "environment"}
-    for name, ask in asked.items():
-        progress.check()
-        parent = needs.get(name)
-        found[name] = None if parent and found[parent] is None else _ask(ask, name)
-    return Existing(names, group, **found)
+    inner: dict[str, tuple[str, Callable[[], Any]]] = {
+        "share": ("account", lambda: storage.file_shares.get(where, names.account, names.share)),
+        "environment_storage": (
+            "environment",
+            lambda: apps.managed_environments_storages.get(
+                where, names.environment, names.environment_storage
+            ),
+        ),
+    }
+    found = _all(outer, progress)
+    within = {name: ask for name, (parent, ask) in inner.items() if found[parent] is not None}
+    return Existing(names, group, **found, **_all(within, progress))
 
 
-def secrets_of(cloud: Cloud, names: Names) -> list[dict[str, Any]]:
+def _all(questions: Mapping[str, Callable[[], Any]], progress: Progress) -> dict[str, Body | None]:
+    asked = at_once(progress, {name: partial(_ask, ask, name) for name, ask in questions.items()})
+    return {name: answer.result() for name, answer in asked.items()}
+
+
+def secrets_of(cloud: Cloud, names: Names, progress: Progress) -> list[dict[str, Any]]:
     """Return the app's secrets with their values; keep them in memory only."""
     client: Any = cloud.containerapps(names.subscription)
-    found = existing(
-        f"list the secrets of the app {names.app}",
-        lambda: client.container_apps.list_secrets(names.resource_group, names.app).value,
-    )
+
+    def ask() -> Any:
+        return client.container_apps.list_secrets(names.resource_group, names.app).value
+
+    found = patiently(progress, lambda: existing(f"list the secrets of the app {names.app}", ask))
     return [one.as_dict() for one in found or ()]
 
 
@@ -99,10 +109,12 @@ def settled(cloud: Cloud, names: Names, progress: Progress) -> Body | None:
     """
     client: Any = cloud.containerapps(names.subscription)
     deadline = time.monotonic() + _PATIENCE
+
+    def ask() -> Any:
+        return client.managed_environments.get(names.resource_group, names.environment)
+
     while True:
-        body = _ask(
-            lambda: client.managed_environments.get(names.resource_group, names.environment), "environment"
-        )
+        body = patiently(progress, lambda: _ask(ask, "environment"))
         state = _properties(body).get("provisioningState")
         if body is None or state in _ENDED or time.monotonic() >= deadline:
             return body
@@ -110,13 +122,17 @@ def settled(cloud: Cloud, names: Names, progress: Progress) -> Body | None:
         progress.sleep(clouds.POLL)
 
 
-def is_empty(cloud: Cloud, names: Names) -> bool:
+def is_empty(cloud: Cloud, names: Names, progress: Progress) -> bool:
     """Tell whether no app of the subscription is in the environment. One request a page of apps."""
     client: Any = cloud.containerapps(names.subscription)
     wanted = names.ids["environment"].lower()
-    with asking(f"list the apps of the environment {names.environment}"):
-        found = (one.as_dict() for one in client.container_apps.list_by_subscription())
-        return all(str(_properties(app).get("environmentId")).lower() != wanted for app in found)
+
+    def look() -> bool:
+        with asking(f"list the apps of the environment {names.environment}"):
+            found = (one.as_dict() for one in client.container_apps.list_by_subscription())
+            return all(str(_properties(app).get("environmentId")).lower() != wanted for app in found)
+
+    return patiently(progress, look)
 
 
 def _ask(ask: Callable[[], Any], what: str = "resource_group") -> Body | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nbtoolkit.azure.cloud import Cloud
@@ -12,6 +12,8 @@ from nbtoolkit.azure.hardware import HARDWARE
 from nbtoolkit.azure.providers import provider
 from nbtoolkit.azure.quota import region_name, usages
 from nbtoolkit.errors import AzureFailed, NotSignedIn
+from nbtoolkit.progress import Progress
+from nbtoolkit.sync.waiting import at_once, patiently
 
 USABLE = frozenset({"Enabled", "PastDue"})
 """States of a subscription in which something can be created."""
@@ -110,7 +112,11 @@ def resource_groups(subscription: str, cloud: Cloud | None = None) -> list[Resou
 
 
 def regions(
-    subscription: str, cloud: Cloud | None = None, *, ask: tuple[str, ...] = GPU_REGIONS
+    subscription: str,
+    cloud: Cloud | None = None,
+    *,
+    ask: tuple[str, ...] = GPU_REGIONS,
+    progress: Progress | None = None,
 ) -> list[Region]:
     """Return the regions that offer Container Apps; those with most free GPUs first.
 
@@ -118,16 +124,22 @@ def regions(
     list. Raises :class:`AzureFailed`.
     """
     cloud = cloud or Cloud.shared()
-    offered = provider(cloud, subscription, "Microsoft.App").regions.get("managedenvironments", frozenset())
-    with asking(f"list the regions of the subscription {subscription}"):
-        entries: list[Any] = list(cloud.subscriptions().subscriptions.list_locations(subscription))
-    titles = {str(entry.name): str(entry.display_name or entry.name) for entry in entries}
+    offered = patiently(progress, lambda: provider(cloud, subscription, "Microsoft.App")).regions.get(
+        "managedenvironments", frozenset()
+    )
+    titles = patiently(progress, lambda: _titles(cloud, subscription))
     names = [name for name in titles if not offered or name in offered]
     wanted = [name for name in names if name in set(map(region_name, ask))]
-    with ThreadPoolExecutor(max(1, len(wanted)), thread_name_prefix="nbtoolkit-regions") as pool:
-        room = dict(zip(wanted, pool.map(lambda name: _room(cloud, subscription, name), wanted), strict=True))
-    found = [Region(name, titles[name], room.get(name, {})) for name in names]
-    return sorted(found, key=lambda one: (-sum(one.gpus.values()), one.title))
+    asked = at_once(progress, {name: partial(_room, cloud, subscription, name) for name in wanted})
+    room = {name: answer.result() for name, answer in asked.items()}
+    listed = [Region(name, titles[name], room.get(name, {})) for name in names]
+    return sorted(listed, key=lambda one: (-sum(one.gpus.values()), one.title))
+
+
+def _titles(cloud: Cloud, subscription: str) -> dict[str, str]:
+    with asking(f"list the regions of the subscription {subscription}"):
+        entries: list[Any] = list(cloud.subscriptions().subscriptions.list_locations(subscription))
+    return {str(entry.name): str(entry.display_name or entry.name) for entry in entries}
 
 
 def _room(cloud: Cloud, subscription: str, region: str) -> dict[str, int]:

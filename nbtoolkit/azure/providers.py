@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nbtoolkit.azure import cloud as clouds
+from nbtoolkit.azure.changes import begun
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.failures import asking
 from nbtoolkit.azure.quota import region_name
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.sync.waiting import at_once
 
 NEEDED = ("Microsoft.App", "Microsoft.Storage", "Microsoft.OperationalInsights")
 REGISTERED = "Registered"
@@ -68,11 +71,13 @@ def register_providers(
     open_ = list(namespaces)
     for namespace in open_:
         progress.phase(f"Registering {namespace}")
-        with asking(f"register the resource provider {namespace}"):
-            client.register(namespace)
+        what = f"register the resource provider {namespace}"
+        with asking(what):
+            begun(what, partial(client.register, namespace), progress)
     deadline = time.monotonic() + timeout
     while True:
-        open_ = [name for name in open_ if not provider(cloud, subscription, name).registered]
+        asked = at_once(progress, {name: partial(provider, cloud, subscription, name) for name in open_})
+        open_ = [name for name, answer in asked.items() if not answer.result().registered]
         if not open_:
             return
         if time.monotonic() >= deadline:

@@ -25,6 +25,7 @@ from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving import share
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import Heartbeat
+from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.target import Status
 from nbtoolkit.workspace import Workspace
 
@@ -128,14 +129,12 @@ class AzureTarget:
 
         Asks ARM nothing while replicas of ours give fresh signs of life.
         """
-        (progress or SILENT()).check()
-        if not self._beats.all_ready():
-            check_ours(self.app.get())
+        if not patiently(progress, self._beats.all_ready):
+            check_ours(patiently(progress, self.app.get))
 
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
         """Raise :class:`QuotaShort` where a new server has no GPU, and no downtime is allowed."""
-        (progress or SILENT()).check()
-        now = Activation(self.app, self._watch)
+        now = patiently(progress, lambda: Activation(self.app, self._watch))
         now.way(restart=True, allow_downtime=allow_downtime, progress=SILENT())
 
     def activate(
@@ -153,15 +152,15 @@ class AzureTarget:
         """
         progress = progress or SILENT()
         self._end_start()
-        if not restart and self._beats.all_ready():
+        if not restart and patiently(progress, self._beats.all_ready):
             return
-        now = Activation(self.app, self._watch)
+        now = patiently(progress, lambda: Activation(self.app, self._watch))
         check_ours(now.state)
         way = now.way(restart=restart, allow_downtime=allow_downtime, progress=progress)
         starting = self._begin(now.look, replaced=way in ("restart", "revision", "downtime"))
         now.go(way, release, progress, lambda: starting.tell(progress))
         self._watch.forget()
-        starting.wake(Waker(self._address.url()))
+        starting.wake(Waker(patiently(progress, self._address.url)))
         self._beats.sweep({replica.name for replica in now.look.living})
 
     def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
@@ -233,7 +232,7 @@ class AzureTarget:
         """Stop the app: nothing runs or is billed per second, and no request wakes it. Again: no change."""
         progress = progress or SILENT()
         self._end_start()
-        if not self.app.get().stopped:
+        if not patiently(progress, self.app.get).stopped:
             progress.phase(f"Stopping the app {self.provisioned.app}")
             self.app.stop(progress)
         self._watch.forget()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbtoolkit.azure.changes import change
+from nbtoolkit.azure.changes import begun, change
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.existing import settled
 from nbtoolkit.azure.failures import asking
@@ -14,12 +14,15 @@ from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
 
 
-def create_group(cloud: Cloud, names: Names, location: str, tags: Mapping[str, str]) -> None:
+def create_group(
+    cloud: Cloud, names: Names, location: str, tags: Mapping[str, str], progress: Progress
+) -> None:
     """Create the resource group."""
-    with asking(f"create the resource group {names.resource_group}"):
-        cloud.resources(names.subscription).resource_groups.create_or_update(
-            names.resource_group, {"location": location, "tags": dict(tags)}
-        )
+    groups: Any = cloud.resources(names.subscription).resource_groups
+    body = {"location": location, "tags": dict(tags)}
+    what = f"create the resource group {names.resource_group}"
+    with asking(what):
+        begun(what, lambda: groups.create_or_update(names.resource_group, body), progress)
 
 
 def add_profile(

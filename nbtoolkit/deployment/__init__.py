@@ -19,7 +19,11 @@ from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import OWN, Pointer
 from nbtoolkit.sync import SyncResult
+from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.target import Target
+
+_LAST_WORD = 1.5
+"""Seconds that a cancel waits for the word of share and target."""
 
 __all__ = ["DeploySettings", "Deployment", "Proof", "deploy", "rollback"]
 
@@ -129,7 +133,9 @@ def _told_truly(target: Target) -> Generator[Pointer | None]:
     except (Cancelled, KeyboardInterrupt) as stopped:
         what = stopped.message if isinstance(stopped, Cancelled) else "Interrupted."
         try:
-            now, runs = publish.active(target.share), bool(target.replicas())
+            now, runs = patiently(
+                None, lambda: (publish.active(target.share), bool(target.replicas())), within=_LAST_WORD
+            )
         except Exception as problem:  # noqa: BLE001  the user's own stop is what must be reported
             raise Cancelled(
                 f"{what} What is public now cannot be read: {type(problem).__name__}: {problem}",

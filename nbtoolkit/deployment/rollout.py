@@ -22,6 +22,7 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import Pointer
+from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.target import Target
 
 How = Literal["unchanged", "hot swap", "start", "restart"]
@@ -65,9 +66,9 @@ class Rollout:
         self._timeout = timeout
         self._allow_downtime = allow_downtime
         self._progress = progress
-        self._before = serving_now(target, seen)
-        self._slept = self._before is None and target.sleeps()
-        self._how: How = self._way()
+        self._before = patiently(progress, lambda: serving_now(target, seen))
+        self._slept = self._before is None and patiently(progress, target.sleeps)
+        self._how: How = patiently(progress, self._way)
 
     def check(self) -> None:
         """Raise where the release cannot be brought to serve as is allowed; nothing was sent yet."""

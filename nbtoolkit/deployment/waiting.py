@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from nbtoolkit import publish
 from nbtoolkit.endpoint import Endpoint
@@ -11,6 +12,7 @@ from nbtoolkit.errors import ReleaseChanged, StoreError
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import Heartbeat, Pointer
+from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.target import Target
 
 _LOOK_FOR_OTHERS = 0.5
@@ -67,9 +69,8 @@ def wait_served(
     told, sure = "", False
     while True:
         if among is None:
-            target.check_alive()
-        names = target.replicas(sure=sure) if among is None else among
-        beats = {replica: target.heartbeat(replica) for replica in names}
+            patiently(progress, target.check_alive)
+        beats = patiently(progress, partial(_beats, target, among, sure=sure))
         if beats and all(_serves(beat, release, pointer, wanted) for beat in beats.values()):
             if sure or among or set(beats) == set(target.replicas(sure=True)):
                 return
@@ -101,8 +102,8 @@ def wait_answer(target: Target, timeout: float, progress: Progress) -> None:
     deadline = time.monotonic() + timeout
     told = ""
     while True:
-        target.check_alive()
-        if target.answers():
+        patiently(progress, target.check_alive)
+        if patiently(progress, target.answers):
             return
         state = target.waiting_for()
         if state and state != told:
@@ -112,6 +113,11 @@ def wait_answer(target: Target, timeout: float, progress: Progress) -> None:
             where = target.endpoint().url
             raise Unhealthy(f"nothing answered at {where} within {timeout:g} s{'; ' if state else ''}{state}")
         progress.sleep(max(0.2, target.poll))
+
+
+def _beats(target: Target, among: frozenset[str] | None, *, sure: bool) -> dict[str, Heartbeat | None]:
+    names = target.replicas(sure=sure) if among is None else among
+    return {replica: target.heartbeat(replica) for replica in names}
 
 
 def _serves(beat: Heartbeat | None, release: Release, pointer: Pointer, wanted: Mapping[str, str]) -> bool:

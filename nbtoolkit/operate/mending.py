@@ -13,6 +13,7 @@ from nbtoolkit.errors import BrokenFile
 from nbtoolkit.fact_table import fact_table
 from nbtoolkit.json_text import read_object
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.workspace import Workspace
 
 _NOTE = "azure-mounts.json"
@@ -63,9 +64,10 @@ def repair(*, target: AzureTarget | None = None, progress: Progress | None = Non
     with target.workspace.lock("repair", target=target.name):
         app = target.app
         progress.phase(f"Looking how {app.provisioned.app} mounts its share")
-        now = app.get()
-        mount, key = mounting.mount_of(app, now), mounting.present_key(app)
-        failed = mounting.failed_mounts(app, progress)
+        now = patiently(progress, app.get)
+        mount = patiently(progress, lambda: mounting.mount_of(app, now))
+        key = patiently(progress, lambda: mounting.present_key(app))
+        failed = patiently(progress, lambda: mounting.failed_mounts(app, progress))
         reason = _reason(failed, _recall(target.workspace, mount), key)
         if reason:
             progress.phase(f"Writing the present key of {mount.account} into the environment")

@@ -10,11 +10,12 @@ from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.states import AppState
 from nbtoolkit.azure.watching import Watch
 from nbtoolkit.progress import Progress
+from nbtoolkit.sync.waiting import patiently
 
 
 def way_of(app: App, now: AppState, *, allow_downtime: bool, progress: Progress) -> Way:
     """Return how a new revision can start; raises :class:`QuotaShort` where that takes downtime."""
-    here = Activation(app, Watch(app), now)
+    here = patiently(progress, lambda: Activation(app, Watch(app), now))
     return here.way(restart=True, allow_downtime=allow_downtime, progress=progress)
 
 

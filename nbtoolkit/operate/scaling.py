@@ -9,6 +9,7 @@ from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.operate.revision import revise, way_of
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
+from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.target import Status
 
 
@@ -44,13 +45,13 @@ def scale(
     with target.workspace.lock("scale", target=target.name):
         app = target.app
         progress.phase(f"Reading the app {app.provisioned.app}")
-        now = app.get()
+        now = patiently(progress, app.get)
         if (now.min_replicas, now.max_replicas) != (settings.minimum, settings.maximum):
             way = way_of(app, now, allow_downtime=settings.allow_downtime, progress=progress)
             limits = {"minReplicas": settings.minimum, "maxReplicas": settings.maximum}
             revise(app, way, "scale", {"scale": limits}, progress)
         _run(app, settings.running, stopped=now.stopped, progress=progress)
-        return target.status()
+        return patiently(progress, target.status)
 
 
 def _run(app: App, running: bool, *, stopped: bool, progress: Progress) -> None:

@@ -17,6 +17,7 @@ from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.operate.revision import revise, way_of
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
+from nbtoolkit.sync.waiting import patiently
 
 _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,200}")
 
@@ -79,7 +80,8 @@ def put_secret(
     with target.workspace.lock("put a secret", target=target.name):
         app = target.app
         progress.phase(f"Reading the app {app.provisioned.app}")
-        now, replaced = app.get(), settings.secret_name in app.secret_names()
+        now = patiently(progress, app.get)
+        replaced = settings.secret_name in patiently(progress, app.secret_names)
         if settings.name in now.environment_variables:
             app.set_secrets({settings.secret_name: value}, progress)
             return SecretPut(settings.name, replaced, _restart(app, now, progress))
@@ -92,7 +94,7 @@ def put_secret(
 def _restart(app: App, now: AppState, progress: Progress) -> str:
     """Restart what runs; return what was done, in words."""
     revision = now.latest_ready_revision or now.latest_revision
-    if now.stopped or revision is None or not app.replicas(revision):
+    if now.stopped or revision is None or not patiently(progress, lambda: app.replicas(revision)):
         return "nothing runs, so the next start sees it"
     progress.phase(f"Restarting {revision}, which reads secrets only when it starts")
     app.restart(revision, progress)

@@ -67,7 +67,7 @@ def look(
     settings = settings.with_values(**_of_app(settings, existing.app))
     if names_of(settings, spelled) != names:  # derived names depend on how Azure spells the group
         existing = azure_existing.read(cloud, names_of(settings, spelled), progress)
-    if workspace is not None and _failed_here(existing, workspace, cloud):
+    if workspace is not None and _failed_here(existing, workspace, cloud, progress):
         existing = replace(existing, environment=None, environment_storage=None)
     return _resolved(settings, existing), existing
 
@@ -83,7 +83,7 @@ def draw_up(
     compiled = template()
     variables: Mapping[str, Any] = compiled["variables"]
     machine = machine_of(settings, existing, variables["machines"][settings.gpu]["profile"])
-    secrets = azure_existing.secrets_of(cloud, existing.names) if existing.app is not None else []
+    secrets = azure_existing.secrets_of(cloud, existing.names, progress) if existing.app is not None else []
     checked = preflight(
         settings, existing, cloud, workspace=workspace, added=machine.added, progress=progress
     )
@@ -135,11 +135,11 @@ def refuse(sentences: list[str]) -> None:
         )
 
 
-def _failed_here(existing: Existing, workspace: Workspace, cloud: Cloud) -> bool:
+def _failed_here(existing: Existing, workspace: Workspace, cloud: Cloud, progress: Progress) -> bool:
     properties: Mapping[str, Any] = (existing.environment or {}).get("properties") or {}
     mine = existing.names.ids["environment"].lower() in map(str.lower, created.recall(workspace))
     failed = properties.get("provisioningState") == "Failed"
-    return failed and mine and azure_existing.is_empty(cloud, existing.names)
+    return failed and mine and azure_existing.is_empty(cloud, existing.names, progress)
 
 
 def _of_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> dict[str, str]:

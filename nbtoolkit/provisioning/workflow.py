@@ -23,6 +23,7 @@ from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.result import Provision
 from nbtoolkit.provisioning.rules import blockers
 from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.workspace import Workspace
 
 TARGET = "azure"
@@ -80,7 +81,7 @@ def _taken_up(
     One that was asked for otherwise is only waited for: whether it fails is not this run's matter.
     """
     deployment = deployment_of(cloud, existing.names)
-    state = deployment.state()
+    state = patiently(progress, deployment.state)
     if state is None or not state.running:
         return False
     mine = state.tags.get(SETTINGS_TAG) == tags_of(settings, {})[SETTINGS_TAG]
@@ -105,7 +106,7 @@ def _deployed(
         register_providers(cloud, names.subscription, drawn.unregistered, progress)
     if drawn.existing.group is None:
         progress.phase(f"Creating the resource group {names.resource_group}")
-        writes.create_group(cloud, names, drawn.location, settings.tags)
+        writes.create_group(cloud, names, drawn.location, settings.tags, progress)
     # before anything is made: a run that is killed must not leave what no teardown knows of
     created.remember(workspace, drawn.creates)
     if drawn.added_profile and drawn.existing.environment:
@@ -115,12 +116,13 @@ def _deployed(
         )
     progress.phase(f"Deploying to {names.resource_group}")
     progress.note(deployment.portal_url)
-    listed = azure_existing.secrets_of(cloud, names) if drawn.existing.app is not None else []
+    listed = azure_existing.secrets_of(cloud, names, progress) if drawn.existing.app is not None else []
     present = {one["name"]: str(one.get("value") or "") for one in listed}
     secrets = sent.secret_values(settings, present, os.environ)
     compiled = template()
     progress.check()
-    deployment.start(compiled, {**drawn.parameters, "secrets": secrets}, tags_of(settings, compiled))
+    parameters = {**drawn.parameters, "secrets": secrets}
+    deployment.start(compiled, parameters, tags_of(settings, compiled), progress)
     return deployment.watch(progress)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from nbtoolkit.errors import AzureFailed, NotSignedIn
 from nbtoolkit.progress import Progress
+from nbtoolkit.sync.waiting import at_once
 
 
 def together(questions: Mapping[str, Callable[[], Any]], progress: Progress) -> dict[str, Any]:
@@ -16,20 +16,8 @@ def together(questions: Mapping[str, Callable[[], Any]], progress: Progress) -> 
     Raises what means that nothing can be asked at all: nobody is signed in, Azure cannot be reached, the
     user cancelled.
     """
-    if not questions:
-        return {}
-    with ThreadPoolExecutor(len(questions), thread_name_prefix="nbtoolkit-preflight") as pool:
-        futures = {name: pool.submit(ask) for name, ask in questions.items()}
-        waiting = set(futures.values())
-        try:
-            while waiting:
-                _, waiting = wait(waiting, timeout=0.25)
-                progress.check()
-        finally:
-            for future in waiting:
-                future.cancel()
     answers: dict[str, Any] = {}
-    for name, future in futures.items():
+    for name, future in at_once(progress, questions).items():
         try:
             answers[name] = future.result()
         except NotSignedIn:
