@@ -332,6 +332,42 @@ def test_a_release_counts_more_than_default_commands(mount: Mount) -> None:
         assert container.served()["name"] == "first"
 
 
+def test_a_share_that_cannot_be_listed_runs_no_default_commands(mount: Mount) -> None:
+    (mount.root / "inference").mkdir()
+    mount.write(share.ACTIVE, "listing this fails, and not since it is missing")
+    with Container(mount, NBTOOLKIT_DEFAULT_COMMANDS='["touch /mount/ran", "exit 7"]') as container:
+        container.wait(lambda health: health["phase"] == "waiting for a release")
+        assert "the share cannot be listed" in container.words()
+        (mount.root / share.ACTIVE).unlink()
+        (mount.root / share.ACTIVE).mkdir()
+        mount.publish(1, ServedCode(sha256=mount.code()))
+        assert container.served()["name"] == "first"
+    assert not (mount.root / "ran").exists()
+
+
+def test_a_release_that_lacks_what_is_needed_is_reported(mount: Mount) -> None:
+    content = {"code": {"kind": "own"}}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    release = f"r-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    mount.write(share.release_path(release), text)
+    mount.write(share.pointer_path(1), json.dumps({"n": 1, "release": release}))
+    with Container(mount) as container:
+        assert container.ends()[0] == 1
+    beat = mount.heartbeat()
+    assert beat.phase == "failed"
+    assert beat.last_error == "KeyError: 'commands'"
+
+
+def test_a_heartbeat_that_cannot_be_removed_keeps_no_server_from_starting(mount: Mount) -> None:
+    (mount.root / share.heartbeat_path("me")).mkdir(parents=True)  # unlink fails
+    own(mount, f"touch {mount.root}/ran")
+    with Container(mount) as container:
+        code, words = container.ends()
+    assert code == 0
+    assert (mount.root / "ran").exists()
+    assert "could not be removed" in words
+
+
 def test_our_own_server_starts_from_the_share(mount: Mount, repo: Path) -> None:
     source = repo / "nbtoolkit" / "serving"
     sha256 = code_sha256(source)

@@ -73,13 +73,17 @@ def say(text: str) -> None:
 
 
 def newest() -> Published | None:
-    """Return what the highest valid pointer names; a torn, foreign or edited file is passed over."""
+    """Return what the highest valid pointer names; a torn, foreign or edited file is passed over.
+
+    None while the share cannot be listed: that says nothing about what is published.
+    """
     try:
         found = [re.fullmatch(r"([1-9]\d*)\.json", entry.name) for entry in (SHARE / "active").iterdir()]
-    except OSError as error:
+    except FileNotFoundError:
         found = []
-        if not isinstance(error, FileNotFoundError):
-            say(f"the share cannot be listed: {error}")
+    except OSError as error:
+        say(f"the share cannot be listed: {error}")
+        return None
     numbers = sorted((int(name[1]) for name in found if name), reverse=True)
     for n in numbers:
         try:
@@ -224,6 +228,14 @@ def report_failure(published: Published, error: str) -> None:
         say(f"the heartbeat could not be written: {problem}")
 
 
+def forget_failure() -> None:
+    """Remove what an earlier start of this replica said on the share."""
+    try:
+        (SHARE / "replicas" / f"{REPLICA}.json").unlink(missing_ok=True)
+    except OSError as problem:
+        say(f"the heartbeat of an earlier start could not be removed: {problem}")
+
+
 def another_is_ready() -> bool:
     """Tell whether another replica says on the share that it serves."""
     try:
@@ -312,13 +324,14 @@ def main() -> int:
                 if PORT in servers:
                     servers[PORT].shutdown()
                     servers[PORT].server_close()
-                (SHARE / "replicas" / f"{REPLICA}.json").unlink(missing_ok=True)  # an earlier start's failure
+                forget_failure()
                 run_commands(published.code["commands"])
                 return 0
             python_path = prepare(published.code)
-        except Failed as failure:
-            say(f"{published.release} cannot be started: {failure}")
-            report_failure(published, str(failure))
+        except (Failed, OSError, LookupError, TypeError, ValueError) as error:
+            why = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+            say(f"{published.release} cannot be started: {why}")
+            report_failure(published, why)
             return 1
         newer = newest()
         if newer is None or newer.code == published.code:

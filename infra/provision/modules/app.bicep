@@ -94,7 +94,7 @@ type scale = {
   @description('Seconds without a request until the last replica goes.')
   cooldownPeriod: int
 
-  @description('Requests at once for which one replica is enough.')
+  @description('Requests a second, over 15 s, for which one replica is enough.')
   concurrentRequests: int
 }
 
