@@ -63,6 +63,22 @@ class Progress:
         """Display how far the phase is; does nothing here."""
 
 
+class Shielded(Progress):
+    """Show on another progress what must not be left half done, and heed no cancel of it."""
+
+    def __init__(self, outer: Progress) -> None:
+        super().__init__()
+        self._outer = outer
+
+    def show(self, text: str) -> None:
+        """Display one line."""
+        self._outer.show(text)
+
+    def show_advance(self, done: float, total: float | None, unit: str) -> None:
+        """Display how far the phase is."""
+        self._outer.show_advance(done, total, unit)
+
+
 class PrintProgress(Progress):
     """Print one line per phase, for papermill and terminals; notes too, once each."""
 

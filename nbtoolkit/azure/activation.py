@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.downtime import stopped
 from nbtoolkit.azure.hardware import HARDWARE, Hardware
 from nbtoolkit.azure.quota import QUOTA_PAGE, free_gpus
 from nbtoolkit.azure.states import AppState
@@ -52,7 +54,7 @@ class Activation:
         """
         if self.state.stopped or not self.look.living:
             return "wake"
-        if _stuck(self.state, self.look):
+        if _stuck(self.state, self.look) and (restart or _has_failed(self.look)):
             return "restart"
         if not restart:
             return "leave"
@@ -78,18 +80,20 @@ class Activation:
         ``meanwhile`` is called while Azure starts something; what it raises ends the waiting.
         """
         latest = self.look.latest
+        starts = way == "downtime" or (way == "wake" and self.state.stopped)
         if way == "downtime":
             progress.phase("Stopping the app; nothing answers until the new server is ready")
-            self._app.stop(progress)
-        # a revision that Azure gave up starts no replica any more
-        if way == "revision" or (way != "restart" and latest and of_revision(latest)):
-            progress.phase(f"Starting a new revision for {release.id}")
-            self._app.new_revision(release.id, progress, meanwhile)
-        elif way == "restart" and latest:
-            progress.phase(f"Restarting {latest.name}, which does not serve yet")
-            self._app.restart(latest.name, progress)
-        if way == "downtime" or (way == "wake" and self.state.stopped):
-            progress.phase(f"Starting the app for {release.id}")
+        with stopped(self._app, progress, meanwhile) if way == "downtime" else nullcontext():
+            # a revision that Azure gave up starts no replica any more
+            if way == "revision" or (way != "restart" and latest and of_revision(latest)):
+                progress.phase(f"Starting a new revision for {release.id}")
+                self._app.new_revision(release.id, progress, meanwhile)
+            elif way == "restart" and latest:
+                progress.phase(f"Restarting {latest.name}, which does not serve yet")
+                self._app.restart(latest.name, progress)
+            if starts:
+                progress.phase(f"Starting the app for {release.id}")
+        if starts and way == "wake":
             self._app.start(progress, meanwhile)
 
     def _room_soon(self, progress: Progress) -> Room:
@@ -149,3 +153,11 @@ def _stuck(app: AppState, look: Look) -> bool:
     if app.latest_ready_revision != latest.name:
         return any(phase_of(one, None)[0] != ASSIGNING for one in look.of_latest())
     return len(look.revisions) == 1 and all(one.restarts and not one.ready for one in look.living)
+
+
+def _has_failed(look: Look) -> bool:
+    """Tell whether a replica of the newest revision ended once; one that only starts reads the newest pointer.
+
+    To restart that one costs its minutes again, and it may become the one that serves just then.
+    """
+    return any(one.restarts for one in look.of_latest())

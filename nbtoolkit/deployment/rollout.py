@@ -18,7 +18,7 @@ from nbtoolkit.deployment.waiting import (
     wait_served,
 )
 from nbtoolkit.errors import Cancelled, DeployFailed, NbtoolkitError, ReleaseChanged, ServerFailed
-from nbtoolkit.progress import Progress
+from nbtoolkit.progress import Progress, Shielded
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import Pointer
@@ -150,7 +150,7 @@ class Rollout:
 
     def _restored(self, pointer: Pointer, why: Exception) -> DeployFailed:
         """Put back what served before, or stop where nothing did; return the error that says so."""
-        reason, progress, log = _reason(why), _Shielded(self._progress), list[str]()
+        reason, progress, log = _reason(why), Shielded(self._progress), list[str]()
         try:
             log = self._last_log()
             progress.note(f"it failed: {reason}")
@@ -237,17 +237,3 @@ def _next_step(problem: Exception) -> str:
     if isinstance(problem, ServerFailed) and hasattr(problem, "reason"):
         return problem.next_step
     return "correct what the reason and the log name, then deploy again"
-
-
-class _Shielded(Progress):
-    """Show what is put back, and let no cancel leave it half done."""
-
-    def __init__(self, outer: Progress) -> None:
-        super().__init__()
-        self._outer = outer
-
-    def show(self, text: str) -> None:
-        self._outer.show(text)
-
-    def show_advance(self, done: float, total: float | None, unit: str) -> None:
-        self._outer.show_advance(done, total, unit)

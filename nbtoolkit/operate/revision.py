@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from nbtoolkit.azure.activation import Activation, Way
 from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.downtime import stopped
 from nbtoolkit.azure.states import AppState
 from nbtoolkit.azure.watching import Watch
 from nbtoolkit.progress import Progress
@@ -20,11 +22,12 @@ def way_of(app: App, now: AppState, *, allow_downtime: bool, progress: Progress)
 
 
 def revise(app: App, way: Way, reason: str, changes: Mapping[str, Any], progress: Progress) -> None:
-    """Start a revision whose template differs by ``changes``; with ``downtime`` the app stops meanwhile."""
+    """Start a revision whose template differs by ``changes``; with ``downtime`` the app stops meanwhile.
+
+    It is started again even where that fails or is cancelled.
+    """
     if way == "downtime":
         progress.phase("Stopping the app; nothing answers until the new revision is ready")
-        app.stop(progress)
-    progress.phase("Starting a new revision")
-    app.new_revision(reason, progress, changes=changes)
-    if way == "downtime":
-        app.start(progress)
+    with stopped(app, progress) if way == "downtime" else nullcontext():
+        progress.phase("Starting a new revision")
+        app.new_revision(reason, progress, changes=changes)
