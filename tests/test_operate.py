@@ -39,7 +39,7 @@ from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.errors import AzureFailed, Blocked, Cancelled, InvalidSettings, QuotaShort
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
-from tests.azure_double.faults import lock_conflict
+from tests.azure_double.faults import Broken, lock_conflict
 
 A100_QUOTA = "SubscriptionConsumptionNCA100Gpus"
 CANARY = "hf_canary-0123456789abcdef"
@@ -359,6 +359,9 @@ def remember(place: AzurePlace, *parts: str) -> list[str]:
     }
     ids = [known[part] for part in parts]
     created.remember(place.workspace, ids)
+    for id_ in ids:  # as the template marks what it creates
+        if (made := place.double.arm.get(id_)) is not None:
+            made["tags"] = {"nbtoolkit-workspace": created.mark(place.workspace)}
     return ids
 
 
@@ -416,6 +419,77 @@ def test_all_is_what_this_workspace_created_and_nothing_of_others(make: Make) ->
     again = teardown(TeardownSettings(scope="all", confirm_name=APP), workspace=place.workspace)
     assert (again.done, again.deletes) == (True, ())
     assert created.recall(place.workspace) == ()
+
+
+def test_an_environment_that_others_use_stays_with_what_they_need(make: Make) -> None:
+    place = make()
+    remember(place, "app", "environment", "account", "share")
+    apps = Cloud.shared().containerapps(place.double.subscription).container_apps
+    container = {"name": "c", "image": "i", "resources": {"cpu": 1, "memory": "2Gi"}}
+    properties = {"environmentId": place.environment_id, "template": {"containers": [container]}}
+    apps.begin_create_or_update(GROUP, "theirs", {"location": REGION, "properties": properties})
+    until(lambda: place.double.arm.get(place.place.app_id.replace(APP, "theirs")))
+    place.forget_requests()
+    plan = teardown(TeardownSettings(scope="all"), workspace=place.workspace)
+    assert plan.deletes == (place.place.app_id,)
+    why = {one.id.rpartition("/")[2]: one.why for one in plan.left}
+    assert why[ENVIRONMENT] == "used by app theirs"
+    assert why[ACCOUNT] == f"used by environment {ENVIRONMENT}"
+    assert f"would keep    environment {ENVIRONMENT}: used by app theirs; nothing by itself" in str(plan)
+
+
+def test_an_account_that_another_environment_mounts_stays(make: Make) -> None:
+    place = make()
+    remember(place, "app", "environment", "account", "share")
+    client = Cloud.shared().containerapps(place.double.subscription)
+    body = {"location": REGION, "properties": {"workloadProfiles": []}}
+    client.managed_environments.begin_create_or_update(GROUP, "second", body).result()
+    file = {"accountName": ACCOUNT, "accountKey": place.account_key, "shareName": SHARE}
+    storage = {"properties": {"azureFile": {**file, "accessMode": "ReadWrite"}}}
+    client.managed_environments_storages.create_or_update(GROUP, "second", "share", storage)
+    plan = teardown(TeardownSettings(scope="all"), workspace=place.workspace)
+    assert set(plan.deletes) == {place.place.app_id, place.environment_id}
+    assert [one.why for one in plan.left if one.id == place.place.account_id] == [
+        "used by environment second"
+    ]
+
+
+def test_what_a_teardown_leaves_is_named_to_the_last_with_its_cost(make: Make) -> None:
+    place = make()
+    remember(place, "app", "share")
+    properties = {"shareDeleteRetentionPolicy": {"enabled": True, "days": 7}}
+    storages = StorageManagementClient(EnvironmentCredential(), place.double.subscription)
+    storages.file_services.set_service_properties(GROUP, ACCOUNT, {"properties": properties})
+    storages.close()
+    logs = LogAnalyticsManagementClient(
+        EnvironmentCredential(), place.double.subscription, polling_interval=0.05
+    )
+    made = logs.workspaces.begin_create_or_update(GROUP, "theirlog", {"location": REGION}).result()
+    logs.close()
+    to = {"customerId": made.customer_id, "sharedKey": "a2V5"}
+    change = {"appLogsConfiguration": {"destination": "log-analytics", "logAnalyticsConfiguration": to}}
+    apps = Cloud.shared().containerapps(place.double.subscription)
+    apps.managed_environments.begin_update(
+        GROUP, ENVIRONMENT, {"location": REGION, "properties": change}
+    ).result()
+    created.remember_besides(place.workspace, place.place.group_id)
+    created.remember_besides(place.workspace, f"{place.environment_id}/workloadProfiles/gpu-t4")
+    text = str(teardown(TeardownSettings(scope="all"), workspace=place.workspace))
+    assert "would keep    Log Analytics workspace theirlog: by GB of logs" in text
+    assert f"would keep    file share {SHARE}: kept for 7 days after it is deleted" in text
+    assert f"would keep    machine {ENVIRONMENT}/gpu-t4: added by this workspace" in text
+    assert f"would keep    resource group {GROUP}: made by this workspace" in text
+
+
+def test_what_a_teardown_deleted_is_noted_even_where_it_fails_later(make: Make) -> None:
+    place = make()
+    remember(place, "app", "environment")
+    place.double.faults.on("DELETE", f"/managedEnvironments/{ENVIRONMENT}$", Broken(400), times=1000)
+    with pytest.raises(AzureFailed):
+        teardown(TeardownSettings(scope="all", confirm_name=APP), workspace=place.workspace)
+    config = json.loads((place.workspace.root / "infra" / "inference.config.json").read_text())
+    assert not config.get("ACA_APP_ENDPOINT")
+    assert created.recall(place.workspace) == (place.environment_id,)
 
 
 def test_an_own_account_goes_with_its_share_and_nothing_is_left(make: Make) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from nbtoolkit import TeardownSettings, teardown
 from nbtoolkit.azure import cloud as clouds
 from nbtoolkit.azure import created
 from nbtoolkit.azure.cloud import Cloud
@@ -105,6 +106,14 @@ class Place:
     def deployment(self) -> dict[str, Any] | None:
         name = f"nbtoolkit-{self.names.app}"
         return self.double.arm.get(f"{self.names.group_id}/providers/Microsoft.Resources/deployments/{name}")
+
+    def wait_for_deployment(self) -> None:
+        """Wait until the double has ended the deployment, quickly from here on."""
+        self.double.clock.scale = FAST
+        deadline = time.monotonic() + 20
+        while (self.deployment() or {"properties": {}})["properties"].get("provisioningState") == "Running":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     def writes(self, since: int = 0) -> list[tuple[str, str]]:
         """What was written, as method and the last two parts of the path."""
@@ -199,6 +208,9 @@ def test_everything_is_made_and_the_config_file_is_written(place: Place) -> None
     }
     assert Provisioned.read(place.workspace).app_id == made.app_id
     assert set(created.recall(place.workspace)) == set(place.names.ids.values())
+    marks = {place.body(name)["tags"]["nbtoolkit-workspace"] for name in ("account", "environment")}
+    assert marks == {created.mark(place.workspace)}
+    assert "tags" not in place.app()
     lines = "\n".join(place.progress.lines)
     assert "https://portal.azure.com/#view/HubsExtension/DeploymentDetails" in lines
     assert f"storage account {place.names.account}: done" in lines
@@ -449,6 +461,120 @@ def test_a_deployment_of_a_killed_kernel_is_taken_up_and_not_started_twice(place
     assert any("Taking up the deployment" in line for line in place.progress.lines)
     assert place.writes().count(starts) == 1
     assert Provisioned.read(place.workspace).app == place.names.app
+
+
+class Killed(BaseException):
+    """Ends a run where it is, as a kernel's end does; nothing in the toolkit expects it."""
+
+
+def kill_at(word: str) -> Lines:
+    def on(line: str) -> None:
+        if word in line:
+            raise Killed
+
+    return Lines(on)
+
+
+def test_what_a_run_only_meant_to_create_is_not_taken_for_its_own(place: Place) -> None:
+    place.group()
+    place.double.faults.on("PUT", "/deployments/nbtoolkit-", Broken(400), times=20)
+    with pytest.raises(NbtoolkitError):
+        place.run()
+    theirs = {"location": "westus3", "kind": "StorageV2", "sku": {"name": "Standard_LRS"}, "properties": {}}
+    storage: Any = Cloud.shared().storage(SUBSCRIPTION)
+    storage.storage_accounts.begin_create("my-rg", place.names.account, theirs).result()
+    place.double.faults.clear()
+    place.run()
+    account, share = place.names.ids["account"], place.names.ids["share"]
+    ours = created.recall(place.workspace)
+    assert account not in ours
+    assert share in ours
+    gone = teardown(TeardownSettings(scope="all", confirm_name=place.names.app), workspace=place.workspace)
+    assert account not in gone.deletes
+    assert place.double.arm.get(account) is not None
+    assert place.double.arm.get(place.names.ids["environment"]) is None
+
+
+def test_what_a_killed_run_created_is_known_to_the_next_teardown(place: Place) -> None:
+    place.group()
+    with pytest.raises(Killed):
+        place.run(progress=kill_at(f"storage account {place.names.account}: done"))
+    assert created.recall(place.workspace) == ()
+    place.wait_for_deployment()
+    Provisioned(SUBSCRIPTION, "my-rg", place.names.account, place.names.share, place.names.app).write(
+        place.workspace
+    )
+    planned = teardown(TeardownSettings(scope="all"), workspace=place.workspace)
+    assert {place.names.ids[name] for name in ("app", "environment", "account")} <= set(planned.deletes)
+
+
+def test_what_was_deleted_and_made_again_by_somebody_else_is_kept(place: Place) -> None:
+    place.group()
+    place.run()
+    del place.body("account")["tags"]["nbtoolkit-workspace"]
+    plan_ = teardown(TeardownSettings(scope="all"), workspace=place.workspace)
+    assert place.names.ids["account"] not in plan_.deletes
+    assert "not made by this workspace" in str(plan_)
+
+
+def test_who_only_waits_for_somebody_elses_deployment_never_cancels_it(place: Place) -> None:
+    place.group()
+    place.double.clock.scale = SLOW
+    deployment = deployment_of(Cloud.shared(), place.names)
+    deployment.start(template(), {"gpu": "none"}, {}, Progress())
+    progress = Lines(lambda line: progress.cancel() if "being created" in line else None)
+    with pytest.raises(Cancelled, match="only waited for the deployment") as caught:
+        place.run(progress=progress)
+    assert "cancel it there" in caught.value.next_step
+    place.wait_for_deployment()
+    state = deployment.state()
+    assert state is not None
+    assert state.status == "Succeeded"
+
+
+def test_a_plan_does_not_cancel_what_an_earlier_run_applied(place: Place) -> None:
+    place.group()
+    place.double.clock.scale = SLOW
+    with pytest.raises(Killed):
+        place.run(progress=kill_at("being created"))
+    progress = Lines(lambda line: progress.cancel() if "being created" in line else None)
+    with pytest.raises(Cancelled, match="only waited for"):
+        place.run(apply=False, progress=progress)
+    progress = Lines(lambda line: progress.cancel() if "being created" in line else None)
+    with pytest.raises(Cancelled, match="is cancelled"):
+        place.run(progress=progress)
+
+
+def test_a_machine_that_is_added_beside_others_takes_away_none(place: Place) -> None:
+    place.group()
+    place.run()
+    body = place.body("environment")["properties"]["workloadProfiles"]
+
+    def on(line: str) -> None:
+        if line.startswith("Adding") and len(body) == 1:
+            body.append({"name": "theirs", "workloadProfileType": "D4", "minimumCount": 0, "maximumCount": 1})
+
+    place.run(gpu="T4", progress=Lines(on))
+    found = place.body("environment")["properties"]["workloadProfiles"]
+    assert [one["name"] for one in found] == ["Consumption", "theirs", "gpu-t4"]
+    plan_ = teardown(TeardownSettings(), workspace=place.workspace)
+    assert "machine" in str(plan_)
+    assert "gpu-t4" in str(plan_)
+
+
+def test_a_machine_that_is_there_by_now_is_used_under_its_own_name(place: Place) -> None:
+    place.group()
+    place.run()
+    body = place.body("environment")["properties"]["workloadProfiles"]
+
+    def on(line: str) -> None:
+        if line.startswith("Adding") and len(body) == 1:
+            body.append({"name": "theirs", "workloadProfileType": "Consumption-GPU-NC8as-T4"})
+
+    since = len(place.double.requests)
+    place.run(gpu="T4", progress=Lines(on))
+    assert [method for method, _ in place.writes(since)] == ["PUT"]
+    assert place.app()["properties"]["workloadProfileName"] == "theirs"
 
 
 def test_two_runs_of_one_workspace_do_not_meet(place: Place) -> None:

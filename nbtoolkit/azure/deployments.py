@@ -37,6 +37,12 @@ class Deployment:
         self.name = name
         self._retry_after = 0.0
 
+    @classmethod
+    def of_id(cls, cloud: Cloud, id_: str) -> Deployment:
+        """Return the deployment with a resource id."""
+        parts = id_.split("/")
+        return cls(cloud, parts[2], parts[4], parts[-1])
+
     @property
     def id(self) -> str:
         """Its resource id."""
@@ -156,11 +162,12 @@ class Deployment:
         with asking(f"read the steps of the deployment {self.name}"):
             return read_steps(self.cloud.deployments(self.subscription), self.resource_group, self.name)
 
-    def watch(self, progress: Progress) -> Mapping[str, Any]:
+    def watch(self, progress: Progress, *, cancels: bool = True) -> Mapping[str, Any]:
         """Wait for the end, telling each resource's, and return the outputs.
 
         Raises :class:`ProvisionFailed` with ``causes``. A cancel, or ■, cancels the deployment in Azure and
-        raises :class:`Cancelled`, which names what Azure still finishes.
+        raises :class:`Cancelled`, which names what Azure still finishes; without ``cancels``, as for one that
+        somebody else started, it only ends the waiting.
         """
         told: dict[str, str] = {}
         failures = 0
@@ -181,7 +188,14 @@ class Deployment:
                     return self._outcome(state, steps)
                 self._pause(progress)
         except (Cancelled, KeyboardInterrupt) as stopped:
-            raise self._stopped(stopped) from stopped
+            raise (self._stopped(stopped) if cancels else self._left(stopped)) from stopped
+
+    def _left(self, stopped: BaseException) -> Cancelled:
+        what = stopped.message.rstrip(".") if isinstance(stopped, Cancelled) else "Interrupted"
+        return Cancelled(
+            f"{what}. This run only waited for the deployment {self.name}, and it goes on in Azure.",
+            next_step=f"look at {self.portal_url}; to end it, cancel it there",
+        )
 
     def _outcome(self, state: State | None, steps: list[Step]) -> Mapping[str, Any]:
         if state is not None and state.status == "Succeeded":

@@ -19,6 +19,11 @@ ACCOUNT = "microsoft.storage/storageaccounts"
 FILE_SERVICE = "microsoft.storage/storageaccounts/fileservices"
 SHARE = "microsoft.storage/storageaccounts/fileservices/shares"
 WORKSPACE = "microsoft.operationalinsights/workspaces"
+PROFILE = "microsoft.app/managedenvironments/workloadprofiles"
+"""A machine of an environment: a part of it, with no address of its own in Azure."""
+
+MARKED = (ACCOUNT, ENVIRONMENT, WORKSPACE)
+"""Kinds that the template gives the mark of the workspace that creates them."""
 
 
 class _Kind(NamedTuple):
@@ -49,13 +54,15 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Left:
-    """A resource that stays, and what it still costs."""
+    """Something that stays, and what it still costs."""
 
     id: str
     cost: str
+    why: str = ""
+    """Why it stays, where a teardown of all might have been expected to delete it."""
 
     def __str__(self) -> str:
-        return f"{title_of(self.id)}: {self.cost}"
+        return f"{title_of(self.id)}: {f'{self.why}; ' if self.why else ''}{self.cost}"
 
 
 def kind_of(resource_id: str) -> str:
@@ -72,6 +79,10 @@ def name_of(resource_id: str) -> str:
 def title_of(resource_id: str) -> str:
     """Return what a resource is and its name, in words."""
     kind = kind_of(resource_id)
+    if "/providers/" not in resource_id:
+        return f"resource group {resource_id.rpartition('/')[2]}"
+    if kind == PROFILE:
+        return f"machine {name_of(resource_id)}"
     return f"{_KINDS[kind].title if kind in _KINDS else kind} {resource_id.rpartition('/')[2]}"
 
 
@@ -86,10 +97,23 @@ def in_order(ids: Sequence[str]) -> list[str]:
 def exists(cloud: Cloud, resource_id: str) -> bool:
     """Tell whether a resource is there. One request."""
 
-    def look() -> object:
+    return read(cloud, resource_id) is not None
+
+
+def read(cloud: Cloud, resource_id: str) -> dict[str, Any] | None:
+    """Return a resource as Azure describes it, None where it is not there. One request."""
+
+    def look() -> Any:
         return _resources(cloud, resource_id).get_by_id(resource_id, api_version=_version(resource_id))
 
-    return existing(f"look for {name_of(resource_id)}", look) is not None
+    found = existing(f"look for {name_of(resource_id)}", look)
+    return None if found is None else found.as_dict()
+
+
+def tags(cloud: Cloud, resource_id: str) -> dict[str, str] | None:
+    """Return a resource's tags, None where it is not there. One request."""
+    found = read(cloud, resource_id)
+    return None if found is None else dict(found.get("tags") or {})
 
 
 def delete(cloud: Cloud, resource_id: str, progress: Progress) -> None:

@@ -25,36 +25,47 @@ def create_group(
         begun(what, lambda: groups.create_or_update(names.resource_group, body), progress)
 
 
-def add_profile(
-    cloud: Cloud,
-    names: Names,
-    environment: Mapping[str, Any],
-    profiles: Sequence[Mapping[str, Any]],
-    added: Mapping[str, str],
-    progress: Progress,
-) -> None:
-    """Add a workload profile to an environment: a PATCH with all that it has and the new one.
+def add_profile(cloud: Cloud, names: Names, added: Mapping[str, str], progress: Progress) -> str:
+    """Add a machine to an environment, unless one of its type is there by now; return the profile's name.
 
-    A list is replaced by a PATCH, so one that it has and that is not sent would be taken away.
+    A PATCH replaces the list, so what the environment has at that very moment is sent along.
     """
     client: Any = cloud.containerapps(names.subscription)
-    body = {
-        "location": environment["location"],
-        "properties": {"workloadProfiles": [*map(dict, profiles), dict(added)]},
-    }
+    wanted = added["workloadProfileType"]
+    where = (names.resource_group, names.environment)
 
     def begin() -> Any:
-        return client.managed_environments.begin_update(names.resource_group, names.environment, body)
+        body = client.managed_environments.get(*where).as_dict()
+        profiles = _profiles(body)
+        if _of_type(profiles, wanted):
+            return None
+        new = {"name": free_name(added["name"], profiles), "workloadProfileType": wanted}
+        patch = {"location": body["location"], "properties": {"workloadProfiles": [*profiles, new]}}
+        return client.managed_environments.begin_update(*where, patch)
 
     what = f"add the profile {added['name']} to the environment {names.environment}"
     try:
         change(names.ids["environment"], what, begin, progress)
     except AzureFailed as failed:
-        if failed.__dict__.get("status") is not None or not _has(cloud, names, added, progress):
-            raise  # only where the answer was lost, Azure may have done it all the same
+        if failed.__dict__.get("status") is not None:
+            raise
+        # only where the answer was lost, Azure may have done it all the same
+        if (found := _of_type(_profiles(settled(cloud, names, progress)), wanted)) is None:
+            raise
+        return found
+    return _of_type(_profiles(settled(cloud, names, progress)), wanted) or added["name"]
 
 
-def _has(cloud: Cloud, names: Names, added: Mapping[str, str], progress: Progress) -> bool:
-    body = settled(cloud, names, progress) or {}
-    profiles: list[Mapping[str, Any]] = (body.get("properties") or {}).get("workloadProfiles") or []
-    return any(one.get("name") == added["name"] for one in profiles)
+def free_name(name: str, profiles: Sequence[Mapping[str, Any]]) -> str:
+    """Return a name for one more profile: this one, or it with a number."""
+    taken = {str(one["name"]).lower() for one in profiles}
+    candidates = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 3))]
+    return next(one for one in candidates if one.lower() not in taken)
+
+
+def _profiles(environment: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    return list(((environment or {}).get("properties") or {}).get("workloadProfiles") or ())
+
+
+def _of_type(profiles: Sequence[Mapping[str, Any]], wanted: str) -> str | None:
+    return next((str(one["name"]) for one in profiles if one.get("workloadProfileType") == wanted), None)

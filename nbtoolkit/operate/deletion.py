@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import Field
 
-from nbtoolkit.azure import created, removal
+from nbtoolkit.azure import created, ownership, removal
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.removal import Left
-from nbtoolkit.errors import AzureFailed, InvalidSettings
-from nbtoolkit.fact_table import fact_table
+from nbtoolkit.errors import AzureFailed, Busy, InvalidSettings
+from nbtoolkit.operate.surroundings import log_workspace_of, needed_by_others, soft_deleted
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
+from nbtoolkit.sync.waiting import patiently
+from nbtoolkit.target import html_table
 from nbtoolkit.workspace import Workspace
 
 
@@ -57,7 +59,12 @@ class Teardown:
 
     def _repr_html_(self) -> str:
         how = [] if self.done else [("to do it", f"confirm_name = {self.app}")]
-        return fact_table("Teardown", [*self.rows(), *how])
+        return html_table([*self.rows(), *how])
+
+    @property
+    def headline(self) -> str:
+        """What a form shows above it."""
+        return "Tear down finished" if self.done else "Nothing was deleted; this is the plan"
 
 
 def teardown(
@@ -79,39 +86,83 @@ def teardown(
     with workspace.lock("teardown", target="azure"):
         place = Provisioned.read(workspace)
         progress.phase("Looking what is there")
-        plan = plan_teardown(settings, place, workspace, cloud)
+        plan = plan_teardown(settings, place, workspace, cloud, progress)
         if not _confirmed(settings, plan):
             return plan
         for resource in plan.deletes:
             removal.delete(cloud, resource, progress)
+            # after each: a later one may fail, and this one is gone all the same
             created.forget(workspace, [resource])
-        _forget_in_config(place, plan.deletes, workspace)
+            _forget_in_config(place, [resource], workspace)
         return replace(plan, done=True)
 
 
 def plan_teardown(
-    settings: TeardownSettings, place: Provisioned, workspace: Workspace, cloud: Cloud
+    settings: TeardownSettings, place: Provisioned, workspace: Workspace, cloud: Cloud, progress: Progress
 ) -> Teardown:
-    """Return what a teardown would delete and what stays; reads only."""
-    ours = created.recall(workspace)
+    """Return what a teardown would delete and what stays, for whom and at what cost; changes nothing.
+
+    Raises :class:`Busy` where all is to go and Azure still creates something of it.
+    """
+    new, unfinished = ownership.made(workspace, cloud, progress)
+    ours = _distinct([*created.recall(workspace), *new])
+    if settings.scope == "all" and unfinished:
+        raise Busy(
+            f"Azure still creates {', '.join(map(removal.title_of, unfinished))} for this workspace.",
+            next_step="wait some minutes, or run the provision step, which waits for it; then tear down",
+        )
     goes = [place.app_id] if settings.scope == "app" else [*ours, place.app_id]
-    known = _distinct([*ours, *_around(place, cloud)])
-    there = removal.left(cloud, known)
-    going = removal.in_order([one.id for one in there if _among(one.id, goes)])
-    stays = [one for one in there if not _within(one.id, going)]
-    return Teardown(place.app, tuple(going), tuple(stays))
+    around = patiently(progress, lambda: _around(place, cloud, ours))
+    there = patiently(progress, lambda: removal.left(cloud, _distinct([*ours, *around])))
+    wanted = [one.id for one in there if _among(one.id, goes)]
+    reasons = needed_by_others(wanted, place, workspace, cloud, progress) if settings.scope == "all" else {}
+    going = removal.in_order([one for one in wanted if not _needed(one, reasons)])
+    stays = [replace(one, why=reasons.get(one.id.lower(), "")) for one in there if not _within(one.id, going)]
+    besides = patiently(progress, lambda: _besides(going, there, workspace, cloud))
+    return Teardown(place.app, tuple(going), (*stays, *besides))
 
 
-def _around(place: Provisioned, cloud: Cloud) -> list[str]:
+def _needed(resource: str, reasons: Mapping[str, str]) -> bool:
+    """Tell whether a resource stays: somebody needs it, or what it lies in.
+
+    A share of ours in an account that somebody else made goes all the same.
+    """
+    return resource.lower() in reasons or any(
+        resource.lower().startswith(f"{parent}/") and why.startswith("used by")
+        for parent, why in reasons.items()
+    )
+
+
+def _besides(going: Sequence[str], there: Sequence[Left], workspace: Workspace, cloud: Cloud) -> list[Left]:
+    """Return what no teardown deletes: what is left of a share, machines added to what stays, the group."""
+    found: list[Left] = []
+    for one in going:
+        if removal.kind_of(one) == removal.SHARE:  # its account stays: it would be named instead
+            found += [left] if (left := soft_deleted(cloud, one)) else []
+    for one in created.besides(workspace):
+        if removal.kind_of(one) == removal.PROFILE:
+            parent = one.rpartition("/workloadProfiles/")[0]
+            if any(other.id.lower() == parent.lower() for other in there) and not _within(parent, going):
+                found.append(Left(one, "added by this workspace; serverless: nothing while no app uses it"))
+        else:
+            found.append(Left(one, "made by this workspace; nothing by itself, so delete it where empty"))
+    return found
+
+
+def _around(place: Provisioned, cloud: Cloud, ours: Sequence[str]) -> list[str]:
     """Return the app and what it uses."""
     share = f"{place.account_id}/fileServices/default/shares/{place.file_share}"
     found = [place.app_id, share, place.account_id]
     try:
-        return [*found, App(cloud, place).get().environment_id]
+        environment = App(cloud, place).get().environment_id
     except AzureFailed as error:
         if vars(error).get("status") != 404:
             raise
+        environment = next((one for one in ours if removal.kind_of(one) == removal.ENVIRONMENT), "")
+    if not environment:
         return found
+    logs = log_workspace_of(cloud, environment)
+    return [*found, environment, *([logs] if logs else [])]
 
 
 def _confirmed(settings: TeardownSettings, plan: Teardown) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.hardware import Hardware
+from nbtoolkit.azure.writes import free_name
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
@@ -52,11 +52,5 @@ def machine_of(settings: ProvisionSettings, existing: Existing, default_name: st
             blocker=f"The environment {name} has no {hardware.profile_type}, and a dedicated GPU comes only "
             "with a new environment: choose gpu='A100' (serverless), or another environment_name.",
         )
-    free = _free_name(default_name, profiles)
+    free = free_name(default_name, profiles)
     return Machine(free, {"name": free, "workloadProfileType": hardware.profile_type})
-
-
-def _free_name(name: str, profiles: list[Mapping[str, Any]]) -> str:
-    taken = {str(one["name"]).lower() for one in profiles}
-    candidates = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 3))]
-    return next(one for one in candidates if one.lower() not in taken)

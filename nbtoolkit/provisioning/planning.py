@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from nbtoolkit.azure import created
+from nbtoolkit.azure import created, ownership
 from nbtoolkit.azure import existing as azure_existing
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.deployments import Deployment
@@ -137,9 +137,11 @@ def refuse(sentences: list[str]) -> None:
 
 def _failed_here(existing: Existing, workspace: Workspace, cloud: Cloud, progress: Progress) -> bool:
     properties: Mapping[str, Any] = (existing.environment or {}).get("properties") or {}
-    mine = existing.names.ids["environment"].lower() in map(str.lower, created.recall(workspace))
-    failed = properties.get("provisioningState") == "Failed"
-    return failed and mine and azure_existing.is_empty(cloud, existing.names, progress)
+    if properties.get("provisioningState") != "Failed":
+        return False
+    ours = [*created.recall(workspace), *ownership.made(workspace, cloud, progress)[0]]
+    mine = existing.names.ids["environment"].lower() in map(str.lower, ours)
+    return mine and azure_existing.is_empty(cloud, existing.names, progress)
 
 
 def _of_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> dict[str, str]:

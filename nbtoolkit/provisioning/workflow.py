@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from nbtoolkit.azure import created, writes
+from nbtoolkit.azure import created, ownership, writes
 from nbtoolkit.azure import existing as azure_existing
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.providers import register_providers
@@ -53,8 +53,10 @@ def provision(
         asked = settings.completed(workspace)
         refuse(blockers(asked))
         settings, existing = look(asked, cloud, progress, workspace)
-        if existing.group is not None and _taken_up(settings, existing, cloud, progress):
-            settings, existing = look(asked, cloud, progress, workspace)
+        if existing.group is not None:
+            if _taken_up(settings, existing, workspace, cloud, progress, apply=apply):
+                settings, existing = look(asked, cloud, progress, workspace)
+            ownership.settle(workspace, cloud, progress)
         if apply and existing.changing:  # such as by the run before, whose answer was lost
             progress.phase("Waiting for Azure to end what it does to the environment")
             azure_existing.settled(cloud, existing.names, progress)
@@ -74,24 +76,39 @@ def provision(
 
 
 def _taken_up(
-    settings: ProvisionSettings, existing: azure_existing.Existing, cloud: Cloud, progress: Progress
+    settings: ProvisionSettings,
+    existing: azure_existing.Existing,
+    workspace: Workspace,
+    cloud: Cloud,
+    progress: Progress,
+    *,
+    apply: bool,
 ) -> bool:
     """Wait for a deployment of this app that runs already; tell whether there was one.
 
-    One that was asked for otherwise is only waited for: whether it fails is not this run's matter.
+    One that somebody else started, or that was asked for otherwise, is only waited for: whether it fails is
+    not this run's matter, nor may this run cancel it.
     """
     deployment = deployment_of(cloud, existing.names)
     state = patiently(progress, deployment.state)
     if state is None or not state.running:
         return False
-    mine = state.tags.get(SETTINGS_TAG) == tags_of(settings, {})[SETTINGS_TAG]
-    whose = "from an earlier run" if mine else "with other settings"
+    own = ownership.started_here(workspace, deployment, state.tags)
+    alike = state.tags.get(SETTINGS_TAG) == tags_of(settings, {})[SETTINGS_TAG]
+    whose = (
+        "from an earlier run"
+        if own and alike
+        else "with other settings"
+        if own
+        else "started by somebody else"
+    )
     progress.phase(f"Taking up the deployment {deployment.name}, which runs already {whose}")
     progress.note(deployment.portal_url)
     try:
-        deployment.watch(progress)
+        deployment.watch(progress, cancels=own and apply)
     except ProvisionFailed:
-        if mine:
+        if own and alike:
+            ownership.settle_quietly(workspace, cloud, progress)
             raise
     return True
 
@@ -107,13 +124,13 @@ def _deployed(
     if drawn.existing.group is None:
         progress.phase(f"Creating the resource group {names.resource_group}")
         writes.create_group(cloud, names, drawn.location, settings.tags, progress)
-    # before anything is made: a run that is killed must not leave what no teardown knows of
-    created.remember(workspace, drawn.creates)
+        created.remember_besides(workspace, names.group_id)
+    chosen: dict[str, Any] = {}
     if drawn.added_profile and drawn.existing.environment:
         progress.phase(f"Adding {drawn.added_profile['workloadProfileType']} to {names.environment}")
-        writes.add_profile(
-            cloud, names, drawn.existing.environment, drawn.existing.profiles, drawn.added_profile, progress
-        )
+        profile = writes.add_profile(cloud, names, drawn.added_profile, progress)
+        created.remember_besides(workspace, f"{names.ids['environment']}/workloadProfiles/{profile}")
+        chosen = {"workloadProfileName": profile}
     progress.phase(f"Deploying to {names.resource_group}")
     progress.note(deployment.portal_url)
     listed = azure_existing.secrets_of(cloud, names, progress) if drawn.existing.app is not None else []
@@ -121,9 +138,18 @@ def _deployed(
     secrets = sent.secret_values(settings, present, os.environ)
     compiled = template()
     progress.check()
-    parameters = {**drawn.parameters, "secrets": secrets}
-    deployment.start(compiled, parameters, tags_of(settings, compiled), progress)
-    return deployment.watch(progress)
+    chosen |= {"secrets": secrets, "createdBy": created.mark(workspace)}
+    parameters = {**drawn.parameters, **chosen}
+    # before anything is made: a run that is killed must not leave what no teardown knows of
+    run = created.begin(workspace, deployment.id, drawn.creates)
+    deployment.start(compiled, parameters, {**tags_of(settings, compiled), ownership.RUN_TAG: run}, progress)
+    try:
+        outputs = deployment.watch(progress)
+    except ProvisionFailed:
+        ownership.settle_quietly(workspace, cloud, progress)
+        raise
+    ownership.settle_quietly(workspace, cloud, progress)
+    return outputs
 
 
 def _finished(

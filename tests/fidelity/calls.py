@@ -35,6 +35,9 @@ DOCUMENTED: Mapping[str, str] = {
     "Restart Revision; facts.md, Revision restart",
     "GET Microsoft.Storage/storageAccounts": f"{_STORAGE}: Storage Accounts – Get Properties",
     "DELETE Microsoft.Storage/storageAccounts": f"{_STORAGE}: Storage Accounts – Delete",
+    "GET Microsoft.Storage/storageAccounts/fileServices": f"{_STORAGE}: File Services – Get Service "
+    "Properties",
+    "DELETE Microsoft.Storage/storageAccounts/fileServices/shares": f"{_STORAGE}: File Shares – Delete",
     "GET Microsoft.Storage/storageAccounts/fileServices/shares": f"{_STORAGE}: File Shares – Get",
     "GET Microsoft.OperationalInsights/workspaces (list)": "REST reference, Log Analytics 2025-07-01: "
     "Workspaces – List",
@@ -42,7 +45,11 @@ DOCUMENTED: Mapping[str, str] = {
 }
 """Operation → its source."""
 
-RARE = {"GET login discovery/instance"}
+RARE = {
+    "GET login discovery/instance",
+    "GET Microsoft.Storage/storageAccounts/fileServices",
+    "DELETE Microsoft.Storage/storageAccounts/fileServices/shares",
+}
 """Documented operations that not every run calls."""
 
 
