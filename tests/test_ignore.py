@@ -129,6 +129,26 @@ def test_links_inside_the_folder_are_followed(tmp_path: Path) -> None:
 
 
 @links
+def test_junctions_which_look_like_plain_folders_are_seen_by_where_they_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = fill(tmp_path / "outside", "passwords")
+    folder = fill(tmp_path / "folder", "sub/a.txt", ".ssh/id")
+    (folder / "out").symlink_to(outside)
+    (folder / "keys").symlink_to(".ssh")
+    (folder / "again").symlink_to("sub")
+    monkeypatch.setattr(Path, "is_symlink", lambda self: False)  # as of a junction in Python 3.11
+    found = problems_of(folder)
+    assert sorted(found) == ["keys/", "out/"]
+    assert "leaves the folder" in found["out/"]
+    with pytest.raises(SyncRefused, match="leaves the folder"):
+        check_files({"out/passwords": folder / "out" / "passwords"}, folder)
+    (folder / "out").unlink()
+    (folder / "keys").unlink()
+    assert sent(folder) == ["again/a.txt", "sub/a.txt"]
+
+
+@links
 def test_links_that_leave_lead_nowhere_or_in_a_circle_are_refused_in_one_list(tmp_path: Path) -> None:
     outside = fill(tmp_path / "outside", "passwords", "folder/x").resolve()
     folder = fill(tmp_path / "folder", "fine.py", "sub/fine.py", ".env")

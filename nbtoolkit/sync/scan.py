@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from nbtoolkit.errors import SyncRefused
@@ -54,6 +55,7 @@ class _Walk:
     def __init__(self, folder: Path) -> None:
         self._root = os.path.realpath(folder)
         self._rules = Rules.read(folder)
+        self._real = lru_cache(_real)  # a folder is asked for with each of its files
         self.files: dict[str, Path] = {}
         self.problems: list[Problem] = []
 
@@ -98,14 +100,16 @@ class _Walk:
         if self._rules.is_secret(name):
             self.problems.append((name, "is a secret by its name, which is never sent: add it to the app"))
             return False
-        if not path.is_symlink():
+        real = _real(path)
+        inside = real.is_relative_to(self._root)
+        # By where it leads, too: a junction of Windows is no link to Python 3.11.
+        if inside and not path.is_symlink() and real == self._real(path.parent) / path.name:
             return True
-        real = os.path.realpath(path)
         if not os.path.lexists(real):
             self.problems.append((name, f"is a link that leads nowhere, to {real}"))
-        elif Path(real).is_symlink():
+        elif real.is_symlink():
             self.problems.append((name, f"is a link in a circle, to {real}"))
-        elif not Path(real).is_relative_to(self._root):
+        elif not inside:
             self.problems.append((name, f"is a link that leaves the folder, to {real}; put a copy there"))
         else:
             target = os.path.relpath(real, self._root).replace(os.sep, "/")
@@ -114,3 +118,7 @@ class _Walk:
                 return True
             self.problems.append((name, f"is a link to a secret, {target}, which is never sent"))
         return False
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
