@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,3 +161,47 @@ def test_adapters_and_bases_of_the_workspace_are_found(workspace: Workspace) -> 
     assert found.adapter_lines(workspace) == ["tone = adapters/tone", "colours = models/colours/adapter"]
     assert found.adapter_folders(workspace) == ["adapters/tone", "models/colours/adapter"]
     assert found.base_folders(workspace) == ["model-cache/tiny", ".nbtoolkit/cache/demo"]
+
+
+def test_azure_is_blocked_until_something_is_provisioned_there(workspace: Workspace) -> None:
+    report(workspace)
+    form = DeployForm(settings(target="azure"), workspace=workspace)
+    assert "it is not known where this workspace runs on Azure" in form.blockers()[0]
+    assert "run provision()" in form.blockers()[0]
+    assert str(form._standing()) == "Nothing was provisioned on Azure by this workspace yet."
+    keys = (
+        "SUBSCRIPTION_ID",
+        "RESOURCE_GROUP_NAME",
+        "STORAGE_ACCOUNT_NAME",
+        "FILE_SHARE_NAME",
+        "ACA_APP_NAME",
+    )
+    (workspace.root / "infra" / "inference.config.json").write_text(json.dumps(dict.fromkeys(keys, "x")))
+    assert form.blockers() == []
+
+
+def test_the_settings_say_where_to_and_may_change_in_the_form(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[str] = []
+
+    def fake_deploy(given: DeploySettings, *, target: Any, progress: Progress) -> str:
+        places.append(target.name)
+        return "deployed"
+
+    report(workspace)
+    monkeypatch.setattr(deploy_form, "deploy", fake_deploy)
+    monkeypatch.setattr(deploy_form, "unprovisioned", lambda _: "")
+    form = DeployForm(settings(target="azure"), workspace=workspace)
+    form.result()
+    form.set(target="local")
+    form.start()
+    form.result()
+    assert places == ["azure", "local"]
+
+
+def test_what_lies_on_the_share_is_left_to_the_deploy_and_to_the_smoke_test(workspace: Workspace) -> None:
+    on_share = settings(adapters={"tone": "/mount/models/run/adapter"}, base="/mount/model-cache/phi")
+    assert deploy_form.blockers(on_share, workspace) == []
+    smoke = SmokeSettings(adapter=Path("/mount/models/run/adapter"), base="/mount/model-cache/phi")
+    assert smoke_form.blockers(smoke, workspace) == []

@@ -15,7 +15,7 @@ from nbtoolkit.in_place import share_path
 from nbtoolkit.progress import Progress
 from nbtoolkit.smoke import smoke_test
 from nbtoolkit.target import Target
-from nbtoolkit.widgets import found
+from nbtoolkit.widgets import found, page
 from nbtoolkit.widgets.form import Form, Remedy
 from nbtoolkit.workspace import Workspace
 
@@ -71,8 +71,8 @@ class DeployForm(Form[DeploySettings, Deployment]):
 
     def _standing(self) -> object:
         place = self._place(self.draft.check().settings)
-        if place.name == "azure" and (missing := unprovisioned(self.workspace)):
-            return missing
+        if place.name == "azure" and unprovisioned(self.workspace):
+            return Note("Nothing was provisioned on Azure by this workspace yet.")
         return place.status()
 
     def _blocking(self, settings: DeploySettings) -> list[str]:
@@ -87,6 +87,15 @@ class DeployForm(Form[DeploySettings, Deployment]):
             and not unreadable(settings, self.workspace)
             and not (self._place(settings).name == "azure" and unprovisioned(self.workspace))
         )
+
+
+class Note(str):
+    """A line that a form shows where a target has no status."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return page.muted(self)
 
 
 def unprovisioned(workspace: Workspace) -> str:
