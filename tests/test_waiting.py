@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from nbtoolkit.azure import places
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.changes import change
 from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.connections import transport
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
@@ -157,6 +159,15 @@ def test_a_cancel_that_azure_does_not_answer_says_so(
     error = cancelled(hang, run)
     assert "has not answered yet" in error.message
     assert "attaches to it" in error.next_step
+
+
+def test_no_client_waits_for_minutes_for_a_host_that_is_silent() -> None:
+    cloud = Cloud(SimpleNamespace(get_token=lambda *_: None))  # type: ignore[arg-type]
+    client: Any = cloud.resources(SUBSCRIPTION)
+    timeouts = client._client._pipeline._transport.connection_config
+    assert (timeouts.timeout, timeouts.read_timeout) == (20, 60)
+    timeouts = transport("https://account.file.core.windows.net").connection_config
+    assert (timeouts.timeout, timeouts.read_timeout) == (20, 60)
 
 
 def test_regions_hear_a_cancel(azure_double: AzureDouble, hang: Hang) -> None:

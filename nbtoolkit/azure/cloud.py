@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ARM_SCOPE = "https://management.azure.com/.default"
 POLL = 2
 """Seconds between two looks at a long-running operation where Azure names no Retry-After."""
+CONNECT, READ = 20, 60
+"""Seconds until a host that does not answer counts as lost; the SDK would wait 300 for either."""
 
 _Client = TypeVar("_Client")
 
@@ -123,6 +125,8 @@ class Cloud:
                 credential,
                 *where,
                 polling_interval=POLL,
+                connection_timeout=CONNECT,
+                read_timeout=READ,
                 user_agent=f"nbtoolkit/{__version__}",
                 authentication_policy=sdk("nbtoolkit.azure.authentication", "FreshTokenPolicy")(credential),
                 retry_policy=sdk("nbtoolkit.azure.retries", "RetryOnLostAnswers")(),

@@ -10,6 +10,8 @@ from azure.core.pipeline.transport import RequestsTransport
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
+from nbtoolkit.azure.cloud import CONNECT, READ
+
 MOST = 64
 
 
@@ -22,6 +24,8 @@ def transport(url: str) -> Any:
     return RequestsTransport(
         session=session,
         use_env_settings=False,
+        connection_timeout=CONNECT,
+        read_timeout=READ,
         connection_verify=found["verify"],
         connection_cert=found["cert"],
     )
