@@ -365,11 +365,21 @@ def test_a_code_is_shown_and_the_sign_in_serves_later_kernels(by_hand: Any, tmp_
     assert {path.stat().st_mode & 0o777 for path in caches} == {0o600}
 
 
-def test_cancel_ends_the_sign_in_and_a_code_entered_later_changes_nothing(by_hand: Any) -> None:
+@pytest.mark.parametrize("stopped", [Cancelled, KeyboardInterrupt])
+def test_cancel_ends_the_sign_in_and_a_code_entered_later_changes_nothing(
+    by_hand: Any, stopped: type[BaseException]
+) -> None:
     host = by_hand(PENDING)
     shown = Shown()
-    shown.on = lambda text: shown.cancel() if "ABCD1234" in text else None
-    with pytest.raises(Cancelled):
+
+    def stop(text: str) -> None:
+        if "ABCD1234" in text:
+            shown.cancel()
+            if stopped is KeyboardInterrupt:
+                raise KeyboardInterrupt
+
+    shown.on = stop
+    with pytest.raises(stopped):
         sign_in.sign_in(shown)
     host.polls[:] = [signed()]
     time.sleep(0.3)

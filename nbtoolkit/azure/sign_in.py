@@ -17,7 +17,7 @@ from nbtoolkit.azure import account, login
 from nbtoolkit.azure.cloud import ARM_SCOPE, sdk
 from nbtoolkit.azure.credentials import reason
 from nbtoolkit.azure.login import SignedIn
-from nbtoolkit.errors import Cancelled, NotSignedIn, StoreError
+from nbtoolkit.errors import NotSignedIn, StoreError
 from nbtoolkit.local.surroundings import is_headless
 from nbtoolkit.progress import PrintProgress, Progress
 from nbtoolkit.settings import Settings
@@ -140,7 +140,7 @@ class _Attempt:
                     shown = True
                     self._show(*self._told)
                 self._progress.sleep(0.2)
-        except Cancelled:
+        except BaseException:  # a cancel, or ■
             self._given_up.set()  # the SDK's next request fails, so a code entered later changes nothing
             raise
         return self._finish(credential)
