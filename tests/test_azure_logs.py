@@ -6,10 +6,12 @@ import base64
 import gzip
 import json
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
@@ -17,9 +19,10 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from nbtoolkit.azure import log_readers, logs
+from nbtoolkit.azure import log_readers, log_streams, logs
 from nbtoolkit.azure.links import app_page, log_query, log_query_page, query_page
 from nbtoolkit.azure.log_line import LogLine, console_record, parse_time, system_record
+from nbtoolkit.azure.pauses import asked_pause
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.errors import AzureFailed, Cancelled
 from nbtoolkit.progress import Progress
@@ -367,6 +370,80 @@ def test_lines_are_read_as_azure_writes_them() -> None:
 )
 def test_times_are_understood_in_every_form(text: str) -> None:
     assert parse_time(text) == datetime(2025, 5, 14, 13, 11, 13, 747040, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["2025-13-14T13:11:13Z", "0001-01-01T00:00:00+09:00", "soon", None, 7])
+def test_a_time_that_is_none_is_now(text: object) -> None:
+    assert abs(parse_time(text) - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_a_last_line_without_a_line_feed_is_shown() -> None:
+    whole = httpx.Response(200, content=b"one\n\ntwo\r\nthree")
+    assert list(log_streams._lines(whole)) == ["one", "two", "three"]
+
+
+def test_whatever_a_reader_meets_reaches_who_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    azure = Azure(one=[[console(1, "a"), END]])
+
+    def broken(*_: object) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(log_readers.Seen, "is_new", broken)
+    with pytest.raises(RecursionError, match="too deep"):
+        list(logs.console(azure))
+
+
+def test_a_stream_that_always_ends_at_once_is_asked_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    readers = log_readers.Readers(Azure(), 0)  # type: ignore[arg-type]
+    closed = readers._streams.closed
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 1500:
+            closed.set()
+
+    monkeypatch.setattr(closed, "wait", wait)
+    readers._trying(SimpleNamespace(name="one"), lambda: None, once=False)  # type: ignore[arg-type]
+    assert waits[0] == 0.25
+    assert waits[-1] == 15
+
+
+def test_a_stream_opened_while_all_are_closed_is_shut_too() -> None:
+    ours, theirs = socket.socketpair()
+    azure = Azure(one=[[None]])
+    streams = log_streams.Streams(azure)  # type: ignore[arg-type]
+    send = azure.answer
+
+    def late(request: httpx.Request) -> httpx.Response:
+        response = send(request)
+        response.extensions["network_stream"] = SimpleNamespace(get_extra_info=lambda _: ours)
+        streams.close()
+        return response
+
+    azure.cloud = SimpleNamespace(http=lambda: httpx.Client(transport=httpx.MockTransport(late)))
+    source = log_streams.Source(
+        f"https://{HOST}/a/replicas/one/containers/inference/logstream", "one", console_record
+    )
+    with streams._opened(source, 1, True):
+        assert theirs.recv(1) == b""
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("3", 3), ("0.5", 0.5), ("-1", 0), ("", None), ("nan", None), ("inf", None), ("soon", None)],
+)
+def test_a_pause_that_azure_asks_for(text: str, seconds: float | None) -> None:
+    assert asked_pause({"Retry-After": text}) == seconds
+    assert asked_pause({}) is None
+
+
+def test_a_pause_may_end_at_a_date() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert asked_pause({"retry-after": later}) == pytest.approx(60, abs=5)
+    assert asked_pause({"retry-after": "Wed, 14 May 2025 13:11:13 GMT"}) == 0
 
 
 def test_a_recorded_stream_is_understood(shared: Any) -> None:

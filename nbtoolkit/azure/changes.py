@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from nbtoolkit.azure import cloud
 from nbtoolkit.azure.failures import asking
+from nbtoolkit.azure.pauses import asked_pause
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from nbtoolkit.sync.waiting import patiently
@@ -84,7 +85,8 @@ def _again(begin: Callable[[], Any], what: str, progress: Progress, meanwhile: C
             if code is None or time.monotonic() >= deadline:
                 raise
             progress.note(f"Azure is busy with another change ({code}); trying again")
-            progress.sleep(max(pause, _retry_after(error)))
+            answer: Any = error.response
+            progress.sleep(max(pause, asked_pause(answer.headers) or 0.0))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 
@@ -108,14 +110,6 @@ def _finish(poller: Any, what: str, progress: Progress, meanwhile: Callable[[], 
 def _conflict(error: Any) -> str | None:
     code = str(getattr(getattr(error, "error", None), "code", None) or "")
     return code if code in CONFLICTS else None
-
-
-def _retry_after(error: Any) -> float:
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    try:
-        return float(headers.get("Retry-After", 0))
-    except ValueError:  # a date: our own pause does as well
-        return 0.0
 
 
 def _lock_of(resource_id: str) -> Lock:

@@ -14,6 +14,7 @@ from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.deployment_state import State
 from nbtoolkit.azure.deployment_steps import Step, read_steps
 from nbtoolkit.azure.failures import asking, existing
+from nbtoolkit.azure.pauses import asked_pause
 from nbtoolkit.azure.what_if import WhatIf
 from nbtoolkit.errors import AzureFailed, Cancelled, ProvisionFailed
 from nbtoolkit.progress import Progress
@@ -254,10 +255,7 @@ class Deployment:
             progress.sleep(min(left, 0.5))
 
     def _note_retry_after(self, answered: Any) -> None:
-        try:
-            self._retry_after = float(answered.http_response.headers.get("Retry-After") or 0)
-        except ValueError:  # a date: our own pace does as well
-            self._retry_after = 0.0
+        self._retry_after = asked_pause(answered.http_response.headers) or 0.0
 
     @property
     def _operations(self) -> Any:  # the SDK takes plain JSON too, which its overloads do not say

@@ -77,12 +77,13 @@ def system_record(raw: str, source: str) -> Record:
 
 
 def parse_time(text: object) -> datetime:
-    """Return a time as Azure's streams write it, UTC where they name no zone; now where there is none."""
+    """Return a time as Azure's streams write it, UTC where they name no zone; now where it is none."""
     match = _TIME.fullmatch(text.strip()) if isinstance(text, str) else None
-    if match is None:
+    try:
+        day, time, fraction, zone = match.groups() if match else ("", "", "", "")
+        return datetime.fromisoformat(f"{day}T{time}{fraction or ''}{zone or '+00:00'}").astimezone(UTC)
+    except (ValueError, OverflowError):
         return datetime.now(UTC)
-    day, time, fraction, zone = match.groups()
-    return datetime.fromisoformat(f"{day}T{time}{fraction or ''}{zone or '+00:00'}").astimezone(UTC)
 
 
 def _json(raw: str) -> dict[str, Any]:

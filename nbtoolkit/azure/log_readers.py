@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nbtoolkit.azure.log_line import LogLine
 from nbtoolkit.azure.log_streams import MOST, Cut, Gone, Seen, Source, Streams, lost_lines, transient
-from nbtoolkit.errors import AzureFailed, NbtoolkitError
+from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Readers:
         self._streams = Streams(app)
         self._tail = tail
         self._seen: dict[str, Seen] = {}
-        self._arrived: queue.SimpleQueue[LogLine | NbtoolkitError] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[LogLine | Exception] = queue.SimpleQueue()
         self._running: dict[str, threading.Thread] = {}
         self._held: list[tuple[datetime, int, float, LogLine]] = []
         self._count = 0
@@ -84,7 +84,7 @@ class Readers:
         def run() -> None:
             try:
                 read(source, seen)
-            except NbtoolkitError as error:
+            except Exception as error:  # noqa: BLE001  raised to whoever reads the lines
                 self._arrived.put(error)
 
         thread = threading.Thread(target=run, name=f"log {source.name}", daemon=True)
@@ -131,9 +131,7 @@ class Readers:
                     raise _shut(source, cut) from cut
             if time.monotonic() - began > _LONG:
                 failures = restless = 0
-            restless += (
-                1  # a stream that ends at once, as of a container that crashes, is not asked in a rush
-            )
+            restless = min(restless + 1, 10)  # one that ends at once, as in a crash loop, is not rushed at
             self._streams.closed.wait(min(_LONGEST_WAIT, max(asked, 0.125 * 2**restless)))
 
     def _collect(self, wait: float = 0.0) -> None:
@@ -144,7 +142,7 @@ class Readers:
                 arrived = self._arrived.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
                 return
-            if isinstance(arrived, NbtoolkitError):
+            if isinstance(arrived, Exception):
                 raise arrived
             self._count += 1
             heapq.heappush(self._held, (arrived.at, self._count, time.monotonic(), arrived))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from nbtoolkit.azure.log_line import LogLine, Reader, Record
+from nbtoolkit.azure.pauses import asked_pause
 from nbtoolkit.errors import AzureFailed, NotSignedIn
 
 if TYPE_CHECKING:
@@ -77,19 +78,16 @@ class Streams:
         """End all streams; whoever reads one sees it cut."""
         self.closed.set()
         with self._lock:
-            responses = list(self._open)
-        for response in responses:
-            stream: Any = response.extensions.get("network_stream")
-            raw = stream and stream.get_extra_info("socket")
-            with suppress(OSError):  # closed already
-                if isinstance(raw, socket.socket):
-                    socket.socket.shutdown(raw, socket.SHUT_RDWR)  # wakes the reader; close() would not
+            for response in self._open:
+                _shut(response)
 
     @contextmanager
     def _opened(self, source: Source, tail: int, follow: bool) -> Generator[httpx.Response]:
         response = self._send(source, tail, follow)
         with self._lock:
             self._open.add(response)
+            if self.closed.is_set():  # close() has not seen this one
+                _shut(response)
         try:
             yield response
         finally:
@@ -208,9 +206,21 @@ def _lines(response: httpx.Response) -> Iterator[str]:
     rest = b""
     for block in response.iter_bytes():
         *lines, rest = (rest + block).split(b"\n")  # not iter_lines: it splits at more than line feeds
-        for line in lines:
-            if line.strip():
-                yield line.decode("utf-8", "replace").strip("\r")
+        yield from _texts(lines)
+    yield from _texts([rest])  # the last line, where no line feed ends it
+
+
+def _texts(lines: Iterable[bytes]) -> Iterator[str]:
+    return (line.decode("utf-8", "replace").strip("\r") for line in lines if line.strip())
+
+
+def _shut(response: httpx.Response) -> None:
+    """Wake whoever reads; closing the response would not."""
+    stream: Any = response.extensions.get("network_stream")
+    raw = stream and stream.get_extra_info("socket")
+    with suppress(OSError):  # closed already
+        if isinstance(raw, socket.socket):
+            socket.socket.shutdown(raw, socket.SHUT_RDWR)
 
 
 def _owner(url: str) -> str:
@@ -223,8 +233,7 @@ def _refused(source: Source, response: httpx.Response) -> Exception:
     if status == 404:
         return Gone(source.name)
     if status == 429 or status >= 500:
-        after = response.headers.get("retry-after", "")
-        return Cut(f"HTTP {status}", float(after) if after.isdecimal() else None)
+        return Cut(f"HTTP {status}", asked_pause(response.headers))
     step = "get a role with the data action Microsoft.App/containerApps/logstream/action, or read the log in "
     step += "Log Analytics"
     return AzureFailed(

@@ -8,8 +8,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from azure.core.exceptions import (
@@ -21,6 +19,7 @@ from azure.core.exceptions import (
 from azure.storage.fileshare import ExponentialRetry
 
 from nbtoolkit.azure.limits import BEAT
+from nbtoolkit.azure.pauses import asked_pause
 from nbtoolkit.errors import NbtoolkitError
 
 PATIENCE = 120
@@ -94,7 +93,7 @@ class Patience(ExponentialRetry):
                     raise
             else:
                 limit = _limit(response.http_response)
-                pause = _asked_pause(response.http_response) or pause
+                pause = asked_pause(response.http_response.headers) or pause
                 if time.monotonic() + pause > start + limit:
                     response.http_response.location_mode = settings["mode"]
                     return response
@@ -126,17 +125,3 @@ def _limit(answer: Any) -> float:
     if answer.status_code in AGAIN:
         return PATIENCE
     return IN_USE if answer.headers.get("x-ms-error-code") in HELD else 0
-
-
-def _asked_pause(answer: Any) -> float | None:
-    text: str | None = answer.headers.get("Retry-After")
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None  # nothing that could be followed
