@@ -17,7 +17,6 @@ STARTING = "starting the server"
 LOADING = "loading weights"
 READY = "ready"
 FAILED = "failed"
-PHASES = (REQUESTED, ASSIGNING, PULLING, INSTALLING, STARTING, LOADING, READY)
 
 _MEANS = {
     REQUESTED: "Azure shows no replica yet",
@@ -34,6 +33,8 @@ _EVENTS = {
     "ContainerCreated": INSTALLING,
     "ContainerStarted": INSTALLING,
 }
+ON_A_MACHINE = frozenset(_EVENTS) - {ASSIGNING} | {"FailedMount", "ContainerBackOff"}
+"""The reasons of system events of a replica that Azure has given a machine."""
 _BEATS = {
     "starting": STARTING,
     "loading": LOADING,
@@ -106,6 +107,11 @@ class Timeline:
         """Return for how many seconds the replica that is longest in a phase has been in it."""
         now = self._clock()
         return max((now - one.since for one in self._starts.values() if one.phase == phase), default=0.0)
+
+    def mostly(self, phase: str) -> float:
+        """Return the seconds that were spent in a phase, 0 where less than half of all time was."""
+        spent = sum(seconds for _, name, seconds in self.rows() if name == phase)
+        return spent if 2 * spent > sum(seconds for _, _, seconds in self.rows()) else 0.0
 
     def doing(self) -> str:
         """Return what is going on now in words that change with each phase, and each half minute."""
