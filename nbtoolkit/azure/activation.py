@@ -70,8 +70,6 @@ class Activation:
             next_step="allow_downtime=True stops the running server first, and nothing answers for the "
             f"minutes that the new one takes to start; or raise the quota: {QUOTA_PAGE}",
             code="NoRoomForTwoRevisions",
-            status=None,
-            request_id=None,
         )
 
     def go(self, way: Way, release: Release, progress: Progress, meanwhile: Callable[[], None]) -> None:
@@ -156,7 +154,7 @@ def _stuck(app: AppState, look: Look) -> bool:
 
 
 def _has_failed(look: Look) -> bool:
-    """Tell whether a replica of the newest revision ended once; one that only starts reads the newest pointer.
+    """Tell whether a replica of the newest revision has failed; one that starts reads the newest pointer.
 
     To restart that one costs its minutes again, and it may become the one that serves just then.
     """
