@@ -7,16 +7,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_azure_start import NOW, Ingress, ingress, replica
+from test_azure_start import NOW, Clock, Ingress, ingress, replica
 
+from nbtoolkit.azure.activation import Room
+from nbtoolkit.azure.capacity import looked_into
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.starting import Starting
 from nbtoolkit.azure.states import ReplicaState, RevisionState
-from nbtoolkit.azure.timeline import Event
+from nbtoolkit.azure.timeline import Event, Timeline
 from nbtoolkit.azure.trouble import no_machine, of_events, of_replica, of_revision
 from nbtoolkit.azure.waking import Waker
 from nbtoolkit.azure.watching import Look
-from nbtoolkit.errors import ServerFailed
+from nbtoolkit.errors import ProvisionFailed, ServerFailed
+from nbtoolkit.progress import Progress
 
 __all__ = ["ingress"]
 
@@ -48,9 +51,11 @@ class Quiet:
         """Nothing to end."""
 
 
-def starting(monkeypatch: pytest.MonkeyPatch, look: Look, capacity_seconds: float) -> Starting:
+def starting(
+    monkeypatch: pytest.MonkeyPatch, look: Look, capacity_seconds: float, app: Any = None
+) -> Starting:
     quiet: Any = Quiet(look)
-    app: Any = SimpleNamespace(provisioned=Provisioned("sub", "group", "account", "share", "tones", None))
+    app = app or app_of()
     monkeypatch.setattr("nbtoolkit.azure.starting.Events", lambda _: quiet)
     return Starting(app, quiet, quiet, before=Look(), replaced=False, capacity_seconds=capacity_seconds)
 
@@ -144,3 +149,91 @@ def test_an_endpoint_that_cannot_be_reached_is_named_with_what_came_back(
     running.wake(Waker(ingress))
     until_trouble(running, seconds=0.4)  # a replica starts: the heartbeats tell how it goes
     running.end()
+
+
+GAVE_UP = RevisionState(
+    "tones--r",
+    True,
+    NOW,
+    0,
+    "None",
+    "Failed",
+    "ActivationFailed",
+    "Deployment Progress Deadline Exceeded. 0/1",
+)
+
+
+def machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    now: Any = SimpleNamespace(
+        state=SimpleNamespace(environment_id="env", workload_profile="gpu"),
+        room=lambda: Room(True, "1 of 2 in use"),
+    )
+    monkeypatch.setattr("nbtoolkit.azure.capacity.Activation", lambda *_: now)
+
+
+def app_of(*replicas: ReplicaState) -> Any:
+    profiles = {"gpu": "Consumption-GPU-NC24-A100"}
+    return SimpleNamespace(
+        provisioned=Provisioned("sub", "group", "account", "share", "tones", None),
+        environment=lambda _: SimpleNamespace(profiles=profiles),
+        revisions=lambda: [GAVE_UP],
+        replicas=lambda _: list(replicas),
+    )
+
+
+@pytest.mark.parametrize(
+    ("waited", "pulled", "reason"),
+    [(500, 10, r"no machine \(A100, 80 GB, serverless\) for 8 minutes"), (10, 500, "Deadline Exceeded")],
+)
+def test_azures_deadline_is_lack_of_a_machine_where_most_time_went_into_looking_for_one(
+    monkeypatch: pytest.MonkeyPatch, waited: float, pulled: float, reason: str
+) -> None:
+    machines(monkeypatch)
+    clock = Clock()
+    start = starting(monkeypatch, Look(), capacity_seconds=600, app=app_of())
+    start.timeline = Timeline(clock=clock)
+    start.timeline.see([replica("Waiting", "AssigningReplica")], {})
+    clock.now += waited
+    start.timeline.see([replica("Waiting")], {})
+    clock.now += pulled
+    start.timeline.see([replica("Waiting")], {})
+    seen: Any = start._watch  # pyright: ignore[reportPrivateUsage]
+    seen.seen = Look((GAVE_UP,), {})
+    with pytest.raises(ServerFailed, match=reason):
+        start.check()
+
+
+UNREADY = ProvisionFailed(
+    "The deployment failed:\n  tones: not ready (Azure: Operation expired.)", next_step="see", causes=[1]
+)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "events", "reason", "step"),
+    [
+        ([replica("Waiting", "AssigningReplica", name="tones--r-1")], [], "has no capacity", "gpu='T4'"),
+        ([], [Event("tones--r-1", "AssigningReplica")], "has no capacity", "gpu='T4'"),
+        ([replica("Waiting", "ImagePullBackOff", name="tones--r-1")], [], "cannot be pulled", "registry"),
+        ([], [Event("tones--r-1", "AssigningReplica"), Event("tones--r-1", "PullingImage")], None, "see"),
+        ([], [Event("tones--old-1", "AssigningReplica"), Event("tones", "RevisionFailed")], None, "see"),
+    ],
+)
+def test_a_provision_whose_replicas_did_not_start_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+    replicas: list[ReplicaState],
+    events: list[Event],
+    reason: str | None,
+    step: str,
+) -> None:
+    machines(monkeypatch)
+    said = looked_into(UNREADY, app_of(*replicas), Progress(), lambda _: events)
+    assert step in said.next_step
+    assert "Operation expired" in said.message
+    assert getattr(said, "causes", None) == [1]
+    assert (said is UNREADY) == (reason is None)
+    assert (reason or "") in said.message
+
+
+def test_a_provision_that_failed_otherwise_is_left_as_it_is() -> None:
+    other = ProvisionFailed("The quota is used up.", next_step="see", causes=[])
+    assert looked_into(other, app_of(), Progress(), lambda _: pytest.fail("nobody need be asked")) is other

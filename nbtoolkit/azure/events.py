@@ -26,7 +26,7 @@ class Events:
 
     def __init__(self, app: App, read: Callable[[App], Iterable[LogLine]] | None = None) -> None:
         self._app = app
-        self._read = read or _latest
+        self._read = read or _lines
         self._found: Sequence[Event] = ()
         self._ended = threading.Event()
         self._until = time.monotonic() + LEASE
@@ -49,13 +49,22 @@ class Events:
     def _run(self) -> None:
         while not self._ended.is_set() and time.monotonic() < self._until:
             try:
-                self._found = tuple(_event(line) for line in self._read(self._app) if line.kind == "system")
+                self._found = _events(self._read(self._app))
             except NbtoolkitError:  # the wait goes on without them, and the next look may do better
                 self._ended.wait(INTERVAL)
             self._ended.wait(INTERVAL)
 
 
-def _latest(app: App) -> Iterable[LogLine]:
+def latest_events(app: App) -> tuple[Event, ...]:
+    """Return the last system events, in order; three requests."""
+    return _events(_lines(app))
+
+
+def _events(lines: Iterable[LogLine]) -> tuple[Event, ...]:
+    return tuple(_event(line) for line in lines if line.kind == "system")
+
+
+def _lines(app: App) -> Iterable[LogLine]:
     from nbtoolkit.azure.logs import system
 
     return system(app, tail=_TAIL)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nbtoolkit.azure.activation import Activation, hardware_of
 from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.capacity import is_given_up, no_machine_now
 from nbtoolkit.azure.events import Events
 from nbtoolkit.azure.heartbeats import Heartbeats
 from nbtoolkit.azure.provisioned import portal_url
 from nbtoolkit.azure.states import ReplicaState
 from nbtoolkit.azure.timeline import ASSIGNING, Event, Timeline
-from nbtoolkit.azure.trouble import Trouble, no_machine, of_events, of_replica, of_revision, unreached
+from nbtoolkit.azure.trouble import Trouble, of_events, of_replica, of_revision, unreached
 from nbtoolkit.azure.waking import Waker
 from nbtoolkit.azure.watching import Look, Watch
 from nbtoolkit.errors import ServerFailed
@@ -107,7 +107,9 @@ class Starting:
         events: Sequence[Event],
     ) -> Trouble | None:
         if look.latest and look.latest.name not in self._given_up and (found := of_revision(look.latest)):
-            return found
+            # Azure gives up after ten minutes of whatever kind, and names no reason
+            waited = self.timeline.mostly(ASSIGNING) if is_given_up(found.reason) else 0.0
+            return no_machine_now(self._app, self._watch, waited) if waited else found
         for name, replica in living.items():
             beat = beats[name]
             if beat and beat.last_error:  # its next start may delete it from the share
@@ -117,7 +119,7 @@ class Starting:
         if found := of_events(events, living):
             return found
         if (waited := self.timeline.waits(ASSIGNING)) > self._capacity_seconds:
-            return self._no_machine(waited)
+            return no_machine_now(self._app, self._watch, waited)
         return self._unreachable()
 
     def _unreachable(self) -> Trouble | None:
@@ -137,11 +139,3 @@ class Starting:
             f"no replica of {place.app} starts, though a request waited for one to the ingress's limit",
             f"look at the app in the portal: {portal_url(place.app_id)}",
         )
-
-    def _no_machine(self, waited: float) -> Trouble:
-        now = Activation(self._app, self._watch)
-        profiles = self._app.environment(now.state.environment_id).profiles
-        found = hardware_of(profiles.get(now.state.workload_profile or "", ""))
-        label = found.label if found else now.state.workload_profile or "Consumption"
-        room = now.room()
-        return no_machine(waited, label, enough=room.enough, room=room.text)

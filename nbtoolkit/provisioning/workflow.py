@@ -9,6 +9,8 @@ from typing import Any
 
 from nbtoolkit.azure import created, ownership, writes
 from nbtoolkit.azure import existing as azure_existing
+from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.capacity import looked_into
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.providers import register_providers
 from nbtoolkit.azure.provisioned import Provisioned
@@ -145,9 +147,10 @@ def _deployed(
     deployment.start(compiled, parameters, {**tags_of(settings, compiled), ownership.RUN_TAG: run}, progress)
     try:
         outputs = deployment.watch(progress)
-    except ProvisionFailed:
+    except ProvisionFailed as failed:
         ownership.settle_quietly(workspace, cloud, progress)
-        raise
+        app = App(cloud, _place(drawn, None))
+        raise looked_into(failed, app, progress) from failed
     ownership.settle_quietly(workspace, cloud, progress)
     return outputs
 
@@ -156,15 +159,7 @@ def _finished(
     drawn: ProvisionPlan, asked: ProvisionSettings, workspace: Workspace, endpoint: str | None, start: float
 ) -> Provision:
     """Write what was provisioned into the workspace's files, where it differs, and return it."""
-    names = drawn.names
-    place = Provisioned(
-        subscription=names.subscription,
-        resource_group=names.resource_group,
-        storage_account=names.account,
-        file_share=names.share,
-        app=names.app,
-        endpoint=endpoint,
-    )
+    place = _place(drawn, endpoint)
     place.write(workspace)
     if asked.remember:
         choices.remember(workspace, _chosen(drawn.settings))
@@ -174,6 +169,18 @@ def _finished(
         changed=not drawn.nothing_to_do,
         seconds=time.monotonic() - start,
         costs=drawn.costs,
+    )
+
+
+def _place(drawn: ProvisionPlan, endpoint: str | None) -> Provisioned:
+    names = drawn.names
+    return Provisioned(
+        subscription=names.subscription,
+        resource_group=names.resource_group,
+        storage_account=names.account,
+        file_share=names.share,
+        app=names.app,
+        endpoint=endpoint,
     )
 
 
