@@ -37,6 +37,8 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 
@@ -89,7 +91,10 @@ class InvalidBase(NbtoolkitError, ValueError):
 
 
 class StoreError(NbtoolkitError, OSError):
-    """A file store refused or failed."""
+    """A file store refused or failed; ``status`` and ``code`` are the service's, None where there is none."""
+
+    status: int | None = None
+    code: str | None = None
 
 
 class AlreadyExists(StoreError, FileExistsError):
@@ -137,11 +142,21 @@ class Busy(NbtoolkitError, RuntimeError):
 
 
 class AzureFailed(NbtoolkitError, RuntimeError):
-    """Azure refused or failed a request; ``status``, ``code`` and ``request_id`` tell which."""
+    """Azure refused or failed a request; ``status``, ``code``, ``request_id`` and ``causes`` tell more.
+
+    ``status`` is None where no answer came, each of ``causes`` has a message and a next step.
+    """
+
+    status: int | None = None
+    code: str | None = None
+    request_id: str | None = None
+    causes: Sequence[Any] = ()
 
 
 class NotSignedIn(AzureFailed, PermissionError):
-    """No source of credentials gives a token for Azure; the message names each with its reason."""
+    """No source of credentials gives a token for Azure; ``reasons`` says why, by the name of the source."""
+
+    reasons: Mapping[str, str] = MappingProxyType({})
 
 
 class QuotaShort(AzureFailed):

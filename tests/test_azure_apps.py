@@ -261,7 +261,7 @@ def test_what_is_looked_at_meanwhile_may_end_the_waiting() -> None:
     app, _ = app_with(begin_update=[Poller(1000)])
 
     def fail() -> None:
-        raise AzureFailed("it will not start", next_step="look", status=None, code=None, request_id=None)
+        raise AzureFailed("it will not start", next_step="look")
 
     with pytest.raises(AzureFailed, match="it will not start"):
         app.new_revision("r-1", meanwhile=fail)

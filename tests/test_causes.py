@@ -17,7 +17,7 @@ from azure.core.exceptions import (
 
 from nbtoolkit.azure.causes import explain, prefixed
 from nbtoolkit.azure.failures import asking, existing
-from nbtoolkit.errors import AzureFailed, NotSignedIn, QuotaShort
+from nbtoolkit.errors import AzureFailed, NotSignedIn, QuotaShort, StoreError
 
 
 def recorded(shared: Path, name: str) -> Any:
@@ -273,3 +273,12 @@ def test_what_does_not_exist_is_none_and_other_failures_are_raised() -> None:
 def test_errors_of_others_pass_through() -> None:
     with pytest.raises(ZeroDivisionError), asking("divide"):
         _ = 1 / 0
+
+
+def test_every_error_of_azure_has_its_facts() -> None:
+    bare = AzureFailed("It failed.", next_step="look")
+    assert (bare.status, bare.code, bare.request_id, bare.causes) == (None, None, None, ())
+    assert NotSignedIn("Nobody.", next_step="sign in", status=401).status == 401
+    assert NotSignedIn("Nobody.", next_step="sign in").reasons == {}
+    stored = StoreError("No.", next_step="look")
+    assert (stored.status, stored.code) == (None, None)

@@ -79,9 +79,6 @@ class App:
             raise AzureFailed(
                 f"Azure gave no token for the logs of {self.provisioned.app}.",
                 next_step="try again; if that does not help, read the logs in the portal",
-                code=None,
-                status=None,
-                request_id=None,
             )
         return token
 

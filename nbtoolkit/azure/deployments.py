@@ -105,9 +105,7 @@ class Deployment:
             raise AzureFailed(
                 f"Azure could not predict the deployment {self.name}: {'; '.join(map(str, causes))}",
                 next_step=causes[0].next_step,
-                status=None,
                 code=causes[0].code,
-                request_id=None,
                 causes=causes,
             )
         return WhatIf.of((answer.get("properties") or {}).get("changes") or ())
@@ -153,7 +151,7 @@ class Deployment:
             with asking(f"cancel the deployment {self.name}"):
                 self._operations.cancel(*self._where)
         except AzureFailed as refused:
-            if getattr(refused, "status", None) == 409:  # it had ended already
+            if refused.status == 409:  # it had ended already
                 return False
             raise
         return True

@@ -90,9 +90,7 @@ def _unreached(what: str, error: AzureError) -> AzureFailed:
     return AzureFailed(
         f"Azure could not {what}: no complete answer came ({said}).",
         next_step="check the network, the proxy (HTTPS_PROXY) and its certificate; then run the step again",
-        status=None,
         code=type(error).__name__,
-        request_id=None,
         causes=[Cause(type(error).__name__, said, None, "check the network")],
     )
 
@@ -103,9 +101,7 @@ def _not_signed_in(what: str, error: AzureError) -> NotSignedIn:
         f"Azure could not {what}: nobody is signed in. {said[:1500]}",
         next_step="sign in: az login in a terminal, the Sign-in button of a form, or AZURE_CLIENT_ID, "
         "AZURE_TENANT_ID and AZURE_CLIENT_SECRET in the environment",
-        status=None,
         code="NotSignedIn",
-        request_id=None,
         causes=[],
     )
 

@@ -41,5 +41,5 @@ class LastAnswer:
         return answer
 
 
-def _lasting(error: Exception) -> bool:
-    return isinstance(error, NotSignedIn) or getattr(error, "status", None) in (400, 401, 403, 404)
+def _lasting(error: AzureFailed | StoreError) -> bool:
+    return isinstance(error, NotSignedIn) or error.status in (400, 401, 403, 404)

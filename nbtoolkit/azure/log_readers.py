@@ -171,6 +171,4 @@ def _shut(source: Source, cut: Cut) -> AzureFailed:
         f"The log of {source.name} could not be read {TRIES} times in a row: {cut}.",
         next_step="try again, or read it in the portal's Log stream",
         code="LogStreamCut",
-        status=None,
-        request_id=None,
     )

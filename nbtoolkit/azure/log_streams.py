@@ -120,8 +120,6 @@ class Streams:
                     f"The log stream was redirected to {target.host}, which does not belong to {owner}.",
                     next_step="read the log in the portal; no token was sent there",
                     code="ForeignRedirect",
-                    status=None,
-                    request_id=None,
                 )
             headers = {"Authorization": f"Bearer {token}"}
             request = client.build_request(
@@ -192,7 +190,7 @@ class Seen:
 
 def transient(error: AzureFailed) -> bool:
     """Tell whether Azure may answer the same request a little later."""
-    status: int | None = getattr(error, "status", None)
+    status = error.status
     return not isinstance(error, NotSignedIn) and (status is None or status == 429 or status >= 500)
 
 

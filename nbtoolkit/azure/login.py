@@ -177,7 +177,6 @@ def _not_signed_in(reasons: dict[str, str]) -> NotSignedIn:
         reasons=reasons,
         status=401,
         code="NotSignedIn",
-        request_id=None,
     )
 
 

@@ -157,4 +157,4 @@ def _room(cloud: Cloud, subscription: str, region: str) -> dict[str, int]:
 
 
 def _nothing(message: str, next_step: str, code: str) -> AzureFailed:
-    return AzureFailed(message, next_step=next_step, status=None, code=code, request_id=None)
+    return AzureFailed(message, next_step=next_step, code=code)

@@ -84,9 +84,7 @@ def register_providers(
             raise AzureFailed(
                 f"Azure is still registering {', '.join(open_)} after {timeout:.0f} s.",
                 next_step="wait some minutes, then run the step again",
-                status=None,
                 code="RegistrationPending",
-                request_id=None,
             )
         progress.note(f"waiting for {', '.join(open_)}")
         progress.sleep(clouds.POLL)

@@ -131,7 +131,7 @@ def delete(cloud: Cloud, resource_id: str, progress: Progress) -> None:
     try:
         change(resource_id, f"delete the {title_of(resource_id)}", begin, progress)
     except AzureFailed as error:
-        if vars(error).get("status") != 404:
+        if error.status != 404:
             raise
 
 

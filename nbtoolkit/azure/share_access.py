@@ -138,8 +138,8 @@ class ShareAccess:
         except NotSignedIn:
             raise
         except AzureFailed as error:
-            facts = {"status": vars(error).get("status"), "code": vars(error).get("code")}
-            if facts["status"] != 403:
+            facts = {"status": error.status, "code": error.code}
+            if error.status != 403:
                 raise StoreError(error.message, next_step=error.next_step, **facts) from error
             raise StoreError(
                 f"Who is signed in may neither use the data of the storage account {account} nor read its "

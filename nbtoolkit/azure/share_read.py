@@ -53,7 +53,7 @@ def piece(
             beat,
         )
     except StoreError as error:
-        if vars(error).get("code") == "InvalidRange":
+        if error.code == "InvalidRange":
             return b"", 0, ""  # nothing is there from here on
         raise
     size = int(str(got.properties.content_range).rpartition("/")[2])

@@ -244,4 +244,4 @@ def explained(error: BaseException, method: Method, tenant: str | None) -> NotSi
 
 
 def _refused(message: str, next_step: str, code: str = "SignInRefused") -> NotSignedIn:
-    return NotSignedIn(message, next_step=next_step, status=401, code=code, request_id=None, reasons={})
+    return NotSignedIn(message, next_step=next_step, status=401, code=code)

@@ -47,7 +47,7 @@ def add_profile(cloud: Cloud, names: Names, added: Mapping[str, str], progress: 
     try:
         change(names.ids["environment"], what, begin, progress)
     except AzureFailed as failed:
-        if failed.__dict__.get("status") is not None:
+        if failed.status is not None:
             raise
         # only where the answer was lost, Azure may have done it all the same
         if (found := _of_type(_profiles(settled(cloud, names, progress)), wanted)) is None:

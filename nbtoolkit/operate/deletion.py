@@ -156,7 +156,7 @@ def _around(place: Provisioned, cloud: Cloud, ours: Sequence[str]) -> list[str]:
     try:
         environment = App(cloud, place).get().environment_id
     except AzureFailed as error:
-        if vars(error).get("status") != 404:
+        if error.status != 404:
             raise
         environment = next((one for one in ours if removal.kind_of(one) == removal.ENVIRONMENT), "")
     if not environment:

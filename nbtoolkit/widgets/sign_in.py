@@ -98,7 +98,7 @@ class _Nobody:
         return self._error.message
 
     def _repr_html_(self) -> str:
-        reasons: dict[str, str] = self._error.__dict__.get("reasons") or {}
+        reasons = self._error.reasons
         return page.plain("Not signed in.") + page.table(reasons.items())
 
 

@@ -23,7 +23,7 @@ def together(questions: Mapping[str, Callable[[], Any]], progress: Progress) -> 
         except NotSignedIn:
             raise
         except AzureFailed as error:
-            if error.__dict__.get("status") is None:
+            if error.status is None:
                 raise
             answers[name] = error
     return answers
