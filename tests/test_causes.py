@@ -16,7 +16,7 @@ from azure.core.exceptions import (
 )
 
 from nbtoolkit.azure.causes import explain, prefixed
-from nbtoolkit.azure.failures import asking, existing
+from nbtoolkit.azure.failures import asking, or_none
 from nbtoolkit.errors import AzureFailed, NotSignedIn, QuotaShort, StoreError
 
 
@@ -264,10 +264,10 @@ def test_what_does_not_exist_is_none_and_other_failures_are_raised() -> None:
     def forbidden() -> str:
         raise HttpResponseError(response=Answer(403, {"error": {"code": "AuthorizationFailed"}}))  # type: ignore[arg-type]
 
-    assert existing("read x", missing) is None
-    assert existing("read x", lambda: "there") == "there"
+    assert or_none("read x", missing) is None
+    assert or_none("read x", lambda: "there") == "there"
     with pytest.raises(AzureFailed):
-        existing("read x", forbidden)
+        or_none("read x", forbidden)
 
 
 def test_errors_of_others_pass_through() -> None:

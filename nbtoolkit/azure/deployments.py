@@ -13,7 +13,7 @@ from nbtoolkit.azure.changes import begun
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.deployment_state import State
 from nbtoolkit.azure.deployment_steps import Step, read_steps
-from nbtoolkit.azure.failures import asking, existing
+from nbtoolkit.azure.failures import asking, or_none
 from nbtoolkit.azure.pauses import asked_pause
 from nbtoolkit.azure.what_if import WhatIf
 from nbtoolkit.errors import AzureFailed, Cancelled, ProvisionFailed
@@ -62,7 +62,7 @@ class Deployment:
         def ask() -> Any:
             return self._operations.get(*self._where, raw_response_hook=self._note_retry_after)
 
-        found = existing(f"read the deployment {self.name}", ask)
+        found = or_none(f"read the deployment {self.name}", ask)
         return None if found is None else State.of(found.as_dict())
 
     def validate(

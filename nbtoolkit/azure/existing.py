@@ -10,7 +10,7 @@ from typing import Any
 
 from nbtoolkit.azure import cloud as clouds
 from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.failures import asking, existing
+from nbtoolkit.azure.failures import asking, or_none
 from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.quota import region_name
 from nbtoolkit.progress import Progress
@@ -98,7 +98,7 @@ def secrets_of(cloud: Cloud, names: Names, progress: Progress) -> list[dict[str,
     def ask() -> Any:
         return client.container_apps.list_secrets(names.resource_group, names.app).value
 
-    found = patiently(progress, lambda: existing(f"list the secrets of the app {names.app}", ask))
+    found = patiently(progress, lambda: or_none(f"list the secrets of the app {names.app}", ask))
     return [one.as_dict() for one in found or ()]
 
 
@@ -136,7 +136,7 @@ def is_empty(cloud: Cloud, names: Names, progress: Progress) -> bool:
 
 
 def _ask(ask: Callable[[], Any], what: str = "resource_group") -> Body | None:
-    found = existing(f"read the {what.replace('_', ' ')}", ask)
+    found = or_none(f"read the {what.replace('_', ' ')}", ask)
     return None if found is None else found.as_dict()
 
 

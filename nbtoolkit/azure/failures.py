@@ -32,7 +32,7 @@ def asking(what: str) -> Generator[None]:
         raise failure(what, error) from error
 
 
-def existing(what: str, ask: Callable[[], T]) -> T | None:
+def or_none(what: str, ask: Callable[[], T]) -> T | None:
     """Return what ``ask`` returns, None where Azure has no such thing; raises like :func:`asking`."""
     from azure.core.exceptions import ResourceNotFoundError
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from nbtoolkit.azure.changes import change
 from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.failures import existing
+from nbtoolkit.azure.failures import or_none
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
 
@@ -106,7 +106,7 @@ def read(cloud: Cloud, resource_id: str) -> dict[str, Any] | None:
     def look() -> Any:
         return _resources(cloud, resource_id).get_by_id(resource_id, api_version=_version(resource_id))
 
-    found = existing(f"look for {name_of(resource_id)}", look)
+    found = or_none(f"look for {name_of(resource_id)}", look)
     return None if found is None else found.as_dict()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from nbtoolkit.azure import permissions, providers, quota
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.existing import Existing
-from nbtoolkit.azure.failures import existing as there
+from nbtoolkit.azure.failures import or_none
 from nbtoolkit.azure.hardware import Hardware
 from nbtoolkit.azure.places import USABLE
 from nbtoolkit.azure.prices import UNKNOWN, Price, price_of
@@ -98,7 +98,7 @@ def _questions(
     names, where = existing.names, settings.location
     sub, cache = names.subscription, workspace.cache
     asked: dict[str, Callable[[], Any]] = {
-        "subscription": lambda: there(
+        "subscription": lambda: or_none(
             f"read the subscription {sub}", lambda: cloud.subscriptions().subscriptions.get(sub)
         ),
         **{namespace: _provider(cloud, sub, namespace) for namespace in NEEDED},
