@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,6 +25,11 @@ PROFILE = "microsoft.app/managedenvironments/workloadprofiles"
 
 MARKED = (ACCOUNT, ENVIRONMENT, WORKSPACE)
 """Kinds that the template gives the mark of the workspace that creates them."""
+
+_STILL_HOLDS = "ManagedEnvironmentHasContainerApps"
+_EMPTIED_SECONDS = 60.0
+"""Seconds for an environment to notice that its app is gone."""
+_PAUSE = 2.0
 
 
 class _Kind(NamedTuple):
@@ -128,11 +134,18 @@ def delete(cloud: Cloud, resource_id: str, progress: Progress) -> None:
             resource_id, api_version=_version(resource_id)
         )
 
-    try:
-        change(resource_id, f"delete the {title_of(resource_id)}", begin, progress)
-    except AzureFailed as error:
-        if error.status != 404:
-            raise
+    deadline = time.monotonic() + _EMPTIED_SECONDS
+    while True:
+        try:
+            change(resource_id, f"delete the {title_of(resource_id)}", begin, progress)
+            return
+        except AzureFailed as error:
+            if error.status == 404:
+                return
+            if error.code != _STILL_HOLDS or time.monotonic() >= deadline:
+                raise
+        progress.note("Azure still counts the app in it that was just deleted")
+        progress.sleep(_PAUSE)
 
 
 def left(cloud: Cloud, ids: Sequence[str]) -> list[Left]:

@@ -10,7 +10,7 @@ from nbtoolkit.azure import mounting
 from nbtoolkit.azure.mounting import Key, Mount
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.errors import BrokenFile
-from nbtoolkit.fact_table import fact_table
+from nbtoolkit.fact_table import html_table
 from nbtoolkit.json_text import read_object
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.sync.waiting import patiently
@@ -47,7 +47,7 @@ class Repair:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return fact_table(f"Repair of {self.app}", self.rows())
+        return html_table(self.rows())
 
 
 def repair(*, target: AzureTarget | None = None, progress: Progress | None = None) -> Repair:

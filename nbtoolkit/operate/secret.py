@@ -13,12 +13,13 @@ from pydantic import Field, SecretStr, field_validator
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.states import AppState
 from nbtoolkit.azure.target import AzureTarget
-from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.errors import AzureFailed, InvalidSettings
 from nbtoolkit.operate.revision import revise, way_of
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
 from nbtoolkit.sync.waiting import patiently
 
+_NOT_ACTIVE = "ContainerAppRevisionNotActive"
 _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,200}")
 
 
@@ -84,21 +85,34 @@ def put_secret(
         replaced = settings.secret_name in patiently(progress, app.secret_names)
         if settings.name in now.environment_variables:
             app.set_secrets({settings.secret_name: value}, progress)
-            return SecretPut(settings.name, replaced, _restart(app, now, progress))
+            return SecretPut(settings.name, replaced, _restart(app, progress))
         way = way_of(app, now, allow_downtime=settings.allow_downtime, progress=progress)
         app.set_secrets({settings.secret_name: value}, progress)
         revise(app, way, settings.secret_name, _with_variable(now, settings), progress)
         return SecretPut(settings.name, replaced, "a new revision starts with it")
 
 
-def _restart(app: App, now: AppState, progress: Progress) -> str:
-    """Restart what runs; return what was done, in words."""
-    revision = now.latest_ready_revision or now.latest_revision
-    if now.stopped or revision is None or not patiently(progress, lambda: app.replicas(revision)):
+def _restart(app: App, progress: Progress) -> str:
+    """Restart what runs; return what was done, in words.
+
+    While a newer revision takes over there are two, and each may have read the old value.
+    """
+    restarted: list[str] = []
+    for name, replicas in patiently(progress, app.all_replicas).items():
+        if not replicas:
+            continue
+        progress.phase(f"Restarting {name}, which reads secrets only when it starts")
+        try:
+            app.restart(name, progress)
+        except AzureFailed as error:
+            if error.code != _NOT_ACTIVE:  # else the newer one has just taken over
+                raise
+        else:
+            restarted.append(name)
+    if not restarted:
         return "nothing runs, so the next start sees it"
-    progress.phase(f"Restarting {revision}, which reads secrets only when it starts")
-    app.restart(revision, progress)
-    return f"{revision} restarts and is back in some minutes"
+    what = "restarts and is" if len(restarted) == 1 else "restart and are"
+    return f"{' and '.join(restarted)} {what} back in some minutes"
 
 
 def _with_variable(now: AppState, settings: SecretSettings) -> dict[str, Any]:
