@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,10 @@ from nbtoolkit.azure.cloud import ARM_SCOPE
 from nbtoolkit.azure.credentials import Source, Unavailable
 from nbtoolkit.errors import MissingDependency, NotSignedIn
 
+_FOR_A_WHILE = re.compile(
+    r"HTTP Error: (429|5\d\d)|no answer in|onnection|imed out|Max retries", re.IGNORECASE
+)
+"""What a source says that was not refused: whoever gives the tokens is out of reach or fails."""
 EARLY = 300
 """Seconds before its end at which a token is fetched anew."""
 
@@ -166,6 +171,8 @@ def _not_signed_in(reasons: dict[str, str]) -> NotSignedIn:
     lines = "".join(f"\n  {name}: {text}" for name, text in reasons.items())
     if "environment" in reasons and len(reasons) == 1:
         step = "correct these environment variables, or remove them to use another sign-in"
+        if _FOR_A_WHILE.search(reasons["environment"]):
+            step = "run the step again in a few minutes; look at the network and the proxy (HTTPS_PROXY)"
     else:
         step = (
             "press Sign in in nbtoolkit.widgets.SignIn(), or run: az login; for headless runs set "

@@ -30,6 +30,8 @@ from nbtoolkit.workspace import Workspace
 
 __all__ = ["Preflight", "preflight"]
 
+_NOT_YOURS = (400, 403, 404)
+"""How Azure answers about a subscription that is none, or is none of yours."""
 _TYPES = {
     "Microsoft.App": "managedEnvironments",
     "Microsoft.Storage": "storageAccounts",
@@ -118,6 +120,9 @@ def _provider(cloud: Cloud, subscription: str, namespace: str) -> Callable[[], P
 
 
 def _check_subscription(found: Findings, settings: ProvisionSettings, subscription: Any) -> None:
+    if isinstance(subscription, AzureFailed) and vars(subscription).get("status") not in _NOT_YOURS:
+        found.warn(f"{subscription.message} That was not checked; {subscription.next_step}.")
+        return
     if subscription is None or isinstance(subscription, AzureFailed):
         found.block(
             f"There is no subscription {settings.subscription} that you may see: choose one from the list, "
