@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
-from nbtoolkit.fact_table import fact_table
+from nbtoolkit.fact_table import html_table
 from nbtoolkit.json_text import read_object
 from nbtoolkit.safetensors_header import TensorInfo, read_header
 from nbtoolkit.serving.digest import ADAPTER_FILES, adapter_files, folder_sha256
@@ -137,7 +137,7 @@ class Adapter:
         return f"Adapter({str(self.path)!r}, {len(self.tensors)} tensors, {self.size:,} bytes)"
 
     def _repr_html_(self) -> str:
-        return fact_table(f"Adapter {self.name}", self._facts())
+        return html_table(self._facts(), f"Adapter {self.name}")
 
     def _facts(self) -> list[tuple[str, str]]:
         """Describe the adapter without the cost of its sha256, and without failing on a bad configuration."""

@@ -1,16 +1,46 @@
-"""A value's facts as a plain HTML table."""
+"""A value's facts, label and text, as a table: for a notebook, and as plain text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
 
+LINK = "color:var(--jp-content-link-color,#0b57d0);text-decoration:underline"
+"""How a link looks: widgets take the page's own style of links away."""
+_NEW_TAB = 'target="_blank" rel="noopener"'
+_LONGEST_URL = 100
 
-def fact_table(caption: str, facts: Iterable[tuple[str, str]]) -> str:
-    """Return a table of name and text, both escaped, under a caption where there is one."""
-    cell = "style='text-align:left'"
+
+def html_table(facts: Iterable[tuple[str, str]], caption: str = "") -> str:
+    """Return a table of labels and texts, escaped; addresses of web pages become links."""
+    cell = '<td style="text-align:left;vertical-align:top;padding:2px 8px'
     rows = "".join(
-        f"<tr><th {cell}>{escape(name)}</th><td {cell}>{escape(text)}</td></tr>" for name, text in facts
+        f'<tr>{cell};font-weight:bold;white-space:nowrap">{escape(label)}</td>'
+        f'{cell};white-space:pre-wrap">{_linked(text)}</td></tr>'
+        for label, text in facts
     )
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f"<table>{title}{rows}</table>"
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<table style="border-collapse:collapse;line-height:1.45">{above}{rows}</table>'
+
+
+def text_table(facts: Iterable[tuple[str, str]]) -> str:
+    """Return a line for each fact, the texts below each other; those of several lines are indented."""
+    rows = list(facts)
+    width = max((len(label) for label, _ in rows), default=0)
+    indent = "\n" + " " * (width + 2)
+    return "\n".join(f"{label:<{width}}  {text.replace(chr(10), indent)}" for label, text in rows)
+
+
+def _linked(text: str) -> str:
+    safe = escape(text, quote=True)
+    if text.startswith(("http://", "https://")) and not any(c.isspace() for c in text):
+        return f'<a href="{safe}" title="{safe}" style="{LINK}" {_NEW_TAB}>{escape(_short(text))}</a>'
+    return safe
+
+
+def _short(url: str) -> str:
+    """Return an address as it is shown: of a long one the host and the last part."""
+    if len(url) <= _LONGEST_URL:
+        return url
+    host, _, path = url.partition("://")[2].partition("/")
+    return f"{host} … {path.rstrip('/').rpartition('/')[2]}"

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Literal, Protocol
 
 from nbtoolkit.base_model import Base
 from nbtoolkit.endpoint import Endpoint
+from nbtoolkit.fact_table import html_table, text_table
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share import Heartbeat
 from nbtoolkit.workspace import Workspace
-
-LINK = "color:var(--jp-content-link-color,#0b57d0);text-decoration:underline"
-"""How a link looks: widgets take the page's own style of links away."""
-_NEW_TAB = 'target="_blank" rel="noopener"'
-_LONGEST_URL = 100
 
 State = Literal["stopped", "asleep", "starting", "ready", "degraded", "failed"]
 
@@ -50,41 +45,13 @@ class Status:
         return [*rows, *self.facts.items()]
 
     def __str__(self) -> str:
-        rows = self.rows()
-        width = max(len(label) for label, _ in rows)
-        return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+        return text_table(self.rows())
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
         return html_table(self.rows())
-
-
-def html_table(rows: list[tuple[str, str]]) -> str:
-    """Return a plain table of labels and texts, escaped; addresses of web pages become links."""
-    cell = '<td style="text-align:left;vertical-align:top;padding:2px 8px'
-    lines = "".join(
-        f'<tr>{cell};font-weight:bold;white-space:nowrap">{escape(label)}</td>'
-        f'{cell};white-space:pre-wrap">{_linked(text)}</td></tr>'
-        for label, text in rows
-    )
-    return f'<table style="border-collapse:collapse;line-height:1.45">{lines}</table>'
-
-
-def _linked(text: str) -> str:
-    safe = escape(text, quote=True)
-    if text.startswith(("http://", "https://")) and not any(c.isspace() for c in text):
-        return f'<a href="{safe}" title="{safe}" style="{LINK}" {_NEW_TAB}>{escape(_short(text))}</a>'
-    return safe
-
-
-def _short(url: str) -> str:
-    """Return an address as it is shown: of a long one the host and the last part."""
-    if len(url) <= _LONGEST_URL:
-        return url
-    host, _, path = url.partition("://")[2].partition("/")
-    return f"{host} … {path.rstrip('/').rpartition('/')[2]}"
 
 
 class Wheels(Protocol):
@@ -142,8 +109,15 @@ class Target(Protocol):
         """
         ...
 
-    def provision(self, progress: Progress | None = None) -> None:
-        """Make what must exist before anything can be served, or say what to do; again changes nothing."""
+    def provision(self, progress: Progress | None = None, *, own: bool = False) -> None:
+        """Make what must exist before anything can be served, or say what to do; again changes nothing.
+
+        ``own`` says that the user's own server shall run, which may need less than ours.
+        """
+        ...
+
+    def starts_own(self) -> bool:
+        """Tell whether the place knows by itself how the user's own server starts."""
         ...
 
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
@@ -183,6 +157,10 @@ class Target(Protocol):
 
     def waiting_for(self) -> str:
         """Return what keeps servers from serving, as the place sees it; empty where it knows nothing."""
+        ...
+
+    def phases(self) -> str:
+        """Return what the last start went through and for how long; empty where it was none or is not known."""
         ...
 
     def answers(self) -> bool:

@@ -19,7 +19,7 @@ from nbtoolkit.base_model.files import (
 )
 from nbtoolkit.base_model.search import find_folder
 from nbtoolkit.errors import BrokenFile, InvalidBase
-from nbtoolkit.fact_table import fact_table
+from nbtoolkit.fact_table import html_table
 from nbtoolkit.json_text import read_object
 from nbtoolkit.progress import Progress
 from nbtoolkit.safetensors_header import TensorInfo, read_header
@@ -154,7 +154,7 @@ class Base:
         return "\n".join([f"Base {self.name}", *(f"  {name:<8} {text}" for name, text in self._facts())])
 
     def _repr_html_(self) -> str:
-        return fact_table(f"Base {self.name}", self._facts())
+        return html_table(self._facts(), f"Base {self.name}")
 
     def _facts(self) -> list[tuple[str, str]]:
         dtypes = sorted({tensor.dtype for tensor in self.tensors.values()})

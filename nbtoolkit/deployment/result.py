@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from nbtoolkit.deployment.proof import Proof
 from nbtoolkit.deployment.rollout import How
 from nbtoolkit.endpoint import Endpoint
+from nbtoolkit.fact_table import html_table, text_table
 from nbtoolkit.serving.release import Release
 from nbtoolkit.sync import SyncResult
-from nbtoolkit.target import Target, html_table
+from nbtoolkit.target import Target
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,17 @@ class Deployment:
     seconds: float
     how: How
     previous: str | None = None
+    phases: str = ""
+    """What its start went through and for how long, where the target tells."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what there is to know, as label and text."""
-        release = self.release
+        release, has_key = self.release, bool(self.endpoint.key.get_secret_value())
         rows = [
             ("endpoint", self.endpoint.url),
-            ("key", f"endpoint.key; kept in {self.target.key_place}"),
+            *([("key", f"endpoint.key; kept in {self.target.key_place}")] if has_key else []),
             ("release", f"{release.id}, by {self.how}, {self.seconds:.1f} s"),
+            *([("start", self.phases)] if self.phases else []),
         ]
         if release.base:
             rows.append(("base", release.base.name))
@@ -58,10 +62,7 @@ class Deployment:
         ]
 
     def __str__(self) -> str:
-        rows = self.rows()
-        width = max(len(label) for label, _ in rows)
-        indent = "\n" + " " * (width + 2)
-        return "\n".join(f"{label:<{width}}  {text.replace(chr(10), indent)}" for label, text in rows)
+        return text_table(self.rows())
 
     def __repr__(self) -> str:
         return str(self)

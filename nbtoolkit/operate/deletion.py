@@ -14,11 +14,11 @@ from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.removal import Left
 from nbtoolkit.errors import AzureFailed, Busy, InvalidSettings
+from nbtoolkit.fact_table import html_table, text_table
 from nbtoolkit.operate.surroundings import log_workspace_of, needed_by_others, soft_deleted
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
 from nbtoolkit.sync.waiting import patiently
-from nbtoolkit.target import html_table
 from nbtoolkit.workspace import Workspace
 
 
@@ -49,10 +49,8 @@ class Teardown:
         return [*rows, *((other, str(one)) for one in self.left)] or [("nothing", "none of it is there")]
 
     def __str__(self) -> str:
-        rows = self.rows()
-        width = max(len(label) for label, _ in rows)
-        lines = [f"{label:<{width}}  {text}" for label, text in rows]
-        return "\n".join(lines if self.done else [*lines, f"Next: confirm_name={self.app!r} has it done"])
+        how = "" if self.done else f"\nNext: confirm_name={self.app!r} has it done"
+        return f"{text_table(self.rows())}{how}"
 
     def __repr__(self) -> str:
         return str(self)

@@ -8,7 +8,7 @@ from html import escape
 from nbtoolkit.azure import links as pages
 from nbtoolkit.azure.provisioned import portal_url
 from nbtoolkit.azure.target import AzureTarget
-from nbtoolkit.target import LINK
+from nbtoolkit.fact_table import LINK
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.provisioned import portal_url
 from nbtoolkit.azure.what_if import Change, WhatIf
+from nbtoolkit.fact_table import html_table, text_table
 from nbtoolkit.provisioning.settings import ProvisionSettings
-from nbtoolkit.target import html_table
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,6 @@ class ProvisionPlan:
         return [*rows, *self.costs]
 
     def __str__(self) -> str:
-        rows = self.rows()
-        width = max(len(label) for label, _ in rows)
         return "\n".join(
             [
                 f"{self.title}.",
@@ -114,7 +112,7 @@ class ProvisionPlan:
                 "",
                 str(self.table),
                 "",
-                *(f"{label:<{width}}  {text}" for label, text in rows),
+                text_table(self.rows()),
             ]
         )
 

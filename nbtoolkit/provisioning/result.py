@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nbtoolkit.azure.provisioned import Provisioned, portal_url
-from nbtoolkit.target import html_table
+from nbtoolkit.fact_table import html_table, text_table
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Provision(Provisioned):
         return [*rows, ("next", "deploy an adapter"), ("remove", "teardown() of nbtoolkit.operate")]
 
     def __str__(self) -> str:
-        rows = self.rows()
-        width = max(len(label) for label, _ in rows)
-        return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+        return text_table(self.rows())
 
     def __repr__(self) -> str:
         return str(self)

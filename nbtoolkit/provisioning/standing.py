@@ -8,11 +8,11 @@ from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.deployments import Deployment
 from nbtoolkit.azure.provisioned import Provisioned, portal_url
 from nbtoolkit.errors import InvalidSettings, NotSignedIn
+from nbtoolkit.fact_table import html_table, text_table
 from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.provisioning.planning import deployment_of
 from nbtoolkit.provisioning.rules import blockers
 from nbtoolkit.provisioning.settings import ProvisionSettings
-from nbtoolkit.target import html_table
 from nbtoolkit.workspace import Workspace
 
 
@@ -46,7 +46,7 @@ class Standing:
         return rows
 
     def __str__(self) -> str:
-        return "\n".join(f"{label}: {text}" for label, text in self.rows())
+        return text_table(self.rows())
 
     def _repr_html_(self) -> str:
         return html_table(self.rows())

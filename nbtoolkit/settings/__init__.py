@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from nbtoolkit.errors import InvalidSettings
-from nbtoolkit.fact_table import fact_table
+from nbtoolkit.fact_table import html_table
 from nbtoolkit.settings import problems as settings_problems
 from nbtoolkit.settings import sources as settings_sources
 from nbtoolkit.settings.problems import Problem, accepts, mangled_text
@@ -74,6 +74,8 @@ class Settings(BaseModel):
         elsewhere = {name for other in shared_with for name in other.model_fields}
         if unknown := [name for name in names if name not in cls.model_fields and name not in elsewhere]:
             raise _invalid(cls, [settings_problems.unknown(name, cls, *shared_with) for name in unknown])
+        if exposed := [name for name, value in names.items() if value and _is_secret(cls, name)]:
+            raise _invalid(cls, [settings_problems.exposed(name) for name in exposed])
         settings = cls(**{name: value for name, value in names.items() if name in cls.model_fields})
         forgotten = [
             Problem(
@@ -145,10 +147,10 @@ class Settings(BaseModel):
 
     def _repr_html_(self) -> str:
         told, rest = self._told()
-        table = fact_table(type(self).__name__, told.items())
+        table = html_table(told.items(), type(self).__name__)
         if not rest:
             return table
-        more = fact_table("", rest.items())
+        more = html_table(rest.items())
         return f"{table}<details><summary>{len(rest)} more as they are by default</summary>{more}</details>"
 
     def _told(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -168,6 +170,11 @@ class Settings(BaseModel):
             (n, settings_problems.shown(type(self), n, getattr(self, n), 500))
             for n in type(self).model_fields
         ]
+
+
+def _is_secret(cls: type[Settings], name: str) -> bool:
+    field = cls.model_fields.get(name)
+    return field is not None and accepts(field, SecretStr)
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from html import escape
 from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.quota import Room
 from nbtoolkit.errors import Blocked
+from nbtoolkit.fact_table import html_table, text_table
 from nbtoolkit.provisioning.checks.fit import Fit
 from nbtoolkit.provisioning.settings import ProvisionSettings
-from nbtoolkit.target import html_table
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,13 @@ class Preflight:
         return f"{count} to be settled first"
 
     def __str__(self) -> str:
-        width = max(map(len, self.facts), default=0)
         return "\n".join(
             [
                 f"{self.title}.",
                 *(f"  - {sentence}" for sentence in self.blockers),
                 *(["Note:"] if self.warnings else []),
                 *(f"  - {sentence}" for sentence in self.warnings),
-                *(f"{label:<{width}}  {text}" for label, text in self.facts.items()),
+                *([text_table(self.facts.items())] if self.facts else []),
             ]
         )
 
@@ -74,7 +73,7 @@ class Preflight:
                 f"<div><b>{escape(self.title)}.</b></div>",
                 _listed("", self.blockers),
                 _listed("Note", self.warnings),
-                html_table(list(self.facts.items())),
+                html_table(self.facts.items()),
             ]
         )
 
