@@ -272,6 +272,13 @@ def test_without_a_parameters_cell_the_defaults_count(notebook: Notebook) -> Non
     assert notebook.run("import os", READ) == Step()
 
 
+def test_a_secret_is_no_parameter_of_a_notebook() -> None:
+    with pytest.raises(InvalidSettings, match="papermill writes those into its output") as refused:
+        Step.from_notebook({"api_key": SECRET})
+    assert SECRET not in str(refused.value)
+    assert Step.from_notebook({"api_key": None}).api_key is None
+
+
 def test_a_namespace_gives_its_plain_public_names() -> None:
     namespace = {"base": "a", "_hidden": 1, "os": os, "step": Step(), "In": ["x = 1"], "length": 32}
     assert Step.from_notebook(namespace) == Step(base="a", length=32)

@@ -135,6 +135,15 @@ def unknown(name: str, *models: type[BaseModel]) -> Problem:
     return Problem(name, f"is no setting; {_nearest(name, *models)}")
 
 
+def exposed(name: str) -> Problem:
+    """Return the problem of a secret in a notebook's parameter, which papermill writes into its output."""
+    return Problem(
+        name,
+        "is a secret and so no parameter of a notebook: papermill writes those into its output; take it "
+        "out there too, and type it into the form, or read it from the kernel's environment in code",
+    )
+
+
 def _nearest(name: str, *models: type[BaseModel]) -> str:
     names = [field for model in models for field in model.model_fields]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
