@@ -170,6 +170,15 @@ def test_actions_for_what_exists_already_are_not_needed(check: Check, azure: Azu
     assert "Microsoft.OperationalInsights/workspaces/sharedKeys/action" in missing
 
 
+def test_what_is_needed_only_later_is_a_warning(check: Check, azure: AzureDouble) -> None:
+    environment(azure, A100)
+    account(azure)
+    azure.arm.permissions.forbid("Microsoft.App/containerApps/delete")
+    found = check(environment_name="env", storage_account="mine")
+    assert found.ok
+    assert any("teardown() will need it" in one for one in found.warnings)
+
+
 def test_rights_may_come_from_several_roles(check: Check, azure: AzureDouble) -> None:
     azure.arm.permissions.roles = [
         Role(actions=["*/read"]),
@@ -265,6 +274,10 @@ def test_an_unknown_region_blocks(check: Check) -> None:
         ({"allowSharedKeyAccess": False}, ("refuses its keys", "Allow storage account key access")),
         ({"publicNetworkAccess": "Disabled"}, ("no requests from public networks", "Networking")),
         ({"networkAcls": {"defaultAction": "Deny", "bypass": "AzureServices"}}, ("firewall", "Networking")),
+        (
+            {"primaryEndpoints": {"file": "https://mine.z01.file.storage.azure.net/"}},
+            ("mine.z01.file.storage.azure.net", "standard endpoints"),
+        ),
     ],
 )
 def test_an_account_that_cannot_be_mounted_blocks(

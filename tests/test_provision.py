@@ -25,7 +25,7 @@ from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.template import template
 from nbtoolkit.errors import Blocked, Cancelled, NbtoolkitError, NotApplied, ProvisionFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.provisioning import Provision, ProvisionPlan, ProvisionSettings, plan, provision
+from nbtoolkit.provisioning import Provision, ProvisionPlan, ProvisionSettings, beside, plan, provision
 from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.provisioning.planning import deployment_of
 from nbtoolkit.workspace import Workspace
@@ -461,6 +461,99 @@ def test_a_deployment_of_a_killed_kernel_is_taken_up_and_not_started_twice(place
     assert any("Taking up the deployment" in line for line in place.progress.lines)
     assert place.writes().count(starts) == 1
     assert Provisioned.read(place.workspace).app == place.names.app
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_change_without_a_gpu_for_old_and_new_needs_consent_to_downtime(place: Place) -> None:
+    place.group()
+    place.double.apps.quota.limits["SubscriptionConsumptionT4Gpus"] = 1
+    gpu: dict[str, Any] = {"gpu": "T4", "min_replicas": 1}
+    place.run(**gpu)
+    until(lambda: place.app()["properties"]["latestReadyRevisionName"])
+    since = len(place.double.requests)
+    with pytest.raises(Blocked, match="no machine for it beside the running one") as caught:
+        place.run(**gpu, cooldown=300)
+    assert "allow_downtime" in caught.value.message
+    assert place.writes(since) == []
+    planned = place.plan(**gpu, cooldown=300, allow_downtime=True)
+    assert "nothing answers for some minutes" in str(planned)
+    made = place.run(**gpu, cooldown=300, allow_downtime=True)
+    assert made.note == ""
+    posts = [one.path.rpartition("/")[2] for one in place.double.requests[since:] if one.method == "POST"]
+    assert [name for name in posts if name in ("stop", "start")] == ["stop", "start"]
+    assert place.app()["properties"]["template"]["scale"]["cooldownPeriod"] == 300
+    assert place.app()["properties"]["runningStatus"] != "Stopped"
+
+
+def test_a_new_revision_that_does_not_get_ready_is_told_of(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "PATIENCE", 0.5)
+    place.group()
+    gpu: dict[str, Any] = {"gpu": "T4", "min_replicas": 1}
+    place.run(**gpu)
+    until(lambda: place.app()["properties"]["latestReadyRevisionName"])
+
+    def on(line: str) -> None:
+        if line.startswith("Deploying"):  # somebody else takes the second one after the plan was made
+            place.double.apps.quota.limits["SubscriptionConsumptionT4Gpus"] = 1
+
+    made = place.run(**gpu, cooldown=300, progress=Lines(on))
+    assert "is not ready yet" in made.note
+    assert "serves meanwhile" in made.note
+    assert made.note in str(made)
+
+
+def test_what_scale_or_the_portal_set_is_kept_unless_it_is_chosen(place: Place) -> None:
+    place.group()
+    place.run()
+    rule = {"name": "http", "http": {"metadata": {"concurrentRequests": "8"}}}
+    limits = {"minReplicas": 1, "maxReplicas": 3, "cooldownPeriod": 120, "rules": [rule]}
+    containers = place.app()["properties"]["template"]["containers"]
+    containers[0]["image"] = "mine:1"
+    del containers[0]["resources"]["ephemeralStorage"]
+    template_ = {"scale": limits, "containers": containers}
+    place.apps.begin_update("my-rg", place.names.app, {"properties": {"template": template_}}).result()
+    since = len(place.double.requests)
+    assert not place.run().changed
+    assert place.writes(since) == []
+    with pytest.raises(NotApplied, match="replicas, at most: 3 → 1") as caught:
+        place.run(apply=False, max_replicas=1, min_replicas=0)
+    assert "cooldown" not in caught.value.message
+    place.run(tags={"new": "1"}, remember=True)
+    template_ = place.app()["properties"]["template"]
+    assert template_["scale"]["maxReplicas"] == 3
+    assert template_["scale"]["cooldownPeriod"] == 120
+    assert template_["containers"][0]["image"] == "mine:1"
+    assert not place.run(tags={"new": "1"}).changed
+    file = place.workspace.path("infra/provision/inference.parameters.json").read_text()
+    assert json.loads(file)["parameters"]["maximumInstanceCount"]["value"] is None
+
+
+def test_what_may_not_be_read_is_a_blocker_with_all_that_is_missing(place: Place) -> None:
+    place.group()
+    place.run()
+    forbidden = [f"Microsoft.App/containerApps/{one}" for one in ("listSecrets/action", "start/action")]
+    place.double.arm.permissions.forbid(*forbidden)
+    with pytest.raises(Blocked) as caught:
+        place.run(max_replicas=2)
+    (blocker,) = caught.value.blockers  # type: ignore[attr-defined]
+    assert all(action in blocker for action in forbidden)
+    place.double.arm.permissions.forbid("Microsoft.Storage/storageAccounts/read")
+    with pytest.raises(Blocked, match="storageAccounts/read"):
+        place.run()
+
+
+def test_a_subscription_in_capitals_gives_the_same_names(place: Place) -> None:
+    capitals = "ABCDEF00-0000-0000-0000-00000000000A"
+    names = [names_of(place.settings(subscription=one)) for one in (capitals, capitals.lower())]
+    assert names[0] == names[1]
 
 
 class Killed(BaseException):

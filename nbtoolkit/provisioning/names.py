@@ -7,15 +7,18 @@ from nbtoolkit.azure.unique_names import DefaultNames
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
-def names_of(settings: ProvisionSettings, group: str | None = None) -> Names:
-    """Return all names; ``group`` is the resource group's name as Azure spells it, where it exists.
+def names_of(settings: ProvisionSettings, group_id: str | None = None) -> Names:
+    """Return all names; ``group_id`` is the resource group's id as Azure spells it, where it exists.
 
     Derived names depend on that spelling.
     """
-    where = group or settings.resource_group
-    derived = DefaultNames.of(settings.subscription, where)
+    subscription, where = settings.subscription, settings.resource_group
+    if group_id:
+        parts = group_id.split("/")
+        subscription, where = parts[2], parts[4]
+    derived = DefaultNames.of(subscription, where)
     return Names(
-        subscription=settings.subscription,
+        subscription=subscription,
         resource_group=where,
         account=settings.storage_account or derived.storage_account,
         share=settings.file_share or derived.file_share,

@@ -10,6 +10,7 @@ from typing import Any
 
 from nbtoolkit.azure.existing import Existing
 from nbtoolkit.provisioning import choices
+from nbtoolkit.provisioning.following import FOLLOWED
 from nbtoolkit.provisioning.present_app import PresentApp, secret_of
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
@@ -110,8 +111,9 @@ def fingerprint(value: Any) -> str:
 
 def asked_for(settings: ProvisionSettings) -> dict[str, Any]:
     """Return the settings that shape what is deployed, without secrets and without our own switches."""
-    own = {"create_resource_group", "register_providers", "remember", "hf_token", "registry_password"}
-    return settings.model_dump(mode="json", exclude=own)
+    own = {"create_resource_group", "register_providers", "remember", "allow_downtime"}
+    seen = {*FOLLOWED, "image"}  # the app itself tells whether it differs
+    return settings.model_dump(mode="json", exclude={*own, *seen, "hf_token", "registry_password"})
 
 
 def _registry(settings: ProvisionSettings, app: PresentApp) -> dict[str, str | None]:

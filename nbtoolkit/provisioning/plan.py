@@ -29,6 +29,8 @@ class ProvisionPlan:
     blockers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
+    downtime: bool = False
+    """Whether the app stops for the change, so that nothing answers for some minutes."""
     added_profile: Mapping[str, str] | None = None
     unregistered: tuple[str, ...] = ()
     what_if: WhatIf | None = None
@@ -91,6 +93,8 @@ class ProvisionPlan:
             f"{self.settings.gpu}, {self.settings.min_replicas} to {self.settings.max_replicas} replicas"
         )
         rows = [*first, ("machine", machine)]
+        if self.downtime:
+            rows.append(("downtime", "the app stops for the change; nothing answers for some minutes"))
         if self.added_profile:
             kind = self.added_profile["workloadProfileType"]
             rows.append(("profile", f"{kind} is added to the environment {self.names.environment}"))

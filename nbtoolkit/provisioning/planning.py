@@ -10,6 +10,7 @@ from typing import Any
 from nbtoolkit.azure import created, ownership
 from nbtoolkit.azure import existing as azure_existing
 from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.deployment_state import State
 from nbtoolkit.azure.deployments import Deployment
 from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.names import Names
@@ -18,9 +19,12 @@ from nbtoolkit.azure.template import template
 from nbtoolkit.errors import AzureFailed, Blocked
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.provisioning import parameters as sent
+from nbtoolkit.provisioning.beside import Beside, beside_of
+from nbtoolkit.provisioning.checks.permissions import forbidden
 from nbtoolkit.provisioning.conflicts import conflicts
 from nbtoolkit.provisioning.costs import costs_of
 from nbtoolkit.provisioning.drift import drift, secret_drift
+from nbtoolkit.provisioning.following import followed
 from nbtoolkit.provisioning.machine import machine_of
 from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.provisioning.plan import ProvisionPlan
@@ -28,9 +32,10 @@ from nbtoolkit.provisioning.preflight import preflight
 from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.rules import blockers
 from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.workspace import Workspace
 
-TEMPLATE_TAG, SETTINGS_TAG = "nbtoolkit-template", "nbtoolkit-settings"
+TEMPLATE_TAG, SETTINGS_TAG, IMAGE_TAG = "nbtoolkit-template", "nbtoolkit-settings", "nbtoolkit-image"
 _HIDDEN = "hidden"  # Azure is not shown a secret to predict what it would not show either
 
 
@@ -62,14 +67,14 @@ def look(
     """
     progress.phase("Looking at what exists")
     names = names_of(settings)
-    existing = azure_existing.read(cloud, names, progress)
-    spelled = str((existing.group or {}).get("name") or names.resource_group)
+    existing = _read(cloud, names, progress)
+    spelled = str((existing.group or {}).get("id") or names.group_id)
     settings = settings.with_values(**_of_app(settings, existing.app))
     if names_of(settings, spelled) != names:  # derived names depend on how Azure spells the group
-        existing = azure_existing.read(cloud, names_of(settings, spelled), progress)
+        existing = _read(cloud, names_of(settings, spelled), progress)
     if workspace is not None and _failed_here(existing, workspace, cloud, progress):
         existing = replace(existing, environment=None, environment_storage=None)
-    return _resolved(settings, existing), existing
+    return followed(_resolved(settings, existing), existing.app), existing
 
 
 def draw_up(
@@ -83,29 +88,41 @@ def draw_up(
     compiled = template()
     variables: Mapping[str, Any] = compiled["variables"]
     machine = machine_of(settings, existing, variables["machines"][settings.gpu]["profile"])
-    secrets = azure_existing.secrets_of(cloud, existing.names, progress) if existing.app is not None else []
     checked = preflight(
         settings, existing, cloud, workspace=workspace, added=machine.added, progress=progress
     )
+    secrets, unread = _secrets(existing, cloud, progress)
+    state = patiently(progress, deployment_of(cloud, existing.names).state) if existing.app else None
+    kept = _kept_image(settings, existing, state)
     found = [
+        *unread,
         *conflicts(settings, existing, secrets),
         *([machine.blocker] if machine.blocker else []),
         *sent.unset_secrets(settings, existing, os.environ),
         *checked.blockers,
     ]
-    image = settings.image or variables["images"][settings.engine]
+    image = kept or image_of(settings, compiled)
+    changes = _changes(settings, existing, machine.profile, image, secrets, state, compiled)
+    beside = Beside()
+    if changes and not found:
+        beside = beside_of(settings, existing, machine.profile, cloud, progress)
+        found += beside.blockers
     drawn = ProvisionPlan(
         settings=settings,
         existing=existing,
         blockers=tuple(dict.fromkeys(found)),
         warnings=tuple(checked.warnings),
-        changes=tuple(_changes(settings, existing, machine.profile, image, secrets, cloud, compiled)),
+        changes=tuple(changes),
+        downtime=beside.downtime,
         added_profile=machine.added,
         unregistered=tuple(checked.unregistered),
         costs=costs_of(settings, checked.facts),
-        parameters=sent.parameters_of(
-            settings, existing, machine.profile, sent.secret_names_of(settings, existing)
-        ),
+        parameters={
+            **sent.parameters_of(
+                settings, existing, machine.profile, sent.secret_names_of(settings, existing)
+            ),
+            **({"containerImage": kept} if kept else {}),
+        },
     )
     if drawn.blockers or drawn.nothing_to_do or existing.group is None or drawn.unregistered:
         return drawn
@@ -122,7 +139,13 @@ def tags_of(settings: ProvisionSettings, compiled: Mapping[str, Any]) -> dict[st
     return {
         TEMPLATE_TAG: sent.fingerprint(compiled),
         SETTINGS_TAG: sent.fingerprint(sent.asked_for(settings)),
+        IMAGE_TAG: sent.fingerprint(image_of(settings, compiled)),
     }
+
+
+def image_of(settings: ProvisionSettings, compiled: Mapping[str, Any]) -> str:
+    """Return the image: the one chosen, else the engine's pinned one."""
+    return settings.image or str((compiled.get("variables") or {}).get("images", {}).get(settings.engine))
 
 
 def refuse(sentences: list[str]) -> None:
@@ -133,6 +156,37 @@ def refuse(sentences: list[str]) -> None:
             next_step="settle each of them and run the step again",
             blockers=tuple(sentences),
         )
+
+
+def _read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
+    """Return what exists; where that may not even be read, say all that is not allowed at once."""
+    try:
+        return azure_existing.read(cloud, names, progress)
+    except AzureFailed as failed:
+        if vars(failed).get("status") != 403:
+            raise
+        refuse(forbidden(cloud, names, failed, progress))
+        raise
+
+
+def _secrets(existing: Existing, cloud: Cloud, progress: Progress) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the app's secrets, and a blocker where they may not be read: a change would drop them."""
+    if existing.app is None:
+        return [], []
+    try:
+        return azure_existing.secrets_of(cloud, existing.names, progress), []
+    except AzureFailed as failed:
+        if vars(failed).get("status") != 403:
+            raise
+        return [], forbidden(cloud, existing.names, failed, progress)
+
+
+def _kept_image(settings: ProvisionSettings, existing: Existing, state: State | None) -> str | None:
+    """Return the app's image where it is neither ours nor chosen here, so that somebody else chose it."""
+    if settings.image or existing.app is None or state is None:
+        return None
+    image, ours = PresentApp(existing.app).image, state.tags.get(IMAGE_TAG)
+    return image if ours and ours != sent.fingerprint(image) else None
 
 
 def _failed_here(existing: Existing, workspace: Workspace, cloud: Cloud, progress: Progress) -> bool:
@@ -178,7 +232,7 @@ def _changes(
     profile: str,
     image: str,
     secrets: list[dict[str, Any]],
-    cloud: Cloud,
+    state: State | None,
     compiled: Mapping[str, Any],
 ) -> list[str]:
     """Return how the app would differ afterwards, nothing where it is as it would be made."""
@@ -187,7 +241,6 @@ def _changes(
     present = {one["name"]: str(one.get("value") or "") for one in secrets}
     wanted = sent.secret_values(settings, present, os.environ)
     found = [*drift(settings, PresentApp(existing.app), profile, image), *secret_drift(present, wanted)]
-    state = deployment_of(cloud, existing.names).state()
     if state is None:
         return [*found, "made by nbtoolkit's template: start program, probes, mount"]
     if state.status != "Succeeded":

@@ -16,6 +16,8 @@ class Provision(Provisioned):
     changed: bool = False
     seconds: float = 0.0
     costs: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    note: str = ""
+    """What is not as it should be yet."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what there is to know, as label and text."""
@@ -32,6 +34,7 @@ class Provision(Provisioned):
             ("portal", portal_url(self.app_id)),
             *self.costs,
         ]
+        rows += [("note", self.note)] if self.note else []
         return [*rows, ("next", "deploy an adapter"), ("remove", "teardown() of nbtoolkit.operate")]
 
     def __str__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -31,6 +32,10 @@ class ProvisionSettings(Settings):
 
     subscription: str = Field(default="", description="its id; blank: that of the fine-tuning step")
     resource_group: str = Field(default="", description="blank: that of the fine-tuning step")
+    allow_downtime: bool = Field(
+        default=False,
+        description="stop the app for a change where there is no GPU for old and new at once",
+    )
     create_resource_group: bool = Field(default=False, description="create the group where it is missing")
     location: str = Field(default="", title="Region", description="blank: the resource group's")
     gpu: Literal["A100", "T4", "dedicated-A100", "none"] = Field(
@@ -115,8 +120,13 @@ class ProvisionSettings(Settings):
         return self.with_values(**{name: found[name] for name in blank})
 
     def with_values(self, **values: Any) -> ProvisionSettings:
-        """Return the settings with some of them changed, checked again."""
-        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | values)
+        """Return the settings with some of them changed, checked again; what nobody chose stays so."""
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | values)
+
+    def without(self, names: Iterable[str]) -> ProvisionSettings:
+        """Return the settings with some of them not chosen."""
+        kept = self.model_fields_set - set(names)
+        return type(self)(**{name: getattr(self, name) for name in kept})
 
     @field_validator("location")
     @classmethod
@@ -128,7 +138,7 @@ class ProvisionSettings(Settings):
     @classmethod
     def _plain_id(cls, value: str) -> str:
         listed = re.search(r"\(([0-9a-fA-F-]{36})\)", value)  # as the list shows it: "My team (id)"
-        return listed[1] if listed else value.strip()
+        return (listed[1] if listed else value.strip()).lower()  # derived names depend on the case
 
     @field_validator("resource_group", "image", "registry_server", "app", mode="after")
     @classmethod

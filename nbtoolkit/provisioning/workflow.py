@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from nbtoolkit.azure import created, ownership, writes
@@ -12,6 +14,7 @@ from nbtoolkit.azure import existing as azure_existing
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.capacity import looked_into
 from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.downtime import stopped
 from nbtoolkit.azure.providers import register_providers
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.template import template
@@ -19,6 +22,8 @@ from nbtoolkit.errors import NotApplied, ProvisionFailed
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.provisioning import choices
 from nbtoolkit.provisioning import parameters as sent
+from nbtoolkit.provisioning.beside import unready
+from nbtoolkit.provisioning.following import FOLLOWED
 from nbtoolkit.provisioning.plan import ProvisionPlan
 from nbtoolkit.provisioning.planning import SETTINGS_TAG, deployment_of, draw_up, look, refuse, tags_of
 from nbtoolkit.provisioning.present_app import PresentApp
@@ -74,7 +79,10 @@ def provision(
                 plan=drawn,
             )
         outputs = _deployed(drawn, workspace, cloud, progress)
-        return _finished(drawn, asked, workspace, outputs.get("ACA_APP_ENDPOINT"), start)
+        done = _finished(drawn, asked, workspace, outputs.get("ACA_APP_ENDPOINT"), start)
+        if existing.app is None:
+            return done  # Azure ends a deployment of a new app only when that runs
+        return replace(done, note=unready(App(cloud, done), progress))
 
 
 def _taken_up(
@@ -144,14 +152,18 @@ def _deployed(
     parameters = {**drawn.parameters, **chosen}
     # before anything is made: a run that is killed must not leave what no teardown knows of
     run = created.begin(workspace, deployment.id, drawn.creates)
-    deployment.start(compiled, parameters, {**tags_of(settings, compiled), ownership.RUN_TAG: run}, progress)
-    try:
-        outputs = deployment.watch(progress)
-    except ProvisionFailed as failed:
+    tags = {**tags_of(settings, compiled), ownership.RUN_TAG: run}
+    app = App(cloud, _place(drawn, None))
+    if drawn.downtime:
+        progress.phase("Stopping the app; nothing answers until the change is made")
+    with stopped(app, progress) if drawn.downtime else nullcontext():
+        deployment.start(compiled, parameters, tags, progress)
+        try:
+            outputs = deployment.watch(progress)
+        except ProvisionFailed as failed:
+            ownership.settle_quietly(workspace, cloud, progress)
+            raise looked_into(failed, app, progress) from failed
         ownership.settle_quietly(workspace, cloud, progress)
-        app = App(cloud, _place(drawn, None))
-        raise looked_into(failed, app, progress) from failed
-    ownership.settle_quietly(workspace, cloud, progress)
     return outputs
 
 
@@ -162,7 +174,9 @@ def _finished(
     place = _place(drawn, endpoint)
     place.write(workspace)
     if asked.remember:
-        choices.remember(workspace, _chosen(drawn.settings))
+        left = set(FOLLOWED) - asked.model_fields_set
+        chosen = _chosen(drawn.settings)
+        choices.remember(workspace, {name: value for name, value in chosen.items() if name not in left})
     return Provision(
         **vars(place),
         created=() if drawn.nothing_to_do else tuple(drawn.creates),

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from nbtoolkit.azure import permissions
+from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.existing import Existing
+from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.permissions import Grants
+from nbtoolkit.errors import AzureFailed
+from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.findings import Findings
+from nbtoolkit.provisioning.checks.together import together
 
 _ALWAYS = (
     "Microsoft.Resources/deployments/read",
@@ -17,12 +23,15 @@ _ALWAYS = (
     "Microsoft.Resources/deployments/operations/read",
     "Microsoft.Storage/storageAccounts/read",
     "Microsoft.Storage/storageAccounts/listKeys/action",
+    "Microsoft.Storage/storageAccounts/fileServices/shares/read",
     "Microsoft.App/managedEnvironments/read",
     "Microsoft.App/managedEnvironments/join/action",
+    "Microsoft.App/managedEnvironments/storages/read",
     "Microsoft.App/containerApps/read",
     "Microsoft.App/containerApps/write",
     "Microsoft.App/containerApps/listSecrets/action",
     "Microsoft.App/containerApps/getAuthToken/action",
+    "Microsoft.App/containerApps/logstream/action",
     "Microsoft.App/containerApps/stop/action",
     "Microsoft.App/containerApps/start/action",
     "Microsoft.App/containerApps/revisions/read",
@@ -35,6 +44,11 @@ _WORKSPACE = ("Microsoft.OperationalInsights/workspaces/write",)
 _LOGS = ("Microsoft.OperationalInsights/workspaces/sharedKeys/action",)
 _ENVIRONMENT = ("Microsoft.App/managedEnvironments/write",)
 _MOUNT = ("Microsoft.App/managedEnvironments/storages/write",)
+_LATER = {
+    "Microsoft.App/managedEnvironments/storages/write": "repair() after a key was rotated",
+    "Microsoft.App/containerApps/delete": "teardown()",
+}
+"""Not needed to provision, and missed later."""
 GROUP = "Microsoft.Resources/subscriptions/resourceGroups/write"
 
 
@@ -54,6 +68,17 @@ def needed(existing: Existing, *, adds_profile: bool) -> list[str]:
     return actions
 
 
+def forbidden(cloud: Cloud, names: Names, failed: AzureFailed, progress: Progress) -> list[str]:
+    """Return blockers for a refusal: all that is not allowed, as far as Azure tells, else the refusal."""
+    sentence = f"{failed.message} {failed.next_step[:1].upper()}{failed.next_step[1:]}."
+    asked = {"rights": lambda: permissions.of_group(cloud, names.subscription, names.resource_group)}
+    granted = together(asked, progress)["rights"]
+    if not isinstance(granted, Grants):
+        return [sentence]
+    actions = needed(Existing(names), adds_profile=False)
+    return check_group(granted, actions, names.resource_group).blockers or [sentence]
+
+
 def check_group(grants: Grants, actions: Iterable[str], group: str) -> Findings:
     """Tell which actions are missing in a resource group."""
     found = Findings()
@@ -65,6 +90,9 @@ def check_group(grants: Grants, actions: Iterable[str], group: str) -> Findings:
         )
     else:
         found.facts["permissions"] = f"all that is needed in {group}"
+    for action, what in _LATER.items():
+        if action not in missing and not grants.allow(action):
+            found.warn(f"You may not do {action} in the resource group {group}: {what} will need it.")
     return found
 
 
