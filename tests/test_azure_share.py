@@ -308,6 +308,15 @@ def test_a_service_that_stays_away_is_named_with_what_to_do(
     assert "HTTPS_PROXY" in caught.value.next_step
 
 
+def test_what_is_asked_after_the_connections_were_closed_opens_new_ones(store: AzureShare) -> None:
+    store.write("a/file", b"x")
+    session = store._access._transport.session
+    session.close()  # as another thread that is done with this share may do
+    assert store.read("a/file") == b"x"
+    store._access.close()
+    assert store.read("a/file") == b"x"
+
+
 def test_what_a_replica_holds_open_is_waited_for_a_moment(
     azure_double: AzureDouble, store: AzureShare, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,22 @@ class _Session(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._pools: dict[str, Any] = {}
+
+    def get_connection_with_tls_context(self, request: Any, *settings: Any, **options: Any) -> Any:
+        """Return the connections to a host; its proxy and certificates are worked out once."""
+        host = request.url.split("/", 3)[2]
+        if host not in self._pools:
+            self._pools[host] = super().get_connection_with_tls_context(request, *settings, **options)
+        return self._pools[host]
+
+    def close(self) -> None:
+        """Close all connections; what is asked later opens new ones."""
+        self._pools.clear()
+        super().close()
+
     def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
         """Send a body right after its head; by default it waits for the proxy's acknowledgement, 40 ms."""
         at_once = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
