@@ -117,6 +117,20 @@ def test_a_revoked_token_is_not_taken_from_memory() -> None:
     assert mine.get_token_info("x").token == "b"
 
 
+@pytest.mark.parametrize("authority", ["https://login.microsoftonline.us", "login.chinacloudapi.cn/"])
+def test_another_cloud_is_refused_in_one_sentence(authority: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", authority)
+    fake = Fake(token())
+    with pytest.raises(NotSignedIn, match=r"AZURE_AUTHORITY_HOST names login\.\w+.*another cloud") as caught:
+        shared(source("environment", fake)).get_token(ARM_SCOPE)
+    assert "remove AZURE_AUTHORITY_HOST" in caught.value.next_step
+    assert fake.asked == []
+    with pytest.raises(NotSignedIn, match="another cloud"):
+        sign_in.sign_in(Shown())
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com/")
+    assert shared(source("environment", fake)).get_token(ARM_SCOPE).token == "t0"
+
+
 def test_slow_and_failing_sources_are_named_with_their_reason() -> None:
     mine = shared(
         source("environment", Unavailable("AZURE_TENANT_ID is not set")),

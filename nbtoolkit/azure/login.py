@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from nbtoolkit.azure import credentials
 from nbtoolkit.azure.cloud import ARM_SCOPE
@@ -20,6 +22,7 @@ _FOR_A_WHILE = re.compile(
     r"HTTP Error: (429|5\d\d)|no answer in|onnection|imed out|Max retries", re.IGNORECASE
 )
 """What a source says that was not refused: whoever gives the tokens is out of reach or fails."""
+_PUBLIC = ("login.microsoftonline.com", "login.microsoft.com", "login.windows.net", "sts.windows.net")
 EARLY = 300
 """Seconds before its end at which a token is fetched anew."""
 
@@ -101,6 +104,7 @@ class SharedCredential:
         """Do nothing: the process keeps its sign-in."""
 
     def _ask(self, scopes: tuple[str, ...], options: dict[str, Any]) -> Any:
+        check_cloud(os.environ)
         if self._chosen is not None:
             source, credential = self._chosen
             try:
@@ -135,6 +139,21 @@ class SharedCredential:
     def _raise_unforeseen(error: Exception) -> None:
         if isinstance(error, MissingDependency | AttributeError | NameError):
             raise error
+
+
+def check_cloud(environment: Mapping[str, str]) -> None:
+    """Raise :class:`NotSignedIn` where the environment chooses another cloud than the public one."""
+    authority = environment.get("AZURE_AUTHORITY_HOST", "").strip()
+    host = urlsplit(authority if "://" in authority else f"https://{authority}").hostname or ""
+    if host and host not in _PUBLIC:
+        raise NotSignedIn(
+            f"AZURE_AUTHORITY_HOST names {host}, which signs in to another cloud than the public Azure, and "
+            "nbtoolkit knows the hosts of that one only.",
+            next_step="remove AZURE_AUTHORITY_HOST and sign in to the public Azure",
+            status=401,
+            code="ForeignCloud",
+            reasons={"environment": f"AZURE_AUTHORITY_HOST is {host}"},
+        )
 
 
 def credential() -> SharedCredential:

@@ -78,6 +78,7 @@ def sign_in(
     there to sign in, where the tenant refuses, and for ``"browser"`` where the kernel runs on another
     machine than the browser.
     """
+    login.check_cloud(os.environ)
     if not somebody_is_there():
         raise _refused(
             "Nobody can sign in by hand here: this run has no person in front of it.",

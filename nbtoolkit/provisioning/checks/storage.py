@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.existing import Existing
@@ -48,6 +49,12 @@ def check_account(existing: Existing, location: str) -> Findings:
             "choose another storage_account."
         )
     properties: Mapping[str, Any] = account.get("properties") or {}
+    host = urlsplit(str((properties.get("primaryEndpoints") or {}).get("file") or "")).hostname
+    if host and host != f"{names.account}.file.core.windows.net".lower():
+        found.block(
+            f"The shares of the storage account {names.account} are at {host}, and nbtoolkit looks for them "
+            f"at {names.account}.file.core.windows.net: choose an account with standard endpoints."
+        )
     if properties.get("allowSharedKeyAccess") is False:
         found.block(
             f"The storage account {names.account} refuses its keys, and Container Apps mounts a share with "
