@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -296,6 +298,25 @@ def test_a_firewall_that_lets_the_environment_in_only_warns(check: Check, azure:
     assert any("lets the environment in" in sentence for sentence in found.warnings)
 
 
+def test_private_endpoints_beside_a_virtual_network_only_warn(check: Check, azure: AzureDouble) -> None:
+    subnet = f"{GROUP}/providers/Microsoft.Network/virtualNetworks/net/subnets/apps"
+    environment(azure, A100, vnetConfiguration={"infrastructureSubnetId": subnet, "internal": True})
+    made = account(azure, publicNetworkAccess="Disabled")
+    blocked = check(storage_account="mine", environment_name="env")
+    only(blocked.blockers, "no requests from public networks")
+    assert any("is internal" in one and "another environment_name" in one for one in blocked.warnings)
+    approved = {"privateLinkServiceConnectionState": {"status": "Approved"}}
+    made["properties"]["privateEndpointConnections"] = [{"properties": approved}]
+    found = check(storage_account="mine", environment_name="env")
+    assert found.ok
+    assert any("private endpoints" in one for one in found.warnings)
+    made["properties"] |= {"publicNetworkAccess": "Enabled", "privateEndpointConnections": []}
+    made["properties"]["networkAcls"] = {"defaultAction": "Deny", "ipRules": [{"value": "203.0.113.7"}]}
+    found = check(storage_account="mine", environment_name="env")
+    assert found.ok
+    assert any("lets in some addresses" in one for one in found.warnings)
+
+
 def test_storage_in_another_region_is_a_warning(check: Check, azure: AzureDouble) -> None:
     account(azure, location="westus3")
     found = check(storage_account="mine")
@@ -464,6 +485,42 @@ def test_a_long_load_from_zero_is_a_warning(check: Check, workspace_root: Path) 
 def test_a_model_that_is_not_here_is_not_judged(check: Check) -> None:
     assert any("not known" in text for text in check(base_model="org/absent").warnings)
     assert "on the share" in check(base_model="/mount/models/x").facts["base model"]
+
+
+def test_a_model_on_the_share_is_judged_by_its_headers_there(
+    check: Check, azure: AzureDouble, tmp_path: Path
+) -> None:
+    account(azure)
+    path = "Microsoft.Storage/storageAccounts/mine/fileServices/default/shares/s-1"
+    put(azure, path, {"properties": {"shareQuota": 10}})
+    folder = azure.files.folder("mine", "s-1") / "model-cache" / "big"
+    folder.mkdir(parents=True)
+    sized(folder, 4096, 40)
+    here: dict[str, Any] = {"storage_account": "mine", "file_share": "s-1", "gpu": "T4"}
+    found = check(**here, base_model="/mount/model-cache/big")
+    only(found.blockers, "does not fit", "quantization nf4")
+    found = check(**here, base_model="/mount/model-cache/none")
+    assert found.ok
+    assert any("is not known" in one and "again at deploy" in one for one in found.warnings)
+
+
+def test_logs_are_asked_for_only_where_a_workspace_is_made(check: Check, azure: AzureDouble) -> None:
+    azure.arm.providers.states["Microsoft.OperationalInsights"] = "NotRegistered"
+    assert check().unregistered == ("Microsoft.OperationalInsights",)
+    environment(azure, A100)
+    found = check(environment_name="env")
+    assert (found.ok, found.unregistered) == (True, ())
+
+
+def test_a_price_that_the_list_lacks_is_told_from_a_list_that_is_out_of_reach(
+    check: Check, workspace_root: Path
+) -> None:
+    assert "not reachable" in check().facts["price"]
+    kept = {"at": time.time(), "meters": {"Another": {"second": 1, "currency": "USD"}}}
+    cache = Workspace(workspace_root).cache
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "prices-swedencentral.json").write_text(json.dumps(kept))
+    assert "no price of" in check().facts["price"]
 
 
 def test_vllm_on_a_t4_is_a_warning(check: Check) -> None:

@@ -16,7 +16,7 @@ from nbtoolkit.azure.quota import region_name
 from nbtoolkit.errors import StoreError
 
 URL = "https://prices.azure.com/api/retail/prices"
-UNKNOWN = "unknown: the public price list was not reachable"
+_UNREACHED = "unknown: the public price list was not reachable"
 TIMEOUT = 4.0
 """Seconds for one request; a plan does not wait longer for a price."""
 A_DAY = 86_400
@@ -64,9 +64,21 @@ def price_of(cloud: Cloud, hardware: Hardware, region: str, cache: Path) -> Pric
     return Price(hardware, where, per_second, str(prices[0]["currency"]))
 
 
+def unknown(hardware: Hardware, region: str, cache: Path) -> str:
+    """Return why :func:`price_of` knew no price, in words; asks nobody."""
+    where = region_name(region)
+    if not where or _kept(_file(cache, where)) is None:
+        return _UNREACHED
+    return f"unknown: the public price list has no price of {hardware.label} in {where}"
+
+
+def _file(cache: Path, region: str) -> Path:
+    return cache / f"prices-{region}.json"
+
+
 def _meters(cloud: Cloud, region: str, cache: Path) -> Mapping[str, Mapping[str, Any]]:
     """Return meter → price a second and currency, out of the cache or the list."""
-    file = cache / f"prices-{region}.json"
+    file = _file(cache, region)
     kept = _kept(file)
     if kept is not None:
         return kept

@@ -11,7 +11,7 @@ from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.failures import or_none
 from nbtoolkit.azure.hardware import Hardware
 from nbtoolkit.azure.places import USABLE
-from nbtoolkit.azure.prices import UNKNOWN, Price, price_of
+from nbtoolkit.azure.prices import Price, price_of, unknown
 from nbtoolkit.azure.providers import NEEDED, Provider
 from nbtoolkit.azure.quota import Room
 from nbtoolkit.errors import AzureFailed
@@ -75,9 +75,11 @@ def preflight(
         found.block(taken)
     found.add(check_account(existing, settings.location))
     found.add(check_engine(settings))
-    model, fitting = check_base(settings, workspace, progress)
+    model, fitting = check_base(settings, existing, workspace, cloud, progress)
     found.add(model)
-    found.facts["price"] = str(price) if isinstance(price, Price) else UNKNOWN
+    found.facts["price"] = (
+        str(price) if isinstance(price, Price) else unknown(hardware, settings.location, workspace.cache)
+    )
     for name, answer in answers.items():
         if isinstance(answer, AzureFailed) and name != "subscription":
             found.warn(f"{answer.message} That was not checked; {answer.next_step}.")
@@ -103,7 +105,7 @@ def _questions(
         "subscription": lambda: or_none(
             f"read the subscription {sub}", lambda: cloud.subscriptions().subscriptions.get(sub)
         ),
-        **{namespace: _provider(cloud, sub, namespace) for namespace in NEEDED},
+        **{namespace: _provider(cloud, sub, namespace) for namespace in _needed(existing)},
         "price": lambda: price_of(cloud, hardware, where, cache) if where else None,
     }
     if existing.group is not None:
@@ -113,6 +115,12 @@ def _questions(
     if existing.account is None:
         asked["name"] = lambda: name_taken(cloud, names)
     return asked
+
+
+def _needed(existing: Existing) -> list[str]:
+    """Return the providers of what is created or changed; that of logs only for a workspace to be made."""
+    logs = existing.environment is None and existing.workspace is None
+    return [one for one in NEEDED if logs or one != "Microsoft.OperationalInsights"]
 
 
 def _provider(cloud: Cloud, subscription: str, namespace: str) -> Callable[[], Provider]:

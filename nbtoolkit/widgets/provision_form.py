@@ -43,6 +43,7 @@ class ProvisionForm(Form[ProvisionSettings, Provision]):
     ) -> None:
         self.workspace = workspace or Workspace.find()
         self.cloud = cloud or Cloud.shared()
+        self._given = (settings or ProvisionSettings()).completed(self.workspace).model_fields_set
         super().__init__(
             (settings or ProvisionSettings()).completed(self.workspace),
             self._provision,
@@ -69,7 +70,14 @@ class ProvisionForm(Form[ProvisionSettings, Provision]):
     def _provision(
         self, settings: ProvisionSettings, *, progress: Progress, apply: bool = False
     ) -> Provision:
-        return provision(settings, apply=apply, workspace=self.workspace, cloud=self.cloud, progress=progress)
+        plain = ProvisionSettings()
+        untouched = {  # a form fills in every field: what an app has rules over a default that nobody chose
+            name
+            for name in settings.model_fields_set - self._given
+            if getattr(settings, name) == getattr(plain, name)
+        }
+        asked = settings.without(untouched)
+        return provision(asked, apply=apply, workspace=self.workspace, cloud=self.cloud, progress=progress)
 
     def _look_around(self) -> Standing:
         """Return where things stand; a deployment that runs in Azure is taken up by the form."""

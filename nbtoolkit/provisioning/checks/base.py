@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.existing import Existing
 from nbtoolkit.azure.hardware import Hardware
+from nbtoolkit.azure.provisioned import Provisioned
+from nbtoolkit.azure.share import AzureShare
 from nbtoolkit.base_model import Base
-from nbtoolkit.errors import InvalidBase, MissingDependency
+from nbtoolkit.errors import AzureFailed, InvalidBase, MissingDependency, StoreError
+from nbtoolkit.in_place import base_on, share_path
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.findings import Findings
 from nbtoolkit.provisioning.checks.fit import Fit, advice, fit
 from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.workspace import Workspace
 
-_ON_SHARE = "/mount/"
 _LONG = 300  # seconds of loading that are worth a warning
 
 
 def check_base(
-    settings: ProvisionSettings, workspace: Workspace, progress: Progress
+    settings: ProvisionSettings, existing: Existing, workspace: Workspace, cloud: Cloud, progress: Progress
 ) -> tuple[Findings, Fit | None]:
-    """Return what is known of the fit; a model that is not on this machine is not asked for elsewhere."""
+    """Return what is known of the fit.
+
+    Of a model on the share the headers are read there, where the share exists; the hub is not asked.
+    """
     found = Findings()
     if not settings.base_model:
         found.facts["base model"] = "not named, so its fit is not checked"
         return found, None
-    if settings.base_model.startswith(_ON_SHARE):
+    on_share = share_path(settings.base_model)
+    if on_share is not None and existing.share is None:
         found.facts["base model"] = f"{settings.base_model}, on the share; its fit is checked at deploy"
         return found, None
     try:
-        base = Base.resolve(settings.base_model, workspace, progress)
+        if on_share is not None:
+            base = _on_share(on_share, existing, workspace, cloud, progress)
+        else:
+            base = Base.resolve(settings.base_model, workspace, progress)
+    except (StoreError, AzureFailed) as error:
+        found.warn(
+            f"Whether {settings.base_model} fits on the machine is not known: {error.message} It is checked "
+            "again at deploy."
+        )
+        return found, None
     except (InvalidBase, MissingDependency) as error:
         found.warn(
             f"Whether {settings.base_model} fits on the machine is not known: it is not on this machine. "
@@ -52,6 +70,13 @@ def check_base(
             "that long: keep one replica with min_replicas=1 where that matters, which costs all the time."
         )
     return found, result
+
+
+def _on_share(path: str, existing: Existing, workspace: Workspace, cloud: Cloud, progress: Progress) -> Base:
+    """Return a model as it lies on the share: its small files and headers are read, some dozen requests."""
+    names = existing.names
+    place = Provisioned(names.subscription, names.resource_group, names.account, names.share, names.app)
+    return patiently(progress, lambda: base_on(AzureShare(cloud, place), path, workspace, progress))
 
 
 def _duration(seconds: float) -> str:

@@ -29,6 +29,12 @@ def check_standing(existing: Existing, location: str) -> Findings:
                 f"The {what} {name} is in the state {state}: wait until Azure has finished, and where it "
                 "says Failed, look at it in the portal or choose another name."
             )
+    network = ((existing.environment or {}).get("properties") or {}).get("vnetConfiguration") or {}
+    if network.get("internal"):
+        found.warn(
+            f"The environment {names.environment} is internal: the endpoint is reached only from its virtual "
+            "network. Deploy and chat from there, or choose another environment_name."
+        )
     return found
 
 

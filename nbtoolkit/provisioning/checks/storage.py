@@ -75,18 +75,30 @@ def check_account(existing: Existing, location: str) -> Findings:
 def _check_network(found: Findings, existing: Existing, properties: Mapping[str, Any]) -> None:
     account = existing.names.account
     rules: Mapping[str, Any] = properties.get("networkAcls") or {}
-    if properties.get("publicNetworkAccess") == "Disabled":
+    subnet = _subnet(existing)
+    private = subnet and any(_approved(one) for one in properties.get("privateEndpointConnections") or ())
+    closed = properties.get("publicNetworkAccess") in ("Disabled", "SecuredByPerimeter")
+    if private and (closed or rules.get("defaultAction") == "Deny"):
+        found.warn(
+            f"The storage account {account} is reached over private endpoints: the app mounts its share only "
+            "where one of them is in the environment's network, and this kernel uploads only from within it."
+        )
+    elif closed:
         found.block(
             f"The storage account {account} takes no requests from public networks, so neither app nor this "
             "kernel reaches it: enable them in its Networking page, or choose another storage_account."
         )
     elif rules.get("defaultAction") == "Deny":
-        subnet = _subnet(existing)
         allowed = [str(rule.get("id", "")).lower() for rule in rules.get("virtualNetworkRules") or ()]
         if subnet and subnet.lower() in allowed:
             found.warn(
                 f"The firewall of the storage account {account} lets the environment in; this kernel "
                 "can only upload from one of the addresses that it names."
+            )
+        elif subnet and rules.get("ipRules"):
+            found.warn(
+                f"The firewall of the storage account {account} lets in some addresses: the share can be "
+                "mounted only where the environment's network goes out from one of them."
             )
         else:
             found.block(
@@ -104,6 +116,11 @@ def _check_share(found: Findings, existing: Existing) -> None:
             f"The share {existing.names.share} speaks {protocol}, and the app mounts SMB: choose another "
             "file_share."
         )
+
+
+def _approved(connection: Mapping[str, Any]) -> bool:
+    state = (connection.get("properties") or {}).get("privateLinkServiceConnectionState") or {}
+    return state.get("status") in (None, "Approved")
 
 
 def _subnet(existing: Existing) -> str | None:
