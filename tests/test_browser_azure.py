@@ -59,6 +59,7 @@ def edit(notebook: NotebookPage, index: int, source: str) -> None:
 
 def test_an_app_is_provisioned_served_looked_after_and_torn_down(lab: Lab, azure_double: AzureDouble) -> None:
     with browser_page(width=1200, height=1500) as page:
+        page.set_default_timeout(60_000)
         provision_it(NotebookPage(page, lab, "notebooks/02_provision.ipynb"), page, azure_double)
         deploy_it(NotebookPage(page, lab, "notebooks/03_deploy.ipynb"), page)
         look_after_it(NotebookPage(page, lab, "notebooks/05_operate.ipynb"), page, lab)
