@@ -19,7 +19,8 @@ from tests.fault_matrix import matrix
 from tests.fault_matrix.fast import fast_azure
 from tests.fault_matrix.journeys import run_journeys
 from tests.fault_matrix.kinds import KINDS
-from tests.fault_matrix.places import Deploying, Serving, close_clouds, new_cloud
+from tests.fault_matrix.places import Deploying, Serving
+from tests.fault_matrix.steps import close_clouds, new_cloud
 
 SEED = 20_261_122
 PROCESSES = 2

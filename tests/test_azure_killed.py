@@ -14,8 +14,10 @@ import pytest
 
 from nbtoolkit.progress import Progress
 from tests.fault_matrix.fast import fast_azure
-from tests.fault_matrix.places import Deploying, Provisioning, Serving, close_clouds
+from tests.fault_matrix.places import Deploying, Serving
+from tests.fault_matrix.provision_steps import Provisioning
 from tests.fault_matrix.share_checks import pointers, torn
+from tests.fault_matrix.steps import close_clouds
 
 HERE = Path(__file__).parent
 SEED = 20_261_122

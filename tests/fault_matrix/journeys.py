@@ -39,8 +39,8 @@ from .fast import fast_azure
 from .kinds import KINDS, Kind
 from .matrix import attempt
 from .operations import of_request
-from .places import close_clouds, new_cloud
 from .share_checks import broken_state, pointers, torn
+from .steps import close_clouds, new_cloud
 
 ADAPTERS = ("one", "two", "three")
 GROUP = "rg-journey"

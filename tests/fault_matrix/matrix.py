@@ -23,7 +23,9 @@ from tests.azure_double import AzureDouble
 from .fast import fast_azure
 from .kinds import BY_NAME, KINDS, Kind
 from .operations import Operation, of_request, operation
-from .places import AddingMachine, Changing, Deploying, Provisioning, Serving, Step, close_clouds
+from .places import Deploying, Serving
+from .provision_steps import AddingMachine, Changing, Provisioning
+from .steps import Step, close_clouds
 
 LATEST = 8
 """No later request is struck: where Azure is asked again and again, the number differs from run to run."""
