@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 
 from nbtoolkit import sync
 from nbtoolkit.azure import share_ranges
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.share import AzureShare
+from nbtoolkit.azure.share_access import ShareAccess
 from nbtoolkit.errors import AlreadyExists, Cancelled, NotInStore, StoreError, SyncRefused
 from nbtoolkit.filestore import make_folders, streams, temp_names
 from nbtoolkit.progress import Progress
@@ -315,6 +317,28 @@ def test_what_is_asked_after_the_connections_were_closed_opens_new_ones(store: A
     assert store.read("a/file") == b"x"
     store._access.close()
     assert store.read("a/file") == b"x"
+
+
+def test_a_share_with_an_unknown_certificate_is_not_trusted(
+    azure_double: AzureDouble, found: Provisioned, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from nbtoolkit.azure import patience
+
+    monkeypatch.setattr(patience, "UNREACHED", 1)
+    cloud = Cloud()
+    AzureShare(cloud, found).list("")  # signed in
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
+    ShareAccess.of(cloud, found).close()
+    azure_double.requests.clear()
+    with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
+        AzureShare(cloud, found).list("")
+    assert asked(azure_double) == []
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+    ShareAccess.of(cloud, found).close()
+    with pytest.raises(StoreError, match=r"missing.pem cannot be loaded: No such file"):
+        AzureShare(cloud, found).list("")
 
 
 def test_what_a_replica_holds_open_is_waited_for_a_moment(

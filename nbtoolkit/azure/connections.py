@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
 import requests
 from azure.core.pipeline.transport import RequestsTransport
 from requests.adapters import HTTPAdapter
+from requests.certs import where
 from requests.structures import CaseInsensitiveDict
+from urllib3.util import create_urllib3_context
 
 from nbtoolkit.azure.cloud import CONNECT, READ
+from nbtoolkit.errors import StoreError
 
 MOST = 64
 
@@ -18,17 +23,33 @@ MOST = 64
 def transport(url: str) -> Any:
     """Return the SDK's transport for the host of a URL; proxy and certificates are the environment's."""
     session = _Session()
-    session.mount("https://", _Adapter(pool_maxsize=MOST))
     found: Any = session.merge_environment_settings(url, {}, None, None, None)
+    session.mount("https://", _Adapter(_trusting(found["verify"])))
     session.proxies, session.trust_env = found["proxies"], False
     return RequestsTransport(
         session=session,
         use_env_settings=False,
         connection_timeout=CONNECT,
         read_timeout=READ,
-        connection_verify=found["verify"],
         connection_cert=found["cert"],
     )
+
+
+def _trusting(verify: bool | str) -> ssl.SSLContext:
+    """Return what TLS connections trust, loaded once: for each of many connections that took 20 ms."""
+    named = where() if verify is True else str(verify)
+    context = create_urllib3_context()
+    try:
+        if Path(named).is_dir():
+            context.load_verify_locations(capath=named)
+        else:
+            context.load_verify_locations(cafile=named)
+    except OSError as error:
+        raise StoreError(
+            f"The certificates in {named} cannot be loaded: {error.strerror or error}.",
+            next_step="correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, which name them",
+        ) from error
+    return context
 
 
 class _Session(requests.Session):
@@ -58,9 +79,17 @@ class _Session(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, trusted: ssl.SSLContext) -> None:
+        self._trusted = trusted
         self._pools: dict[str, Any] = {}
+        super().__init__(pool_maxsize=MOST)
+
+    def init_poolmanager(self, *settings: Any, **options: Any) -> None:
+        """Let all connections trust the same."""
+        super().init_poolmanager(*settings, ssl_context=self._trusted, **options)
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Leave a connection's certificates alone: it would load them again."""
 
     def get_connection_with_tls_context(self, request: Any, *settings: Any, **options: Any) -> Any:
         """Return the connections to a host; its proxy and certificates are worked out once."""
@@ -77,4 +106,5 @@ class _Adapter(HTTPAdapter):
     def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
         """Send a body right after its head; by default it waits for the proxy's acknowledgement, 40 ms."""
         at_once = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-        return super().proxy_manager_for(proxy, **{"socket_options": at_once, **options})
+        trusted = {"ssl_context": self._trusted, "proxy_ssl_context": self._trusted}
+        return super().proxy_manager_for(proxy, **{"socket_options": at_once, **trusted, **options})
