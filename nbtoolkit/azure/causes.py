@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nbtoolkit.azure import known_causes
+from nbtoolkit.azure.resource_ids import name_of, type_of
 
 _SAID = 600  # characters of Azure's own words that are shown
 
@@ -29,10 +30,9 @@ class Cause:
     @property
     def resource(self) -> str | None:
         """The resource as type and name, as far as the target says."""
-        parts = (self.target or "").split("/providers/")[-1].split("/")
-        if len(parts) < 3:
+        if not self.target or not name_of(self.target):
             return self.target
-        return f"{'/'.join([parts[0], *parts[1::2]])} {'/'.join(parts[2::2])}"
+        return f"{type_of(self.target)} {name_of(self.target)}"
 
     def __str__(self) -> str:
         where = f"{self.resource}: " if self.resource else ""

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbtoolkit.azure.causes import Cause, explain, prefixed
-from nbtoolkit.azure.removal import kind_of
-from nbtoolkit.azure.what_if import Change
+from nbtoolkit.azure.resource_ids import DEPLOYMENT, kind_of, title_of
 
 if TYPE_CHECKING:
     from azure.mgmt.resource.deployments import DeploymentsMgmtClient
 
-_MODULE = "microsoft.resources/deployments"
 _ENDED = ("Succeeded", "Failed", "Canceled")
 _WORDS = {"Succeeded": "done", "Failed": "failed", "Canceled": "cancelled"}
 
@@ -35,7 +33,7 @@ class Step:
     @property
     def title(self) -> str:
         """The resource as kind and name."""
-        return Change(self.id, "").title
+        return title_of(self.id)
 
     @property
     def words(self) -> str:
@@ -62,7 +60,7 @@ def _operations(
     listed = [one.as_dict() for one in client.deployment_operations.list(group, name)]
     for one in sorted(listed, key=lambda operation: str(_properties(operation).get("timestamp") or "")):
         target = _target(one)
-        if kind_of(target) != _MODULE:
+        if kind_of(target) != DEPLOYMENT:
             yield one
             continue
         inner = list(_inner(client, target, depth - 1)) if depth else []
@@ -87,12 +85,12 @@ def _step(operation: Mapping[str, Any]) -> Step | None:
         return None
     status = str(properties.get("provisioningState") or "Running")
     causes = (
-        prefixed(explain(properties.get("statusMessage")), target if kind_of(target) != _MODULE else None)
+        prefixed(explain(properties.get("statusMessage")), target if kind_of(target) != DEPLOYMENT else None)
         if status == "Failed"
         else []
     )
     # "Read" operations are references to what exists; they change nothing
-    creates = properties.get("provisioningOperation", "Create") == "Create" and kind_of(target) != _MODULE
+    creates = properties.get("provisioningOperation", "Create") == "Create" and kind_of(target) != DEPLOYMENT
     return Step(target, status, creates, tuple(causes))
 
 

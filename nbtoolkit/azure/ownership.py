@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbtoolkit.azure import created, removal
+from nbtoolkit.azure import created, removal, resource_ids
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.deployments import Deployment
 from nbtoolkit.errors import AzureFailed
@@ -62,7 +62,7 @@ def settle(workspace: Workspace, cloud: Cloud, progress: Progress) -> bool:
 
 def is_marked(workspace: Workspace, cloud: Cloud, id_: str, progress: Progress) -> bool:
     """Tell whether a resource is there and carries this workspace's mark; False for kinds without tags."""
-    if removal.kind_of(id_) not in removal.MARKED:
+    if resource_ids.kind_of(id_) not in removal.MARKED:
         return False
     tags = patiently(progress, lambda: removal.tags(cloud, id_))
     return tags is not None and tags.get(MARK_TAG) == created.mark(workspace)

@@ -10,18 +10,20 @@ from typing import Any, NamedTuple
 from nbtoolkit.azure.changes import change
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.failures import or_none
+from nbtoolkit.azure.resource_ids import (
+    ACCOUNT,
+    APP,
+    ENVIRONMENT,
+    ENVIRONMENT_STORAGE,
+    FILE_SERVICE,
+    SHARE,
+    WORKSPACE,
+    kind_of,
+    name_of,
+    title_of,
+)
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
-
-APP = "microsoft.app/containerapps"
-ENVIRONMENT = "microsoft.app/managedenvironments"
-ENVIRONMENT_STORAGE = "microsoft.app/managedenvironments/storages"
-ACCOUNT = "microsoft.storage/storageaccounts"
-FILE_SERVICE = "microsoft.storage/storageaccounts/fileservices"
-SHARE = "microsoft.storage/storageaccounts/fileservices/shares"
-WORKSPACE = "microsoft.operationalinsights/workspaces"
-PROFILE = "microsoft.app/managedenvironments/workloadprofiles"
-"""A machine of an environment: a part of it, with no address of its own in Azure."""
 
 MARKED = (ACCOUNT, ENVIRONMENT, WORKSPACE)
 """Kinds that the template gives the mark of the workspace that creates them."""
@@ -33,29 +35,20 @@ _PAUSE = 2.0
 
 
 class _Kind(NamedTuple):
-    title: str
     version: str
     cost: str
 
 
 _KINDS = {
-    APP: _Kind(
-        "container app", "2026-07-01", "nothing while no replica runs, the GPU by the second while one does"
-    ),
-    ENVIRONMENT_STORAGE: _Kind("environment storage", "2026-07-01", "costs nothing"),
-    ENVIRONMENT: _Kind(
-        "environment", "2026-07-01", "nothing by itself; a dedicated profile has a fee for its management"
-    ),
-    SHARE: _Kind("file share", "2026-09-01", "storage for what lies on it, by GB and month"),
-    FILE_SERVICE: _Kind("file service", "2026-09-01", "costs nothing"),
-    ACCOUNT: _Kind("storage account", "2026-09-01", "storage for what lies in it, by GB and month"),
-    WORKSPACE: _Kind(
-        "Log Analytics workspace",
-        "2025-07-01",
-        "by GB of logs taken in, and for keeping them longer than 31 days",
-    ),
+    APP: _Kind("2026-07-01", "nothing while no replica runs, the GPU by the second while one does"),
+    ENVIRONMENT_STORAGE: _Kind("2026-07-01", "costs nothing"),
+    ENVIRONMENT: _Kind("2026-07-01", "nothing by itself; a dedicated profile has a fee for its management"),
+    SHARE: _Kind("2026-09-01", "storage for what lies on it, by GB and month"),
+    FILE_SERVICE: _Kind("2026-09-01", "costs nothing"),
+    ACCOUNT: _Kind("2026-09-01", "storage for what lies in it, by GB and month"),
+    WORKSPACE: _Kind("2025-07-01", "by GB of logs taken in, and for keeping them longer than 31 days"),
 }
-"""Type → what it is, API version, and what it costs while nothing runs; in the order of deletion."""
+"""Type → API version, and what it costs while nothing runs; in the order of deletion."""
 
 
 @dataclass(frozen=True)
@@ -69,27 +62,6 @@ class Left:
 
     def __str__(self) -> str:
         return f"{title_of(self.id)}: {f'{self.why}; ' if self.why else ''}{self.cost}"
-
-
-def kind_of(resource_id: str) -> str:
-    """Return the type of a resource, in lower case."""
-    namespace, *rest = resource_id.lower().rpartition("/providers/")[2].split("/")
-    return "/".join([namespace, *rest[::2]])
-
-
-def name_of(resource_id: str) -> str:
-    """Return the name of a resource, with its parents'."""
-    return "/".join(resource_id.rpartition("/providers/")[2].split("/")[2::2])
-
-
-def title_of(resource_id: str) -> str:
-    """Return what a resource is and its name, in words."""
-    kind = kind_of(resource_id)
-    if "/providers/" not in resource_id:
-        return f"resource group {resource_id.rpartition('/')[2]}"
-    if kind == PROFILE:
-        return f"machine {name_of(resource_id)}"
-    return f"{_KINDS[kind].title if kind in _KINDS else kind} {resource_id.rpartition('/')[2]}"
 
 
 def in_order(ids: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from nbtoolkit.azure.removal import kind_of, name_of
+from nbtoolkit.azure.resource_ids import DEPLOYMENT, kind_of, title_of
 from nbtoolkit.azure.what_if_noise import is_noise
 
 _VERBS = {
@@ -21,7 +21,6 @@ _VERBS = {
     "Ignore": "keep",
     "Unsupported": "unknown",
 }
-_NEST = "microsoft.resources/deployments"
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,7 @@ class Change:
     @property
     def title(self) -> str:
         """The resource as kind and name."""
-        if "/providers/" not in self.id:
-            return f"resource group {self.id.rpartition('/')[2]}"
-        return f"{_KINDS.get(kind_of(self.id), kind_of(self.id))} {name_of(self.id)}"
+        return title_of(self.id)
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class WhatIf:
         for one in changes:
             resource = str(one.get("resourceId") or "")
             verb = _VERBS.get(str(one.get("changeType")), "unknown")
-            if kind_of(resource) == _NEST or one.get("changeType") == "Ignore":
+            if kind_of(resource) == DEPLOYMENT or one.get("changeType") == "Ignore":
                 continue  # a module is no resource; what the template does not name is none of its business
             every = list(_differences(one.get("delta") or (), ""))
             real = tuple(diff for diff, raw in every if not is_noise(resource, diff.path, *raw))
@@ -114,15 +111,6 @@ class WhatIf:
 
 
 _ORDER = ("delete", "create", "change", "unknown", "keep")
-_KINDS = {
-    "microsoft.app/containerapps": "container app",
-    "microsoft.app/managedenvironments": "environment",
-    "microsoft.app/managedenvironments/storages": "environment's storage",
-    "microsoft.storage/storageaccounts": "storage account",
-    "microsoft.storage/storageaccounts/fileservices": "file service",
-    "microsoft.storage/storageaccounts/fileservices/shares": "file share",
-    "microsoft.operationalinsights/workspaces": "Log Analytics workspace",
-}
 
 
 def _indented(more: str) -> str:

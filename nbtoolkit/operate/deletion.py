@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from nbtoolkit.azure import created, ownership, removal
+from nbtoolkit.azure import created, ownership, removal, resource_ids
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.provisioned import Provisioned
@@ -106,7 +106,7 @@ def plan_teardown(
     ours = _distinct([*created.recall(workspace), *new])
     if settings.scope == "all" and unfinished:
         raise Busy(
-            f"Azure still creates {', '.join(map(removal.title_of, unfinished))} for this workspace.",
+            f"Azure still creates {', '.join(map(resource_ids.title_of, unfinished))} for this workspace.",
             next_step="wait some minutes, or run the provision step, which waits for it; then tear down",
         )
     goes = [place.app_id] if settings.scope == "app" else [*ours, place.app_id]
@@ -135,10 +135,10 @@ def _besides(going: Sequence[str], there: Sequence[Left], workspace: Workspace, 
     """Return what no teardown deletes: what is left of a share, machines added to what stays, the group."""
     found: list[Left] = []
     for one in going:
-        if removal.kind_of(one) == removal.SHARE:  # its account stays: it would be named instead
+        if resource_ids.kind_of(one) == resource_ids.SHARE:  # its account stays: it would be named instead
             found += [left] if (left := soft_deleted(cloud, one)) else []
     for one in created.besides(workspace):
-        if removal.kind_of(one) == removal.PROFILE:
+        if resource_ids.kind_of(one) == resource_ids.PROFILE:
             parent = one.rpartition("/workloadProfiles/")[0]
             if any(other.id.lower() == parent.lower() for other in there) and not _within(parent, going):
                 found.append(Left(one, "added by this workspace; serverless: nothing while no app uses it"))
@@ -156,7 +156,7 @@ def _around(place: Provisioned, cloud: Cloud, ours: Sequence[str]) -> list[str]:
     except AzureFailed as error:
         if error.status != 404:
             raise
-        environment = next((one for one in ours if removal.kind_of(one) == removal.ENVIRONMENT), "")
+        environment = next((one for one in ours if resource_ids.kind_of(one) == resource_ids.ENVIRONMENT), "")
     if not environment:
         return found
     logs = log_workspace_of(cloud, environment)
@@ -183,8 +183,8 @@ def _forget_in_config(place: Provisioned, gone: Sequence[str], workspace: Worksp
 
 
 def _described(resource: str) -> str:
-    holds = removal.kind_of(resource) in (removal.SHARE, removal.ACCOUNT)
-    text = removal.title_of(resource)
+    holds = resource_ids.kind_of(resource) in (resource_ids.SHARE, resource_ids.ACCOUNT)
+    text = resource_ids.title_of(resource)
     return f"{text}, with all that lies in it" if holds else text
 
 

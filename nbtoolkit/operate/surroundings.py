@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nbtoolkit.azure import ownership, removal
+from nbtoolkit.azure import ownership, removal, resource_ids
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.failures import asking
 from nbtoolkit.azure.provisioned import Provisioned
@@ -26,12 +26,12 @@ def needed_by_others(
     """
     found: dict[str, str] = {}
     for id_ in going:
-        if removal.kind_of(id_) in removal.MARKED and not ownership.is_marked(
+        if resource_ids.kind_of(id_) in removal.MARKED and not ownership.is_marked(
             workspace, cloud, id_, progress
         ):
             found[id_.lower()] = f"not made by this workspace (its tag {ownership.MARK_TAG} says so)"
-    kinds = {removal.kind_of(id_) for id_ in going}
-    if not kinds & {removal.ENVIRONMENT, removal.ACCOUNT, removal.WORKSPACE}:
+    kinds = {resource_ids.kind_of(id_) for id_ in going}
+    if not kinds & {resource_ids.ENVIRONMENT, resource_ids.ACCOUNT, resource_ids.WORKSPACE}:
         return found
     subscription = place.subscription
     environments = patiently(progress, lambda: _environments(cloud, subscription))
@@ -39,16 +39,16 @@ def needed_by_others(
     kept = {one["id"].lower() for one in environments} - {id_.lower() for id_ in going} | set(found)
     for id_ in going:
         users = guests.get(id_.lower())
-        if removal.kind_of(id_) == removal.ENVIRONMENT and users:
+        if resource_ids.kind_of(id_) == resource_ids.ENVIRONMENT and users:
             found.setdefault(id_.lower(), f"used by {', '.join(users)}")
             kept.add(id_.lower())
     goes = [id_ for id_ in going if not any(id_.lower().startswith(f"{parent}/") for parent in found)]
     staying = [one for one in environments if one["id"].lower() in kept]
     for id_ in going:
-        kind = removal.kind_of(id_)
-        if kind == removal.ACCOUNT:
+        kind = resource_ids.kind_of(id_)
+        if kind == resource_ids.ACCOUNT:
             users = patiently(progress, lambda id_=id_: _mounting(cloud, staying, id_, goes))
-        elif kind == removal.WORKSPACE:
+        elif kind == resource_ids.WORKSPACE:
             users = patiently(progress, lambda id_=id_: _logging(cloud, staying, id_))
         else:
             continue
