@@ -160,7 +160,7 @@ class Target(Protocol):
         ...
 
     def phases(self) -> str:
-        """Return what the last start went through and for how long; empty where it was none or is not known."""
+        """Return what the last start went through and for how long; empty where that is not known."""
         ...
 
     def answers(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,20 @@ def sent(place: AzurePlace, says: str, progress: Progress | None = None, **more:
     return deploy(place.settings(place.adapter(says), **more), target=place.target, progress=progress)
 
 
+def until(true: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_first_deploy_then_a_hot_swap_that_asks_arm_for_no_change(make: Make) -> None:
     place, told = make(), Told()
     first = sent(place, "brave", told)
     assert (first.how, bool(first.proof), place.says()) == ("start", True, "brave")
     assert first.endpoint.url == place.place.endpoint
     assert "key           endpoint.key; kept in secret nbtoolkit-api-key of the app tones" in str(first)
+    assert dict(first.rows())["start"].endswith("→ ready")
     assert first.endpoint.key.get_secret_value() not in "\n".join([str(first), repr(first), *told.lines])
     replicas = place.target.replicas(sure=True)
 
@@ -264,6 +273,32 @@ def test_an_app_of_another_template_is_named_with_what_to_do(make: Make) -> None
         sent(place, "brave")
     assert "run provision()" in refused.value.next_step
     assert not (place.share / "nbtoolkit").exists()
+
+
+def test_an_app_of_another_template_restarts_with_new_files_of_its_owner(make: Make) -> None:
+    place = make()
+    (place.share / "inference").mkdir(parents=True)
+    (place.share / "inference" / "app.py").write_text(OWN.replace("WORD", "old"))
+    app: dict[str, Any] = place.target.app.get().template["containers"][0]
+    plain = [{"name": "PORT", "value": "7860"}]
+    starts = ["python3", "/mount/inference/app.py"]
+    foreign = {**app, "env": plain, "command": starts, "probes": []}
+    place.target.app.update({"template": {"containers": [foreign], "scale": {"minReplicas": 1}}})
+    until(lambda: [one.name for one in place.target.app.revisions() if one.active] == [f"{APP}--0000001"])
+    until(lambda: place.target.replicas(sure=True))
+
+    own = place.workspace.root / "inference"
+    own.mkdir()
+    (own / "app.py").write_text(OWN.replace("WORD", "mine"))
+    place.forget_requests()
+    done = deploy(DeploySettings(server="own", target="azure", timeout=60), target=place.target)
+    assert httpx.get(done.endpoint.url).text == "mine"
+    assert [line.rpartition("/")[2] for line in place.arm_writes()] == ["restart"]
+
+    (own / "app.py").write_text("raise SystemExit(3)")
+    with pytest.raises(DeployFailed, match="is left as it is, with the new files in inference/"):
+        deploy(DeploySettings(server="own", target="azure", timeout=60), target=place.target)
+    assert not place.target.app.get().stopped
 
 
 def test_destroy_leaves_what_fine_tuning_left(make: Make) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.downtime import stopped
 from nbtoolkit.azure.hardware import HARDWARE, Hardware
+from nbtoolkit.azure.ours import is_ours
 from nbtoolkit.azure.quota import QUOTA_PAGE, free_gpus
 from nbtoolkit.azure.states import AppState
 from nbtoolkit.azure.timeline import ASSIGNING, phase_of
 from nbtoolkit.azure.trouble import of_revision
 from nbtoolkit.azure.watching import Look, Watch
-from nbtoolkit.errors import InvalidSettings, QuotaShort
+from nbtoolkit.errors import QuotaShort
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release
 from nbtoolkit.sync.waiting import patiently
@@ -58,6 +59,8 @@ class Activation:
             return "restart"
         if not restart:
             return "leave"
+        if not is_ours(self.state):
+            return "restart"  # its revisions are its owner's: only what they read from the share is new
         room = self._room_soon(progress)
         if room.enough is not False:
             progress.note(f"a new revision starts beside the old one; {room.text}")
@@ -87,7 +90,7 @@ class Activation:
                 progress.phase(f"Starting a new revision for {release.id}")
                 self._app.new_revision(release.id, progress, meanwhile)
             elif way == "restart" and latest:
-                progress.phase(f"Restarting {latest.name}, which does not serve yet")
+                progress.phase(f"Restarting {latest.name}")
                 self._app.restart(latest.name, progress)
             if starts:
                 progress.phase(f"Starting the app for {release.id}")
@@ -127,20 +130,22 @@ class Activation:
         return Room(room.has(needed), f"{room}, needed {needed}")
 
 
+def machine_of(app: App, state: AppState | None = None) -> Hardware | None:
+    """Return the machine that the app runs on, None for one that we do not know; two requests.
+
+    Without a GPU it has the memory that the app's container may use.
+    """
+    state = state or app.get()
+    name = state.workload_profile or "Consumption"
+    found = hardware_of(app.environment(state.environment_id).profiles.get(name, name))
+    if found is None or found.has_gpu:
+        return found
+    return replace(found, memory=int(state.memory or found.memory))
+
+
 def hardware_of(profile_type: str) -> Hardware | None:
     """Return the machine of a workload profile's type, None for one that we do not know."""
     return next((one for one in HARDWARE.values() if one.profile_type == profile_type), None)
-
-
-def check_ours(app: AppState) -> None:
-    """Raise :class:`InvalidSettings` where the app does not run what our template starts."""
-    if "NBTOOLKIT_MOUNT" not in app.environment_variables:
-        raise InvalidSettings(
-            f"The app {app.name} was not made by this toolkit: its container does not start our server, so a "
-            "deploy would change nothing that it serves.",
-            next_step="run provision(): it updates the app in place, and share, names and secrets stay",
-            app=app.name,
-        )
 
 
 def _stuck(app: AppState, look: Look) -> bool:

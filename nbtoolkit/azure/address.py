@@ -7,6 +7,7 @@ import time
 from pydantic import SecretStr
 
 from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.ours import is_ours
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import InvalidSettings, NotReady
 
@@ -37,15 +38,18 @@ class Address:
         return f"https://{host}"
 
     def endpoint(self) -> Endpoint:
-        """Return address and key. One request a minute; raises :class:`NotReady` where there is no key."""
+        """Return address and key, an empty one where a server of the user's own wants none of ours.
+
+        One request a minute; raises :class:`NotReady` where our server has no key.
+        """
         if self._known is None or time.monotonic() - self._known[0] > _KEY_SECONDS:
             found = self._app.secrets().get(API_KEY)
-            if not found:
+            if not found and is_ours(self._app.get()):
                 name = self._app.provisioned.app
                 raise NotReady(
                     f"The app {name} has no secret {API_KEY}: nobody can use its endpoint.",
                     next_step="run provision(): it makes one",
                     reason="no key",
                 )
-            self._known = (time.monotonic(), SecretStr(found))
+            self._known = (time.monotonic(), SecretStr(found or ""))
         return Endpoint(self.url(), self._known[1])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from nbtoolkit.azure.activation import Activation, hardware_of
+from nbtoolkit.azure.activation import Activation, machine_of
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.events import latest_events
 from nbtoolkit.azure.states import ReplicaState
@@ -30,8 +30,7 @@ def is_given_up(text: str) -> bool:
 def no_machine_now(app: App, watch: Watch, seconds: float) -> Trouble:
     """Return that Azure assigned no machine for so long, with the quota as it is; up to four requests."""
     now = Activation(app, watch)
-    profiles = app.environment(now.state.environment_id).profiles
-    found = hardware_of(profiles.get(now.state.workload_profile or "", ""))
+    found = machine_of(app, now.state)
     label = found.label if found else now.state.workload_profile or "Consumption"
     room = now.room()
     return no_machine(seconds, label, enough=room.enough, room=room.text)

@@ -49,7 +49,9 @@ class Starting:
         self._errors: dict[str, str] = {}
         self._told = ""
         self._over = False
-        self.timeline = Timeline(old=[one.name for one in before.living] if replaced else ())
+        self.replaced = frozenset(one.name for one in before.living) if replaced else frozenset[str]()
+        """The replicas that go: what they do or answer is none of the new ones'."""
+        self.timeline = Timeline(old=self.replaced)
 
     def wake(self, waker: Waker) -> None:
         """Have requests wake the app, and keep it awake as long as :meth:`check` is called."""

@@ -65,6 +65,13 @@ class AppState:
         return self.running_status.lower() == "stopped"
 
     @property
+    def memory(self) -> float | None:
+        """The GiB of memory that the first container may use, None where that is not told."""
+        containers = self.template.get("containers") or [{}]
+        found = str((containers[0].get("resources") or {}).get("memory") or "")
+        return float(found[:-2]) if found.endswith("Gi") else None
+
+    @property
     def environment_variables(self) -> dict[str, str | None]:
         """The first container's variables; None where the value is a secret."""
         containers = self.template.get("containers") or [{}]

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from nbtoolkit import in_place
-from nbtoolkit.azure.activation import Activation, check_ours
+from nbtoolkit.azure.activation import Activation, machine_of
 from nbtoolkit.azure.address import API_KEY, Address
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.hardware import Hardware
 from nbtoolkit.azure.heartbeats import Heartbeats, is_going
+from nbtoolkit.azure.ours import check_ours, is_ours
 from nbtoolkit.azure.provisioned import Provisioned, portal_url
 from nbtoolkit.azure.starting import CAPACITY_SECONDS, Starting
 from nbtoolkit.azure.status import describe
@@ -124,13 +126,23 @@ class AzureTarget:
         """Return every base model below ``model-cache/`` on the share, as a setting names it."""
         return in_place.bases_on(self.share)
 
-    def provision(self, progress: Progress | None = None) -> None:
-        """See that what :func:`nbtoolkit.provision` makes is there and runs our template.
+    def provision(self, progress: Progress | None = None, *, own: bool = False) -> None:
+        """See that what :func:`nbtoolkit.provision` makes is there, and for our server runs our template.
 
         Asks ARM nothing while replicas of ours give fresh signs of life.
         """
         if not patiently(progress, self._beats.all_ready):
-            check_ours(patiently(progress, self.app.get))
+            state = patiently(progress, self.app.get)
+            if not own:
+                check_ours(state)
+
+    def starts_own(self) -> bool:
+        """Tell whether the app's template is not ours, and so has start commands of its own."""
+        return not is_ours(self.app.get())
+
+    def machine(self) -> Hardware | None:
+        """Return the machine that the app runs on, None for one that is not known; two requests."""
+        return machine_of(self.app)
 
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
         """Raise :class:`QuotaShort` where a new server has no GPU, and no downtime is allowed."""
@@ -155,12 +167,14 @@ class AzureTarget:
         if not restart and patiently(progress, self._beats.all_ready):
             return
         now = patiently(progress, lambda: Activation(self.app, self._watch))
-        check_ours(now.state)
+        if release.code.kind == "nbtoolkit":
+            check_ours(now.state)
         way = now.way(restart=restart, allow_downtime=allow_downtime, progress=progress)
         starting = self._begin(now.look, replaced=way in ("restart", "revision", "downtime"))
         now.go(way, release, progress, lambda: starting.tell(progress))
         self._watch.forget()
-        starting.wake(Waker(patiently(progress, self._address.url)))
+        url = patiently(progress, self._address.url)
+        starting.wake(Waker(url, ours=release.code.kind == "nbtoolkit"))
         self._beats.sweep({replica.name for replica in now.look.living})
 
     def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
@@ -191,12 +205,18 @@ class AzureTarget:
         """Return the phases of the replicas that do not serve yet, with Azure's reasons."""
         return self._starting.doing() if self._starting else ""
 
+    def phases(self) -> str:
+        """Return the phases of the last start with their seconds, a line for each replica of several."""
+        lines = str(self.timeline or "").splitlines()
+        return lines[0].partition(": ")[2] if len(lines) == 1 else "\n".join(lines)
+
     def answers(self) -> bool:
         """Tell whether the user's own server answers, as the newest revision runs it."""
         app = self.app.get()
         look = self._watch.look()
         fresh = app.latest_ready_revision == app.latest_revision
-        if not fresh or not any(replica.ready for replica in look.of_latest()):
+        old = self._starting.replaced if self._starting else frozenset[str]()
+        if not fresh or not any(one.ready and one.name not in old for one in look.of_latest()):
             return False
         kind, _ = ask(self.cloud.http(), f"{self._address.url()}/", _ANSWER_SECONDS)
         return kind == "server"

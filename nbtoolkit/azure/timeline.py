@@ -45,6 +45,7 @@ _BEATS = {
     "stopped": READY,
 }
 _TOLD_AGAIN = 30.0
+_WORTH_TELLING = 0.5
 NOBODY = "no replica yet"
 
 
@@ -131,7 +132,8 @@ class Timeline:
     def __str__(self) -> str:
         lines: dict[str, list[str]] = {}
         for name, phase, seconds in self.rows():
-            lines.setdefault(name, []).append(f"{phase} {seconds:.0f} s")
+            if seconds >= _WORTH_TELLING:
+                lines.setdefault(name, []).append(f"{phase} {seconds:.0f} s")
         for name, start in self._starts.items():
             if start.phase in (READY, FAILED):
                 lines.setdefault(name, []).append(start.phase)

@@ -1,4 +1,4 @@
-"""The packages that a container installs from the share, chosen by what its image is."""
+"""The packages that a container installs from the share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbtoolkit.errors import InvalidSettings
-from nbtoolkit.infra_files import InfraFiles
 from nbtoolkit.progress import Progress
-from nbtoolkit.runtime import RUNTIMES, TRANSFORMERS, Runtime
+from nbtoolkit.runtime import TRANSFORMERS, Runtime
 from nbtoolkit.runtime.fetching import fetch
 from nbtoolkit.workspace import Workspace
 
@@ -35,13 +34,13 @@ class SharedWheels:
 
 
 def wheels_named(lock: str | None, workspace: Workspace) -> SharedWheels | None:
-    """Return the wheels of a lock: by default those of the engine that the parameter file chooses.
+    """Return the wheels of a lock: by default those of the transformers engine, the one that we serve with.
 
     ``"none"`` says that the image needs none. Raises :class:`InvalidSettings` where the lock is no file.
     """
     if lock == NO_WHEELS:
         return None
-    runtime = _runtime(workspace)
+    runtime = TRANSFORMERS
     if lock:
         path = workspace.path(lock)
         if not path.is_file():
@@ -52,11 +51,3 @@ def wheels_named(lock: str | None, workspace: Workspace) -> SharedWheels | None:
             )
         runtime = replace(runtime, lock=path)
     return SharedWheels(runtime, workspace.cache)
-
-
-def _runtime(workspace: Workspace) -> Runtime:
-    try:
-        engine = InfraFiles(workspace).inference_parameters.get("engine")
-    except InvalidSettings:  # provisioned by hand, without a parameter file
-        engine = None
-    return RUNTIMES.get(str(engine), TRANSFORMERS)  # type: ignore[call-overload]

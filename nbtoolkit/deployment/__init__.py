@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from nbtoolkit import publish
+from nbtoolkit.deployment.fitting import check_fit
 from nbtoolkit.deployment.places import Place, target_at
 from nbtoolkit.deployment.proof import Proof
 from nbtoolkit.deployment.resolve import resolve
@@ -48,7 +49,7 @@ def deploy(
     target = target_at(target or settings.target, keep=settings.keep)
     with target.workspace.lock("deploy", target=target.name), _told_truly(target) as seen:
         resolved = resolve(settings, target, progress)
-        target.provision(progress)
+        target.provision(progress, own=settings.server == "own")
         rollout = Rollout(
             target,
             resolved.release,
@@ -57,6 +58,8 @@ def deploy(
             allow_downtime=settings.allow_downtime,
             progress=progress,
         )
+        if resolved.base and rollout.loads_base:
+            check_fit(settings, target, resolved.base, progress)
         rollout.check()
         sent = publish.stage(
             target.share,
@@ -109,15 +112,17 @@ def rollback(
 def _deployed(
     target: Target, release: Release, outcome: Outcome, sent: SyncResult, start: float
 ) -> Deployment:
+    endpoint = target.endpoint()
     return Deployment(
         release=release,
-        endpoint=target.endpoint(),
+        endpoint=endpoint,
         proof=outcome.proof,
         target=target,
         sync=sent,
         seconds=time.monotonic() - start,
         how=outcome.how,
         previous=_before(publish.history(target.share), release.id),
+        phases=target.phases(),
     )
 
 

@@ -18,6 +18,7 @@ from nbtoolkit.local.own import with_fixed_port
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release, ServedCode
 from nbtoolkit.serving.share import OWN
+from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.target import Target, Wheels
 
 
@@ -40,7 +41,7 @@ def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Res
     """
     progress.phase("Reading base and adapters" if settings.server == "nbtoolkit" else "Reading inference/")
     if settings.server == "own":
-        return _own(settings, target)
+        return _own(settings, target, progress)
     workspace = target.workspace
     base, base_path = _base(settings, target, progress)
     adapters: dict[str, Adapter] = {}
@@ -78,13 +79,23 @@ def _base(settings: DeploySettings, target: Target, progress: Progress) -> tuple
     return base, target.base_path(base)
 
 
-def _own(settings: DeploySettings, target: Target) -> Resolved:
+def _own(settings: DeploySettings, target: Target, progress: Progress) -> Resolved:
     folder = target.workspace.path(OWN)
     if not folder.is_dir():
         raise InvalidSettings(
             f"The folder of your own server, {folder}, does not exist.",
             next_step="put your inference code there, or deploy with server='nbtoolkit'",
         )
+    code = ServedCode(
+        kind="own", sha256=publish.own_code_sha256(folder), commands=_commands(settings, target, progress)
+    )
+    return Resolved(Release(base=None, code=code), folder)
+
+
+def _commands(settings: DeploySettings, target: Target, progress: Progress) -> tuple[str, ...]:
+    """Return the start commands of the parameter file, none where the place starts what it names itself."""
+    if patiently(progress, target.starts_own):
+        return ()
     parameters = InfraFiles(target.workspace).inference_parameters
     commands = parameters.get("defaultCommands")
     if not commands:
@@ -92,9 +103,4 @@ def _own(settings: DeploySettings, target: Target) -> Resolved:
             f"{parameters.path} names no defaultCommands, so nobody knows how your server starts.",
             next_step='add them, such as ["cd /mount/inference", "python3 ./my_server.py"]',
         )
-    code = ServedCode(
-        kind="own",
-        sha256=publish.own_code_sha256(folder),
-        commands=with_fixed_port(commands, settings.own_port),
-    )
-    return Resolved(Release(base=None, code=code), folder)
+    return with_fixed_port(commands, settings.own_port)

@@ -70,6 +70,15 @@ class Rollout:
         self._slept = self._before is None and patiently(progress, target.sleeps)
         self._how: How = patiently(progress, self._way)
 
+    @property
+    def loads_base(self) -> bool:
+        """Whether an engine must load a base model that none here is known to have loaded."""
+        before, now = self._before, self._release
+        if before is None or before.base is None or now.base is None:
+            return now.base is not None
+        same = (before.base.sha256, before.engine.quantization) == (now.base.sha256, now.engine.quantization)
+        return not same
+
     def check(self) -> None:
         """Raise where the release cannot be brought to serve as is allowed; nothing was sent yet."""
         if self._how == "restart":
@@ -212,6 +221,10 @@ class Rollout:
     def _ended(self, pointer: Pointer, *, replaced: bool, progress: Progress) -> str:
         """End what runs where nothing served before; what slept sleeps again."""
         last, target = self._seen, self._target
+        if self._release.code.kind == "own" and target.starts_own():  # it ran before, as others made it
+            return (
+                "The app, which nbtoolkit did not make, is left as it is, with the new files in inference/."
+            )
         known = last is not None and last.release != self._release.id and not replaced
         if not (known and self._slept):
             target.stop(progress)

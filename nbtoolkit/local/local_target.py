@@ -101,12 +101,17 @@ class LocalTarget:
         """Return the same target with another ``keep``."""
         return LocalTarget(self.workspace, self.root, keep, port=self._port, env=self._env)
 
-    def provision(self, progress: Progress | None = None) -> None:
+    def provision(self, progress: Progress | None = None, *, own: bool = False) -> None:
         """Make the share's folder and the key; again changes nothing."""
+        del own  # it gets both as well
         (progress or SILENT()).check()
         for folder in (self._files.share, self._files.work):
             folder.mkdir(parents=True, exist_ok=True)
         api_key(self._files.key)
+
+    def starts_own(self) -> bool:
+        """Tell that only the release says how the user's own server starts."""
+        return False
 
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
         """Find nothing to object to: on this machine one server ends before the next one starts."""
@@ -206,6 +211,10 @@ class LocalTarget:
     def key_place(self) -> str:
         """Where the key is, in words."""
         return f"file {self._files.key}"
+
+    def phases(self) -> str:
+        """Tell nothing: a start takes seconds here, and the log has them."""
+        return ""
 
     def sleeps(self) -> bool:
         """Tell that no request starts a server on this machine."""

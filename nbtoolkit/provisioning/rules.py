@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from nbtoolkit.azure.ours import OTHER_ENGINE
+
 if TYPE_CHECKING:
     from nbtoolkit.provisioning.settings import ProvisionSettings
 
@@ -56,6 +58,8 @@ def _machine(settings: ProvisionSettings) -> list[str]:
         )
     if settings.gpu == "none" and settings.engine == "vllm":
         sentences.append("vLLM needs a GPU here: choose one, or the transformers engine.")
+    if settings.engine == "vllm" and not settings.commands:
+        sentences.append(f"engine is 'vllm' without start commands. {OTHER_ENGINE}")
     if settings.gpu == "none" and settings.quantization == "nf4":
         sentences.append("nf4 needs a GPU: choose one, or no quantization.")
     return sentences
