@@ -147,6 +147,7 @@ def test_without_apply_the_plan_is_shown_and_nothing_is_written(place: Place) ->
     assert "Would provision" in text
     assert "storage by GB and month" in text
     assert "per running replica" in text
+    assert "runs at once even so, until 900 s" in text
     assert (place.state(), place.writes(since)) == (before, [])
     assert not place.workspace.path("infra/inference.config.json").exists()
 
@@ -599,6 +600,11 @@ def test_what_a_killed_run_created_is_known_to_the_next_teardown(place: Place) -
     )
     planned = teardown(TeardownSettings(scope="all"), workspace=place.workspace)
     assert {place.names.ids[name] for name in ("app", "environment", "account")} <= set(planned.deletes)
+    teardown(TeardownSettings(scope="all", confirm_name=place.names.app), workspace=place.workspace)
+    assert created.recall(place.workspace) == ()
+    run = created.last_run(place.workspace)
+    assert run is not None
+    assert run.intended == ()
 
 
 def test_what_was_deleted_and_made_again_by_somebody_else_is_kept(place: Place) -> None:
@@ -606,7 +612,7 @@ def test_what_was_deleted_and_made_again_by_somebody_else_is_kept(place: Place) 
     place.run()
     del place.body("account")["tags"]["nbtoolkit-workspace"]
     plan_ = teardown(TeardownSettings(scope="all"), workspace=place.workspace)
-    assert place.names.ids["account"] not in plan_.deletes
+    assert not {place.names.ids["account"], place.names.ids["share"]} & set(plan_.deletes)
     assert "not made by this workspace" in str(plan_)
 
 

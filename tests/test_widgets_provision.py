@@ -71,6 +71,25 @@ def ended(form: ProvisionForm) -> Status:
 
 
 @pytest.mark.usefixtures("group")
+def test_a_default_that_nobody_chose_does_not_undo_what_scale_set(workspace: Workspace) -> None:
+    form = ProvisionForm(settings(), workspace=workspace)
+    form.start(apply=True)
+    assert ended(form) is Status.DONE
+    name = names_of(settings()).app
+    apps = Cloud.shared().containerapps(SUBSCRIPTION).container_apps
+    change = {"properties": {"template": {"scale": {"maxReplicas": 3}}}}
+    apps.begin_update("my-rg", name, change).result()
+    form.start(apply=True)
+    assert ended(form) is Status.DONE
+    assert form.result().changed is False
+    chosen = ProvisionForm(settings(max_replicas=1), workspace=workspace)
+    chosen.start()
+    ended(chosen)
+    assert chosen.operation is not None
+    assert "replicas, at most: 3 → 1" in str(chosen.operation.error)
+
+
+@pytest.mark.usefixtures("group")
 def test_first_the_plan_then_apply_and_the_result_is_that_of_the_function(workspace: Workspace) -> None:
     form = ProvisionForm(settings(), workspace=workspace)
     view = form.view

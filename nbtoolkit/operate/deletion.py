@@ -87,6 +87,7 @@ def teardown(
         plan = plan_teardown(settings, place, workspace, cloud, progress)
         if not _confirmed(settings, plan):
             return plan
+        ownership.settle(workspace, cloud, progress)  # so that what is deleted is claimed no more
         for resource in plan.deletes:
             removal.delete(cloud, resource, progress)
             # after each: a later one may fail, and this one is gone all the same
@@ -121,14 +122,8 @@ def plan_teardown(
 
 
 def _needed(resource: str, reasons: Mapping[str, str]) -> bool:
-    """Tell whether a resource stays: somebody needs it, or what it lies in.
-
-    A share of ours in an account that somebody else made goes all the same.
-    """
-    return resource.lower() in reasons or any(
-        resource.lower().startswith(f"{parent}/") and why.startswith("used by")
-        for parent, why in reasons.items()
-    )
+    """Tell whether a resource stays: somebody needs it or made it anew, or what it lies in."""
+    return any(resource.lower() == parent or resource.lower().startswith(f"{parent}/") for parent in reasons)
 
 
 def _besides(going: Sequence[str], there: Sequence[Left], workspace: Workspace, cloud: Cloud) -> list[Left]:

@@ -25,6 +25,7 @@ from nbtoolkit.provisioning.checks.room import check_room
 from nbtoolkit.provisioning.checks.standing import check_standing
 from nbtoolkit.provisioning.checks.storage import check_account, name_taken
 from nbtoolkit.provisioning.checks.together import together
+from nbtoolkit.provisioning.looking import look
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.workspace import Workspace
 
@@ -57,8 +58,6 @@ def preflight(
     """
     workspace, cloud, progress = workspace or Workspace.find(), cloud or Cloud.shared(), progress or SILENT()
     if existing is None:
-        from nbtoolkit.provisioning.planning import look  # late: planning itself begins with a preflight
-
         settings, existing = look(settings.completed(workspace), cloud, progress, workspace)
     progress.phase("Checking permissions, providers and quotas")
     hardware = Hardware.named(settings.gpu)

@@ -24,8 +24,9 @@ from nbtoolkit.provisioning import choices
 from nbtoolkit.provisioning import parameters as sent
 from nbtoolkit.provisioning.beside import unready
 from nbtoolkit.provisioning.following import FOLLOWED
+from nbtoolkit.provisioning.looking import look, refuse
 from nbtoolkit.provisioning.plan import ProvisionPlan
-from nbtoolkit.provisioning.planning import SETTINGS_TAG, deployment_of, draw_up, look, refuse, tags_of
+from nbtoolkit.provisioning.planning import SETTINGS_TAG, deployment_of, draw_up, tags_of
 from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.result import Provision
 from nbtoolkit.provisioning.rules import blockers
