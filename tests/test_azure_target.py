@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from azure_place import APP, AzurePlace
 from deploy_double import server_code, use_stub
 
-from nbtoolkit import DeploySettings, deploy, rollback
+from nbtoolkit import deploy, rollback
 from nbtoolkit.azure import cloud
 from nbtoolkit.deployment import Deployment
-from nbtoolkit.errors import DeployFailed, InvalidSettings, NotInStore, QuotaShort
+from nbtoolkit.errors import DeployFailed, NotInStore, QuotaShort
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
 
@@ -56,13 +53,6 @@ def sent(place: AzurePlace, says: str, progress: Progress | None = None, **more:
     return deploy(place.settings(place.adapter(says), **more), target=place.target, progress=progress)
 
 
-def until(true: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_first_deploy_then_a_hot_swap_that_asks_arm_for_no_change(make: Make) -> None:
     place, told = make(), Told()
     first = sent(place, "brave", told)
@@ -85,6 +75,7 @@ def test_first_deploy_then_a_hot_swap_that_asks_arm_for_no_change(make: Make) ->
     assert not place.arm_writes()
 
 
+@pytest.mark.all
 def test_every_replica_swaps_and_is_asked_for_its_word(make: Make) -> None:
     place = make(least=2, most=2)
     sent(place, "brave")
@@ -115,6 +106,7 @@ def test_a_status_wakes_nothing_and_a_deploy_wakes_what_sleeps(make: Make) -> No
     assert str(place.target.timeline).endswith("ready")
 
 
+@pytest.mark.all
 def test_a_restart_takes_a_new_revision_where_there_is_a_gpu_for_both(make: Make) -> None:
     place, told = make(gpu=True), Told()
     sent(place, "brave")
@@ -167,6 +159,7 @@ def test_a_crash_loop_is_taken_back_and_the_old_server_never_went_away(make: Mak
     assert place.says() == "calm"
 
 
+@pytest.mark.all
 def test_a_crash_loop_after_downtime_brings_the_old_release_back(make: Make) -> None:
     place = make(gpu=True)
     place.double.apps.quota.limits[A100_QUOTA] = 1
@@ -177,6 +170,7 @@ def test_a_crash_loop_after_downtime_brings_the_old_release_back(make: Make) -> 
     assert place.says() == "brave"
 
 
+@pytest.mark.all
 def test_no_machine_for_ten_minutes_is_named_as_lack_of_capacity(make: Make) -> None:
     place, told = make(gpu=True), Told()
     sent(place, "brave")
@@ -190,6 +184,7 @@ def test_no_machine_for_ten_minutes_is_named_as_lack_of_capacity(make: Make) -> 
     assert place.target.status().state in ("stopped", "asleep")
 
 
+@pytest.mark.all
 def test_a_refused_adapter_is_put_back_without_a_change_of_the_app(make: Make) -> None:
     place = make()
     sent(place, "brave")
@@ -200,6 +195,7 @@ def test_a_refused_adapter_is_put_back_without_a_change_of_the_app(make: Make) -
     assert (place.says(), place.arm_writes()) == ("brave", [])
 
 
+@pytest.mark.all
 def test_a_failed_deploy_onto_a_sleeping_app_leaves_it_asleep_with_the_old_release(make: Make) -> None:
     place = make()
     first = sent(place, "brave")
@@ -229,78 +225,7 @@ def test_what_lies_only_on_the_share_is_served_in_place(make: Make) -> None:
     assert not (place.share / "nbtoolkit" / "bases").exists()
 
 
-OWN = """
-import os
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-class Page(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"WORD")
-
-HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page).serve_forever()
-"""
-
-
-def test_a_server_of_ones_own_is_sent_started_and_waited_for(make: Make) -> None:
-    place = make()
-    sent(place, "brave")
-    parameters = {"parameters": {"defaultCommands": {"value": ["cd /mount/inference", "python3 app.py"]}}}
-    (place.workspace.root / "infra" / "inference.parameters.json").write_text(json.dumps(parameters))
-    own = place.workspace.root / "inference"
-    own.mkdir()
-    settings = DeploySettings(server="own", target="azure", timeout=60)
-    for word in ("mine", "changed"):
-        (own / "app.py").write_text(OWN.replace("WORD", word))
-        done = deploy(settings, target=place.target)
-        assert done.how == "restart"
-        assert httpx.get(done.endpoint.url).text == word
-        assert place.target.status().state == "ready"
-    (own / "app.py").write_text("raise SystemExit(3)")
-    with pytest.raises(DeployFailed, match="start command 2 of 2 failed with exit code 3"):
-        deploy(settings, target=place.target)
-    assert sent(place, "calm").how == "start"
-    assert place.says() == "calm"
-
-
-def test_an_app_of_another_template_is_named_with_what_to_do(make: Make) -> None:
-    place = make()
-    app: dict[str, Any] = place.target.app.get().template["containers"][0]
-    foreign = {**app, "env": [], "command": ["python3", "-c", "import time; time.sleep(600)"], "probes": []}
-    place.target.app.update({"template": {"containers": [foreign]}})
-    with pytest.raises(InvalidSettings, match="was not made by this toolkit") as refused:
-        sent(place, "brave")
-    assert "run provision()" in refused.value.next_step
-    assert not (place.share / "nbtoolkit").exists()
-
-
-def test_an_app_of_another_template_restarts_with_new_files_of_its_owner(make: Make) -> None:
-    place = make()
-    (place.share / "inference").mkdir(parents=True)
-    (place.share / "inference" / "app.py").write_text(OWN.replace("WORD", "old"))
-    app: dict[str, Any] = place.target.app.get().template["containers"][0]
-    plain = [{"name": "PORT", "value": "7860"}]
-    starts = ["python3", "/mount/inference/app.py"]
-    foreign = {**app, "env": plain, "command": starts, "probes": []}
-    place.target.app.update({"template": {"containers": [foreign], "scale": {"minReplicas": 1}}})
-    until(lambda: [one.name for one in place.target.app.revisions() if one.active] == [f"{APP}--0000001"])
-    until(lambda: place.target.replicas(sure=True))
-
-    own = place.workspace.root / "inference"
-    own.mkdir()
-    (own / "app.py").write_text(OWN.replace("WORD", "mine"))
-    place.forget_requests()
-    done = deploy(DeploySettings(server="own", target="azure", timeout=60), target=place.target)
-    assert httpx.get(done.endpoint.url).text == "mine"
-    assert [line.rpartition("/")[2] for line in place.arm_writes()] == ["restart"]
-
-    (own / "app.py").write_text("raise SystemExit(3)")
-    with pytest.raises(DeployFailed, match="is left as it is, with the new files in inference/"):
-        deploy(DeploySettings(server="own", target="azure", timeout=60), target=place.target)
-    assert not place.target.app.get().stopped
-
-
+@pytest.mark.all
 def test_destroy_leaves_what_fine_tuning_left(make: Make) -> None:
     place = make()
     sent(place, "brave")
