@@ -71,6 +71,7 @@ class Azure:
 @pytest.fixture
 def azure(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch) -> Azure:
     monkeypatch.setattr(cloud, "POLL", 0.05)
+    monkeypatch.setattr(cloud, "AGENT", "tests")  # these are no calls of the product
     azure_double.arm.groups.add(GROUP)
     return Azure(azure_double, Cloud.shared())
 

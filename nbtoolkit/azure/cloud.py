@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from azure.mgmt.storage import StorageManagementClient
 
 ARM_SCOPE = "https://management.azure.com/.default"
+AGENT = f"nbtoolkit/{__version__}"
+"""What our requests call themselves, so that Azure's logs name us."""
 POLL = 2
 """Seconds between two looks at a long-running operation where Azure names no Retry-After."""
 CONNECT, READ = 20, 60
@@ -101,7 +103,7 @@ class Cloud:
         import httpx
 
         def make() -> httpx.Client:
-            agent = {"User-Agent": f"nbtoolkit/{__version__}"}
+            agent = {"User-Agent": AGENT}
             return httpx.Client(headers=agent, timeout=30, verify=tls_context())
 
         return self._once(("httpx", ""), make)
@@ -127,7 +129,7 @@ class Cloud:
                 polling_interval=POLL,
                 connection_timeout=CONNECT,
                 read_timeout=READ,
-                user_agent=f"nbtoolkit/{__version__}",
+                user_agent=AGENT,
                 authentication_policy=sdk("nbtoolkit.azure.authentication", "FreshTokenPolicy")(credential),
                 retry_policy=sdk("nbtoolkit.azure.retries", "RetryOnLostAnswers")(),
             )

@@ -6,8 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nbtoolkit import __version__
-from nbtoolkit.azure.cloud import Cloud, sdk
+from nbtoolkit.azure.cloud import AGENT, Cloud, sdk
 from nbtoolkit.azure.failures import asking
 from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.azure.share_causes import ROLE, code_of, store_error
@@ -126,7 +125,7 @@ class ShareAccess:
             token_intent="backup",  # noqa: S106  the way of asking that the role allows
             transport=self._transport,
             retry_policy=Patience(),
-            user_agent=f"nbtoolkit/{__version__}",
+            user_agent=AGENT,
         )
 
     def _read_key(self) -> str:
