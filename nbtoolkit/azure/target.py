@@ -271,7 +271,7 @@ class AzureTarget:
         progress = progress or SILENT()
         self.stop(progress)
         progress.phase("Deleting what was served")
-        self.share.delete_folder(share.ROOT)
+        self.share.delete_folder(share.ROOT, lambda _: progress.check())
 
     def portal(self) -> str:
         """Return the app's page in the Azure portal."""
