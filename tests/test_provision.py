@@ -445,6 +445,15 @@ provision(ProvisionSettings(subscription=sys.argv[1], resource_group="my-rg", gp
 """
 
 
+def test_an_app_that_azure_still_works_on_is_waited_for(place: Place) -> None:
+    place.group().run()
+    place.double.clock.scale = SLOW
+    apps = Cloud.shared().containerapps(SUBSCRIPTION).container_apps
+    apps.begin_stop("my-rg", place.names.app)
+    assert place.run(cooldown=1000).changed
+    assert any("Azure still works on the app" in line for line in place.progress.lines)
+
+
 def test_a_deployment_of_a_killed_kernel_is_taken_up_and_not_started_twice(place: Place) -> None:
     place.group()
     place.double.clock.scale = SLOW

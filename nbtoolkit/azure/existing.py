@@ -47,8 +47,9 @@ class Existing:
 
     @property
     def changing(self) -> bool:
-        """Tell whether Azure works on the environment right now."""
-        return _properties(self.environment).get("provisioningState") not in _ENDED
+        """Tell whether Azure works on the environment or the app right now."""
+        bodies = (self.environment, self.app)
+        return any(_properties(body).get("provisioningState") not in _ENDED for body in bodies)
 
     @property
     def to_create(self) -> list[str]:
@@ -108,17 +109,26 @@ def settled(cloud: Cloud, names: Names, progress: Progress) -> Body | None:
     After a quarter of an hour it is returned as it is.
     """
     client: Any = cloud.containerapps(names.subscription)
+    look = partial(client.managed_environments.get, names.resource_group, names.environment)
+    return _settled("environment", names.environment, look, progress)
+
+
+def settled_app(cloud: Cloud, names: Names, progress: Progress) -> Body | None:
+    """Return the app by the same rule."""
+    client: Any = cloud.containerapps(names.subscription)
+    return _settled(
+        "app", names.app, partial(client.container_apps.get, names.resource_group, names.app), progress
+    )
+
+
+def _settled(what: str, name: str, look: Callable[[], Any], progress: Progress) -> Body | None:
     deadline = time.monotonic() + _PATIENCE
-
-    def ask() -> Any:
-        return client.managed_environments.get(names.resource_group, names.environment)
-
     while True:
-        body = patiently(progress, lambda: _ask(ask, "environment"))
+        body = patiently(progress, lambda: _ask(look, what))
         state = _properties(body).get("provisioningState")
         if body is None or state in _ENDED or time.monotonic() >= deadline:
             return body
-        progress.note(f"Azure still works on the environment {names.environment} ({state})")
+        progress.note(f"Azure still works on the {what} {name} ({state})")
         progress.sleep(clouds.POLL)
 
 

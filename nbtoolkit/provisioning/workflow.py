@@ -66,8 +66,9 @@ def provision(
                 settings, existing = look(asked, cloud, progress, workspace)
             ownership.settle(workspace, cloud, progress)
         if apply and existing.changing:  # such as by the run before, whose answer was lost
-            progress.phase("Waiting for Azure to end what it does to the environment")
+            progress.phase("Waiting for Azure to end what it does to environment and app")
             azure_existing.settled(cloud, existing.names, progress)
+            azure_existing.settled_app(cloud, existing.names, progress)
             settings, existing = look(asked, cloud, progress, workspace)
         drawn = draw_up(settings, existing, cloud, progress, workspace)
         refuse(list(drawn.blockers))
