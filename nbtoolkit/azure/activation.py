@@ -10,9 +10,10 @@ from typing import Literal
 
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.downtime import stopped
-from nbtoolkit.azure.hardware import HARDWARE, Hardware
+from nbtoolkit.azure.hardware import HARDWARE, QUOTA_PAGE, Hardware
 from nbtoolkit.azure.ours import is_ours
-from nbtoolkit.azure.quota import QUOTA_PAGE, free_gpus
+from nbtoolkit.azure.quota import free_gpus
+from nbtoolkit.azure.resource_ids import place_of
 from nbtoolkit.azure.states import AppState
 from nbtoolkit.azure.timeline import ASSIGNING, phase_of
 from nbtoolkit.azure.trouble import of_revision
@@ -125,7 +126,7 @@ class Activation:
             machines = environment.machines.get(app.workload_profile or "", 0)
             free = machines - len(look.living)
             return Room(free >= replicas, f"{free} of the environment's {machines} machines are free")
-        subscription = app.environment_id.split("/")[2]
+        subscription = place_of(app.environment_id).subscription
         room = free_gpus(self._app.cloud, subscription, environment.location, hardware)
         return Room(room.has(needed), f"{room}, needed {needed}")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbtoolkit.azure.changes import change
 from nbtoolkit.azure.failures import asking
+from nbtoolkit.azure.resource_ids import place_of
 from nbtoolkit.azure.states import AppState, EnvironmentState, ReplicaState, RevisionState
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
@@ -46,8 +47,7 @@ class App:
 
     def environment(self, environment_id: str | None = None) -> EnvironmentState:
         """Return the app's environment, which may lie in another resource group; two requests without id."""
-        parts = (environment_id or self.get().environment_id).split("/")
-        subscription, group, name = parts[2], parts[4], parts[-1]
+        subscription, group, name = place_of(environment_id or self.get().environment_id)
         with asking(f"read the environment {name}"):
             client = self.cloud.containerapps(subscription)
             return EnvironmentState.of(client.managed_environments.get(group, name).as_dict())
@@ -184,3 +184,8 @@ class App:
     @property
     def _where(self) -> tuple[str, str]:
         return self.provisioned.resource_group, self.provisioned.app
+
+
+def secret_of(variable: str) -> str:
+    """Return the secret that becomes an environment variable."""
+    return variable.lower().replace("_", "-")

@@ -13,6 +13,7 @@ from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.changes import change
 from nbtoolkit.azure.failures import asking
 from nbtoolkit.azure.logs import system
+from nbtoolkit.azure.resource_ids import place_of
 from nbtoolkit.azure.states import AppState
 from nbtoolkit.azure.trouble import is_mount_failure
 from nbtoolkit.azure.watching import Watch
@@ -62,7 +63,7 @@ def mount_of(app: App, now: AppState) -> Mount:
             next_step="run provision(): it updates the app in place",
             app=now.name,
         )
-    _, _, subscription, _, group, *_, environment = now.environment_id.split("/")
+    subscription, group, environment = place_of(now.environment_id)
     with asking(f"read the storage {names[0]} of the environment {environment}"):
         client: Any = app.cloud.containerapps(subscription)
         found = client.managed_environments_storages.get(group, environment, names[0]).as_dict()
@@ -123,7 +124,7 @@ def failed_mounts(app: App, progress: Progress) -> list[str]:
 
 def write(app: App, mount: Mount, key: Key, progress: Progress) -> None:
     """Give the environment a key for the share that it mounts. One PUT; nothing else of it changes."""
-    _, _, subscription, _, group, *_, environment = mount.environment_id.split("/")
+    subscription, group, environment = place_of(mount.environment_id)
     client: Any = app.cloud.containerapps(subscription)
     file = {
         "accountName": mount.account,

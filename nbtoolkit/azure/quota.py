@@ -10,8 +10,6 @@ from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.failures import asking
 from nbtoolkit.azure.hardware import Hardware
 
-QUOTA_PAGE = "https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas"
-"""Where quotas are seen and raised; the provider there is called Azure Container Apps."""
 ENVIRONMENTS = "ManagedEnvironmentCount"
 
 

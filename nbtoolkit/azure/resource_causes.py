@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nbtoolkit.azure.account_causes import ANY, Known
+from nbtoolkit.azure.hardware import QUOTA_PAGE
 
-QUOTA_PAGE = "https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas"
 _RETRY = "run the step again; it goes on from what is done"
 _OTHER_PLACE = "choose another region, or another GPU, in the settings"
 _MORE_QUOTA = f"ask for more on {QUOTA_PAGE} (provider: Container Apps), or {_OTHER_PLACE}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 APP = "microsoft.app/containerapps"
 ENVIRONMENT = "microsoft.app/managedenvironments"
 ENVIRONMENT_STORAGE = "microsoft.app/managedenvironments/storages"
@@ -23,6 +25,20 @@ _TITLES = {
     WORKSPACE: "Log Analytics workspace",
     PROFILE: "machine",
 }
+
+
+class Place(NamedTuple):
+    """Where a resource lies, and its own name."""
+
+    subscription: str
+    group: str
+    name: str
+
+
+def place_of(resource_id: str) -> Place:
+    """Return subscription, resource group and own name of a resource in a group."""
+    parts = resource_id.split("/")
+    return Place(parts[2], parts[4], parts[-1])
 
 
 def type_of(resource_id: str) -> str:

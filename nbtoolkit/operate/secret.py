@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 
-from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.apps import App, secret_of
 from nbtoolkit.azure.states import AppState
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.errors import AzureFailed, InvalidSettings
@@ -49,7 +49,7 @@ class SecretSettings(Settings):
     @property
     def secret_name(self) -> str:
         """The name in Container Apps."""
-        return self.name.lower().replace("_", "-")
+        return secret_of(self.name)
 
 
 @dataclass(frozen=True)

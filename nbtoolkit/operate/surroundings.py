@@ -63,7 +63,7 @@ def log_workspace_of(cloud: Cloud, environment_id: str) -> str | None:
     customer = _customer(body)
     if not customer:
         return None
-    client: Any = cloud.workspaces(environment_id.split("/")[2])
+    client: Any = cloud.workspaces(resource_ids.place_of(environment_id).subscription)
     with asking("list the Log Analytics workspaces"):
         listed = [one.as_dict() for one in client.workspaces.list()]
     return next((str(one["id"]) for one in listed if _properties(one).get("customerId") == customer), None)
@@ -103,15 +103,15 @@ def _mounting(cloud: Cloud, environments: list[Body], account: str, going: Itera
     name, goes = account.rpartition("/")[2], {id_.lower() for id_ in going}
     found: list[str] = []
     for environment in environments:
-        parts = str(environment["id"]).split("/")
-        client: Any = cloud.containerapps(parts[2])
-        with asking(f"list the storages of the environment {parts[-1]}"):
-            listed = client.managed_environments_storages.list(parts[4], parts[-1]).as_dict()
+        place = resource_ids.place_of(str(environment["id"]))
+        client: Any = cloud.containerapps(place.subscription)
+        with asking(f"list the storages of the environment {place.name}"):
+            listed = client.managed_environments_storages.list(place.group, place.name).as_dict()
         for storage in listed.get("value") or ():
             file: Body = _properties(storage).get("azureFile") or {}
             own = f"{environment['id']}/storages/{storage['name']}".lower() in goes
             if file.get("accountName") == name and not own:
-                found.append(f"environment {parts[-1]}")
+                found.append(f"environment {place.name}")
     return list(dict.fromkeys(found))
 
 

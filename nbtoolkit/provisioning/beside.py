@@ -10,9 +10,9 @@ from nbtoolkit.azure.activation import Activation
 from nbtoolkit.azure.apps import App
 from nbtoolkit.azure.cloud import Cloud
 from nbtoolkit.azure.existing import Existing
+from nbtoolkit.azure.hardware import QUOTA_PAGE
 from nbtoolkit.azure.names import Names
 from nbtoolkit.azure.provisioned import Provisioned
-from nbtoolkit.azure.quota import QUOTA_PAGE
 from nbtoolkit.azure.timeline import phase_of
 from nbtoolkit.azure.watching import Watch
 from nbtoolkit.errors import QuotaShort

@@ -8,10 +8,11 @@ import secrets as randomness
 from collections.abc import Mapping
 from typing import Any
 
+from nbtoolkit.azure.apps import secret_of
 from nbtoolkit.azure.existing import Existing
 from nbtoolkit.provisioning import choices
 from nbtoolkit.provisioning.following import FOLLOWED
-from nbtoolkit.provisioning.present_app import PresentApp, secret_of
+from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 API_KEY = "nbtoolkit-api-key"

@@ -176,8 +176,3 @@ def _without_nulls(value: Any) -> Any:
 def variable_of(secret: str) -> str:
     """Return the environment variable under which the container sees a secret."""
     return secret.upper().replace("-", "_")
-
-
-def secret_of(variable: str) -> str:
-    """Return the secret that becomes an environment variable."""
-    return variable.lower().replace("_", "-")

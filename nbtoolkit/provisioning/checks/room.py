@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nbtoolkit.azure.existing import Existing
-from nbtoolkit.azure.quota import QUOTA_PAGE, Room
+from nbtoolkit.azure.hardware import QUOTA_PAGE
+from nbtoolkit.azure.quota import Room
 from nbtoolkit.provisioning.checks.findings import Findings
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
