@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -14,15 +12,9 @@ from test_azure_target import Make, _stub, make, sent
 
 from nbtoolkit import DeploySettings, deploy
 from nbtoolkit.errors import DeployFailed, InvalidSettings
+from tests.told import until
 
 __all__ = ["_stub", "make"]
-
-
-def until(true: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 OWN = """

@@ -17,6 +17,7 @@ from nbtoolkit.deployment import Deployment
 from nbtoolkit.errors import DeployFailed, NotInStore, QuotaShort
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
+from tests.told import Told
 
 A100_QUOTA = "SubscriptionConsumptionNCA100Gpus"
 Make = Callable[..., AzurePlace]
@@ -33,20 +34,6 @@ def _stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def make(azure_double: AzureDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     monkeypatch.setattr(cloud, "POLL", 0.2)
     return lambda **how: AzurePlace(azure_double, tmp_path / "project", **how)
-
-
-class Told(Progress):
-    """Keep what a person would read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def show(self, text: str) -> None:
-        self.lines.append(text.strip())
-
-    def __contains__(self, text: str) -> bool:
-        return any(text in line for line in self.lines)
 
 
 def sent(place: AzurePlace, says: str, progress: Progress | None = None, **more: Any) -> Deployment:

@@ -14,9 +14,9 @@ from deploy_double import server_code, use_stub
 from nbtoolkit import deploy
 from nbtoolkit.endpoint import waiting
 from nbtoolkit.errors import Cancelled, NotReady, RequestRefused
-from nbtoolkit.progress import Progress
 from nbtoolkit.widgets import ChatForm
 from tests.azure_double import AzureDouble
+from tests.told import Told
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,17 +30,6 @@ def _stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def place(azure_double: AzureDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzurePlace:
     monkeypatch.setattr(waiting, "PATIENCE", 0.5)
     return AzurePlace(azure_double, tmp_path / "project")
-
-
-class Told(Progress):
-    """Keep what a person would read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def show(self, text: str) -> None:
-        self.lines.append(text.strip())
 
 
 def asleep(place: AzurePlace) -> None:

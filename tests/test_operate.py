@@ -8,7 +8,6 @@ import gzip
 import json
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -40,6 +39,7 @@ from nbtoolkit.errors import AzureFailed, Blocked, Cancelled, InvalidSettings, Q
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
 from tests.azure_double.faults import Broken, lock_conflict
+from tests.told import Told, until
 
 A100_QUOTA = "SubscriptionConsumptionNCA100Gpus"
 CANARY = "hf_canary-0123456789abcdef"
@@ -59,29 +59,8 @@ def make(azure_double: AzureDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return lambda **how: AzurePlace(azure_double, tmp_path / "project", **how)
 
 
-class Told(Progress):
-    """Keep what a person would read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def show(self, text: str) -> None:
-        self.lines.append(text.strip())
-
-    def __contains__(self, text: str) -> bool:
-        return any(text in line for line in self.lines)
-
-
 def sent(place: AzurePlace, says: str) -> None:
     deploy(place.settings(place.adapter(says)), target=place.target)
-
-
-def until(true: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def body(place: AzurePlace) -> dict[str, Any]:

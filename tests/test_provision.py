@@ -31,6 +31,7 @@ from nbtoolkit.provisioning.planning import deployment_of
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call, Refused
 from tests.azure_double.faults import Broken, Reset
+from tests.told import until
 
 FAST, SLOW = 0.002, 0.03
 """Real seconds for one of Azure's: to get through, and to step in between."""
@@ -471,13 +472,6 @@ def test_a_deployment_of_a_killed_kernel_is_taken_up_and_not_started_twice(place
     assert any("Taking up the deployment" in line for line in place.progress.lines)
     assert place.writes().count(starts) == 1
     assert Provisioned.read(place.workspace).app == place.names.app
-
-
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_change_without_a_gpu_for_old_and_new_needs_consent_to_downtime(place: Place) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from azure_place import APP, AzurePlace
 from nbtoolkit.azure import cloud
 from nbtoolkit.widgets import LogView, ScaleForm, SecretForm, TeardownForm
 from tests.azure_double import AzureDouble
+from tests.told import until
 
 CANARY = "hf_canary-0123456789abcdef"
 
@@ -25,13 +25,6 @@ def place(azure_double: AzureDouble, tmp_path: Path, monkeypatch: pytest.MonkeyP
     for thread in threading.enumerate():  # what a view still asks has to be answered before the double ends
         if thread.name in ("nbtoolkit-standing", "nbtoolkit-log"):
             thread.join(10)
-
-
-def until(true: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_limits_start_from_those_that_are_in_force(place: AzurePlace) -> None:

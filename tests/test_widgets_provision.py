@@ -8,8 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from nbtoolkit.widgets import ProvisionForm
 from nbtoolkit.widgets.operation import Status
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble
+from tests.told import until
 
 FAST, SLOW = 0.002, 0.03
 
@@ -55,13 +55,6 @@ def workspace(
 def group(workspace: Workspace) -> None:
     groups = Cloud.shared().resources(SUBSCRIPTION).resource_groups
     groups.create_or_update("my-rg", {"location": "westus3"})
-
-
-def until(true: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def ended(form: ProvisionForm) -> Status:
