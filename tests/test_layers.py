@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 LAYERS = {
-    "L0": ("errors", "progress", "certificates"),
+    "L0": ("errors", "installation", "progress", "certificates"),
     "L1": (
         "json_text",
         "atomic_file",

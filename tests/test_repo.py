@@ -49,7 +49,7 @@ def test_every_dependency_is_pinned(repo: Path) -> None:
     project = config["project"]
     wanted = [*project["dependencies"], *config["dependency-groups"]["dev"]]
     wanted += [r for name, extra in project["optional-dependencies"].items() if name != "nf4" for r in extra]
-    names = {re.split(r"[\[<>=~ ]", requirement)[0].lower() for requirement in wanted} - {"nbtoolkit"}
+    names = {re.split(r"[\[<>=~ ]", requirement)[0].lower() for requirement in wanted} - {project["name"]}
     pinned = constraints(repo)
     assert names - pinned.keys() == set()
     assert pinned["torch"] == "2.13.0"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from nbtoolkit import __version__
 from nbtoolkit.certificates import tls_context
 from nbtoolkit.errors import MissingDependency
+from nbtoolkit.installation import install_hint
 
 if TYPE_CHECKING:
     import httpx
@@ -154,6 +155,6 @@ def sdk(module: str, name: str) -> Any:
     except ImportError as error:
         raise MissingDependency(
             f"{module} cannot be imported: {error}.",
-            next_step="install the Azure SDK: pip install 'nbtoolkit[azure]'",
+            next_step=install_hint("azure"),
             name=module,
         ) from error

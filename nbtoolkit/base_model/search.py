@@ -9,6 +9,7 @@ from typing import Any
 
 from nbtoolkit.base_model.files import CONFIG, DESCRIBED_FILES
 from nbtoolkit.errors import InvalidBase, MissingDependency, NbtoolkitError
+from nbtoolkit.installation import install_hint
 from nbtoolkit.progress import Progress
 from nbtoolkit.workspace import Workspace
 
@@ -71,7 +72,7 @@ def _from_hub(name: str, revision: str | None, progress: Progress, *, download: 
     except ImportError as error:
         raise MissingDependency(
             f"The base model {name!r} is a hub name, and huggingface_hub is not installed.",
-            next_step="pip install 'nbtoolkit[model]', or give the folder of a local copy",
+            next_step=f"{install_hint('model')}, or give the folder of a local copy",
             name=name,
         ) from error
     try:

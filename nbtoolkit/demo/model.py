@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from nbtoolkit.base_model import Base
 from nbtoolkit.base_model.search import MODEL_CACHE
 from nbtoolkit.errors import InvalidBase, MissingDependency
+from nbtoolkit.installation import install_hint
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.workspace import Workspace
 
@@ -90,7 +91,7 @@ def _require_unpackers() -> None:
     if missing:
         raise MissingDependency(
             f"The demo model cannot be unpacked: not installed: {', '.join(missing)}.",
-            next_step='pip install "nbtoolkit[model,demo]"',
+            next_step=install_hint("model", "demo"),
             name=missing[0],
         )
 

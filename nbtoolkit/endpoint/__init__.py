@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from nbtoolkit.endpoint.waiting import wait_ready
 from nbtoolkit.endpoint.wire import Wire, client_options
 from nbtoolkit.errors import InvalidSettings, MissingDependency, NotReady, RequestRefused
+from nbtoolkit.installation import install_hint
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving.fingerprint import Fingerprint, Verdict, judge
 
@@ -173,7 +174,7 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise MissingDependency(
-                "The package openai is not installed.", next_step="pip install 'nbtoolkit[openai]'"
+                "The package openai is not installed.", next_step=install_hint("openai")
             ) from error
         http = openai.DefaultHttpxClient(**client_options(self.url))
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key.get_secret_value(), http_client=http)

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.installation import DISTRIBUTION
 from nbtoolkit.progress import PrintProgress
 from nbtoolkit.runtime import RUNTIMES, LockedWheel, Runtime
 from nbtoolkit.runtime.fetching import download, target_options
@@ -36,7 +37,7 @@ _PLAIN = ("httpx", "pydantic")
 def requirements(engine: str) -> list[str]:
     """Return what the server with an engine needs, from this package's metadata."""
     needed: list[str] = []
-    for requirement in requires("nbtoolkit") or []:
+    for requirement in requires(DISTRIBUTION) or []:
         wanted, _, marker = (part.strip() for part in requirement.partition(";"))
         of_extra = any(marker.replace('"', "'") == f"extra == '{extra}'" for extra in EXTRAS[engine])
         if of_extra or (not marker and wanted.startswith(_PLAIN)):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from nbtoolkit import in_place
+from nbtoolkit import __version__, in_place
 from nbtoolkit.adapter import Adapter
 from nbtoolkit.base_model import Base
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
@@ -23,7 +23,7 @@ from nbtoolkit.smoke.settings import SmokeSettings
 from nbtoolkit.smoke.subject import Subject
 from nbtoolkit.workspace import Workspace
 
-_VERSIONS = ("nbtoolkit", "torch", "transformers", "peft", "safetensors", "bitsandbytes")
+_VERSIONS = ("torch", "transformers", "peft", "safetensors", "bitsandbytes")
 _ = static  # importing it registers its checks
 
 
@@ -172,12 +172,12 @@ def task_of(subject: Subject, adapter: Adapter, settled: tuple[str, ...]) -> Tas
 
 def versions() -> dict[str, str]:
     """Return the versions of what decides the outcome, without importing it."""
-    found: dict[str, str] = {}
+    found = {"nbtoolkit": __version__}
     for name in _VERSIONS:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            continue  # optional, or run from a checkout
+            continue  # optional
     return found
 
 

@@ -12,6 +12,7 @@ import typing
 from enum import Enum
 from typing import Any
 
+from nbtoolkit.installation import install_hint
 from nbtoolkit.smoke.peft_keys import JSON_NAMES, TABLE, Known, serving_version, table
 
 
@@ -54,7 +55,7 @@ def main() -> None:
     """Add the installed version to the committed table."""
     version = serving_version()
     if version is None:
-        raise SystemExit("peft is not installed; next: pip install peft")
+        raise SystemExit(f"peft is not installed; next: {install_hint('model')}")
     content = {**(table() if TABLE.exists() else {}), version: installed()}
     text = json.dumps(dict(sorted(content.items())), indent=1, sort_keys=True) + "\n"
     TABLE.write_text(text, encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbtoolkit.errors import MissingDependency
+from nbtoolkit.installation import install_hint
 from nbtoolkit.safetensors_header import TensorInfo
 from nbtoolkit.smoke.check import Outcome, check, shortened
 from nbtoolkit.smoke.static.keys import lora_tensor, pairs
@@ -132,6 +133,6 @@ def _numpy() -> Any:
     except ImportError as error:
         raise MissingDependency(
             "The smoke test reads the adapter's numbers with numpy, which is not installed.",
-            next_step="pip install 'nbtoolkit[model]'",
+            next_step=install_hint("model"),
         ) from error
     return numpy
