@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +14,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.settings import Settings
-from nbtoolkit.settings.sources import assigned_names
+from nbtoolkit.settings.cells import parse
 
 SECRET = "canary-7f3a"
 CANARY = "<img src=x onerror=alert(1)>"
@@ -146,23 +148,29 @@ def test_changed_names_what_differs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "names"),
+    ("source", "bindings"),
     [
-        ("a = 1\nb: int = -2\nc = {'x': [None, (1.5,)]}", ["a", "b", "c"]),
-        ('"""Parameters"""\nfrom pathlib import Path\nfolder = Path("a") / "b"', ["folder"]),
-        ("a = b = 4 * 1024  # KiB", ["a", "b"]),
-        ("# Parameters\nlength = float('inf')", ["length"]),
-        ("# only a comment", []),
-        ("a = f()", None),
-        ("a, b = 1, 2", None),
-        ("a = 1\nprint(a)", None),
-        ("import os", None),
-        ("%matplotlib inline", None),
-        ("settings = Step.from_notebook()", None),
+        ("a = 1\nb: int = -2\nc = {'x': [None, (1.5,)]}", "a 1 literal, b 2 literal, c 3 literal"),
+        ('"""Text"""\nfrom pathlib import Path\na = Path("a") / "b"', "Path 2 definition, a 3 literal"),
+        ("a = b = 4 * 1024  # KiB", "a 1 literal, b 1 literal"),
+        ("# Parameters\na = float('inf')", "a 2 literal"),
+        ("# only a comment", ""),
+        ("a = f()\na, (b, *c) = g()", "a 1 computed, a 2 computed, b 2 computed, c 2 computed"),
+        ("if x:\n    a = 1\nelse:\n    b = 2", "a 2 conditional, b 4 conditional"),
+        ("for a in x:\n    b = a\nwith x as c: pass", "a 1 block, b 2 conditional, c 3 block"),
+        ("try:\n    a = 1\nexcept E:\n    a = 2", "a 2 conditional, a 4 conditional"),
+        (
+            "def f():\n    a = 1\nclass C: b = 1\nimport os.path",
+            "f 1 definition, C 3 definition, os 4 definition",
+        ),
+        ("a += 1\ndel a\nx.a = 1\nos.environ['b'] = 'c'", "a 1 computed, a 2 deleted"),
+        ("get_ipython().run_cell_magic('time', '', 'a = 1')", "a 2 literal"),
+        ("get_ipython().run_cell_magic('bash', '', 'a=1')", ""),
+        ("a = 'open", "a 1 computed"),
     ],
 )
-def test_a_parameters_cell_holds_nothing_but_plain_assignments(source: str, names: list[str] | None) -> None:
-    assert assigned_names(source) == names
+def test_the_names_that_a_cell_binds(source: str, bindings: str) -> None:
+    assert ", ".join(f"{b.name} {b.line} {b.kind}" for b in parse(1, source).bindings) == bindings
 
 
 class Notebook:
@@ -227,11 +235,149 @@ def test_an_injected_infinity_is_refused(notebook: Notebook) -> None:
     assert "wanted text, not a number" in notebook.refused('base = "x"', "base = float('inf')", READ)
 
 
-def test_other_cells_and_their_names_do_not_matter(notebook: Notebook) -> None:
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "import os\nbase = os.environ['STEP_BASE']\nlength = 32",
+        "prefix = 'rg'\nbase = f'{prefix}-new'\nlength = int('32')",
+        "%load_ext autoreload\nbase = 'rg-new'\nlength = 32",
+        "!true\nbase = 'rg-new'\nlength = 32",
+        "import os\nos.environ['HF_TOKEN'] = 'x'\nbase = 'rg-new'\nlength = 32",
+        "%%time\nbase = 'rg-new'\nlength = 32",
+        "if True:\n    base = 'rg-new'\nlength = 32",
+        "print('begin')\nbase, length = 'rg-new', 32",
+        "globals().update(base='rg-new', length=32)",
+        "from params import *",
+        "%run params.py",
+        "for name, value in {'base': 'rg-new', 'length': 32}.items():\n    globals()[name] = value",
+    ],
+)
+def test_every_cell_that_sets_a_setting_is_read(
+    notebook: Notebook, cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEP_BASE", "rg-new")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "params", raising=False)
+    (tmp_path / "params.py").write_text("base = 'rg-new'\nlength = 32\n")
+    step = notebook.run(cell, READ)
+    assert (step.base, step.length) == ("rg-new", 32)
+
+
+def test_what_papermill_injects_counts_after_computed_defaults(notebook: Notebook) -> None:
+    cells = ("base = str('default')\nlength = int('32')", "# Parameters\nlength = 48\n")
+    assert notebook.run(*cells, READ) == Step(base="default", length=48)
+    text = notebook.refused(cells[0], "# Parameters\nzebra = 1\n", READ)
+    assert "zebra is no setting" in text
+    assert "(cell In[5], line 2)" in text
+
+
+def test_a_setting_in_the_cell_of_the_call_is_read(notebook: Notebook) -> None:
+    assert notebook.run("base = 'a' + str(1)\n" + READ).base == "a1"
+    assert notebook.run("for base in ('b', 'c'):\n    step = " + READ + "\nstep").base == "c"
+
+
+def test_a_computed_value_that_is_wrong_is_refused_with_its_line(notebook: Notebook) -> None:
+    text = notebook.refused("import os\n\nlength = os.environ.get('NOT_SET', 'long')", READ)
+    assert "length = 'long': wanted a whole number (tokens) (cell In[1], line 3)" in text
+    text = notebook.refused("\n\nlength = 32\nbase = object()", READ)
+    assert "base = <object object at" in text
+    assert "(cell In[3], line 4)" in text
+
+
+@pytest.mark.parametrize(
+    ("cell", "line"),
+    [
+        ("base = 'a'\n%precision 3\nzebra = str('b')", 3),
+        ("import os\nlenght = int(os.environ['STEP_LENGTH'])", 2),
+        ("print('begin')\nlenght = 32\nprint(lenght)", 2),
+        ("from pathlib import Path\nbase = 'a'\nfolder = Path.home()", 3),
+    ],
+)
+def test_a_computed_name_that_is_no_setting_is_refused_with_its_line(
+    notebook: Notebook, cell: str, line: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEP_LENGTH", "32")
+    text = notebook.refused(cell, READ)
+    assert "is no setting; " in text
+    assert f"(cell In[1], line {line})" in text
+
+
+def test_a_misspelt_name_from_another_file_is_refused(notebook: Notebook) -> None:
+    assert "did you mean 'quantization'?" in notebook.refused("globals().update(quantisation='nf4')", READ)
+
+
+def test_cells_that_set_no_setting_do_not_matter(notebook: Notebook) -> None:
     step = notebook.run(
-        "base = 'a'", "result = len('abc')\nlength = 512 + result", "def f():\n    return 1", READ
+        "base = 'a'\nlength = 32",
+        "import os, sys\nfrom pathlib import Path as inner",
+        "x = 5",
+        "result = len('abc')\nlengths = [result]\nprint(lengths)",
+        "def keep():\n    ratio = 1\n    return ratio",
+        "class ratio:\n    pass",
+        "with open(os.devnull) as quantization:\n    pass",
+        "for item in range(3):\n    print(item)",
+        "settings = " + READ,
+        "adapters = settings.adapters\nbase = settings.base",
+        "report = settings\nprint(report)",
+        READ,
     )
-    assert (step.base, step.length) == ("a", 64)
+    assert step == Step(base="a", length=32)
+
+
+def test_a_result_of_nbtoolkit_under_the_name_of_a_setting_does_not_matter(notebook: Notebook) -> None:
+    notebook.shell.user_ns["form"] = [Settings()]
+    assert notebook.run("length = 32", READ, "keep = form[0]", READ) == Step(length=32)
+    assert "keep = Settings()" in notebook.refused("length = 32\nkeep = type(Step()).__mro__[1]()", READ)
+
+
+def test_what_a_startup_file_defined_does_not_matter(notebook: Notebook) -> None:
+    startup = {"base": "startup", "lenght": 1}
+    notebook.shell.user_ns.update(startup)
+    notebook.shell.user_ns_hidden.update(startup)
+    assert notebook.run("ratio = 0.25", READ) == Step(ratio=0.25)
+    assert notebook.run("ratio = 0.25\nbase = 'startup'", READ).base == "startup"
+
+
+def test_a_value_that_a_loop_left_is_refused(notebook: Notebook) -> None:
+    cells = ("base = 'a'", "for base in ('b', 'c'):\n    print(base)")
+    text = notebook.refused(*cells, READ)
+    assert "base holds a value that a loop or with statement left there (cell In[2], line 1)" in text
+    assert "or run: del base" in text
+    assert notebook.run("base = 'a'", READ).base == "a"
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("import os\nbase = os.environ['NOT_SET_HERE']", "may have an older value"),
+        (
+            "import os\nlength = int(os.environ['NOT_SET_HERE'])",
+            "did not run up to that line (cell In[2], line 2)",
+        ),
+        ("base = 'b", "is not valid Python and did not run (cell In[2], line 1)"),
+    ],
+)
+def test_a_setting_whose_cell_failed_is_refused(notebook: Notebook, cell: str, reason: str) -> None:
+    notebook.run("base = 'a'")
+    with pytest.raises((KeyError, SyntaxError)):
+        notebook.run(cell)
+    assert reason in notebook.refused(READ)
+    assert notebook.run("base = 'b'\nlength = 32", READ) == Step(base="b", length=32)
+
+
+def test_a_computed_secret_is_read_and_never_shown(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEP_KEY", SECRET)
+    step = notebook.run("import os\napi_key = os.environ['STEP_KEY']", READ)
+    assert step.api_key == SecretStr(SECRET)
+    assert SECRET not in notebook.refused(
+        f"import os\nos.environ['HF_TOKEN'] = '{SECRET}'\nlenght = str(1)", READ
+    )
+    text = notebook.refused(f"length = 32\napi_key = '{SECRET}'", READ)
+    assert "papermill writes those into its output" in text or "is no setting" in text
+    assert SECRET not in text
 
 
 def test_a_cell_that_failed_does_not_matter(notebook: Notebook) -> None:
@@ -291,6 +437,38 @@ def test_a_script_is_read_by_its_global_names() -> None:
     names: dict[str, Any] = {"__name__": "script", "Needy": Needy}
     exec(compile(script, "script.py", "exec"), names)
     assert names["result"] == Needy(base="a")
+
+
+def test_jupyter_execute_and_papermill_read_a_computed_parameter(
+    tmp_path: Path, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nbformat
+
+    for name, value in (("PYTHONPATH", str(repo)), ("IPYTHONDIR", str(tmp_path / "ipython"))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STEP_BASE", "computed")
+    source = "%precision 3\nimport os\nbase = os.environ['STEP_BASE']\nlength = int('32')"
+    read = (
+        "from nbtoolkit.settings import Settings\n"
+        "class Step(Settings):\n    base: str = 'default'\n    length: int = 64\n\n"
+        "print(Step.from_notebook())"
+    )
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(read),
+    ]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "in.ipynb")
+
+    def run(*command: str) -> str:
+        program = [str(Path(sys.executable).parent / command[0]), *command[1:]]
+        subprocess.run(program, cwd=tmp_path, check=True, capture_output=True)
+        done = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+        return done.cells[-1]["outputs"][0]["text"]
+
+    assert "base   = 'computed'\n  length = 32" in run("jupyter", "execute", "--output=out.ipynb", "in.ipynb")
+    papermill = ("papermill", "in.ipynb", "out.ipynb", "--no-progress-bar", "-p", "length", "48")
+    assert "base   = 'computed'\n  length = 48" in run(*papermill)
 
 
 def test_papermill_runs_it_and_fails_on_a_wrong_name(

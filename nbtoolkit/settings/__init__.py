@@ -56,35 +56,47 @@ class Settings(BaseModel):
     def from_notebook(
         cls, namespace: Mapping[str, Any] | None = None, *, shared_with: tuple[type[Settings], ...] = ()
     ) -> Self:
-        """Return the settings that the notebook's parameters cell has set so far.
+        """Return the settings that the notebook's cells have assigned before this call.
 
-        Read are the names of the parameters cell and of what papermill injected after it: the run of cells
-        with nothing but plain assignments that was executed last before this call. Outside of IPython the
-        caller's global names with plain data count, or those of ``namespace``. A name that is no setting is
-        refused with the nearest right one, unless one of the classes ``shared_with`` has it. Raises
-        :class:`InvalidSettings`.
+        A setting is every name of the kernel's namespace that is a field of this class, whatever cell set it
+        and however its value was computed. Refused are: a value that cannot be read, a name in the last
+        parameters cell that is not a setting, unless a class of ``shared_with`` has it, and a setting that
+        was taken out of the parameters cell and still has its old value. Outside of IPython the caller's
+        global names with plain data count, or those of ``namespace``. Raises :class:`InvalidSettings`.
         """
+        elsewhere = {name for other in shared_with for name in other.model_fields}
         if namespace is not None:
             names = settings_sources.plain_names(namespace)
-            earlier: dict[str, Any] = {}
+            unknown = [name for name in names if name not in cls.model_fields and name not in elsewhere]
+            found = settings_sources.Parameters(names, unknown)
         else:
             here = inspect.currentframe()
-            caller = here.f_back if here else None
-            names, earlier = settings_sources.parameters(caller.f_globals if caller else {})
-        elsewhere = {name for other in shared_with for name in other.model_fields}
-        if unknown := [name for name in names if name not in cls.model_fields and name not in elsewhere]:
-            raise _invalid(cls, [settings_problems.unknown(name, cls, *shared_with) for name in unknown])
-        if exposed := [name for name, value in names.items() if value and _is_secret(cls, name)]:
+            found = settings_sources.parameters(here.f_back if here else None, cls.model_fields, elsewhere)
+        if found.unknown:
+            problems = [settings_problems.unknown(name, cls, *shared_with) for name in found.unknown]
+            raise _invalid(cls, [_placed(problem, found.places) for problem in problems])
+        if found.unreadable:
+            hint = "run that cell again, set it in the parameters cell, or run: del"
+            raise _invalid(cls, [Problem(n, f"{why}; {hint} {n}") for n, why in found.unreadable.items()])
+        exposed = [n for n, value in found.values.items() if value and _is_secret(cls, n)]
+        if exposed := [name for name in exposed if name not in found.computed]:
             raise _invalid(cls, [settings_problems.exposed(name) for name in exposed])
-        settings = cls(**{name: value for name, value in names.items() if name in cls.model_fields})
+        problems = []
+        settings = None
+        try:
+            settings = cls(**{name: v for name, v in found.values.items() if name in cls.model_fields})
+        except InvalidSettings as error:
+            problems = [_placed(problem, found.places) for problem in error.__dict__.get("problems", ())]
+        if settings is None:  # raised outside of the handler, as in __init__
+            raise _invalid(cls, problems)
         forgotten = [
             Problem(
                 name,
                 f"was set to {settings_problems.shown(cls, name, value)} in an earlier cell, and the "
                 f"last parameters cell does not set it; set it there, or run: del {name}",
             )
-            for name, value in earlier.items()
-            if name in cls.model_fields and name not in names and value != getattr(settings, name)
+            for name, value in found.stale.items()
+            if value != getattr(settings, name)
         ]
         if forgotten:
             raise _invalid(cls, forgotten)
@@ -175,6 +187,11 @@ class Settings(BaseModel):
 def _is_secret(cls: type[Settings], name: str) -> bool:
     field = cls.model_fields.get(name)
     return field is not None and accepts(field, SecretStr)
+
+
+def _placed(problem: Problem, places: Mapping[str, str]) -> Problem:
+    place = places.get(problem.setting)
+    return Problem(problem.setting, f"{problem.text} ({place})") if place else problem
 
 
 @contextmanager
