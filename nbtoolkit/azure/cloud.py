@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import finalize
 
 from nbtoolkit import __version__
 from nbtoolkit.certificates import tls_context
@@ -105,7 +106,9 @@ class Cloud:
 
         def make() -> httpx.Client:
             agent = {"User-Agent": AGENT}
-            return httpx.Client(headers=agent, timeout=30, verify=tls_context())
+            client = httpx.Client(headers=agent, timeout=30, verify=tls_context())
+            finalize(self, client.close)  # httpx leaves idle connections open when a client is collected
+            return client
 
         return self._once(("httpx", ""), make)
 
@@ -128,8 +131,9 @@ class Cloud:
                 credential,
                 *where,
                 polling_interval=POLL,
-                connection_timeout=CONNECT,
-                read_timeout=READ,
+                transport=sdk("nbtoolkit.azure.connections", "DrainingTransport")(
+                    connection_timeout=CONNECT, read_timeout=READ
+                ),
                 user_agent=AGENT,
                 authentication_policy=sdk("nbtoolkit.azure.authentication", "FreshTokenPolicy")(credential),
                 retry_policy=sdk("nbtoolkit.azure.retries", "RetryOnLostAnswers")(),

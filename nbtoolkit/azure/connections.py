@@ -9,6 +9,7 @@ from typing import Any
 
 import requests
 from azure.core.pipeline.transport import RequestsTransport
+from azure.core.rest import HttpResponse
 from requests.adapters import HTTPAdapter
 from requests.certs import where
 from requests.structures import CaseInsensitiveDict
@@ -20,13 +21,28 @@ from nbtoolkit.errors import StoreError
 MOST = 64
 
 
+class DrainingTransport(RequestsTransport):
+    """Read the body of every response without success, so that its connection returns to the pool.
+
+    Policies that retry, authenticate again or are cancelled drop such a response unread. With
+    ``stream=True`` the connection would stay open until the response is garbage collected.
+    """
+
+    def send(self, request: Any, *, proxies: Any = None, **options: Any) -> Any:
+        """Send one request; raises AzureError also if the body of an error response is cut off."""
+        response: Any = super().send(request, proxies=proxies, **options)
+        if isinstance(response, HttpResponse) and not 200 <= response.status_code < 300:
+            response.read()
+        return response
+
+
 def transport(url: str) -> Any:
     """Return the SDK's transport for the host of a URL; proxy and certificates are the environment's."""
     session = _Session()
     found: Any = session.merge_environment_settings(url, {}, None, None, None)
     session.mount("https://", _Adapter(_trusting(found["verify"])))
     session.proxies, session.trust_env = found["proxies"], False
-    return RequestsTransport(
+    return DrainingTransport(
         session=session,
         use_env_settings=False,
         connection_timeout=CONNECT,
