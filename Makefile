@@ -39,11 +39,11 @@ lab: $(READY)
 
 # Compile infra/provision/*.bicep, bootstrap.py in it, to the inference.json beside them.
 bicep: $(READY)
-	$(BIN)/python -m tests.bicep_compiler
+	$(BIN)/python -m tests.support.bicep_compiler
 
 # Resolve the containers' wheels again, to nbtoolkit/runtime/*.lock; needs the package index.
 lock: $(READY)
-	$(BIN)/python -m nbtoolkit.runtime.locking
+	$(BIN)/python -m nbtoolkit.container_runtime.lock
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

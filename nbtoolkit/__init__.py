@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nbtoolkit.adapter import Adapter as Adapter
     from nbtoolkit.azure.target import AzureTarget as AzureTarget
-    from nbtoolkit.base_model import Base as Base
-    from nbtoolkit.comparison import compare as compare
     from nbtoolkit.deployment import Deployment as Deployment
     from nbtoolkit.deployment import DeploySettings as DeploySettings
     from nbtoolkit.deployment import deploy as deploy
     from nbtoolkit.deployment import rollback as rollback
     from nbtoolkit.endpoint import Endpoint as Endpoint
-    from nbtoolkit.inference import InferenceSettings as InferenceSettings
+    from nbtoolkit.inference.comparison import compare as compare
+    from nbtoolkit.inference.settings import InferenceSettings as InferenceSettings
     from nbtoolkit.local import LocalTarget as LocalTarget
+    from nbtoolkit.models.adapter import Adapter as Adapter
+    from nbtoolkit.models.base_model import Base as Base
     from nbtoolkit.operate import OperateSettings as OperateSettings
     from nbtoolkit.operate import ScaleSettings as ScaleSettings
     from nbtoolkit.operate import SecretSettings as SecretSettings
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from nbtoolkit.workspace import Workspace as Workspace
 
 _HOME = {
-    "Adapter": "adapter",
+    "Adapter": "models.adapter",
     "AzureTarget": "azure.target",
-    "Base": "base_model",
+    "Base": "models.base_model",
     "Deployment": "deployment",
     "DeploySettings": "deployment",
     "Endpoint": "endpoint",
-    "InferenceSettings": "inference",
+    "InferenceSettings": "inference.settings",
     "LocalTarget": "local",
     "OperateSettings": "operate",
     "PrintProgress": "progress",
@@ -59,7 +59,7 @@ _HOME = {
     "SmokeSettings": "smoke",
     "TeardownSettings": "operate",
     "Workspace": "workspace",
-    "compare": "comparison",
+    "compare": "inference.comparison",
     "deploy": "deployment",
     "links": "operate",
     "provision": "provisioning",

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from nbtoolkit.base_model import Base
 from nbtoolkit.endpoint import Endpoint
-from nbtoolkit.fact_table import html_table, text_table
 from nbtoolkit.filestore import FileStore
+from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release
-from nbtoolkit.serving.share import Heartbeat
+from nbtoolkit.serving.share_layout import Heartbeat
+from nbtoolkit.utils.display import html_table, text_table
 from nbtoolkit.workspace import Workspace
 
 State = Literal["stopped", "asleep", "starting", "ready", "degraded", "failed"]
@@ -105,7 +105,7 @@ class Target(Protocol):
     def base_path(self, base: Base) -> str:
         """Return where servers find a base model of this machine: absolute, or relative to the mount.
 
-        A path that :func:`nbtoolkit.serving.share.base_path` gives is one that a deploy sends it to.
+        A path that :func:`nbtoolkit.serving.share_layout.base_path` gives is one that a deploy sends it to.
         """
         ...
 

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nbtoolkit.atomic_file import write_atomically
 from nbtoolkit.errors import Busy, StoreError, WorkspaceNotFound
+from nbtoolkit.utils.atomic_write import write_atomically
 
 STATE = ".nbtoolkit"
 _MARKS = ("infra", STATE)

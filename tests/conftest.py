@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.azure_double.fixtures import azure_double as azure_double
-from tests.bicep_compiler import NO_COMPILER, BicepCompiler, find_bicep
+from tests.support.bicep_compiler import NO_COMPILER, BicepCompiler, find_bicep
 
 REPO = Path(__file__).resolve().parent.parent
 

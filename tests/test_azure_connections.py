@@ -12,8 +12,8 @@ import psutil
 import pytest
 from azure.core.exceptions import HttpResponseError
 
-from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.share import AzureShare
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.files.share import AzureShare
 from nbtoolkit.errors import Cancelled
 from tests.azure_double import AzureDouble, Request, Response
 from tests.azure_double.clock import Clock

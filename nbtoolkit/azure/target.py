@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
-from nbtoolkit import in_place
-from nbtoolkit.azure.activation import Activation, machine_of
-from nbtoolkit.azure.address import API_KEY, Address
-from nbtoolkit.azure.apps import App
-from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.hardware import Hardware
-from nbtoolkit.azure.heartbeats import Heartbeats, is_going
-from nbtoolkit.azure.ours import check_ours, is_ours
-from nbtoolkit.azure.provisioned import Provisioned, portal_url
-from nbtoolkit.azure.starting import CAPACITY_SECONDS, Starting
-from nbtoolkit.azure.status import describe
-from nbtoolkit.azure.timeline import Timeline
-from nbtoolkit.azure.waking import Waker, ask
-from nbtoolkit.azure.watching import Look, Watch
-from nbtoolkit.azure.wheels import SharedWheels, wheels_named
-from nbtoolkit.base_model import Base
+from nbtoolkit.azure.capacity.gpu_profiles import Hardware
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.container_apps.app import App
+from nbtoolkit.azure.container_apps.endpoint import API_KEY, Address
+from nbtoolkit.azure.container_apps.managed_app import check_ours, is_ours
+from nbtoolkit.azure.container_apps.replica_poller import Look, Watch
+from nbtoolkit.azure.startup.activation import Activation, machine_of
+from nbtoolkit.azure.startup.heartbeats import Heartbeats, is_going
+from nbtoolkit.azure.startup.monitor import CAPACITY_SECONDS, Starting
+from nbtoolkit.azure.startup.status import describe
+from nbtoolkit.azure.startup.timeline import Timeline
+from nbtoolkit.azure.startup.wake_up import Waker, ask
+from nbtoolkit.container_runtime.share_wheels import SharedWheels, wheels_named
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.filestore import FileStore
+from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
+from nbtoolkit.models import share_models as in_place
+from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.serving import share
+from nbtoolkit.serving import share_layout as share
 from nbtoolkit.serving.release import Release
-from nbtoolkit.serving.share import Heartbeat
-from nbtoolkit.sync.waiting import patiently
+from nbtoolkit.serving.share_layout import Heartbeat
 from nbtoolkit.target import Status
+from nbtoolkit.utils.waiting import patiently
 from nbtoolkit.workspace import Workspace
 
 ARM_EVERY = 5
@@ -83,7 +83,7 @@ class AzureTarget:
     def share(self) -> FileStore:
         """The file share that every replica mounts."""
         if self._store is None:
-            from nbtoolkit.azure.share import AzureShare
+            from nbtoolkit.azure.files.share import AzureShare
 
             self._store = AzureShare(self.cloud, self.provisioned)
         return self._store
@@ -234,7 +234,7 @@ class AzureTarget:
 
         Azure keeps 300 lines for this; older ones are in Log Analytics.
         """
-        from nbtoolkit.azure.logs import merged
+        from nbtoolkit.azure.logs.stream import merged
 
         return (str(line) for line in merged(self.app, follow=follow, tail=tail, progress=progress))
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nbtoolkit.base_model import Base
-from nbtoolkit.base_model.search import MODEL_CACHE
 from nbtoolkit.errors import InvalidBase, MissingDependency
 from nbtoolkit.installation import install_hint
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.models.base_model_resolver import MODEL_CACHE
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.workspace import Workspace
 

@@ -6,22 +6,22 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from nbtoolkit import publish
-from nbtoolkit.deployment.fitting import check_fit
-from nbtoolkit.deployment.places import Place, target_at
-from nbtoolkit.deployment.proof import Proof
-from nbtoolkit.deployment.resolve import resolve
+from nbtoolkit.deployment.fingerprint_proof import Proof
+from nbtoolkit.deployment.memory_check import check_fit
+from nbtoolkit.deployment.resolve_release import resolve
 from nbtoolkit.deployment.result import Deployment
 from nbtoolkit.deployment.rollout import Outcome, Rollout
 from nbtoolkit.deployment.settings import DeploySettings
 from nbtoolkit.errors import Cancelled, InvalidSettings
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.releases import publisher as publish
 from nbtoolkit.serving.release import Release
-from nbtoolkit.serving.share import OWN, Pointer
+from nbtoolkit.serving.share_layout import OWN, Pointer
 from nbtoolkit.sync import SyncResult
-from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.target import Target
+from nbtoolkit.target_factory import Place, target_at
+from nbtoolkit.utils.waiting import patiently
 
 _LAST_WORD = 1.5
 """Seconds that a cancel waits for the word of share and target."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nbtoolkit.deployment.proof import Proof
+from nbtoolkit.deployment.fingerprint_proof import Proof
 from nbtoolkit.deployment.rollout import How
 from nbtoolkit.endpoint import Endpoint
-from nbtoolkit.fact_table import html_table, text_table
 from nbtoolkit.serving.release import Release
 from nbtoolkit.sync import SyncResult
 from nbtoolkit.target import Target
+from nbtoolkit.utils.display import html_table, text_table
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from nbtoolkit import publish
-from nbtoolkit.deployment.proof import OldAnswers, Proof, fingerprints, prove
-from nbtoolkit.deployment.waiting import (
+from nbtoolkit.deployment.fingerprint_proof import OldAnswers, Proof, fingerprints, prove
+from nbtoolkit.deployment.readiness import (
     Unhealthy,
     check_answers,
     check_still_ours,
@@ -19,11 +18,12 @@ from nbtoolkit.deployment.waiting import (
 )
 from nbtoolkit.errors import Cancelled, DeployFailed, NbtoolkitError, ReleaseChanged, ServerFailed
 from nbtoolkit.progress import Progress, Shielded
+from nbtoolkit.releases import publisher as publish
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import Release
-from nbtoolkit.serving.share import Pointer
-from nbtoolkit.sync.waiting import patiently
+from nbtoolkit.serving.share_layout import Pointer
 from nbtoolkit.target import Target
+from nbtoolkit.utils.waiting import patiently
 
 How = Literal["unchanged", "hot swap", "start", "restart"]
 

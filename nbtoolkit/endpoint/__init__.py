@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from nbtoolkit.endpoint.waiting import wait_ready
-from nbtoolkit.endpoint.wire import Wire, client_options
+from nbtoolkit.endpoint.http_client import Wire, client_options
+from nbtoolkit.endpoint.readiness import wait_ready
 from nbtoolkit.errors import InvalidSettings, MissingDependency, NotReady, RequestRefused
 from nbtoolkit.installation import install_hint
 from nbtoolkit.progress import SILENT, Progress

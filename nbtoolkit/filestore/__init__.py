@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Protocol
 
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
-from nbtoolkit.filestore import renaming, streams, temp_names
+from nbtoolkit.filestore import (
+    chunked_io as streams,
+)
+from nbtoolkit.filestore import (
+    exclusive_rename as renaming,
+)
+from nbtoolkit.filestore import (
+    temp_files as temp_names,
+)
+from nbtoolkit.filestore.chunked_io import Sent, Source
 from nbtoolkit.filestore.paths import check_path, join
-from nbtoolkit.filestore.streams import Sent, Source
 
 
 @dataclass(frozen=True, slots=True)

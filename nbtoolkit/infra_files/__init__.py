@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbtoolkit.atomic_file import write_atomically
 from nbtoolkit.errors import BrokenFile, InvalidSettings, StoreError
 from nbtoolkit.infra_files import schema
-from nbtoolkit.infra_files.text import Key, spans, with_value
-from nbtoolkit.json_text import broken, parse_object, read_text
+from nbtoolkit.infra_files.json_edit import Key, spans, with_value
+from nbtoolkit.utils.atomic_write import write_atomically
+from nbtoolkit.utils.json_file import broken, parse_object, read_text
 from nbtoolkit.workspace import Workspace
 
 

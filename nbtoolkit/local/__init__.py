@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbtoolkit.local.local_target import LocalTarget as LocalTarget
+    from nbtoolkit.local.target import LocalTarget as LocalTarget
 
 __all__ = ["LocalTarget"]
 
 
 def __getattr__(name: str) -> Any:  # the launcher lives in this package and needs none of it
     if name == "LocalTarget":
-        from nbtoolkit.local.local_target import LocalTarget
+        from nbtoolkit.local.target import LocalTarget
 
         return LocalTarget
     raise AttributeError(f"module 'nbtoolkit.local' has no attribute {name!r}")

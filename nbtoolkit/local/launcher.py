@@ -22,7 +22,7 @@ from typing import IO, Literal
 from filelock import FileLock, Timeout
 
 from nbtoolkit.local.processes import ProcessId, ask_group_to_end, kill_group
-from nbtoolkit.local.record import Reason, ServerRecord, StateFiles
+from nbtoolkit.local.state_files import Reason, ServerRecord, StateFiles
 
 GRACE = 35.0
 """Seconds for running answers to finish after SIGTERM; the server takes 30 at most."""

@@ -16,10 +16,10 @@ from pathlib import Path
 import nbtoolkit
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.local import log
+from nbtoolkit.local.environment import free_port, listening_ports, port_is_free
 from nbtoolkit.local.launcher import ANOTHER_RUNS, GRACE, Order
 from nbtoolkit.local.processes import ProcessId, ask_group_to_end, kill_group
-from nbtoolkit.local.record import ServerRecord, StateFiles
-from nbtoolkit.local.surroundings import free_port, listening_ports, port_is_free
+from nbtoolkit.local.state_files import ServerRecord, StateFiles
 from nbtoolkit.progress import Progress
 
 LISTENS_WITHIN = 120.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from nbtoolkit.local.record import ServerRecord
-from nbtoolkit.serving.share import Heartbeat
+from nbtoolkit.local.state_files import ServerRecord
+from nbtoolkit.serving.share_layout import Heartbeat
 from nbtoolkit.target import State, Status
 
 

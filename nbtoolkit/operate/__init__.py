@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from nbtoolkit.operate.deletion import Teardown, TeardownSettings, teardown
-from nbtoolkit.operate.mending import Repair, repair
 from nbtoolkit.operate.portal import Links, links
+from nbtoolkit.operate.repair_mount import Repair, repair
 from nbtoolkit.operate.scaling import ScaleSettings, scale
 from nbtoolkit.operate.secret import SecretPut, SecretSettings, put_secret
 from nbtoolkit.operate.settings import OperateSettings
+from nbtoolkit.operate.teardown import Teardown, TeardownSettings, teardown
 
 __all__ = [
     "Links",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from nbtoolkit.azure import links as pages
-from nbtoolkit.azure.provisioned import portal_url
+from nbtoolkit.azure import portal_urls as pages
 from nbtoolkit.azure.target import AzureTarget
-from nbtoolkit.fact_table import LINK
+from nbtoolkit.infra_files.inference_config import portal_url
+from nbtoolkit.utils.display import LINK
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from nbtoolkit.azure.apps import App
+from nbtoolkit.azure.container_apps.app import App
+from nbtoolkit.azure.startup.new_revision import revise, way_of
 from nbtoolkit.azure.target import AzureTarget
-from nbtoolkit.operate.revision import revise, way_of
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
-from nbtoolkit.sync.waiting import patiently
 from nbtoolkit.target import Status
+from nbtoolkit.utils.waiting import patiently
 
 
 class ScaleSettings(Settings):

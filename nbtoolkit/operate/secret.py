@@ -10,14 +10,14 @@ from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 
-from nbtoolkit.azure.apps import App, secret_of
-from nbtoolkit.azure.states import AppState
+from nbtoolkit.azure.container_apps.app import App, secret_of
+from nbtoolkit.azure.container_apps.models import AppState
+from nbtoolkit.azure.startup.new_revision import revise, way_of
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.errors import AzureFailed, InvalidSettings
-from nbtoolkit.operate.revision import revise, way_of
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
-from nbtoolkit.sync.waiting import patiently
+from nbtoolkit.utils.waiting import patiently
 
 _NOT_ACTIVE = "ContainerAppRevisionNotActive"
 _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,200}")

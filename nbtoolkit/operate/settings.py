@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from nbtoolkit.operate.deletion import TeardownSettings
+from nbtoolkit.operate.teardown import TeardownSettings
 from nbtoolkit.settings import Settings
 
 

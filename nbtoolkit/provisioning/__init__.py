@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from nbtoolkit.provisioning.plan import ProvisionPlan
-from nbtoolkit.provisioning.planning import plan
+from nbtoolkit.provisioning.plan_builder import plan
 from nbtoolkit.provisioning.preflight import Preflight, preflight
+from nbtoolkit.provisioning.provision import provision
 from nbtoolkit.provisioning.result import Provision
-from nbtoolkit.provisioning.rules import blockers
 from nbtoolkit.provisioning.settings import Consent, ProvisionSettings
-from nbtoolkit.provisioning.workflow import provision
+from nbtoolkit.provisioning.validation import blockers
 
 __all__ = [
     "Consent",

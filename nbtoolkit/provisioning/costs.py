@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nbtoolkit.azure.hardware import Hardware
+from nbtoolkit.azure.capacity.gpu_profiles import Hardware
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 

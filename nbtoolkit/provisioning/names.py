@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nbtoolkit.azure.names import Names
-from nbtoolkit.azure.unique_names import DefaultNames
+from nbtoolkit.azure.arm.default_names import DefaultNames
+from nbtoolkit.azure.arm.resource_names import Names
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from nbtoolkit.azure.existing import Existing
-from nbtoolkit.azure.names import Names
-from nbtoolkit.azure.provisioned import portal_url
-from nbtoolkit.azure.what_if import Change, WhatIf
-from nbtoolkit.fact_table import html_table, text_table
+from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.what_if import Change, WhatIf
+from nbtoolkit.infra_files.inference_config import portal_url
 from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.utils.display import html_table, text_table
 
 
 @dataclass(frozen=True)

@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbtoolkit.azure import permissions, providers, quota
-from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.existing import Existing
-from nbtoolkit.azure.failures import or_none
-from nbtoolkit.azure.hardware import Hardware
-from nbtoolkit.azure.places import USABLE
-from nbtoolkit.azure.prices import Price, price_of, unknown
-from nbtoolkit.azure.providers import NEEDED, Provider
-from nbtoolkit.azure.quota import Room
+from nbtoolkit.azure.arm import permissions
+from nbtoolkit.azure.arm import resource_providers as providers
+from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.resource_providers import NEEDED, Provider
+from nbtoolkit.azure.arm.subscriptions import USABLE
+from nbtoolkit.azure.capacity import quota
+from nbtoolkit.azure.capacity.gpu_profiles import Hardware
+from nbtoolkit.azure.capacity.prices import Price, price_of, unknown
+from nbtoolkit.azure.capacity.quota import Room
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.errors.translate import or_none
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.provisioning.checks import permissions as rights
-from nbtoolkit.provisioning.checks.base import check_base
 from nbtoolkit.provisioning.checks.engine import check_engine
 from nbtoolkit.provisioning.checks.findings import Findings
+from nbtoolkit.provisioning.checks.memory_fit import check_base
+from nbtoolkit.provisioning.checks.provisioning_state import check_standing
+from nbtoolkit.provisioning.checks.quota import check_room
 from nbtoolkit.provisioning.checks.result import Preflight
-from nbtoolkit.provisioning.checks.room import check_room
-from nbtoolkit.provisioning.checks.standing import check_standing
 from nbtoolkit.provisioning.checks.storage import check_account, name_taken
-from nbtoolkit.provisioning.checks.together import together
-from nbtoolkit.provisioning.looking import look
+from nbtoolkit.provisioning.discovery import look
 from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.utils.together import together
 from nbtoolkit.workspace import Workspace
 
 __all__ = ["Preflight", "preflight"]

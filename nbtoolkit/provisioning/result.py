@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nbtoolkit.azure.provisioned import Provisioned, portal_url
-from nbtoolkit.fact_table import html_table, text_table
+from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
+from nbtoolkit.utils.display import html_table, text_table
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from nbtoolkit.provisioning import choices
+from nbtoolkit.provisioning import saved_defaults as choices
 from nbtoolkit.settings import Settings
 from nbtoolkit.workspace import Workspace
 

@@ -15,7 +15,7 @@ if not __package__:  # run as ``python path/to/serving``: become the package, so
 
 def main() -> int:
     """Read the command line, serve, and return the exit code."""
-    from .front.settings import FrontSettings, StartRefused
+    from .gateway.config import FrontSettings, StartRefused
 
     parser = argparse.ArgumentParser(prog="serving", description="Serve the release that a share names.")
     parser.add_argument("--mount", type=Path, required=True, help="the folder where the share is mounted")
@@ -24,7 +24,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         settings = FrontSettings.read(arguments.mount, arguments.port, arguments.host)
-        from .front.server import serve
+        from .gateway.server import serve
 
         return serve(settings)
     except StartRefused as refusal:

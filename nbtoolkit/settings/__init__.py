@@ -11,10 +11,10 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from nbtoolkit.errors import InvalidSettings
-from nbtoolkit.fact_table import html_table
-from nbtoolkit.settings import problems as settings_problems
-from nbtoolkit.settings import sources as settings_sources
-from nbtoolkit.settings.problems import Problem, accepts, mangled_text
+from nbtoolkit.settings import notebook_parameters as settings_sources
+from nbtoolkit.settings import validation_messages as settings_problems
+from nbtoolkit.settings.validation_messages import Problem, accepts, mangled_text
+from nbtoolkit.utils.display import html_table
 
 _MANY = 10
 """More settings than these are not all shown at once in a notebook."""

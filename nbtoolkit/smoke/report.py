@@ -127,7 +127,7 @@ class SmokeReport(BaseModel):
         return report
 
     def __str__(self) -> str:
-        from nbtoolkit.smoke.pages import plain
+        from nbtoolkit.smoke.report_rendering import plain
 
         return plain(self)
 
@@ -140,7 +140,7 @@ class SmokeReport(BaseModel):
         printer.text(repr(self) if cycle else str(self))
 
     def _repr_html_(self) -> str:
-        from nbtoolkit.smoke.pages import html
+        from nbtoolkit.smoke.report_rendering import html
 
         return html(self)
 

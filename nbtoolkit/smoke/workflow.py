@@ -6,21 +6,23 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from nbtoolkit import __version__, in_place
-from nbtoolkit.adapter import Adapter
-from nbtoolkit.base_model import Base
+from nbtoolkit import __version__
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
+from nbtoolkit.models import share_models as in_place
+from nbtoolkit.models.adapter import Adapter
+from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.release.tokenizer import tokenizer_in_force
-from nbtoolkit.serving.digest import adapter_sha256
+from nbtoolkit.releases.tokenizer import tokenizer_in_force
+from nbtoolkit.serving.content_hash import adapter_sha256
 from nbtoolkit.serving.fingerprint import Fingerprint
-from nbtoolkit.smoke import child, static
+from nbtoolkit.smoke import model_process as child
+from nbtoolkit.smoke import static
 from nbtoolkit.smoke.check import Check, checks_of
-from nbtoolkit.smoke.model_checks import skipped
-from nbtoolkit.smoke.model_level.wire import Facts, Found, Result, Task
+from nbtoolkit.smoke.context import Subject
+from nbtoolkit.smoke.model_check_ids import skipped
+from nbtoolkit.smoke.model_level.messages import Facts, Found, Result, Task
 from nbtoolkit.smoke.report import SmokeReport, newest
 from nbtoolkit.smoke.settings import SmokeSettings
-from nbtoolkit.smoke.subject import Subject
 from nbtoolkit.workspace import Workspace
 
 _VERSIONS = ("torch", "transformers", "peft", "safetensors", "bitsandbytes")
@@ -117,7 +119,7 @@ class _Run:
 
     def contract_level(self, workspace: Workspace) -> None:
         """Let the real server serve the adapter, unless something failed or there is no fingerprint."""
-        from nbtoolkit.smoke import contract
+        from nbtoolkit.smoke import contract_level as contract
 
         reason = f"{self.failed[0]} failed" if self.failed else ""
         if not reason and self.fingerprint is None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from nbtoolkit.errors import AlreadyExists, StoreError
 from nbtoolkit.filestore import Entry, FileStore, make_folders
+from nbtoolkit.filestore.chunked_io import Sent, Source
 from nbtoolkit.filestore.paths import join
-from nbtoolkit.filestore.streams import Sent, Source
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.sync.manifest import Known, Manifest
-from nbtoolkit.sync.parallel import each
-from nbtoolkit.sync.planning import PlannedFile, SyncPlan, plan, readable
+from nbtoolkit.sync.plan import PlannedFile, SyncPlan, plan, readable
+from nbtoolkit.utils.parallel import each
 
 __all__ = ["PlannedFile", "SyncPlan", "SyncResult", "apply", "plan", "sync"]
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbtoolkit.errors import NotInStore
 from nbtoolkit.filestore import Entry, FileStore, make_folders, sweep
-from nbtoolkit.serving import share
+from nbtoolkit.serving import share_layout as share
 
 FOLDER = f"{share.ROOT}/synced"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbtoolkit.errors import SyncRefused
 from nbtoolkit.sync.ignore import Rules, holds_private_key
-from nbtoolkit.sync.names import Problem
+from nbtoolkit.sync.name_rules import Problem
 
 
 def files_of(folder: Path) -> dict[str, Path]:

@@ -6,26 +6,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbtoolkit.widgets.chat_form import ChatForm as ChatForm
+    from nbtoolkit.widgets.chat.form import ChatForm as ChatForm
     from nbtoolkit.widgets.deploy_form import DeployForm as DeployForm
-    from nbtoolkit.widgets.form import Form as Form
+    from nbtoolkit.widgets.forms.form import Form as Form
     from nbtoolkit.widgets.log_view import LogView as LogView
     from nbtoolkit.widgets.operate_forms import ScaleForm as ScaleForm
     from nbtoolkit.widgets.operate_forms import SecretForm as SecretForm
     from nbtoolkit.widgets.operate_forms import TeardownForm as TeardownForm
     from nbtoolkit.widgets.provision_form import ProvisionForm as ProvisionForm
-    from nbtoolkit.widgets.sign_in import SignIn as SignIn
+    from nbtoolkit.widgets.sign_in_form import SignIn as SignIn
     from nbtoolkit.widgets.smoke_form import SmokeForm as SmokeForm
 
 _HOME = {
-    "ChatForm": "chat_form",
+    "ChatForm": "chat.form",
     "DeployForm": "deploy_form",
-    "Form": "form",
+    "Form": "forms.form",
     "LogView": "log_view",
     "ProvisionForm": "provision_form",
     "ScaleForm": "operate_forms",
     "SecretForm": "operate_forms",
-    "SignIn": "sign_in",
+    "SignIn": "sign_in_form",
     "SmokeForm": "smoke_form",
     "TeardownForm": "operate_forms",
 }

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from functools import partial
 
-from nbtoolkit.adapter import Adapter
-from nbtoolkit.azure.provisioned import Provisioned
-from nbtoolkit.base_model import Base
-from nbtoolkit.deployment import Deployment, DeploySettings, deploy, gate
-from nbtoolkit.deployment.hashes import recall_sha256
-from nbtoolkit.deployment.places import target_at
+from nbtoolkit.deployment import Deployment, DeploySettings, deploy
+from nbtoolkit.deployment import smoke_gate as gate
+from nbtoolkit.deployment.hash_cache import recall_sha256
 from nbtoolkit.errors import InvalidSettings, NbtoolkitError, SmokeTestFailed
-from nbtoolkit.in_place import share_path
+from nbtoolkit.infra_files.inference_config import Provisioned
+from nbtoolkit.models.adapter import Adapter
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.models.share_models import share_path
 from nbtoolkit.progress import Progress
 from nbtoolkit.smoke import smoke_test
 from nbtoolkit.target import Target
-from nbtoolkit.widgets import found, page
-from nbtoolkit.widgets.form import Form, Remedy
+from nbtoolkit.target_factory import target_at
+from nbtoolkit.widgets import html as page
+from nbtoolkit.widgets import model_picker as found
+from nbtoolkit.widgets.forms.form import Form, Remedy
 from nbtoolkit.workspace import Workspace
 
 _SHOWN = ("adapters", "base", "target", "server")

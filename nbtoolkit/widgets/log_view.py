@@ -10,8 +10,8 @@ from typing import Any
 from nbtoolkit.errors import Cancelled, NbtoolkitError
 from nbtoolkit.progress import Progress
 from nbtoolkit.target import Target
-from nbtoolkit.widgets import page
-from nbtoolkit.widgets.frontend import mimebundle
+from nbtoolkit.widgets import html as page
+from nbtoolkit.widgets.notebook_env import mimebundle
 
 KEPT = 500
 """Lines that stay on screen."""
@@ -58,7 +58,7 @@ class _Widgets:
     def __init__(self, log: LogView) -> None:
         import ipywidgets as w
 
-        from nbtoolkit.widgets.inputs import button
+        from nbtoolkit.widgets.forms.inputs import button
 
         self._log = log
         self._reading = Progress()

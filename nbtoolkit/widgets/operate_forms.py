@@ -17,7 +17,7 @@ from nbtoolkit.operate import (
     teardown,
 )
 from nbtoolkit.target import Status
-from nbtoolkit.widgets.form import Form
+from nbtoolkit.widgets.forms.form import Form
 
 if TYPE_CHECKING:
     from nbtoolkit.azure.target import AzureTarget

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from nbtoolkit.azure.cloud import Cloud
+from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import Provision, ProvisionSettings, blockers, provision
-from nbtoolkit.provisioning.standing import Standing, standing
-from nbtoolkit.provisioning.workflow import TARGET
-from nbtoolkit.widgets.form import Form
+from nbtoolkit.provisioning.provision import TARGET
+from nbtoolkit.provisioning.status import Standing, standing
+from nbtoolkit.widgets.forms.form import Form
 from nbtoolkit.workspace import Workspace
 
 _SHOWN = (

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from nbtoolkit.azure import places
+from nbtoolkit.azure.arm import subscriptions as places
 from nbtoolkit.errors import NotSignedIn
-from nbtoolkit.widgets import page
-from nbtoolkit.widgets.form_view import FormView
-from nbtoolkit.widgets.operation import Operation, Status
-from nbtoolkit.widgets.sign_in import SignIn
+from nbtoolkit.widgets import html as page
+from nbtoolkit.widgets.forms.background_run import Operation, Status
+from nbtoolkit.widgets.forms.view import FormView
+from nbtoolkit.widgets.sign_in_form import SignIn
 
 if TYPE_CHECKING:
     from nbtoolkit.widgets.provision_form import ProvisionForm

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from nbtoolkit.base_model import Base
 from nbtoolkit.errors import NbtoolkitError
-from nbtoolkit.in_place import share_path
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.models.share_models import share_path
 from nbtoolkit.progress import Progress
 from nbtoolkit.smoke import SmokeReport, SmokeSettings, smoke_test
-from nbtoolkit.widgets import found
-from nbtoolkit.widgets.form import Form
+from nbtoolkit.widgets import model_picker as found
+from nbtoolkit.widgets.forms.form import Form
 from nbtoolkit.workspace import Workspace
 
 _SHOWN = ("adapter", "base", "levels")

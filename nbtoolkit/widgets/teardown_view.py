@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbtoolkit.widgets.form_view import FormView
+from nbtoolkit.widgets.forms.view import FormView
 
 
 class TeardownView(FormView):

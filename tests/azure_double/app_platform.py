@@ -17,10 +17,10 @@ from .gpu_quota import Quota, profiles_of
 from .hosted_app import HostedApp
 from .log_buffers import Buffer
 from .mounts import NO_SUCH_SHARE, PERMISSION_DENIED, MountFailed
+from .process_cleanup import Undertaker
 from .resource_ids import ResourceId
 from .stream_tokens import StreamTokens
 from .system_events import Event
-from .undertaker import Undertaker
 from .waiting import Limits
 
 if TYPE_CHECKING:

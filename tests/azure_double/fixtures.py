@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit.azure import cloud, login
+from nbtoolkit.azure import clients as cloud
+from nbtoolkit.azure.auth import shared_credential as login
 from tests.fidelity.calls import recorded_operations, unknown
 from tests.fidelity.traffic import Traffic
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbtoolkit.azure.provisioned import Provisioned
+from nbtoolkit.infra_files.inference_config import Provisioned
 
 from .double import AzureDouble
 from .share_auth import Account

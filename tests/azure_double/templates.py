@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bicep_compiler import BicepCompiler, BicepFailed
+from tests.support.bicep_compiler import BicepCompiler, BicepFailed
 
 from . import template_parameters
 from .http import Refused

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from nbtoolkit import DeploySettings, Endpoint, LocalTarget, demo, deploy
-from nbtoolkit.serving.digest import adapter_sha256
+from nbtoolkit.serving.content_hash import adapter_sha256
 from tests.bench.load import Answer, run_load
 from tests.bench.road import served, settings, talkative_adapter, with_reports
 

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import deploy_double
 import pytest
 from azure.core.pipeline.transport import HttpTransport
 
-from nbtoolkit.azure import changes, cloud, last_answer, patience
+from nbtoolkit.azure import clients as cloud
+from nbtoolkit.azure.arm import long_running as changes
+from nbtoolkit.azure.container_apps import stale_cache as last_answer
+from nbtoolkit.azure.files import retry_policy as patience
 from tests.azure_double import AzureDouble
+from tests.support import stub_deploy as deploy_double
 
 SCALE = 0.002
 """Real seconds for one of Azure's."""

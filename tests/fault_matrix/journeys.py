@@ -14,7 +14,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import httpx
-from tiny_models import tiny_adapter, tiny_base
 
 from nbtoolkit import (
     Adapter,
@@ -30,10 +29,11 @@ from nbtoolkit import (
     scale,
     teardown,
 )
-from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.errors import NbtoolkitError
+from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Request
+from tests.support.tiny_models import tiny_adapter, tiny_base
 
 from .fast import fast_azure
 from .kinds import KINDS, Kind

@@ -10,13 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import deploy_double
-
 from nbtoolkit import AzureTarget, DeploySettings, deploy
-from nbtoolkit.azure.provisioned import Provisioned
 from nbtoolkit.errors import NbtoolkitError
+from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
+from tests.support import stub_deploy as deploy_double
 
 from .listener import Listener
 from .provision_steps import Provisioning

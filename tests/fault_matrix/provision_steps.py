@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nbtoolkit import ProvisionSettings, Workspace, provision
-from nbtoolkit.azure import created
-from nbtoolkit.azure.provisioned import Provisioned
+from nbtoolkit.azure.arm import created_resources as created
 from nbtoolkit.errors import NbtoolkitError
+from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from nbtoolkit import Adapter, Release
-from nbtoolkit.filestore import temp_names
-from nbtoolkit.serving import share
-from nbtoolkit.serving.digest import code_sha256
-from nbtoolkit.serving.share import Pointer
+from nbtoolkit.filestore import temp_files as temp_names
+from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving.content_hash import code_sha256
+from nbtoolkit.serving.share_layout import Pointer
 
 
 def pointers(root: Path) -> list[Pointer]:

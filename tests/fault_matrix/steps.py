@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.login import SharedCredential
+from nbtoolkit.azure.auth.shared_credential import SharedCredential
+from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.progress import Progress
 
 _clouds: list[Cloud] = []

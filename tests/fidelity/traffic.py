@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tests.azure_double import AzureDouble, Call, Request, ResourceId, Response
-from tests.bicep_types import BicepTypes
+from tests.support.bicep_types import BicepTypes
 
 from .calls import DOCUMENTED
 from .exchanges import Exchange, as_json

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nbtoolkit.azure import permissions
-from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.existing import Existing
-from nbtoolkit.azure.names import Names
-from nbtoolkit.azure.permissions import Grants
+from nbtoolkit.azure.arm import permissions
+from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.permissions import Grants
+from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.findings import Findings
-from nbtoolkit.provisioning.checks.together import together
+from nbtoolkit.utils.together import together
 
 _ALWAYS = (
     "Microsoft.Resources/deployments/read",

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 
-from nbtoolkit.azure.existing import Existing
-from nbtoolkit.azure.quota import Room
+from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.capacity.memory_fit import Fit
+from nbtoolkit.azure.capacity.quota import Room
 from nbtoolkit.errors import Blocked
-from nbtoolkit.fact_table import html_table, text_table
-from nbtoolkit.provisioning.checks.fit import Fit
 from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.utils.display import html_table, text_table
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from nbtoolkit.azure.cloud import Cloud
-from nbtoolkit.azure.existing import Existing
-from nbtoolkit.azure.failures import asking
-from nbtoolkit.azure.names import Names
-from nbtoolkit.azure.quota import region_name
+from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.capacity.quota import region_name
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.errors.translate import asking
 from nbtoolkit.provisioning.checks.findings import Findings
 
 _WITHOUT_FILES = ("BlobStorage", "BlockBlobStorage")

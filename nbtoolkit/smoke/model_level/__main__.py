@@ -9,7 +9,16 @@ from collections.abc import Callable
 from typing import TextIO
 
 from nbtoolkit.smoke.check import Check, checks_of
-from nbtoolkit.smoke.model_level.wire import Done, Facts, Found, Message, Phase, Problem, Result, Task
+from nbtoolkit.smoke.model_level.messages import (
+    Done,
+    Facts,
+    Found,
+    Message,
+    Phase,
+    Problem,
+    Result,
+    Task,
+)
 
 _LOADING = ("A3", "A4", "G1")
 """Where one of these fails, there is nothing that the others could look at."""
@@ -46,9 +55,11 @@ def main() -> int:
 
 
 def _run(task: Task, say: _Say) -> None:
-    from nbtoolkit.smoke.model_level import effect, loading, sanity  # registers their checks
+    from nbtoolkit.smoke.model_level import degeneration as sanity
+    from nbtoolkit.smoke.model_level import effect  # registers their checks
+    from nbtoolkit.smoke.model_level import load as loading
+    from nbtoolkit.smoke.model_level.context import ModelSubject
     from nbtoolkit.smoke.model_level.fingerprints import fingerprint
-    from nbtoolkit.smoke.model_level.subject import ModelSubject
 
     del effect, loading, sanity
 

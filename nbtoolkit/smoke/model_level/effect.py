@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from nbtoolkit.smoke.check import Outcome, check, shortened
+from nbtoolkit.smoke.model_level.context import ModelSubject
 from nbtoolkit.smoke.model_level.forward import divergence, logits_alone, logits_batched, padded
 from nbtoolkit.smoke.model_level.prompts import batches
-from nbtoolkit.smoke.model_level.subject import ModelSubject
 from nbtoolkit.smoke.model_level.weights import lora_layers
 
 BATCH = 8

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe, distance
+from nbtoolkit.smoke.model_level.context import ModelSubject
 from nbtoolkit.smoke.model_level.effect import BATCH
 from nbtoolkit.smoke.model_level.forward import divergence, logits_alone, logits_batched, top_logprobs
 from nbtoolkit.smoke.model_level.prompts import batches, short_sequences
-from nbtoolkit.smoke.model_level.subject import ModelSubject
 
 CONTEXTS = 16
 _CANDIDATES = 40

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from nbtoolkit.installation import install_hint
-from nbtoolkit.smoke.peft_keys import JSON_NAMES, TABLE, Known, serving_version, table
+from nbtoolkit.smoke.peft_config_table import JSON_NAMES, TABLE, Known, serving_version, table
 
 
 def installed() -> Known:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from nbtoolkit.smoke.check import Outcome, check, shortened
-from nbtoolkit.smoke.static.keys import bad_prefixes, lora_tensor, pairs
-from nbtoolkit.smoke.subject import Subject
+from nbtoolkit.smoke.context import Subject
+from nbtoolkit.smoke.static.lora_keys import bad_prefixes, lora_tensor, pairs
 
 PLAIN = frozenset(
     [

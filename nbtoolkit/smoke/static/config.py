@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from nbtoolkit.smoke import peft_keys
+from nbtoolkit.smoke import peft_config_table as peft_keys
 from nbtoolkit.smoke.check import Outcome, check, shortened
-from nbtoolkit.smoke.subject import Subject
+from nbtoolkit.smoke.context import Subject
 
 _ALSO_FLOAT = {"lora_alpha"}  # annotated int; a float works and is common
 _DROPPED = {"runtime_config", "auto_map"}  # peft drops the first with a warning; A2 fails the second

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nbtoolkit.adapter import WEIGHTS
 from nbtoolkit.errors import InvalidAdapter
+from nbtoolkit.models.adapter import WEIGHTS
 from nbtoolkit.smoke.check import Outcome, check, shortened
-from nbtoolkit.smoke.static.keys import lora_tensor
-from nbtoolkit.smoke.subject import Subject
+from nbtoolkit.smoke.context import Subject
+from nbtoolkit.smoke.static.lora_keys import lora_tensor
 
 PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
 _WITH_AUTO_MAP = ("adapter_config.json", "config.json", "tokenizer_config.json", "processor_config.json")
@@ -60,7 +60,7 @@ def safe_format(subject: Subject) -> Outcome:
             "fail",
             f"the weights are only there as {pickles[0]}, a pickle that can run code when it is opened",
             {"weights": pickles[0]},
-            f"convert them safely: python -m nbtoolkit.smoke.model_level.to_safetensors {folder}",
+            f"convert them safely: python -m nbtoolkit.smoke.model_level.convert_pickle {folder}",
         )
     unused = f" that is used; {shortened(pickles)} is never opened or sent" if pickles else ""
     return Outcome("pass", f"nothing in it is code or a pickle{unused}", {"unused_pickles": pickles})

@@ -1,0 +1,1 @@
+"""Azure Resource Manager: deployments, what-if, permissions, names, deletion."""

@@ -1,0 +1,72 @@
+"""What the signed-in account may do, by the names of Azure's actions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nbtoolkit.azure.clients import Cloud, sdk
+from nbtoolkit.azure.errors.translate import asking
+
+_VERSION = "2022-04-01"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one role gives at a scope: ``actions`` less ``not_actions``; ``*`` stands for any text."""
+
+    actions: tuple[str, ...]
+    not_actions: tuple[str, ...] = ()
+
+    def gives(self, action: str) -> bool:
+        """Tell whether this role allows an action; case does not matter."""
+        return _matches(action, self.actions) and not _matches(action, self.not_actions)
+
+
+@dataclass(frozen=True)
+class Grants:
+    """All roles at a scope; what one role takes away another may give."""
+
+    grants: tuple[Grant, ...]
+
+    def allow(self, action: str) -> bool:
+        """Tell whether any role allows an action."""
+        return any(grant.gives(action) for grant in self.grants)
+
+    def missing(self, actions: Iterable[str]) -> list[str]:
+        """Return those of ``actions`` that no role allows, in their order."""
+        return [action for action in actions if not self.allow(action)]
+
+
+def of_group(cloud: Cloud, subscription: str, resource_group: str) -> Grants:
+    """Return what the account may do in a resource group. One request; raises :class:`AzureFailed`."""
+    with asking(f"read what you may do in the resource group {resource_group}"):
+        found: list[Any] = list(
+            cloud.permissions(subscription).permissions.list_for_resource_group(resource_group)
+        )
+    return Grants(tuple(Grant(tuple(one.actions or ()), tuple(one.not_actions or ())) for one in found))
+
+
+def of_subscription(cloud: Cloud, subscription: str) -> Grants:
+    """Return what the account may do in the whole subscription. One request; raises :class:`AzureFailed`.
+
+    The SDK has this question for groups and resources only; ARM answers it at every scope.
+    """
+    path = f"/subscriptions/{subscription}/providers/Microsoft.Authorization/permissions"
+    request = sdk("azure.core.rest", "HttpRequest")("GET", path, params={"api-version": _VERSION})
+    with asking(f"read what you may do in the subscription {subscription}"):
+        answer = cloud.resources(subscription).send_request(request)
+        answer.raise_for_status()
+    found: list[dict[str, Any]] = answer.json().get("value") or []
+    return Grants(
+        tuple(Grant(tuple(one.get("actions") or ()), tuple(one.get("notActions") or ())) for one in found)
+    )
+
+
+def _matches(action: str, patterns: tuple[str, ...]) -> bool:
+    return any(
+        re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), action, re.IGNORECASE | re.DOTALL)
+        for pattern in patterns
+    )

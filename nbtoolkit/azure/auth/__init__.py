@@ -1,0 +1,1 @@
+"""Credentials and interactive sign-in."""

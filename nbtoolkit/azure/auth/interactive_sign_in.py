@@ -1,0 +1,249 @@
+"""Sign in by hand, with a code or in a browser: only ever because somebody pressed a button for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from nbtoolkit.azure.auth import account_store as account
+from nbtoolkit.azure.auth import shared_credential as login
+from nbtoolkit.azure.auth.credential_sources import reason
+from nbtoolkit.azure.auth.shared_credential import SignedIn
+from nbtoolkit.azure.clients import ARM_SCOPE, sdk
+from nbtoolkit.errors import NotSignedIn, StoreError
+from nbtoolkit.local.environment import is_headless
+from nbtoolkit.progress import PrintProgress, Progress
+from nbtoolkit.settings import Settings
+
+Method = Literal["device-code", "browser"]
+Tell = Callable[[str, str, datetime], None]
+"""Receives the address to open, the code to enter there, and until when it is good."""
+
+# What a tenant answers that does not want device codes, or wants to know the device that signs in.
+_POLICY = frozenset({"50199", "53000", "53001", "53002", "53003", "530032", "530033", "530034", "530035"})
+_SENTENCES = {
+    "50105": "Your account is not assigned to the application that signs in; an administrator must do that",
+    "65001": "Nobody has consented to the application that signs in; an administrator must do that",
+    "90072": "This account does not exist in that tenant",
+    "90002": "There is no such tenant",
+    "70020": "The code expired before it was used",
+}
+_REMOTE = {
+    "JUPYTERHUB_USER": "it runs on a JupyterHub",
+    "JUPYTERHUB_SERVICE_PREFIX": "it runs on a JupyterHub",
+    "SSH_CONNECTION": "it runs on a machine reached by SSH",
+    "SSH_CLIENT": "it runs on a machine reached by SSH",
+    "CODESPACES": "it runs in a codespace",
+    "COLAB_RELEASE_TAG": "it runs in Colab",
+    "KUBERNETES_SERVICE_HOST": "it runs in Kubernetes",
+    "REMOTE_CONTAINERS": "it runs in a container",
+    "AZUREML_RUN_ID": "it runs in Azure ML",
+}
+
+
+class SignInSettings(Settings):
+    """How somebody signs in to Azure by hand."""
+
+    method: Method = Field(
+        default="device-code", description="browser: only where this kernel runs on your own computer"
+    )
+    tenant: str = Field(default="", description="id or domain; blank: the account's own")
+
+
+def blockers(settings: SignInSettings) -> list[str]:
+    """Return why this way of signing in cannot work here; asks nobody."""
+    why = far_from_browser(os.environ) if settings.method == "browser" else None
+    return [f"A browser cannot sign this kernel in: {why}. Choose device-code."] if why else []
+
+
+def sign_in(
+    progress: Progress | None = None,
+    method: Method = "device-code",
+    tenant: str | None = None,
+    *,
+    tell: Tell | None = None,
+) -> SignedIn:
+    """Sign in to Azure by hand, for this process and for later kernels of this user.
+
+    Waits until the person has entered the code that ``progress`` shows (printed by default), at most the 15
+    minutes that a code lives; cancelling ends it. ``tenant`` is an id or a domain, by default the account's
+    own. ``tell`` shows address and code instead of ``progress``. Raises :class:`NotSignedIn` where nobody is
+    there to sign in, where the tenant refuses, and for ``"browser"`` where the kernel runs on another
+    machine than the browser.
+    """
+    login.check_cloud(os.environ)
+    if not somebody_is_there():
+        raise _refused(
+            "Nobody can sign in by hand here: this run has no person in front of it.",
+            "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or run az login before",
+        )
+    if method == "browser" and (why := far_from_browser(os.environ)):
+        raise _refused(
+            f"A browser cannot sign this kernel in: {why}.", 'sign in with a code: method="device-code"'
+        )
+    return _Attempt(progress or PrintProgress(), method, tenant, tell).run()
+
+
+def somebody_is_there() -> bool:
+    """Tell whether a person sits in front of this process: a notebook, or a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if getattr(shell, "kernel", None) is not None:
+        return not is_headless()
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def far_from_browser(environment: Mapping[str, str], platform: str = sys.platform) -> str | None:
+    """Return why no browser of the person can reach this kernel; None where it runs on their machine."""
+    for name, text in _REMOTE.items():
+        if environment.get(name):
+            return text
+    if platform.startswith("linux"):
+        if Path("/.dockerenv").exists():
+            return "it runs in a container"
+        screens = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME")
+        if not any(environment.get(name) for name in screens):
+            return "the machine has no screen"
+    return None
+
+
+class _Attempt:
+    """One attempt: the SDK waits in a thread of its own, this one listens for a cancel request."""
+
+    def __init__(self, progress: Progress, method: Method, tenant: str | None, tell: Tell | None) -> None:
+        self._progress = progress
+        self._instead = tell
+        self._method: Method = method
+        self._tenant = tenant
+        self._ended = threading.Event()
+        self._given_up = threading.Event()
+        self._told: tuple[str, str, datetime] | None = None
+        self._record: Any = None
+        self._error: BaseException | None = None
+
+    def run(self) -> SignedIn:
+        self._progress.phase("Signing in to Azure")
+        credential = make_credential(self._method, self._tenant, self._tell, self._given_up.is_set)
+        threading.Thread(target=self._work, args=(credential,), name="nbtoolkit-sign-in", daemon=True).start()
+        shown = self._method == "browser"
+        if shown:
+            self._progress.phase("Sign in in the browser window that has opened")
+        try:
+            while not self._ended.is_set():
+                if self._told and not shown:
+                    shown = True
+                    self._show(*self._told)
+                self._progress.sleep(0.2)
+        except BaseException:  # a cancel, or ■
+            self._given_up.set()  # the SDK's next request fails, so a code entered later changes nothing
+            raise
+        return self._finish(credential)
+
+    def _show(self, address: str, code: str, until: datetime) -> None:
+        if self._instead is None:
+            self._progress.phase(f"Open {address} and enter the code {code}")
+            self._progress.note(f"the code is good until {until.astimezone():%H:%M}")
+        else:
+            self._instead(address, code, until)
+            self._progress.phase("Waiting until the code is entered")
+
+    def _tell(self, address: str, code: str, until: datetime) -> None:
+        self._told = (address, code, until if until.tzinfo else until.replace(tzinfo=UTC))
+
+    def _work(self, credential: Any) -> None:
+        try:
+            self._record = credential.authenticate(scopes=[ARM_SCOPE], enable_cae=True)
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+            self._error = error
+        self._ended.set()
+
+    def _finish(self, credential: Any) -> SignedIn:
+        if self._error is not None:
+            raise explained(self._error, self._method, self._tenant) from self._error
+        self._progress.check()
+        login.credential().use(f"sign-in by {self._method}", credential)
+        try:
+            account.write(self._record)
+        except StoreError as error:  # signed in all the same, for this kernel
+            self._progress.note(error.message)
+        who = SignedIn(self._record.username, self._record.tenant_id, f"sign-in by {self._method}")
+        self._progress.phase(f"Signed in as {who.account}")
+        return who
+
+
+def make_credential(
+    method: Method,
+    tenant: str | None,
+    tell: Tell,
+    given_up: Callable[[], bool],
+    transport: Any = None,
+) -> Any:
+    """Return the SDK's credential for a sign-in by hand; once ``given_up()`` it sends nothing any more.
+
+    ``transport`` is the SDK's way to send requests; its own by default.
+    """
+    options: dict[str, Any] = {
+        "disable_automatic_authentication": True,
+        "cache_persistence_options": account.cache_options(),
+        "transport": _Stoppable(
+            transport or sdk("azure.core.pipeline.transport", "RequestsTransport")(), given_up
+        ),
+    }
+    if tenant:
+        options["tenant_id"] = tenant
+    if method == "browser":
+        return sdk("azure.identity", "InteractiveBrowserCredential")(**options)
+    return sdk("azure.identity", "DeviceCodeCredential")(prompt_callback=tell, **options)
+
+
+class _Stoppable:
+    """A transport of the SDK that refuses to send once the sign-in was given up."""
+
+    def __init__(self, inner: Any, given_up: Callable[[], bool]) -> None:
+        self._inner = inner
+        self._given_up = given_up
+
+    def send(self, request: Any, **options: Any) -> Any:
+        if self._given_up():
+            raise sdk("azure.core.exceptions", "ClientAuthenticationError")("The sign-in was cancelled.")
+        return self._inner.send(request, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __enter__(self) -> _Stoppable:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._inner.__exit__(*error)
+
+
+def explained(error: BaseException, method: Method, tenant: str | None) -> NotSignedIn:
+    """Return why a sign-in by hand failed, in one sentence, and what to do instead."""
+    code = next(iter(re.findall(r"AADSTS(\d+)", str(error))), "")
+    place = f"The tenant {tenant}" if tenant else "Your tenant"
+    if method == "device-code" and code in _POLICY:
+        return _refused(
+            f"{place} blocks signing in with a device code (AADSTS{code}).",
+            'run az login in a terminal, or use method="browser" where the kernel runs on your own computer',
+            code=f"AADSTS{code}",
+        )
+    said = _SENTENCES.get(code, reason(error))
+    return _refused(
+        f"The sign-in failed: {said}{f' (AADSTS{code})' if code and code not in said else ''}.",
+        "sign in again, with tenant=... where the account belongs to several tenants",
+        code=f"AADSTS{code}" if code else "SignInFailed",
+    )
+
+
+def _refused(message: str, next_step: str, code: str = "SignInRefused") -> NotSignedIn:
+    return NotSignedIn(message, next_step=next_step, status=401, code=code)

@@ -1,0 +1,1 @@
+"""Quota, GPU profiles, prices and memory estimates."""

@@ -1,0 +1,1 @@
+"""Translate errors of the Azure SDK into cause and next step."""

@@ -1,0 +1,1 @@
+"""Azure Files as a file store."""

@@ -1,0 +1,1 @@
+"""Log streams of Container Apps and Log Analytics."""

@@ -1,0 +1,1 @@
+"""From the activation of a revision to a ready replica."""

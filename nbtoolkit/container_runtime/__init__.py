@@ -1,0 +1,1 @@
+"""Container images and the locked wheels that they install."""

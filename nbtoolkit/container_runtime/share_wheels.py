@@ -1,0 +1,53 @@
+"""The packages that a container installs from the share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nbtoolkit.container_runtime.images import TRANSFORMERS, Runtime
+from nbtoolkit.container_runtime.wheel_download import fetch
+from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.progress import Progress
+from nbtoolkit.workspace import Workspace
+
+NO_WHEELS = "none"
+"""The lock's name for an image that brings every package along."""
+
+
+@dataclass(frozen=True)
+class SharedWheels:
+    """The wheels of one runtime, kept in a folder of this machine between deploys."""
+
+    runtime: Runtime
+    cache: Path
+
+    @property
+    def sha256(self) -> str:
+        """The identity of the lock."""
+        return self.runtime.wheels_sha256
+
+    def files(self, progress: Progress) -> Mapping[str, Path]:
+        """Return the lock and its wheels by file name; those that are missing here are fetched."""
+        return fetch(self.runtime, self.cache, progress).files
+
+
+def wheels_named(lock: str | None, workspace: Workspace) -> SharedWheels | None:
+    """Return the wheels of a lock: by default those of the transformers engine, the one that we serve with.
+
+    ``"none"`` says that the image needs none. Raises :class:`InvalidSettings` where the lock is no file.
+    """
+    if lock == NO_WHEELS:
+        return None
+    runtime = TRANSFORMERS
+    if lock:
+        path = workspace.path(lock)
+        if not path.is_file():
+            raise InvalidSettings(
+                f"The lock of the container's packages, {path}, is no file.",
+                next_step="leave wheels_lock out, or make one: python -m nbtoolkit.container_runtime.lock",
+                path=path,
+            )
+        runtime = replace(runtime, lock=path)
+    return SharedWheels(runtime, workspace.cache)

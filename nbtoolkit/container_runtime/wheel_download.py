@@ -1,0 +1,166 @@
+"""Fetch the wheels of a lock, for the image's Python and platform, from the index that pip is set up for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from nbtoolkit.container_runtime.images import LockedWheel, Runtime
+from nbtoolkit.errors import MissingDependency, WheelsUnavailable
+from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.serving.content_hash import file_sha256
+from nbtoolkit.utils.atomic_write import write_atomically
+
+REQUIREMENTS = "requirements.txt"
+"""The lock's name beside its wheels on the share."""
+_BATCH_BYTES = 32 << 20
+_BATCH_WHEELS = 8
+"""Wheels are kept batch by batch, so that a cancelled or failed fetch goes on where it was."""
+_POLL = 0.1
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """Wheels on this machine: what lies in their folder on the share, by name; ``sha256`` is its name."""
+
+    sha256: str
+    files: Mapping[str, Path]
+
+
+def fetch(runtime: Runtime, cache: Path, progress: Progress | None = None) -> Wheels:
+    """Return the wheels of a runtime; those that lie in ``cache`` with the right content are not fetched.
+
+    pip runs in a process of its own, with the user's own index, proxy and certificates. Costs a read of what
+    is there (the lock of the transformers engine: 0.2 GB). Raises :class:`WheelsUnavailable`.
+    """
+    progress = progress or SILENT()
+    folder = cache / "wheels"
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [one for one in runtime.wheels if not _is_there(one, folder, progress)]
+    if missing:
+        progress.phase(f"Fetching {len(missing)} packages for the container")
+        download(runtime, missing, folder, progress)
+    lock = folder / f"{runtime.wheels_sha256}.txt"
+    write_atomically(lock, runtime.lock_content)
+    return Wheels(
+        runtime.wheels_sha256, {REQUIREMENTS: lock, **{one.file: folder / one.file for one in runtime.wheels}}
+    )
+
+
+def download(runtime: Runtime, wheels: Iterable[LockedWheel], folder: Path, progress: Progress) -> None:
+    """Download wheels into a folder, each checked against its hash; raises :class:`WheelsUnavailable`."""
+    wheels = list(wheels)
+    total, done = sum(one.size for one in wheels), 0
+    for batch in _batches(wheels):
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
+            _pip_download(runtime, batch, Path(scratch), progress)
+            for one in batch:
+                (Path(scratch) / one.file).replace(folder / one.file)
+        done += sum(one.size for one in batch)
+        progress.advance(done, total, "B")
+
+
+def target_options(runtime: Runtime) -> list[str]:
+    """Return the options that make pip choose wheels for an image and not for this machine."""
+    platforms = [option for tag in runtime.platforms for option in ("--platform", tag)]
+    return [
+        "--only-binary",
+        ":all:",
+        "--implementation",
+        "cp",
+        "--python-version",
+        runtime.python,
+        *platforms,
+    ]
+
+
+def _is_there(wheel: LockedWheel, folder: Path, progress: Progress) -> bool:
+    progress.check()
+    path = folder / wheel.file
+    return path.is_file() and file_sha256(path) == wheel.sha256
+
+
+def _batches(wheels: list[LockedWheel]) -> Iterator[list[LockedWheel]]:
+    batch: list[LockedWheel] = []
+    for one in wheels:
+        if batch and (len(batch) == _BATCH_WHEELS or sum(b.size for b in batch) + one.size > _BATCH_BYTES):
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def _pip_download(runtime: Runtime, batch: list[LockedWheel], to: Path, progress: Progress) -> None:
+    lock = to / REQUIREMENTS
+    lock.write_text("".join(f"{one.requirement}\n" for one in batch), encoding="utf-8")
+    command = [
+        sys.executable, "-m", "pip", "download", "--require-hashes", "--no-deps", "--no-input",
+        "--disable-pip-version-check", "--progress-bar", "off", *target_options(runtime),
+        "--dest", str(to), "--requirement", str(lock),
+    ]  # fmt: skip
+    with tempfile.TemporaryFile() as output:
+        with _process(command, output) as process:
+            while process.poll() is None:
+                progress.sleep(_POLL)
+        output.seek(0)
+        said = output.read().decode("utf-8", "replace")
+    if process.returncode:
+        raise _unavailable(runtime, said)
+    absent = [one.file for one in batch if not (to / one.file).is_file()]
+    if absent:
+        raise WheelsUnavailable(
+            f"pip fetched other files than the lock names: {', '.join(absent)} did not come.",
+            next_step="make the lock again: python -m nbtoolkit.container_runtime.lock",
+            files=absent,
+        )
+
+
+@contextmanager
+def _process(command: list[str], output: IO[bytes]) -> Generator[subprocess.Popen[bytes]]:
+    """Start pip in a session of its own, so that ■ reaches it only through us; end it on leaving."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+        process.wait()
+
+
+def _unavailable(runtime: Runtime, said: str) -> WheelsUnavailable | MissingDependency:
+    if "No module named pip" in said:
+        return MissingDependency(
+            f"{sys.executable} has no pip, which fetches the container's packages.",
+            next_step="install it in the notebook's environment: python -m ensurepip, or uv pip install pip",
+            name="pip",
+        )
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    if "DO NOT MATCH THE HASHES" in said:
+        at = next(i for i, line in enumerate(lines) if "DO NOT MATCH THE HASHES" in line)
+        cause = "the index delivers other bytes than the lock names: " + " ".join(lines[at + 1 : at + 5])
+        step = "use an index that mirrors PyPI unchanged; or make a lock of your own and see what differs"
+    elif "Retrying (Retry(" in said or "Max retries exceeded" in said:
+        cause = "the package index does not answer: " + next(line for line in lines if "etr" in line)[-300:]
+        step = "check the network, the proxy and pip's index-url (pip config list); what came is kept"
+    else:
+        cause = (errors or lines or ["pip said nothing"])[-1]
+        step = (
+            f"see whether pip's index (pip config list) has it for Python {runtime.python} on Linux; "
+            "pip's extra-index-url or find-links add other sources"
+        )
+    return WheelsUnavailable(
+        f"The container's packages cannot be fetched: {cause}", next_step=step, output=said[-4000:]
+    )

@@ -1,0 +1,108 @@
+"""Resolve settings into a release and the files that it needs; nothing is sent yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbtoolkit.deployment import smoke_gate as gate
+from nbtoolkit.deployment.hash_cache import recall_sha256
+from nbtoolkit.deployment.settings import DeploySettings
+from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.infra_files import InfraFiles
+from nbtoolkit.local.custom_server import with_fixed_port
+from nbtoolkit.models import share_models as in_place
+from nbtoolkit.models.adapter import Adapter
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.progress import Progress
+from nbtoolkit.releases import builder as release
+from nbtoolkit.releases import publisher as publish
+from nbtoolkit.serving.release import Release, ServedCode
+from nbtoolkit.serving.share_layout import OWN
+from nbtoolkit.target import Target, Wheels
+from nbtoolkit.utils.waiting import patiently
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A release and where its parts lie here."""
+
+    release: Release
+    code: Path
+    base: Base | None = None
+    adapters: Mapping[str, Adapter] = field(default_factory=dict[str, Adapter])
+    reports: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    wheels: Wheels | None = None
+
+
+def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Resolved:
+    """Read base and adapters, ask the gate, and put the release together.
+
+    Raises what reading them raises, and :class:`SmokeTestFailed`.
+    """
+    progress.phase("Reading base and adapters" if settings.server == "nbtoolkit" else "Reading inference/")
+    if settings.server == "own":
+        return _own(settings, target, progress)
+    workspace = target.workspace
+    base, base_path = _base(settings, target, progress)
+    adapters: dict[str, Adapter] = {}
+    places: dict[str, str] = {}
+    for name, folder in settings.adapters.items():
+        progress.check()
+        if path := in_place.share_path(folder):
+            places[name] = path
+            adapters[name] = Adapter.read(in_place.fetch_adapter(target.share, path, workspace, progress))
+        else:
+            adapters[name] = Adapter.read(workspace.path(folder))
+        recall_sha256(adapters[name], workspace)
+    passed = gate.check(settings, workspace, base, adapters, progress)
+    code = publish.serving_folder()
+    wheels = target.wheels(settings.wheels_lock)
+    built = release.build(
+        base,
+        base_path,
+        adapters,
+        settings.engine,
+        publish.code_sha256(code),
+        {name: report.sha256 for name, report in passed.reports.items()},
+        passed.override_reason,
+        wheels.sha256 if wheels else None,
+        places,
+    )
+    return Resolved(built, code, base, adapters, passed.files, wheels)
+
+
+def _base(settings: DeploySettings, target: Target, progress: Progress) -> tuple[Base, str]:
+    """Return the base model and where servers find it; one that lies on the share is served there."""
+    if path := in_place.share_path(settings.base):
+        return in_place.base_on(target.share, path, target.workspace, progress), path
+    base = Base.resolve(settings.base, target.workspace, progress)
+    return base, target.base_path(base)
+
+
+def _own(settings: DeploySettings, target: Target, progress: Progress) -> Resolved:
+    folder = target.workspace.path(OWN)
+    if not folder.is_dir():
+        raise InvalidSettings(
+            f"The folder of your own server, {folder}, does not exist.",
+            next_step="put your inference code there, or deploy with server='nbtoolkit'",
+        )
+    code = ServedCode(
+        kind="own", sha256=publish.own_code_sha256(folder), commands=_commands(settings, target, progress)
+    )
+    return Resolved(Release(base=None, code=code), folder)
+
+
+def _commands(settings: DeploySettings, target: Target, progress: Progress) -> tuple[str, ...]:
+    """Return the start commands of the parameter file, none where the place starts what it names itself."""
+    if patiently(progress, target.starts_own):
+        return ()
+    parameters = InfraFiles(target.workspace).inference_parameters
+    commands = parameters.get("defaultCommands")
+    if not commands:
+        raise InvalidSettings(
+            f"{parameters.path} names no defaultCommands, so nobody knows how your server starts.",
+            next_step='add them, such as ["cd /mount/inference", "python3 ./my_server.py"]',
+        )
+    return with_fixed_port(commands, settings.own_port)

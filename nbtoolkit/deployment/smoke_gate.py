@@ -1,0 +1,112 @@
+"""Let through only adapters whose very bytes passed a smoke test, or whose deployer gives a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbtoolkit.deployment.settings import DeploySettings
+from nbtoolkit.errors import BrokenFile, SmokeTestFailed
+from nbtoolkit.models.adapter import Adapter
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.progress import Progress
+from nbtoolkit.smoke.report import SmokeReport, newest
+from nbtoolkit.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What let the adapters through: reports by public name, and the reason where one was needed."""
+
+    reports: Mapping[str, SmokeReport]
+    files: Mapping[str, Path]
+    override_reason: str | None
+
+
+def check(
+    settings: DeploySettings,
+    workspace: Workspace,
+    base: Base,
+    adapters: Mapping[str, Adapter],
+    progress: Progress,
+) -> Passed:
+    """Return the smoke reports of all adapters.
+
+    Raises :class:`SmokeTestFailed` where an adapter's newest report is missing, not green or of another way
+    of serving, unless the settings give an ``override_reason``; the message says what to run.
+    """
+    reports: dict[str, SmokeReport] = {}
+    problems: list[str] = []
+    for name, adapter in adapters.items():
+        progress.check()
+        try:
+            report = _report(settings, workspace, base, adapter)
+        except BrokenFile as error:
+            problems.append(f"{name}: {error.message}")
+            continue
+        problem = _problem(settings, report, base, adapter)
+        if problem:
+            problems.append(f"{name}: {problem}")
+        if report and (not problem or report.fingerprint):
+            reports[name] = report
+    if problems and settings.override_reason is None:
+        raise SmokeTestFailed(
+            "The deploy needs a green smoke report for exactly these bytes.\n  " + "\n  ".join(problems),
+            next_step=(
+                "run: for one in settings.smoke_settings(): smoke_test(one).raise_for_failure(); "
+                "or give override_reason"
+            ),
+            problems=tuple(problems),
+        )
+    if problems:
+        progress.note(f"deployed without a green smoke report, because: {settings.override_reason}")
+    files = {name: _file(settings, workspace, report) for name, report in reports.items()}
+    return Passed(reports, files, settings.override_reason if problems else None)
+
+
+def _report(
+    settings: DeploySettings, workspace: Workspace, base: Base, adapter: Adapter
+) -> SmokeReport | None:
+    if settings.report is None:
+        return newest(workspace, adapter.sha256, base.sha256)
+    path = workspace.path(settings.report)
+    if not path.is_file():
+        raise SmokeTestFailed(
+            f"The smoke report {path} does not exist.",
+            next_step="leave out `report` to take the newest, or correct the path",
+        )
+    return SmokeReport.load(path)
+
+
+def _problem(
+    settings: DeploySettings, report: SmokeReport | None, base: Base, adapter: Adapter
+) -> str | None:
+    if report is None:
+        return f"there is no smoke report for sha256 {adapter.sha256[:16]}… on {base.name} ({adapter.path})"
+    if (report.adapter_sha256, report.base_sha256) != (adapter.sha256, base.sha256):
+        return "the smoke report is about other bytes of the adapter or the base"
+    if report.failed:
+        return "failed " + "; ".join(f"{one.id} {one.title}: {one.summary}" for one in report.failed)
+    if report.open:
+        return "the smoke report is not complete: " + "; ".join(report.open)
+    wanted = {"engine": settings.engine.kind, "quantization": settings.quantization, "dtype": settings.dtype}
+    tested = {
+        "engine": report.engine,
+        "quantization": report.quantization,
+        "dtype": report.settings.get("dtype", settings.dtype),
+    }
+    for what, value in wanted.items():
+        if tested[what] != value:
+            return f"it was tested with {what} {tested[what]!r} and shall be served with {value!r}"
+    return None
+
+
+def _file(settings: DeploySettings, workspace: Workspace, report: SmokeReport) -> Path:
+    """Return the file of a report that was read just now."""
+    if settings.report is not None:
+        return workspace.path(settings.report)
+    for path in workspace.reports.glob(f"{report.adapter_sha256[:16]}-*.json"):
+        if path.stat().st_size == len(report.content) and path.read_bytes() == report.content:
+            return path
+    return report.save(workspace)  # deleted meanwhile

@@ -1,0 +1,1 @@
+"""Adapters and base models as values, read without torch."""

@@ -1,0 +1,209 @@
+"""A LoRA adapter as a value, read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nbtoolkit.errors import BrokenFile, InvalidAdapter
+from nbtoolkit.models.safetensors_header import TensorInfo, read_header
+from nbtoolkit.serving.content_hash import ADAPTER_FILES, adapter_files, folder_sha256
+from nbtoolkit.utils.display import html_table
+from nbtoolkit.utils.json_file import read_object
+
+SERVED_FILES = ADAPTER_FILES
+"""The files that make up an adapter: they are sent, hashed and served; what else lies there is not."""
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A LoRA folder: its configuration, and the tensors that its weights file names.
+
+    ``config`` is the parsed ``adapter_config.json``; ``other_weights`` are weight files beside the one that
+    is served, never read. Two adapters are equal where their ``sha256`` is.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str] = field(repr=False)
+    size: int
+    """Bytes of all files that make up the adapter."""
+    files: tuple[Path, ...] = field(repr=False)
+    other_weights: tuple[Path, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path | str) -> Adapter:
+        """Return the adapter in a folder, described from its headers: a gigabyte takes milliseconds.
+
+        Raises :class:`InvalidAdapter`, with ``check`` naming the smoke test's check, where the folder cannot
+        be read as an adapter at all: no folder or configuration, no safetensors weights in one file (A1, A2),
+        a damaged file. Whether it is a *good* adapter is for the smoke test.
+        """
+        folder = Path(path).expanduser().absolute()
+        _check_folder(folder)
+        try:
+            config = read_object(folder / CONFIG)
+        except BrokenFile as error:
+            raise _invalid("A1", folder, error.message.rstrip("."), error.next_step) from error
+        weights, others = _weights(folder)
+        try:
+            header = read_header(weights)
+        except BrokenFile as error:
+            problem = f"{weights.name} is damaged: {getattr(error, 'problem', error.message)}"
+            raise _invalid("A1", folder, problem, error.next_step) from error
+        if not header.tensors:
+            raise _invalid(
+                "A1",
+                folder,
+                f"{weights.name} ({header.file_size} bytes) holds no tensors: the adapter was saved empty",
+                "save it again from the training process, with PEFT's save_pretrained on the PEFT model",
+            )
+        files = tuple(adapter_files(folder).values())
+        size = sum(file.stat().st_size for file in files)
+        return cls(folder, config, header.tensors, header.metadata, size, files, others)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def weights(self) -> Path:
+        """The weights file."""
+        return self.path / WEIGHTS
+
+    @property
+    def base_name(self) -> str | None:
+        """The base model as the training named it: a hub name or a path; None where it says nothing."""
+        name = self.config.get("base_model_name_or_path")
+        return name if isinstance(name, str) and name else None
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of any module, ``rank_pattern`` counted; raises :class:`InvalidAdapter` (A3)."""
+        ranks: list[Any] = [self.config.get("r"), *self.rank_pattern.values()]
+        for rank in ranks:
+            if type(rank) is not int or rank < 1:
+                raise _invalid(
+                    "A3",
+                    self.path,
+                    f"{CONFIG} gives the rank {rank!r} where a whole number above 0 is wanted",
+                    "correct r or rank_pattern to what the adapter was trained with",
+                )
+        return max(ranks)
+
+    @property
+    def rank_pattern(self) -> Mapping[str, Any]:
+        """Module pattern → rank, where it differs from ``r``."""
+        return _mapping(self.config.get("rank_pattern"))
+
+    @property
+    def alpha_pattern(self) -> Mapping[str, Any]:
+        """Module pattern → alpha, where it differs from ``lora_alpha``."""
+        return _mapping(self.config.get("alpha_pattern"))
+
+    @property
+    def use_rslora(self) -> bool:
+        """Whether the scale is alpha / √rank instead of alpha / rank."""
+        return self.config.get("use_rslora") is True
+
+    @cached_property
+    def sha256(self) -> str:
+        """The identity of the files that are served, the same wherever they lie; reads all of them once."""
+        return folder_sha256(self.named_files)
+
+    @property
+    def named_files(self) -> Mapping[str, Path]:
+        """Posix name inside the folder → file."""
+        return {file.relative_to(self.path).as_posix(): file for file in self.files}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Adapter) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __str__(self) -> str:
+        return "\n".join([f"Adapter {self.name}", *(f"  {name:<8} {text}" for name, text in self._facts())])
+
+    def __repr__(self) -> str:
+        return f"Adapter({str(self.path)!r}, {len(self.tensors)} tensors, {self.size:,} bytes)"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._facts(), f"Adapter {self.name}")
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Describe the adapter without the cost of its sha256, and without failing on a bad configuration."""
+        dtypes = sorted({tensor.dtype for tensor in self.tensors.values()})
+        ranks = sorted({str(rank) for rank in (self.config.get("r"), *self.rank_pattern.values())})
+        return [
+            ("path", str(self.path)),
+            ("base", self.base_name or "not named"),
+            ("rank", ", ".join(ranks)),
+            ("tensors", f"{len(self.tensors)} ({', '.join(dtypes)})"),
+            ("size", f"{self.size / 1e6:,.1f} MB"),
+        ]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise _invalid("A1", folder, what, "give the folder that holds adapter_config.json")
+    if not (folder / CONFIG).is_file():
+        below = sorted(found.parent for found in folder.glob(f"*/{CONFIG}"))
+        nearest = (
+            f": perhaps {', '.join(map(str, below[:5]))}"
+            if below
+            else ", as PEFT's save_pretrained writes it"
+        )
+        raise _invalid("A1", folder, f"holds no {CONFIG}", f"give the adapter's own folder{nearest}")
+
+
+def _weights(folder: Path) -> tuple[Path, tuple[Path, ...]]:
+    """Return the weights file, and the weight files beside it."""
+    found = sorted(file for file in folder.glob("adapter_model*") if file.is_file())
+    weights = folder / WEIGHTS
+    if weights in found:
+        return weights, tuple(file for file in found if file != weights)
+    names = ", ".join(file.name for file in found)
+    if any("-of-" in file.name or file.name.endswith(".index.json") for file in found):
+        raise _invalid(
+            "A1",
+            folder,
+            f"its weights are sharded ({names}); no engine reads that",
+            f"save it as one {WEIGHTS}",
+        )
+    if found:
+        raise _invalid(
+            "A2",
+            folder,
+            f"its weights are pickles ({names}), which can run code when they are opened",
+            f"save it as {WEIGHTS}: PEFT's save_pretrained(..., safe_serialization=True)",
+        )
+    raise _invalid(
+        "A1",
+        folder,
+        f"holds {CONFIG} and no {WEIGHTS}",
+        "copy the weights beside the configuration, or save it again",
+    )
+
+
+def _invalid(check: str, folder: Path, problem: str, next_step: str) -> InvalidAdapter:
+    return InvalidAdapter(
+        f"{check}: the adapter {folder}: {problem}.",
+        next_step=next_step,
+        check=check,
+        path=folder,
+        problem=problem,
+    )

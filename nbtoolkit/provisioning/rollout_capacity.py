@@ -1,0 +1,95 @@
+"""Whether a changed app finds a machine beside the one that runs, and whether its new revision starts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from nbtoolkit.azure import clients as clouds
+from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.capacity.gpu_profiles import QUOTA_PAGE
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.container_apps.app import App
+from nbtoolkit.azure.container_apps.replica_poller import Watch
+from nbtoolkit.azure.startup.activation import Activation
+from nbtoolkit.azure.startup.timeline import phase_of
+from nbtoolkit.errors import QuotaShort
+from nbtoolkit.infra_files.inference_config import Provisioned
+from nbtoolkit.progress import Progress
+from nbtoolkit.provisioning.present_app import PresentApp
+from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.utils.waiting import patiently
+
+PATIENCE = 60.0
+"""Seconds that a new revision is waited for; one that loads an image takes longer and is only told of."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Whether the app stops for the change, or why there is no room for it."""
+
+    downtime: bool = False
+    blockers: tuple[str, ...] = ()
+
+
+def beside_of(
+    settings: ProvisionSettings, existing: Existing, profile: str, cloud: Cloud, progress: Progress
+) -> Beside:
+    """Return how a change of the app that makes a new revision can start; a few requests.
+
+    On another machine than now the preflight's look at the quota tells it.
+    """
+    if existing.app is None or PresentApp(existing.app).profile != profile:
+        return Beside()
+    app = _app(cloud, existing.names)
+    here = patiently(progress, lambda: Activation(app, Watch(app)))
+    try:
+        way = here.way(restart=True, allow_downtime=settings.allow_downtime, progress=progress)
+    except QuotaShort:
+        return _short(existing.names, patiently(progress, here.room).text)
+    if way != "restart":
+        return Beside(downtime=way == "downtime")
+    room = patiently(progress, here.room)  # a revision that never got ready holds what the new one needs
+    if room.enough is not False or settings.allow_downtime:
+        return Beside(downtime=room.enough is False)
+    return _short(existing.names, room.text)
+
+
+def unready(app: App, progress: Progress) -> str:
+    """Return why the newest revision does not serve yet, as a sentence, "" where it does.
+
+    Waits a minute at most.
+    """
+    watch = Watch(app)
+    deadline = time.monotonic() + PATIENCE
+    progress.phase("Waiting for the new revision")
+    while True:
+        state = patiently(progress, app.get)
+        if state.stopped or state.latest_revision == state.latest_ready_revision:
+            return ""
+        replicas = patiently(progress, lambda: watch.look(fresh=True)).of_latest()
+        phases = [" ".join(filter(None, phase_of(one, None))) for one in replicas]
+        reason = "; ".join(dict.fromkeys(phases)) or "no replica of it runs yet"
+        if time.monotonic() >= deadline:
+            break
+        progress.note(reason)
+        progress.sleep(clouds.POLL)
+    old = state.latest_ready_revision
+    meanwhile = f"{old} serves meanwhile" if old else "nothing serves meanwhile"
+    return f"The new revision {state.latest_revision} is not ready yet ({reason}); {meanwhile}."
+
+
+def _app(cloud: Cloud, names: Names) -> App:
+    place = Provisioned(names.subscription, names.resource_group, names.account, names.share, names.app)
+    return App(cloud, place)
+
+
+def _short(names: Names, room: str) -> Beside:
+    return Beside(
+        blockers=(
+            f"The change of the app {names.app} starts a new revision, and there is no machine for it beside "
+            f"the running one ({room}): set allow_downtime, which stops the app first, so that nothing "
+            f"answers for some minutes; or raise the quota: {QUOTA_PAGE}",
+        )
+    )

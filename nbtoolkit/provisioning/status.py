@@ -1,0 +1,76 @@
+"""Where this workspace stands on Azure before anything is run: what was provisioned, and what runs now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nbtoolkit.azure.arm.deployment import Deployment
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.errors import InvalidSettings, NotSignedIn
+from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
+from nbtoolkit.provisioning.names import names_of
+from nbtoolkit.provisioning.plan_builder import deployment_of
+from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.provisioning.validation import blockers
+from nbtoolkit.utils.display import html_table, text_table
+from nbtoolkit.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the workspace's files say, and whether Azure works on a deployment of it right now."""
+
+    provisioned: Provisioned | None
+    running: Deployment | None = None
+    ended: str | None = None
+    """How a deployment ended that this workspace has not taken up yet, since its kernel was gone."""
+    signed_in: bool = True
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what is known, as label and text."""
+        place = self.provisioned
+        if place is None:
+            rows = [("provisioned", "nothing by this workspace yet")]
+        else:
+            rows = [("provisioned", f"{place.app} in {place.resource_group}")]
+            rows += (
+                [("endpoint", f"https://{place.endpoint.removeprefix('https://')}")] if place.endpoint else []
+            )
+            rows.append(("portal", portal_url(place.app_id)))
+        if self.running:
+            rows += [("running now", self.running.name), ("its page", self.running.portal_url)]
+        if self.ended:
+            rows.append(("meanwhile", f"the deployment {self.ended}. Plan takes up what there is"))
+        if not self.signed_in:
+            rows.append(("Azure", "nobody is signed in, so what runs there is not known"))
+        return rows
+
+    def __str__(self) -> str:
+        return text_table(self.rows())
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows())
+
+
+def standing(settings: ProvisionSettings, workspace: Workspace, cloud: Cloud) -> Standing:
+    """Return where things stand; one request, and none where nothing is chosen yet.
+
+    Raises :class:`AzureFailed`.
+    """
+    try:
+        place = Provisioned.read(workspace)
+    except InvalidSettings:
+        place = None
+    settings = settings.completed(workspace)
+    if blockers(settings):
+        return Standing(place)
+    deployment = deployment_of(cloud, names_of(settings))
+    try:
+        state = deployment.state()
+    except NotSignedIn:
+        return Standing(place, signed_in=False)
+    if state is None:
+        return Standing(place)
+    if state.running:
+        return Standing(place, deployment)
+    return Standing(place, ended=f"{deployment.name} ended: {state.status}" if place is None else None)

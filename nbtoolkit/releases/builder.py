@@ -1,0 +1,92 @@
+"""Put together a release: exactly what shall be served, and the tokenizer and template in force."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.models.adapter import Adapter
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.releases.tokenizer import tokenizer_in_force
+from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving.release import EngineSettings, Release, ServedAdapter, ServedBase, ServedCode
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
+
+
+def build(
+    base: Base,
+    base_path: str,
+    adapters: Mapping[str, Adapter],
+    engine: EngineSettings,
+    code_sha256: str,
+    reports: Mapping[str, str] | None = None,
+    override_reason: str | None = None,
+    wheels_sha256: str | None = None,
+    in_place: Mapping[str, str] | None = None,
+) -> Release:
+    """Return the release that serves ``adapters`` by public name on ``base``.
+
+    ``base_path`` is the base's folder as the server sees it, absolute or relative to the mount; ``reports``
+    maps an adapter's name to its smoke report's sha256, ``in_place`` to its folder on the share where it is
+    served from where it lies. The tokenizer and the chat template are the adapters'
+    own where they say something else than the base's, and all adapters must agree on them. Reads every
+    adapter once for its sha256. Raises :class:`InvalidSettings` and :class:`InvalidAdapter`.
+    """
+    found = dict(reports or {})
+    _check_names(base, adapters)
+    if stray := sorted(found.keys() - adapters.keys()):
+        raise InvalidSettings(
+            f"There is a smoke report for {stray[0]!r}, which is no adapter of this release.",
+            next_step=f"name it as one of: {', '.join(adapters) or 'none'}",
+        )
+    places = in_place or {}
+    served = {
+        name: ServedAdapter(
+            name=name,
+            path=places.get(name) or share.adapter_path(adapter.sha256),
+            sha256=adapter.sha256,
+            rank=adapter.rank,
+        )
+        for name, adapter in sorted(adapters.items())
+    }
+    _check_contents(served)
+    folders = {name: (adapter.path, served[name].path) for name, adapter in sorted(adapters.items())}
+    return Release(
+        base=ServedBase(name=base.name, path=base_path, sha256=base.sha256),
+        adapters=tuple(served.values()),
+        tokenizer=tokenizer_in_force(base.path, base_path, folders),
+        engine=engine,
+        code=ServedCode(sha256=code_sha256, wheels_sha256=wheels_sha256),
+        reports=dict(sorted(found.items())),
+        override_reason=(override_reason or "").strip() or None,
+    )
+
+
+def _check_names(base: Base, adapters: Mapping[str, Adapter]) -> None:
+    for name in (base.name, *adapters):
+        if not _NAME.fullmatch(name):
+            raise InvalidSettings(
+                f"{name!r} cannot be a public model name.",
+                next_step="use at most 100 letters, digits and . _ : / - and begin with a letter or digit",
+                name=name,
+            )
+    if base.name in adapters:
+        raise InvalidSettings(
+            f"An adapter has the base model's public name {base.name!r}: requests could not tell them apart.",
+            next_step="give the adapter another name, as in adapters={'my-adapter': ...}",
+            name=base.name,
+        )
+
+
+def _check_contents(served: Mapping[str, ServedAdapter]) -> None:
+    names: dict[str, str] = {}
+    for name, adapter in served.items():
+        first = names.setdefault(adapter.sha256, name)
+        if first != name:
+            raise InvalidSettings(
+                f"{first!r} and {name!r} are the same adapter, byte for byte ({adapter.sha256[:16]}).",
+                next_step="serve it under one name, or check that the right folders were given",
+                names=(first, name),
+            )

@@ -1,0 +1,192 @@
+"""Put a release on a share, and make it the public one.
+
+Everything that a release names is complete before the release itself is written, and a pointer is
+published last, by a rename that never overwrites: a killed deploy leaves what is served untouched, and of
+two deploys that race exactly one wins.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from nbtoolkit.errors import AlreadyExists, NotInStore, ReleaseChanged, StoreError
+from nbtoolkit.filestore import FileStore, make_folders, sweep
+from nbtoolkit.models.adapter import Adapter
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.releases.staging import (
+    own_code_sha256,
+    put_once,
+    stage_adapters,
+    stage_base,
+    stage_code,
+    stage_reports,
+    stage_wheels,
+)
+from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving.content_hash import code_sha256
+from nbtoolkit.serving.release import Release
+from nbtoolkit.serving.share_layout import Pointer
+from nbtoolkit.sync import SyncResult
+
+__all__ = [
+    "active",
+    "code_sha256",
+    "history",
+    "own_code_sha256",
+    "publish",
+    "publisher",
+    "read_release",
+    "serving_folder",
+    "stage",
+]
+
+ATTEMPTS = 20
+"""Names that are tried for a pointer; only broken pointers of others use one up."""
+
+
+def stage(
+    store: FileStore,
+    release: Release,
+    adapters: Mapping[str, Adapter],
+    code: Path,
+    reports: Mapping[str, Path] | None = None,
+    progress: Progress | None = None,
+    *,
+    base: Base | None = None,
+    wheels: Callable[[Progress], Mapping[str, Path]] | None = None,
+) -> SyncResult:
+    """Bring all that a release names to the share, the release itself last; nothing becomes public.
+
+    ``adapters`` and ``reports`` (files) go by the release's public names; what is left out must be on the
+    share. ``code`` is the folder of the server, or of the user's own. ``wheels`` returns the files of the
+    lock that the release names, and is called where they are not there. What is finished on the share is not
+    sent again. Raises SyncRefused where the bytes are not those that the release names, NotInStore where
+    something is neither here nor there, StoreError, Cancelled.
+    """
+    progress = progress or SILENT()
+    result = stage_base(store, release, base, progress)
+    result += stage_adapters(store, release, adapters, progress)
+    if wheels:
+        result += stage_wheels(store, release, wheels, progress)
+    result += stage_code(store, release, code, progress)
+    result += stage_reports(store, release, reports or {}, progress)
+    progress.check()
+    content = release.model_dump_json(indent=2).encode()
+    return result + put_once(store, share.release_path(release.id), content)
+
+
+def publish(store: FileStore, release_id: str, *, expected: int, by: str) -> Pointer:
+    """Make a staged release the public one and return its pointer.
+
+    ``expected`` is the number of the active pointer when the deploy began, 0 where there was none. Raises
+    ReleaseChanged, with ``by``, ``release`` and ``n``, if another deploy was faster, and NotInStore if the
+    release was not staged. Costs about six requests.
+    """
+    read_release(store, release_id)
+    for _ in range(ATTEMPTS):
+        numbers = _numbers(store)
+        current = _highest_valid(store, numbers)
+        if current and current.n > expected:
+            raise ReleaseChanged(
+                f"{current.by} published {current.release} as number {current.n} at {current.at:%H:%M} UTC, "
+                f"while {release_id} was being deployed; {release_id} was not made public.",
+                next_step="look at what they deployed, then deploy again if yours shall replace it",
+                by=current.by,
+                release=current.release,
+                n=current.n,
+            )
+        n = max([expected, *numbers]) + 1
+        pointer = Pointer(n=n, release=release_id, by=by, at=datetime.now(UTC))
+        try:
+            _write(store, share.pointer_path(n), pointer.model_dump_json(indent=2).encode())
+        except AlreadyExists:
+            continue  # somebody was faster: look who
+        return pointer
+    raise StoreError(
+        f"No pointer could be written to {share.ACTIVE} in {ATTEMPTS} attempts, though none there is valid.",
+        next_step=f"look at what writes to {share.ACTIVE} on the share",
+    )
+
+
+def active(store: FileStore) -> Pointer | None:
+    """Return the highest valid pointer, None where nothing was published. Two requests."""
+    return _highest_valid(store, _numbers(store))
+
+
+def history(store: FileStore) -> list[Pointer]:
+    """Return all valid pointers, the oldest first. One request each."""
+    pointers = (_read_pointer(store, n) for n in sorted(_numbers(store)))
+    return [pointer for pointer in pointers if pointer]
+
+
+def read_release(store: FileStore, release_id: str) -> Release:
+    """Return a staged release; raises NotInStore if there is none, StoreError if it is damaged."""
+    path = share.release_path(release_id)
+    try:
+        release = Release.model_validate_json(store.read(path))
+    except NotInStore as error:
+        raise NotInStore(
+            f"The share holds no release {release_id}.",
+            next_step="deploy it, or choose one of those that history() lists",
+            path=path,
+        ) from error
+    except ValidationError as error:
+        raise StoreError(
+            f"{path} on the share is damaged, or of a newer nbtoolkit.",
+            next_step="update nbtoolkit; if that does not help, delete the file and deploy again",
+        ) from error
+    if release.id != release_id:
+        raise StoreError(
+            f"{path} on the share holds {release.id} instead.",
+            next_step="delete that file, then deploy again",
+        )
+    return release
+
+
+def publisher(workspace: Path) -> str:
+    """Return who publishes from a workspace: ``user@host:folder``."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}:{workspace}"
+
+
+def serving_folder() -> Path:
+    """Return the folder of the server that is sent as code."""
+    return Path(share.__file__).parent
+
+
+def _numbers(store: FileStore) -> list[int]:
+    """Return the numbers of all pointers, valid or not, and sweep what killed publishers left."""
+    found = (share.pointer_number(entry.name) for entry in sweep(store, share.ACTIVE) if not entry.is_folder)
+    return [n for n in found if n is not None]
+
+
+def _highest_valid(store: FileStore, numbers: list[int]) -> Pointer | None:
+    candidates = (_read_pointer(store, n) for n in sorted(numbers, reverse=True))
+    return next((pointer for pointer in candidates if pointer), None)
+
+
+def _read_pointer(store: FileStore, n: int) -> Pointer | None:
+    try:
+        pointer = Pointer.model_validate_json(store.read(share.pointer_path(n)))
+    except (NotInStore, ValidationError):
+        return None
+    return pointer if pointer.n == n else None
+
+
+def _write(store: FileStore, path: str, content: bytes) -> None:
+    try:
+        store.write(path, content, overwrite=False)
+    except NotInStore:  # the first one: its folder is made only now, sparing every later one a request
+        make_folders(store, path.rpartition("/")[0])
+        store.write(path, content, overwrite=False)

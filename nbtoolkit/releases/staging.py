@@ -1,0 +1,191 @@
+"""The parts of a release on their way to the share, each checked against the hash that names it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nbtoolkit import sync
+from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError, SyncRefused
+from nbtoolkit.filestore import FileStore, make_folders, sweep
+from nbtoolkit.filestore.paths import join
+from nbtoolkit.models.adapter import CONFIG, Adapter
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.models.base_model_files import CONFIG as BASE_CONFIG
+from nbtoolkit.progress import Progress
+from nbtoolkit.serving import content_hash as digest
+from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving.release import Release
+from nbtoolkit.sync import SyncResult
+from nbtoolkit.sync.scan import check_files, files_of
+
+WHEELS_LOCK = "requirements.txt"
+"""The lock beside its packages; its sha256 names the folder."""
+
+AGAIN = "let the program that writes it finish, then deploy again"
+
+
+def stage_adapters(
+    store: FileStore, release: Release, adapters: Mapping[str, Adapter], progress: Progress
+) -> SyncResult:
+    """Send the adapters that are not on the share; those used in place are only looked for."""
+    result = SyncResult()
+    for served in release.adapters:
+        adapter = adapters.get(served.name)
+        if adapter is None or served.path != share.adapter_path(served.sha256):
+            if not any(entry.name == CONFIG for entry in store.list(served.path)):
+                raise NotInStore(
+                    f"The adapter {served.name} is not on the share, at {served.path}, and was not given.",
+                    next_step="give the adapter's folder, or correct the path on the share",
+                    path=served.path,
+                )
+            continue
+        check_files(adapter.named_files, adapter.path)
+        what = f"The adapter {adapter.path}"
+        result += _send(store, adapter.named_files, served.path, served.sha256, "", what, progress)
+    return result
+
+
+def stage_base(store: FileStore, release: Release, base: Base | None, progress: Progress) -> SyncResult:
+    """Send the base model where the release has it on the share as content; elsewhere it is used in place."""
+    served = release.base
+    if served is None or served.path != share.base_path(served.sha256):
+        return SyncResult()
+    if base is None:
+        if not any(entry.name == BASE_CONFIG for entry in store.list(served.path)):
+            raise NotInStore(
+                f"The base model {served.name} is not on the share, at {served.path}, and was not given.",
+                next_step="deploy again with the base model's folder",
+                path=served.path,
+            )
+        return SyncResult()
+    files = {file.name: file for file in (*base.files, *base.weights)}
+    check_files(files, base.path)
+    planned = sync.plan(files, store, served.path, content_addressed=True, progress=progress)
+    if planned.missing and Base.read(base.path).sha256 != served.sha256:
+        raise _changed(f"The base model {base.path}", served.sha256)
+    return sync.apply(planned, store, progress)
+
+
+def stage_wheels(
+    store: FileStore, release: Release, wheels: Callable[[Progress], Mapping[str, Path]], progress: Progress
+) -> SyncResult:
+    """Send the packages of the server's lock; what ``wheels`` returns is only asked for where one is missing.
+
+    The lock itself arrives last and says that its folder is complete.
+    """
+    sha256 = release.code.wheels_sha256
+    if sha256 is None:
+        return SyncResult()
+    folder = share.wheels_path(sha256)
+    if any(entry.name == WHEELS_LOCK for entry in store.list(folder)):
+        return SyncResult()
+    files = dict(wheels(progress))
+    lock = {WHEELS_LOCK: files.pop(WHEELS_LOCK)}
+    result = sync.sync(files, store, folder, content_addressed=True, progress=progress)
+    return result + sync.sync(lock, store, folder, content_addressed=True, progress=progress)
+
+
+def stage_code(store: FileStore, release: Release, code: Path, progress: Progress) -> SyncResult:
+    """Send the server's code to its content's folder, or the user's own server to ``inference/``.
+
+    The user's folder is edited in place, so only what changed is sent and nothing there is deleted.
+    """
+    sha256 = release.code.sha256
+    if release.code.kind == "own":
+        planned = sync.plan(code, store, share.OWN, progress=progress)
+        if own_code_sha256(code) != sha256:
+            raise _changed(f"The code in {code}", sha256)
+        return sync.apply(planned, store, progress)
+    files = digest.code_files(code)
+    check_files(files, code)
+    return _send(
+        store, files, share.code_path(sha256), sha256, share.CODE_PACKAGE, f"The code in {code}", progress
+    )
+
+
+def own_code_sha256(folder: Path) -> str:
+    """Return the identity of the user's own server: all files of its folder that are sent."""
+    return digest.folder_sha256(files_of(folder))
+
+
+def stage_reports(
+    store: FileStore, release: Release, reports: Mapping[str, Path], progress: Progress
+) -> SyncResult:
+    """Send the smoke reports, which hold the fingerprints."""
+    result = SyncResult()
+    for name, sha256 in release.reports.items():
+        progress.check()
+        path = share.report_path(sha256)
+        if name not in reports:
+            if not any(entry.name == path.rpartition("/")[2] for entry in store.list(share.REPORTS)):
+                raise NotInStore(
+                    f"The smoke report of {name} is not on the share and was not given.",
+                    next_step="run the smoke test again, then deploy",
+                    path=path,
+                )
+            continue
+        content = _read(reports[name], name)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise _changed(f"The smoke report {reports[name]}", sha256)
+        result += put_once(store, path, content)
+    return result
+
+
+def put_once(store: FileStore, path: str, content: bytes) -> SyncResult:
+    """Write a file that never changes; the same content there is fine, other content a StoreError."""
+    folder, _, name = path.rpartition("/")
+    entries = sweep(store, folder)
+    if not any(entry.name == name for entry in entries):
+        if not entries:
+            make_folders(store, folder)
+        try:
+            store.write(path, content, overwrite=False)
+        except AlreadyExists:
+            pass  # another deploy of the same release was faster: compare below
+        else:
+            return SyncResult(sent_files=1, sent_bytes=len(content))
+    if store.read(path) != content:
+        raise StoreError(
+            f"{path} on the share never changes, and holds something else.",
+            next_step="somebody edited it there: delete it on the share, then deploy again",
+            path=path,
+        )
+    return SyncResult(skipped_files=1)
+
+
+def _send(
+    store: FileStore,
+    files: Mapping[str, Path],
+    prefix: str,
+    sha256: str,
+    below: str,
+    what: str,
+    progress: Progress,
+) -> SyncResult:
+    """Send files to a content-addressed folder; ``below`` is the folder in it that they lie in."""
+    named = {join(below, name): path for name, path in files.items()}
+    planned = sync.plan(named, store, prefix, content_addressed=True, progress=progress)
+    # After the plan, which holds the hash of every file that will be sent: what is changed from here on is
+    # noticed while it is sent.
+    if planned.missing and digest.folder_sha256(files) != sha256:
+        raise _changed(what, sha256)
+    return sync.apply(planned, store, progress)
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SyncRefused(
+            f"The smoke report of {name} cannot be read from {path}: {error.strerror or error}.",
+            next_step="run the smoke test again, then deploy",
+        ) from error
+
+
+def _changed(what: str, sha256: str) -> SyncRefused:
+    return SyncRefused(
+        f"{what} changed since the release was built: its sha256 is no longer {sha256[:16]}….",
+        next_step=AGAIN,
+    )

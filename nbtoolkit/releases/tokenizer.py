@@ -1,0 +1,178 @@
+"""Decide which tokenizer and which chat template are in force.
+
+Training scripts save the base's tokenizer beside the adapter, in whatever form their library's version
+writes. What counts is what the files say: two that say the same are the same, and the base's is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nbtoolkit.errors import BrokenFile, InvalidAdapter, InvalidBase, InvalidSettings
+from nbtoolkit.serving.content_hash import file_sha256
+from nbtoolkit.serving.release import ServedTokenizer
+from nbtoolkit.utils.json_file import read_object, read_text
+
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "add_bos_token", "add_eos_token")
+_BATCHING = ("truncation", "padding", "version")
+"""How the last caller batched, not what the tokenizer says; so is the padding token."""
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """What a folder's tokenizer files say: a digest for each kind of file, and the chat template's text."""
+
+    vocabularies: Mapping[str, str]
+    special: Mapping[str, Any]
+    template: str | None
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a tokenizer at all; a template alone is none."""
+        return bool(self.vocabularies)
+
+    def says_the_same_as(self, base: TokenizerFacts) -> bool:
+        """Tell whether this tokenizer, the template aside, says nothing else than the base's."""
+        common = self.vocabularies.keys() & base.vocabularies.keys()
+        same_words = bool(common) and all(self.vocabularies[k] == base.vocabularies[k] for k in common)
+        return same_words and all(base.special.get(k) == v for k, v in self.special.items())
+
+    def digest(self, template: str | None) -> str:
+        """Return sha256 over what the tokenizer says and the template in force with it."""
+        said = json.dumps([dict(self.vocabularies), dict(self.special), template], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+
+def tokenizer_in_force(
+    base: Path, base_path: str, adapters: Mapping[str, tuple[Path, str]]
+) -> ServedTokenizer:
+    """Return the tokenizer and template to serve; ``adapters`` maps names to folder and path on the share.
+
+    Raises :class:`InvalidSettings` where two adapters need different ones, :class:`InvalidBase` where there
+    is no tokenizer at all, :class:`InvalidAdapter` where an adapter's cannot be read.
+    """
+    try:
+        base_facts = read_facts(base)
+    except BrokenFile as error:
+        raise InvalidBase(
+            f"The base model's tokenizer: {error.message}", next_step=error.next_step
+        ) from error
+    chosen: dict[str, ServedTokenizer] = {}
+    for name, (folder, path) in adapters.items():
+        try:
+            facts = read_facts(folder)
+        except BrokenFile as error:
+            raise InvalidAdapter(
+                f"A5: the tokenizer of adapter {name!r}: {error.message}",
+                next_step=error.next_step,
+                check="A5",
+            ) from error
+        chosen[name] = _served(facts, path, base_facts, base_path)
+    first = next(iter(chosen), None)
+    if first is None:
+        if not base_facts.exists:
+            raise _no_tokenizer(base)
+        return ServedTokenizer(path=base_path, sha256=base_facts.digest(base_facts.template))
+    if not base_facts.exists and any(served.path == base_path for served in chosen.values()):
+        raise _no_tokenizer(base)
+    for name, served in chosen.items():
+        if served.sha256 != chosen[first].sha256:
+            raise InvalidSettings(
+                f"The adapters {first!r} and {name!r} need different tokenizers or chat templates, and one "
+                "release has one of each.",
+                next_step="serve them in two deployments, or train them with the same tokenizer and template",
+                names=(first, name),
+            )
+    return chosen[first]
+
+
+def _served(own: TokenizerFacts, path: str, base: TokenizerFacts, base_path: str) -> ServedTokenizer:
+    takes_own = own.exists and not own.says_the_same_as(base)
+    facts, folder = (own, path) if takes_own else (base, base_path)
+    template = own.template if own.template is not None else base.template
+    return ServedTokenizer(
+        path=folder,
+        sha256=facts.digest(template),
+        chat_template=None if template == facts.template else template,
+    )
+
+
+def read_facts(folder: Path) -> TokenizerFacts:
+    """Return what the tokenizer files of a folder say; raises :class:`BrokenFile`."""
+    readers: dict[str, Callable[[Path], str]] = {
+        "tokenizer.json": _words_digest,
+        "tokenizer.model": file_sha256,
+        "spiece.model": file_sha256,
+        "sentencepiece.bpe.model": file_sha256,
+        "vocab.json": lambda path: _digest(read_object(path)),
+        "vocab.txt": file_sha256,
+    }
+    vocabularies = {name: read(folder / name) for name, read in readers.items() if (folder / name).is_file()}
+    config = _object(folder / "tokenizer_config.json")
+    named = {**_object(folder / "special_tokens_map.json"), **config}
+    special = {key: _token(named[key]) for key in _SPECIAL if named.get(key) is not None}
+    return TokenizerFacts(vocabularies, special, _template(folder, config))
+
+
+def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Return the chat template that transformers would use: its own file before the configuration's."""
+    if (folder / "chat_template.jinja").is_file():
+        return read_text(folder / "chat_template.jinja")
+    template = _object(folder / "chat_template.json").get("chat_template", config.get("chat_template"))
+    if isinstance(template, list):  # several, by name
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _words_digest(path: Path) -> str:
+    about = path.stat()
+    return _words_digest_once(path, about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns)
+
+
+@lru_cache(maxsize=32)
+def _words_digest_once(path: Path, *_mark: int) -> str:
+    """Cost half a second for 50,000 words, most of a hot swap's budget: an unchanged file is read once."""
+    content = {key: value for key, value in read_object(path).items() if key not in _BATCHING}
+    model = content.get("model")
+    if isinstance(model, dict) and isinstance(model.get("merges"), list):
+        merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]
+        content["model"] = {**model, "merges": merges}  # older libraries write "a b", newer ["a", "b"]
+    return _digest(_without_defaults(content))
+
+
+def _without_defaults(value: Any) -> Any:
+    """Drop what is null or false at the upper levels: newer libraries write out more defaults than older."""
+    if isinstance(value, dict) and len(value) < 100:  # not a vocabulary
+        return {
+            key: _without_defaults(item)
+            for key, item in value.items()
+            if item is not None and item is not False
+        }
+    return value
+
+
+def _token(value: Any) -> Any:
+    return value.get("content") if isinstance(value, dict) else value
+
+
+def _object(path: Path) -> dict[str, Any]:
+    return read_object(path) if path.is_file() else {}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _no_tokenizer(base: Path) -> InvalidBase:
+    return InvalidBase(
+        f"The base model {base} holds no tokenizer, and no adapter brings its own.",
+        next_step="download the model's tokenizer files into its folder",
+        path=base,
+    )

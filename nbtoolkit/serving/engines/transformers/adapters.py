@@ -1,0 +1,205 @@
+"""Adapters: loading, unloading, and which one the next forward pass uses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
+
+from .cpu_kernels import restore, shorten
+from .errors import ApiError
+
+WEIGHTS = "adapter_model.safetensors"
+_REWRITES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_SHOWN = 5
+"""How many keys an error lists."""
+
+
+class Adapters:
+    """The adapters in a model; used by the decode loop's thread between steps.
+
+    The model is a plain one until the first adapter comes and again after the last one left, so that
+    a base alone costs nothing extra. peft puts its layers into the model in place: the model is always
+    called itself, never through peft.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._peft: PeftModel | None = None
+        self._names: list[str] = []
+        self.retiring: set[str] = set()
+        """Adapters to be unloaded after their last answer."""
+        self._layers: list[Any] = []
+        self._wrappers: list[Any] = []
+        self._active: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The loaded adapters, oldest first."""
+        return list(self._names)
+
+    def use(self, name: str | None) -> None:
+        """Let the next forward pass run with an adapter, or with the base for None; cheap if unchanged."""
+        if name == self._active:
+            return
+        # Set directly: peft's own methods also turn gradients on and off, 3 ms for 120 layers every flip.
+        for layer in self._layers:
+            layer._active_adapter = [name]
+            layer._disable_adapters = name is None
+        for wrapper in self._wrappers:
+            there = name in wrapper._adapters  # a module that only some adapters bring along
+            wrapper.set_adapter([name] if there else [], inference_mode=True)
+            wrapper.enable_adapters(there)
+        self._active = name
+
+    def load(self, name: str, folder: Path) -> None:
+        """Load an adapter from its folder; :class:`ApiError` tells why not, and nothing has changed then."""
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise ApiError(
+                f"The adapter name {name!r} is not usable: letters, digits, _ and - only.", param="lora_name"
+            )
+        if name in self._names:
+            raise ApiError(f"The lora adapter '{name}' has already been loaded.", param="lora_name")
+        config = _checked_config(folder)
+        self.use(None)
+        try:
+            if self._peft is None:
+                self._peft = PeftModel(
+                    self._model,
+                    config,
+                    adapter_name=name,
+                    autocast_adapter_dtype=False,
+                    low_cpu_mem_usage=True,
+                )
+            else:
+                self._peft.add_adapter(name, config, low_cpu_mem_usage=True, autocast_adapter_dtype=False)
+            result = self._peft.load_adapter(
+                str(folder),
+                name,
+                torch_device=str(self._model.device),
+                autocast_adapter_dtype=False,
+                low_cpu_mem_usage=True,
+            )
+            missing, unexpected = sorted(result.missing_keys), sorted(result.unexpected_keys)
+            if missing or unexpected:
+                raise _keys_differ(folder, missing, unexpected)
+        except ApiError:
+            self._drop(name)
+            raise
+        except torch.cuda.OutOfMemoryError:
+            self._drop(name)
+            raise ApiError(f"No memory is left on {self._model.device} for the adapter {folder}.") from None
+        except Exception as error:
+            self._drop(name)
+            text = " ".join(str(error).split())[:1000]
+            raise ApiError(
+                f"The adapter in {folder} does not fit this base: {type(error).__name__}: {text}",
+                param="lora_path",
+                code="adapter_refused",
+            ) from error
+        self._names.append(name)
+        self._find_layers()
+
+    def keep(self, name: str) -> bool:
+        """Keep an adapter that was about to be unloaded; tell whether there was one."""
+        there = name in self.retiring
+        self.retiring.discard(name)
+        return there
+
+    def unload(self, name: str) -> None:
+        """Remove an adapter and give its memory back."""
+        self.retiring.discard(name)
+        self._names.remove(name)
+        self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        self._remove(name)
+        self._find_layers()
+
+    def _remove(self, name: str) -> None:
+        if self._peft is None:
+            return
+        tuner: Any = self._peft.base_model
+        if self._names:
+            if name in self._peft.peft_config:
+                # Another one becomes active first, or peft warns that it had to choose one.
+                tuner.set_adapter(next(n for n in self._names if n != name), inference_mode=True)
+                self._peft.delete_adapter(name)
+            return
+        tuner.unload()
+        for leftover in ("peft_config", "_hf_peft_config_loaded"):
+            self._model.__dict__.pop(leftover, None)
+        self._peft = None
+
+    def _find_layers(self) -> None:
+        """List peft's layers, and switch them all off."""
+        modules = list(self._model.modules())
+        self._layers = [module for module in modules if isinstance(module, BaseTunerLayer)]
+        self._wrappers = [module for module in modules if isinstance(module, AuxiliaryTrainingWrapper)]
+        for layer in self._layers:
+            restore(layer)
+            shorten(layer, lambda: self._active)
+        self._model.eval()
+        self._active = ""
+        self.use(None)
+
+
+def _checked_config(folder: Path) -> PeftConfig:
+    """Read the adapter's config and refuse what this engine cannot serve."""
+    for name in ("adapter_config.json", WEIGHTS):
+        if not (folder / name).is_file():
+            raise ApiError(f"{folder} holds no {name}.", param="lora_path", code="adapter_refused")
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+    except Exception as error:
+        raise ApiError(
+            f"peft cannot read {folder / 'adapter_config.json'}: {error}",
+            param="lora_path",
+            code="adapter_refused",
+        ) from error
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    if kind != "LORA":
+        raise ApiError(
+            f"{folder} is a {kind} adapter; only LORA is served.", param="lora_path", code="adapter_refused"
+        )
+    start = getattr(config, "init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(_REWRITES_BASE):
+        raise ApiError(
+            f"{folder} was initialised with {start!r}, which changes the base's own weights: every other "
+            "answer of this base would change too. Convert it to a plain LoRA: save it with "
+            "path_initial_model_for_weight_conversion.",
+            param="lora_path",
+            code="adapter_refused",
+        )
+    for field, meaning in (
+        ("layer_replication", "repeats layers of the base"),
+        ("alora_invocation_tokens", "is an activated LoRA"),
+    ):
+        if getattr(config, field, None):
+            raise ApiError(
+                f"{folder} {meaning} ({field}), which cannot be switched off for the base.",
+                param="lora_path",
+                code="adapter_refused",
+            )
+    config.inference_mode = True
+    return config
+
+
+def _keys_differ(folder: Path, missing: list[str], unexpected: list[str]) -> ApiError:
+    def some(keys: list[str]) -> str:
+        return ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
+
+    parts = [f"{len(missing)} missing ({some(missing)})"] if missing else []
+    parts += [f"{len(unexpected)} unexpected ({some(unexpected)})"] if unexpected else []
+    return ApiError(
+        f"The keys of the adapter in {folder} do not fit this base: {'; '.join(parts)}.",
+        param="lora_path",
+        code="adapter_refused",
+        missing_keys=missing,
+        unexpected_keys=unexpected,
+    )

@@ -1,0 +1,113 @@
+"""One request's answers, gathered from the decode loop on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from .engine import Engine
+from .errors import ApiError
+from .openai_responses import Choice, Wording, usage
+from .openai_schema import Request
+from .sequence import Event, Sequence
+
+
+class Answering:
+    """The sequences of one request; :meth:`close` frees their rows, finished or not."""
+
+    def __init__(self, engine: Engine, request: Request, wording: Wording) -> None:
+        self.request = request
+        self._engine = engine
+        self._wording = wording
+        self._sequences: list[Sequence] = []
+        self._choices: list[Choice] = []
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self._prompt_tokens = 0
+
+    def ask(
+        self, prompts: list[list[int]], adapter: str | None, lengths: list[int], logprobs: int | None
+    ) -> None:
+        """Queue ``n`` answers to every prompt."""
+        loaded = self._engine.loaded
+        stop_ids = frozenset[int]() if self.request.ignore_eos else loaded.stop_ids
+        for prompt, length in zip(prompts, lengths, strict=True):
+            self._prompt_tokens += len(prompt)
+            for number in range(self.request.n):
+                index = len(self._sequences)
+                self._choices.append(Choice())
+                self._sequences.append(
+                    Sequence(
+                        prompt,
+                        adapter=adapter,
+                        sampling=self.request.sampling(logprobs, number),
+                        max_tokens=length,
+                        stop_ids=stop_ids,
+                        stops=self.request.stops,
+                        tokenizer=loaded.backend,
+                        deliver=self._engine.post(self._receiver(index)),
+                    )
+                )
+        self._engine.submit(self._sequences)
+
+    def close(self) -> None:
+        """Free the rows that still run."""
+        left = [s for s, choice in zip(self._sequences, self._choices, strict=True) if not choice.finish]
+        if left:
+            self._engine.cancel(left)
+
+    async def whole(self) -> dict[str, Any]:
+        """Return the complete answer; raises :class:`ApiError` where the engine failed."""
+        try:
+            async for index, event in self._all():
+                self._choices[index].add(event)
+        finally:
+            self.close()
+        return {
+            **self._wording.head,
+            "choices": self._wording.whole(self._choices),
+            "usage": usage(self._prompt_tokens, self._choices),
+            "system_fingerprint": None,
+        }
+
+    async def chunks(self) -> AsyncIterator[str]:
+        """Yield the answer as server-sent events, ending with ``[DONE]``."""
+        head = {**self._wording.head, "object": self._wording.chunk_object, "system_fingerprint": None}
+        counted = self.request.stream_options and self.request.stream_options.include_usage
+        extra: dict[str, Any] = {"usage": None} if counted else {}
+
+        def chunk(choice: dict[str, Any]) -> str:
+            return _event({**head, "choices": [choice], **extra})
+
+        try:
+            for index in range(len(self._sequences)):
+                if opening := self._wording.opening(index):
+                    yield chunk(opening)
+            async for index, event in self._all():
+                self._choices[index].add(event)
+                yield chunk(self._wording.piece(index, event))
+            if counted:
+                yield _event({**head, "choices": [], "usage": usage(self._prompt_tokens, self._choices)})
+        except ApiError as error:
+            yield _event(error.body)
+        finally:
+            self.close()
+        yield "data: [DONE]\n\n"
+
+    async def _all(self) -> AsyncIterator[tuple[int, Event]]:
+        """Yield the events of all answers until each is finished; the first error ends everything."""
+        running = len(self._sequences)
+        while running:
+            index, event = await self._events.get()
+            if event.error:
+                raise event.error
+            yield index, event
+            running -= event.finish is not None
+
+    def _receiver(self, index: int) -> Any:
+        return lambda event: self._events.put_nowait((index, event))
+
+
+def _event(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"

@@ -1,0 +1,140 @@
+"""The loaded model behind one call, whatever its architecture."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import get_layer_types_and_kwargs
+
+from .attention_masks import FULL, SLIDING, additive
+from .kv_cache import SlotCache
+
+_FIXED_ROPE = {"default", "linear", "llama3", "yarn", "proportional"}
+"""Position encodings where a row's angles do not depend on how long its neighbours are."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How rows of this model may share a forward pass."""
+
+    sliding: tuple[bool, ...] = ()
+    window: int | None = None
+    by_kind: bool = False
+    """The model takes one mask for each kind of layer, in a dict."""
+    why_not: str | None = None
+    """Why rows run one at a time; None where they run together."""
+    restart_at: int | None = None
+    """A row that becomes this long is computed anew: its position encoding changes for all tokens."""
+
+    def must_restart(self, length: int) -> bool:
+        """Tell whether a row of ``length`` tokens just crossed the limit."""
+        return self.restart_at is not None and length == self.restart_at + 1
+
+
+def plan_for(model: Any, max_length: int) -> Plan:
+    """Decide from the model's configuration; only full and sliding attention layers are proven."""
+    config = model.config
+    text = config.get_text_config(decoder=True)
+    rope, original = _rope(text)
+    restart = original if rope == "longrope" and max_length > (original or max_length) else None
+
+    def alone(why: str) -> Plan:
+        return Plan(why_not=why, restart_at=restart)
+
+    if text is not config:
+        return alone(f"{config.model_type} is a multimodal model")
+    if getattr(config, "is_encoder_decoder", False):
+        return alone("an encoder-decoder model")
+    kinds, settings = get_layer_types_and_kwargs(text)
+    strange = sorted(set(kinds) - {FULL, SLIDING})
+    if strange:
+        return alone(f"its {', '.join(strange)} layers are not proven to bear padding")
+    if getattr(text, "use_bidirectional_attention", None) or getattr(text, "is_causal", True) is False:
+        return alone("its attention is not causal")
+    if rope not in _FIXED_ROPE and max_length > (original or 0):
+        return alone(
+            f"its {rope} position encoding changes beyond {original} tokens; "
+            f"set max_model_len to at most {original} to answer several requests together"
+        )
+    if "position_ids" not in _parameters(model):
+        return alone("it takes no position ids")
+    windows = {setting["sliding_window"] for setting in settings if "sliding_window" in setting}
+    if len(windows) > 1:
+        return alone(f"its layers have different windows: {sorted(windows)}")
+    sliding = tuple(kind == SLIDING for kind in kinds)
+    mixed = len(set(kinds)) > 1
+    return Plan(sliding, windows.pop() if windows else None, by_kind=mixed)
+
+
+def _rope(text: Any) -> tuple[str, int | None]:
+    """Return the kind of position encoding and the length from which it would change."""
+    parameters = getattr(text, "rope_parameters", None) or {}
+    nested = [value for value in parameters.values() if isinstance(value, dict)] or [parameters]
+    kinds = [entry.get("rope_type", "default") for entry in nested]
+    kind = next((kind for kind in kinds if kind not in _FIXED_ROPE), "default")
+    originals = [entry.get("original_max_position_embeddings") for entry in nested]
+    original = next((length for length in originals if length), None)
+    original = original or getattr(text, "original_max_position_embeddings", None)
+    return kind, original or getattr(text, "max_position_embeddings", None)
+
+
+def _parameters(model: Any) -> set[str]:
+    return set(inspect.signature(model.forward).parameters)
+
+
+class Model:
+    """A transformers model that answers with logits; used by one thread."""
+
+    def __init__(self, inner: Any, max_length: int) -> None:
+        self.inner = inner
+        self.max_length = max_length
+        self.plan = plan_for(inner, max_length)
+        self.device: torch.device = next(inner.parameters()).device
+        self.dtype: torch.dtype = inner.dtype
+        self._takes = _parameters(inner)
+        self._kinds = [
+            kind
+            for kind, there in ((FULL, not all(self.plan.sliding)), (SLIDING, any(self.plan.sliding)))
+            if there
+        ]
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        cache: SlotCache,
+        length: int,
+        keep: int | torch.Tensor,
+    ) -> torch.Tensor:
+        """Return logits [rows, kept, vocabulary] of ``ids`` [rows, queries] at ``positions`` (same shape).
+
+        ``length`` is how many positions the cache returns; ``keep`` counts queries from the end or
+        lists them.
+        """
+        masks = additive(positions, length, self._kinds, self.plan.window, self.dtype)
+        return self.inner(
+            input_ids=ids,
+            attention_mask=masks if self.plan.by_kind else masks[self._kinds[0]],
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        ).logits
+
+    def own_cache(self) -> DynamicCache:
+        """Return a fresh cache of the model's own kind."""
+        return DynamicCache(config=self.inner.config)
+
+    def forward_own(self, tokens: list[int], cache: DynamicCache, start: int) -> torch.Tensor:
+        """Return the last logits [1, 1, vocabulary] of one row that goes on from ``start``."""
+        ids = torch.tensor([tokens], device=self.device)
+        known: dict[str, Any] = {}
+        if "position_ids" in self._takes:
+            known["position_ids"] = torch.arange(start, start + len(tokens), device=self.device)[None]
+        if "logits_to_keep" in self._takes:
+            known["logits_to_keep"] = 1
+        return self.inner(input_ids=ids, past_key_values=cache, use_cache=True, **known).logits[:, -1:]

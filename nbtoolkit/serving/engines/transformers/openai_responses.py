@@ -1,0 +1,163 @@
+"""Answers in the words of the OpenAI API, chat and plain, whole and in chunks."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence as Sequence_
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .detokenizer import TokenNames
+from .openai_schema import ChatRequest, CompletionRequest
+from .sequence import Event, Told
+
+
+@dataclass
+class Choice:
+    """One answer as far as it came."""
+
+    text: str = ""
+    told: list[Told] = field(default_factory=list)
+    tokens: int = 0
+    finish: str | None = None
+
+    def add(self, event: Event) -> None:
+        """Take in one event."""
+        self.text += event.text
+        self.told += event.told
+        self.tokens = event.tokens
+        self.finish = event.finish
+
+
+class Wording(Protocol):
+    """How one endpoint words its answers."""
+
+    head: dict[str, Any]
+
+    def whole(self, choices: Sequence_[Choice]) -> list[dict[str, Any]]:
+        """Return the ``choices`` of a complete answer."""
+        ...
+
+    def opening(self, index: int) -> dict[str, Any] | None:
+        """Return the first chunk's choice, if the endpoint sends one before any text."""
+        ...
+
+    def piece(self, index: int, event: Event) -> dict[str, Any]:
+        """Return the choice of the chunk that adds the event's text."""
+        ...
+
+    chunk_object: str
+
+
+def _head(kind: str, prefix: str, model: str) -> dict[str, Any]:
+    return {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
+
+
+class ChatWording:
+    """``/v1/chat/completions``."""
+
+    chunk_object = "chat.completion.chunk"
+
+    def __init__(self, request: ChatRequest, names: TokenNames) -> None:
+        self.head = _head("chat.completion", "chatcmpl", request.model)
+        self._names = names
+        self._as_id = bool(request.return_tokens_as_token_ids)
+        self._wanted = bool(request.logprobs)
+
+    def whole(self, choices: Sequence_[Choice]) -> list[dict[str, Any]]:
+        """Return the choices with their messages."""
+        return [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": choice.text},
+                "logprobs": self._logprobs(choice.told),
+                "finish_reason": choice.finish,
+            }
+            for index, choice in enumerate(choices)
+        ]
+
+    def opening(self, index: int) -> dict[str, Any] | None:
+        """Return the chunk that names the role."""
+        delta = {"role": "assistant", "content": ""}
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+    def piece(self, index: int, event: Event) -> dict[str, Any]:
+        """Return the chunk that adds the event's text."""
+        delta = {"content": event.text} if event.text or event.told else {}
+        told = self._logprobs(event.told) if event.told else None
+        return {"index": index, "delta": delta, "logprobs": told, "finish_reason": event.finish}
+
+    def _logprobs(self, told: Sequence_[Told]) -> dict[str, Any] | None:
+        if not self._wanted:
+            return None
+        return {
+            "content": [
+                {
+                    **self._named(entry.choice.token, entry.choice.logprob),
+                    "top_logprobs": [self._named(token, logprob) for token, logprob in entry.choice.top],
+                }
+                for entry in told
+            ],
+            "refusal": None,
+        }
+
+    def _named(self, token: int, logprob: float) -> dict[str, Any]:
+        return {
+            "token": self._names.text(token, as_id=self._as_id),
+            "logprob": logprob,
+            "bytes": list(self._names.raw(token)),
+        }
+
+
+class CompletionWording:
+    """``/v1/completions``."""
+
+    chunk_object = "text_completion"
+
+    def __init__(self, request: CompletionRequest, names: TokenNames) -> None:
+        self.head = _head("text_completion", "cmpl", request.model)
+        self._names = names
+        self._as_id = bool(request.return_tokens_as_token_ids)
+        self._wanted = request.logprobs is not None
+
+    def whole(self, choices: Sequence_[Choice]) -> list[dict[str, Any]]:
+        """Return the choices with their texts."""
+        return [self._choice(i, choice.text, choice.told, choice.finish) for i, choice in enumerate(choices)]
+
+    def opening(self, index: int) -> dict[str, Any] | None:
+        """Return None: a plain completion begins with its text."""
+        del index
+
+    def piece(self, index: int, event: Event) -> dict[str, Any]:
+        """Return the chunk that adds the event's text; offsets count from the answer's beginning."""
+        return self._choice(index, event.text, event.told, event.finish)
+
+    def _choice(self, index: int, text: str, told: Sequence_[Told], finish: str | None) -> dict[str, Any]:
+        return {"index": index, "text": text, "logprobs": self._logprobs(told), "finish_reason": finish}
+
+    def _logprobs(self, told: Sequence_[Told]) -> dict[str, Any] | None:
+        if not self._wanted:
+            return None
+
+        def name(token: int) -> str:
+            return self._names.text(token, as_id=self._as_id)
+
+        return {
+            "tokens": [name(entry.choice.token) for entry in told],
+            "token_logprobs": [entry.choice.logprob for entry in told],
+            "top_logprobs": [
+                {name(token): logprob for token, logprob in reversed(entry.choice.top)} for entry in told
+            ],
+            "text_offset": [entry.offset for entry in told],
+        }
+
+
+def usage(prompt_tokens: int, choices: Sequence_[Choice]) -> dict[str, int]:
+    """Return the token counts; each prompt counts once, however many answers it got."""
+    answer = sum(choice.tokens for choice in choices)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": answer,
+        "total_tokens": prompt_tokens + answer,
+    }

@@ -1,0 +1,140 @@
+"""The engine's HTTP interface: the OpenAI API on loopback, for the front alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+
+from .engine import Engine
+from .errors import ApiError
+from .generation import Answering
+from .openai_responses import ChatWording, CompletionWording
+from .openai_schema import ChatRequest, CompletionRequest, LoadAdapter, UnloadAdapter
+from .tokenization import answer_length, chat_prompt, completion_prompts
+
+_OPEN = {"/health"}
+"""Paths that need no key: a probe on loopback that tells nothing secret."""
+
+
+def build(engine: Engine, key: str) -> FastAPI:
+    """Return the application; every path but ``/health`` wants ``Authorization: Bearer <key>``."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        engine.start()
+        yield
+        engine.stop()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    created = int(time.time())
+
+    @app.middleware("http")
+    async def check_key(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        given = request.headers.get("authorization", "")
+        if request.url.path not in _OPEN and not secrets.compare_digest(
+            given.encode(), f"Bearer {key}".encode()
+        ):
+            return _refusal(ApiError("Invalid engine key.", status=401, kind="authentication_error"))
+        return await go_on(request)
+
+    @app.exception_handler(ApiError)
+    async def refuse(_: Request, error: ApiError) -> Response:
+        return _refusal(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_body(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        message = "; ".join(
+            f"{'.'.join(str(part) for part in one['loc'] if part != 'body') or 'body'}: {one['msg']}"
+            for one in error.errors()[:3]
+        )
+        return _refusal(ApiError(message, param=place or None, code="invalid_value"))
+
+    @app.get("/health")
+    async def health() -> Response:
+        facts = engine.health()
+        return JSONResponse(facts, status_code=200 if facts["phase"] == "ready" else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return PlainTextResponse(engine.metrics())
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        base = engine.options.base
+        length = engine.loaded.max_length
+        common = {"object": "model", "created": created, "owned_by": "nbtoolkit"}
+        data = [{"id": base.name, **common, "root": str(base.path), "parent": None, "max_model_len": length}]
+        for name, folder in engine.served.items():
+            data.append({"id": name, **common, "root": folder, "parent": base.name, "max_model_len": length})
+        return {"object": "list", "data": data}
+
+    @app.post("/v1/load_lora_adapter")
+    async def load_adapter(body: LoadAdapter) -> Response:
+        await asyncio.to_thread(engine.load_adapter, body.lora_name, Path(body.lora_path))
+        return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
+
+    @app.post("/v1/unload_lora_adapter")
+    async def unload_adapter(body: UnloadAdapter) -> Response:
+        await asyncio.to_thread(engine.unload_adapter, body.lora_name)
+        return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
+
+    @app.post("/v1/chat/completions")
+    async def chat(body: ChatRequest, request: Request) -> Response:
+        loaded = engine.loaded
+        adapter = engine.adapter_of(body.model)
+        prompt = chat_prompt(loaded, body)
+        wanted = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+        logprobs = (body.top_logprobs or 0) if body.logprobs else None
+        answering = Answering(engine, body, ChatWording(body, engine.names))
+        answering.ask([prompt], adapter, [answer_length(loaded, prompt, wanted)], logprobs)
+        return await _respond(answering, request)
+
+    @app.post("/v1/completions")
+    async def complete(body: CompletionRequest, request: Request) -> Response:
+        loaded = engine.loaded
+        adapter = engine.adapter_of(body.model)
+        prompts = completion_prompts(loaded, body)
+        lengths = [answer_length(loaded, prompt, body.max_tokens) for prompt in prompts]
+        answering = Answering(engine, body, CompletionWording(body, engine.names))
+        answering.ask(prompts, adapter, lengths, body.logprobs)
+        return await _respond(answering, request)
+
+    return app
+
+
+async def _respond(answering: Answering, request: Request) -> Response:
+    """Stream, or wait for the whole answer while watching whether the client is still there."""
+    if answering.request.stream:
+        return StreamingResponse(answering.chunks(), media_type="text/event-stream")
+    whole = asyncio.ensure_future(answering.whole())
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not whole.done():
+            return Response(status_code=499)  # nobody reads it
+        return JSONResponse(whole.result())
+    finally:
+        gone.cancel()
+        whole.cancel()
+        answering.close()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _refusal(error: ApiError) -> Response:
+    return Response(json.dumps(error.body), error.status, media_type="application/json")

@@ -1,0 +1,248 @@
+"""The decode loop: one thread that prefills prompts and decodes all running answers.
+
+Between two steps it takes in new requests, drops cancelled ones and runs what others asked for (loading
+an adapter). One step is a piece of prefill, if a prompt waits, and one token for every row of one adapter;
+the adapters take turns.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import TypeVar
+
+import torch
+
+from .adapters import Adapters
+from .batch import OwnPrefill, OwnRows, Prefill, Prepared, Rows, SlotPrefill, SlotRows
+from .errors import end_if_device_lost, step_failed, unknown_model
+from .model_runner import Model
+from .request_queue import Line
+from .sampling import choose
+from .sequence import Sequence
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+PREFILL_TOKENS = {"cpu": 256, "cuda": 1024}
+"""Prompt tokens between two decode steps: a long prompt must not stall running answers."""
+
+
+class Loop:
+    """Runs sequences to their end; every method but :meth:`run` may be called from any thread."""
+
+    def __init__(self, model: Model, adapters: Adapters, max_rows: int, flush: Callable[[], None]) -> None:
+        self.model = model
+        self._adapters = adapters
+        self._max_rows = max_rows
+        self._flush = flush
+        self.batched = model.plan.why_not is None
+        self.piece = PREFILL_TOKENS.get(model.device.type, 512)
+        self._ready = threading.Condition()
+        self._inbox: list[Sequence] = []
+        self._calls: deque[Callable[[], None]] = deque()
+        self._stopping = False
+        self._line = Line()
+        self._prefill: Prefill | None = None
+        self._groups: dict[str | None, Rows] = {}
+        self.steps = 0
+        self.tokens = 0
+
+    # From any thread.
+
+    def submit(self, sequences: Iterable[Sequence]) -> None:
+        """Queue sequences, first in first out."""
+        with self._ready:
+            self._inbox.extend(sequences)
+            self._ready.notify()
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Free the sequence's row before the next step; nothing more is delivered."""
+        sequence.cancelled = True
+        with self._ready:
+            self._ready.notify()
+
+    def call(self, function: Callable[[], Result]) -> Future[Result]:
+        """Run ``function`` between two steps."""
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except Exception as error:  # noqa: BLE001 - it belongs to the caller
+                end_if_device_lost(error)
+                future.set_exception(error)
+
+        with self._ready:
+            self._calls.append(run)
+            self._ready.notify()
+        return future
+
+    def stop(self) -> None:
+        """Let :meth:`run` return after the current step."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify()
+
+    @property
+    def rows(self) -> int:
+        """How many answers are being made, prefill included."""
+        prefill = self._prefill
+        return sum(len(rows.sequences) for rows in list(self._groups.values())) + (
+            len(prefill.sequences) if prefill else 0
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no row yet."""
+        return len(self._line.waiting) + len(self._inbox)
+
+    # In the loop's thread.
+
+    def group(self, adapter: str | None) -> Rows:
+        """Return the running answers of an adapter."""
+        return self._groups[adapter]
+
+    def retire(self, name: str) -> None:
+        """Unload an adapter as soon as its last answer is finished; at once if there is none."""
+        self._adapters.retiring.add(name)
+        self._unload_retired()
+
+    def run(self) -> None:
+        """Work until :meth:`stop`."""
+        while self._wait():
+            try:
+                self.turn()
+            except Exception as error:
+                log.exception("a turn of the decode loop failed")
+                self._fail_all(error)
+
+    def turn(self) -> None:
+        """Take in what came, then prefill a piece and decode one step; returns at once without work."""
+        self._take_in()
+        self._unload_retired()
+        with torch.inference_mode():
+            self._drop_cancelled()
+            self._prefill_some()
+            self._decode_some()
+        self._flush()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        running = self._line.waiting or self._prefill or self._groups
+        return bool(running or self._inbox or self._calls or self._adapters.retiring)
+
+    def _wait(self) -> bool:
+        """Sleep until there is work; False to stop."""
+        with self._ready:
+            while not (self._stopping or self.busy):
+                self._ready.wait()
+            return not self._stopping
+
+    def _take_in(self) -> None:
+        with self._ready:
+            arrived, self._inbox = self._inbox, []
+            calls, self._calls = self._calls, deque()
+        # Sequences first: one that came before its adapter was unloaded is answered.
+        for sequence in arrived:
+            if sequence.adapter is None or sequence.adapter in self._adapters.names:
+                self._line.waiting.append(sequence)
+            else:
+                sequence.fail(unknown_model(sequence.adapter, self._adapters.names))
+        for call in calls:
+            call()
+
+    def _drop_cancelled(self) -> None:
+        self._line.drop_cancelled()
+        if self._prefill:
+            self._prefill.sequences = [s for s in self._prefill.sequences if not s.cancelled]
+            if not self._prefill.sequences:
+                self._prefill = None
+        for rows in list(self._groups.values()):
+            for sequence in [s for s in rows.sequences if s.cancelled]:
+                self._leave(sequence)
+
+    def _unload_retired(self) -> None:
+        for name in list(self._adapters.retiring):
+            used = name in self._groups or any(s.adapter == name for s in self._line.waiting)
+            if not used and not (self._prefill and self._prefill.sequences[0].adapter == name):
+                self._adapters.unload(name)
+
+    def _leave(self, sequence: Sequence) -> None:
+        rows = self._groups[sequence.adapter]
+        rows.leave(sequence)
+        if not rows.sequences:
+            del self._groups[sequence.adapter]
+
+    def _prefill_some(self) -> None:
+        """Go on with the prompt at hand, or begin with the first that wait."""
+        if self._prefill is None:
+            together = self._line.take(self._max_rows - self.rows, self.piece if self.batched else 0)
+            if not together:
+                return
+            self._prefill = (SlotPrefill if self.batched else OwnPrefill)(self.model, together)
+        prefill = self._prefill
+        adapter = prefill.sequences[0].adapter
+        try:
+            self._adapters.use(adapter)
+            prepared = prefill.advance(self.piece)
+            if prepared is None:
+                return
+            self._prefill = None
+            rows = self._groups.get(adapter) or (SlotRows if self.batched else OwnRows)(self.model)
+            for sequence in prepared[0]:
+                prefill.join(rows, sequence)
+            self._groups[adapter] = rows
+            self._accept(prepared)
+        except Exception as error:  # noqa: BLE001 - whatever a model raises fails these requests only
+            self._prefill = None
+            self._fail(prefill.sequences, adapter, error)
+
+    def _decode_some(self) -> None:
+        """Advance the adapter whose turn it is by one token a row."""
+        if not self._groups:
+            return
+        adapter, rows = next(iter(self._groups.items()))
+        # To the end of the line: a dict keeps its order of insertion.
+        self._groups[adapter] = self._groups.pop(adapter)
+        try:
+            self._adapters.use(adapter)
+            self._accept(rows.step())
+        except torch.cuda.OutOfMemoryError as error:
+            # The newest half pays; what remains is tried again in its next turn.
+            torch.cuda.empty_cache()
+            self._fail(rows.sequences[len(rows.sequences) // 2 :], adapter, error)
+        except Exception as error:  # noqa: BLE001 - whatever a model raises fails these requests only
+            self._fail(rows.sequences, adapter, error)
+
+    def _accept(self, prepared: Prepared) -> None:
+        """Choose the next tokens; finished rows leave."""
+        sequences, logits = prepared
+        choices = choose(logits, [s.sampling for s in sequences], [s.dice for s in sequences])
+        self.steps += 1
+        self.tokens += len(sequences)
+        for sequence, choice in zip(sequences, choices, strict=True):
+            if sequence.take(choice) is not None:
+                self._leave(sequence)
+
+    def _fail_all(self, error: Exception) -> None:
+        """Fail what runs and waits, and begin anew."""
+        end_if_device_lost(error)
+        running = [s for rows in self._groups.values() for s in rows.sequences]
+        for sequence in [*running, *(self._prefill.sequences if self._prefill else ()), *self._line.waiting]:
+            sequence.fail(step_failed(error))
+        self._line.waiting.clear()
+        self._groups.clear()
+        self._prefill = None
+        self._flush()
+
+    def _fail(self, sequences: list[Sequence], adapter: str | None, error: Exception) -> None:
+        end_if_device_lost(error)
+        rows = self._groups.get(adapter)
+        for sequence in list(sequences):
+            sequence.fail(step_failed(error))
+            if rows and sequence in rows.sequences:
+                self._leave(sequence)

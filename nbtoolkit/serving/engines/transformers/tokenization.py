@@ -1,0 +1,86 @@
+"""Requests into token ids, with their limits checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from .errors import ApiError
+from .openai_schema import ChatRequest, CompletionRequest
+
+if TYPE_CHECKING:
+    from .model_loader import Loaded
+
+
+def chat_prompt(loaded: Loaded, request: ChatRequest) -> list[int]:
+    """Render the conversation with the template in force and return its tokens."""
+    if not loaded.chat_template:
+        raise ApiError(
+            "This model has no chat template; use /v1/completions, or deploy with a chat template.",
+            param="messages",
+            code="no_chat_template",
+        )
+    messages = [message.plain() for message in request.messages]
+    try:
+        text: Any = loaded.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, chat_template=loaded.chat_template
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+        raise ApiError(
+            f"The model's chat template refuses this conversation: {error}", param="messages"
+        ) from error
+    # The template writes special tokens itself; a second beginning-of-text would change the answers.
+    ids: list[int] = loaded.backend.encode(text, add_special_tokens=False).ids
+    return _checked(ids, loaded, "messages")
+
+
+def completion_prompts(loaded: Loaded, request: CompletionRequest) -> list[list[int]]:
+    """Return the tokens of every prompt."""
+    prompts = request.prompts
+    if not prompts:
+        raise ApiError("`prompt` is empty.", param="prompt")
+    encoded: list[list[int]] = []
+    for prompt in prompts:
+        if isinstance(prompt, str):
+            ids = loaded.tokenizer(prompt)["input_ids"] if prompt else []
+        else:
+            ids = list(prompt)
+            vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
+            wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
+            if wrong is not None:
+                raise ApiError(
+                    f"Token id {wrong} is outside the vocabulary (0 to {vocabulary - 1}).", param="prompt"
+                )
+        encoded.append(_checked(ids, loaded, "prompt"))
+    return encoded
+
+
+def answer_length(loaded: Loaded, prompt: list[int], wanted: int | None) -> int:
+    """Return how many tokens may come; None takes what fits."""
+    room = loaded.max_length - len(prompt)
+    if wanted is not None and wanted > room:
+        raise _too_long(loaded, len(prompt), wanted)
+    return wanted or room
+
+
+def _checked(ids: list[int], loaded: Loaded, param: str) -> list[int]:
+    if not ids:
+        raise ApiError(f"`{param}` has no tokens.", param=param)
+    if len(ids) >= loaded.max_length:
+        raise _too_long(loaded, len(ids), None)
+    return ids
+
+
+def _too_long(loaded: Loaded, prompt: int, wanted: int | None) -> ApiError:
+    asked = (
+        f"{prompt} tokens"
+        if wanted is None
+        else f"{prompt + wanted} tokens ({prompt} in the prompt, {wanted} to come)"
+    )
+    return ApiError(
+        f"This model's maximum context length is {loaded.max_length} tokens, but {asked} were requested. "
+        "Shorten the prompt or ask for a shorter answer.",
+        param="prompt" if wanted is None else "max_tokens",
+        code="context_length_exceeded",
+    )

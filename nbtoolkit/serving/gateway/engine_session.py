@@ -1,0 +1,217 @@
+"""One run of the engine, from its start to its end, with the adapters loaded into it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ..fingerprint import judge
+from ..release import Release, ServedAdapter
+from .config import FrontSettings
+from .engine_client import EngineClient, EngineUnreachable
+from .engine_process import EngineDied, EngineProcess
+from .published_releases import Candidate, NotServable, Published
+from .replica_state import Loaded, Replica
+
+log = logging.getLogger(__name__)
+
+UNWELL_LIMIT = 120.0
+"""Seconds without a good word from a running engine before it is ended and started anew."""
+
+
+class EngineRun:
+    """Start an engine for a release, then serve that release and others that need no restart."""
+
+    def __init__(self, settings: FrontSettings, published: Published, replica: Replica) -> None:
+        self._settings = settings
+        self._published = published
+        self._replica = replica
+        self._copies = Path(tempfile.mkdtemp(prefix="nbtoolkit-adapters-"))
+        self._loaded: dict[str, Loaded] = {}
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._process: EngineProcess
+        self.client: EngineClient
+        self.ended: asyncio.Task[int]
+        self._base: Loaded
+
+    async def start(self, release: Release) -> None:
+        """Start the process and wait until its base model is ready; raise NotServable or EngineDied."""
+        assert release.base is not None
+        if release.engine.kind != "transformers":
+            raise NotServable(f"this server has no engine {release.engine.kind!r}, only 'transformers'")
+        tokenizer, find = release.tokenizer, self._published.folder
+        base = await asyncio.to_thread(find, release.base.path, f"base model {release.base.name!r}")
+        folder = await asyncio.to_thread(find, tokenizer.path, "the tokenizer") if tokenizer else base
+        settings: dict[str, Any] = {
+            "base": {"name": release.base.name, "path": str(base)},
+            "tokenizer_path": str(folder),
+            "chat_template": tokenizer.chat_template if tokenizer else None,
+            "dtype": release.engine.dtype,
+            "quantization": release.engine.quantization,
+            "max_model_len": release.engine.max_model_len,
+            "max_batch": release.engine.max_batch,
+            "network_mount": self._settings.network_mount,
+            "device": "auto",
+        }
+        self._process = await EngineProcess.start(self._settings.engine_command, settings)
+        self._replica.engine_starts += 1
+        self.ended = asyncio.create_task(self._process.wait())
+        self.client = EngineClient(self._process.port, self._process.key)
+        self._base = Loaded(release.base.name, release.base.sha256, is_base=True)
+        await self._copy(release)  # while the engine loads
+        await self._wait_ready()
+        self._spawn(self._observe())
+
+    async def serve(self, candidate: Candidate) -> None:
+        """Load and prove what is new, make the release public, let go of the rest.
+
+        Raises NotServable and leaves everything as it was where an adapter does not load or is not
+        proven. A request that began before keeps its adapter, which is unloaded after the last of them.
+        """
+        release, replica = candidate.release, self._replica
+        assert release.base is not None
+        began = time.monotonic()
+        async with self._lock:
+            folders = await self._copy(release)
+            routes = {release.base.name: self._base}
+            fresh: list[Loaded] = []
+            try:
+                for adapter in release.adapters:
+                    model = self._loaded.get(adapter.engine_name)
+                    if model is None:
+                        model = await self._load(adapter, folders[adapter.engine_name])
+                        fresh.append(model)
+                        model.proof = await self._prove(release, adapter)
+                    routes[adapter.name] = model
+            except BaseException:
+                for model in fresh:
+                    self._spawn(self._retire(model))
+                raise
+            replica.publish(release, candidate.n, routes)
+        seconds = time.monotonic() - began
+        log.info("release %s (pointer %d) is public after %.2f s", release.id, candidate.n, seconds)
+        for model in list(self._loaded.values()):
+            if model not in routes.values():
+                self._spawn(self._retire(model))
+
+    def died(self) -> EngineDied:
+        """Return the error that tells how the process ended."""
+        return EngineDied(self._process.last_words())
+
+    async def stop(self) -> None:
+        """End the process, close all connections and delete the copies."""
+        for task in self._tasks:
+            task.cancel()
+        if hasattr(self, "client"):
+            await self.client.close()
+            await self._process.stop(grace=2.0)
+            self.ended.cancel()
+        await asyncio.to_thread(shutil.rmtree, self._copies, True)
+
+    async def _wait_ready(self) -> None:
+        while not self.ended.done():
+            try:
+                ready, health = await self.client.health()
+            except EngineUnreachable:
+                ready, health = False, {}
+            if ready:
+                self._replica.engine_health = health
+                return
+            if health.get("phase") == "failed":  # it only lives on to tell why
+                raise NotServable(f"the engine cannot serve this: {health.get('error') or 'no reason given'}")
+            if health.get("phase"):
+                self._replica.detail = str(health["phase"])
+            await asyncio.wait({self.ended}, timeout=0.1)
+        raise self.died()
+
+    async def _copy(self, release: Release) -> dict[str, Path]:
+        wanted = {a.engine_name: a for a in release.adapters if a.engine_name not in self._loaded}
+        missing = [a for name, a in wanted.items() if not (self._copies / name).is_dir()]
+        for adapter in missing:
+            partial = self._copies / "partial"
+            copy = await asyncio.to_thread(self._published.copy_adapter, adapter, partial)
+            copy.rename(self._copies / adapter.engine_name)
+        return {name: self._copies / name for name in wanted}
+
+    async def _load(self, adapter: ServedAdapter, folder: Path) -> Loaded:
+        try:
+            await self.client.load(adapter.engine_name, str(folder))
+        except NotServable as error:
+            raise NotServable(f"adapter {adapter.name!r}: {error}") from None
+        model = Loaded(adapter.engine_name, adapter.sha256, folder=folder)
+        self._loaded[adapter.engine_name] = model
+        return model
+
+    async def _prove(self, release: Release, adapter: ServedAdapter) -> str:
+        fingerprint = await asyncio.to_thread(self._published.fingerprint, release, adapter)
+        if fingerprint is None:
+            return f"not proven: no fingerprint, let through because: {release.override_reason}"
+        before = self._replica.routes.get(adapter.name)
+        if before is None or before.is_base:
+            answers, old = await self.client.replay(adapter.engine_name, fingerprint.contexts), None
+        else:
+            fingerprint = fingerprint.short
+            answers, old = await asyncio.gather(
+                self.client.replay(adapter.engine_name, fingerprint.contexts),
+                self.client.replay(before.engine_name, fingerprint.contexts),
+            )
+        verdict = judge(fingerprint, answers, old)
+        if verdict.outcome == "other":
+            raise NotServable(f"adapter {adapter.name!r} is not what answers under its name: {verdict}")
+        return str(verdict)
+
+    async def _retire(self, model: Loaded) -> None:
+        """Unload a model after its last answer, unless it has become public again by then."""
+        while True:
+            while model.in_flight:
+                model.idle.clear()
+                await model.idle.wait()
+            async with self._lock:
+                if model in self._replica.routes.values() or self._loaded.get(model.engine_name) is not model:
+                    return
+                if model.in_flight:
+                    continue
+                try:
+                    await self.client.unload(model.engine_name)
+                except NotServable as error:
+                    self._replica.note_error(str(error))
+                del self._loaded[model.engine_name]
+                if model.folder is not None:
+                    await asyncio.to_thread(shutil.rmtree, model.folder, True)
+                return
+
+    async def _observe(self) -> None:
+        """Keep the engine's own health at hand; end an engine that has not answered for long.
+
+        Its HTTP side answers for it: a step that never returns is not noticed here.
+        """
+        well = time.monotonic()
+        while True:
+            await asyncio.sleep(2)
+            try:
+                ready, self._replica.engine_health = await self.client.health()
+            except EngineUnreachable:
+                ready = False
+            if ready:
+                well = time.monotonic()
+            elif time.monotonic() - well > UNWELL_LIMIT:
+                self._replica.note_error(f"the engine was not well for {UNWELL_LIMIT:.0f} s and is restarted")
+                self._process.kill()
+                return
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, EngineUnreachable):  # a death has its own report
+            log.error("background work of the engine failed", exc_info=error)

@@ -1,0 +1,229 @@
+"""The Gradio page: a chat with what is served, beside the base model if wanted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from gradio.themes import Default
+
+from .engine_proxy import Gateway
+from .ui_chat import Answers, ChatFailed, ChatMessages, as_markdown, stream_text
+
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+STYLE = """
+.gradio-container{max-width:1280px!important;margin:0 auto!important}
+#top{align-items:center;flex-wrap:nowrap}
+#top h1{margin:0;font-size:1.3rem}
+#top p{margin:.1rem 0 0;color:var(--body-text-color-subdued);font-size:.9rem}
+#leave{text-align:right}
+#leave button{padding:.45rem .9rem;border:1px solid var(--border-color-primary);border-radius:8px;
+background:transparent;color:inherit;font:inherit;cursor:pointer}
+#leave button:hover{background:var(--background-fill-secondary)}
+footer{display:none!important}
+@media(max-width:700px){.gradio-container .main{padding:.75rem!important}}
+"""
+DRAW_EVERY = 0.05
+"""Seconds between two redraws of a streaming answer."""
+
+
+def build_page(gateway: Gateway) -> FastAPI:
+    """Return an application with the page mounted at its root, not started yet."""
+    application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    theme = Default(primary_hue="blue", neutral_hue="slate", radius_size="lg", font=FONTS, font_mono=MONO)
+    return gr.mount_gradio_app(
+        application,
+        _blocks(gateway),
+        path="/",
+        theme=theme,
+        css=STYLE,
+        footer_links=[],
+        show_error=True,
+        ssr_mode=False,
+        mcp_server=False,
+        run_history=False,
+        enable_monitoring=False,
+    )
+
+
+def _blocks(gateway: Gateway) -> gr.Blocks:
+    page = _Page(gateway)
+    with gr.Blocks(title="Chat · nbtoolkit", analytics_enabled=False, fill_height=True) as blocks:
+        histories = gr.State([[], []])
+        with gr.Row(elem_id="top"):
+            headline = gr.HTML("<h1>Chat</h1>")
+            gr.HTML('<form method="post" action="logout"><button>Log out</button></form>', elem_id="leave")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=4, min_width=320):
+                with gr.Row():
+                    chat = _chatbot("Answers")
+                    base_chat = _chatbot("Base model", visible=False)
+                with gr.Row():
+                    text = gr.Textbox(
+                        placeholder="Write a message",
+                        show_label=False, container=False, lines=1, max_lines=8, scale=8, autofocus=True,
+                    )  # fmt: skip
+                    send = gr.Button("Send", variant="primary", scale=1, min_width=90)
+                    stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
+            with gr.Column(scale=1, min_width=260):
+                model = gr.Dropdown([], label="Model", allow_custom_value=False)
+                compare = gr.Checkbox(False, label="Compare with base")
+                with gr.Group():
+                    longest = gr.Slider(1, 2048, 256, step=1, label="Max tokens")
+                    temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature")
+                    top_p = gr.Slider(0.05, 1, 0.95, step=0.05, label="Top p")
+                system = gr.Textbox(label="System message", lines=2, max_lines=6, placeholder="None")
+                clear = gr.Button("New chat", variant="secondary")
+
+        inputs = [text, model, compare, system, longest, temperature, top_p, histories]
+        outputs = [text, chat, base_chat, histories, send, stop]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        for asked in (text.submit, send.click):
+            asked(page.answer, inputs, outputs, **quiet)
+        # Not Gradio's own ``cancels``: it shows an error now and then where a stream is cut off.
+        stop.click(page.stop, None, None, queue=False, **quiet)
+        for emptied in (clear.click, chat.clear, base_chat.clear, model.input):
+            emptied(page.clear, None, outputs, queue=False, **quiet)
+        model.input(page.label, model, chat, queue=False, **quiet)
+        compare.change(page.show_base, compare, base_chat, queue=False, **quiet)
+        # Asked for when the list is opened, not by a timer, which would keep a sleeping server awake.
+        shown = [model, headline, chat, base_chat]
+        model.focus(page.models, model, shown, queue=False, **quiet)
+        blocks.load(page.models, model, shown, queue=False, **quiet)
+    blocks.queue(default_concurrency_limit=64, api_open=False)
+    return blocks
+
+
+def _chatbot(label: str, visible: bool = True) -> gr.Chatbot:
+    return gr.Chatbot(
+        label=label, visible=visible, height="calc(100vh - 190px)", min_height=320, buttons=[],
+        sanitize_html=True, allow_tags=False, latex_delimiters=[], layout="bubble", feedback_options=[],
+        placeholder="Nothing said yet.", min_width=260,
+    )  # fmt: skip
+
+
+class _Page:
+    """What the page's events do."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._replica = gateway.replica
+        self._running: dict[str, Answers] = {}
+        """By session."""
+
+    def models(self, chosen: str | None) -> tuple[Any, ...]:
+        names = list(self._replica.routes)
+        value = chosen or self._first()
+        if value is not None and value not in names:
+            names.append(value)  # gone since: asking it says so, and nothing else answers in its place
+        base = next((name for name in names if self._is_base(name)), "The base model")
+        labels = self.label(value), gr.Chatbot(label=f"{base} (base)")
+        return gr.Dropdown(choices=names, value=value), self._headline(), *labels
+
+    def _first(self) -> str | None:
+        """Return what is chosen until somebody chooses: an adapter where there is one."""
+        return min(self._replica.routes, key=self._is_base, default=None)
+
+    def label(self, model: str | None) -> Any:
+        return gr.Chatbot(label=model or "Answers")
+
+    def _is_base(self, name: str) -> bool:
+        model = self._replica.routes.get(name)
+        return model is not None and model.is_base
+
+    def _headline(self) -> str:
+        replica = self._replica
+        release = replica.release.id if replica.release else "no release"
+        state = "" if replica.phase == "ready" else f" · {replica.phase}"
+        return f"<h1>Chat</h1><p>Release {release}{state}</p>"
+
+    def show_base(self, wanted: bool) -> Any:
+        return gr.Chatbot(visible=wanted)
+
+    def idle(self) -> tuple[Any, Any]:
+        return gr.Button(visible=True), gr.Button(visible=False)
+
+    async def stop(self, request: gr.Request) -> None:
+        if running := self._running.get(request.session_hash or ""):
+            running.stop()
+
+    async def clear(self, request: gr.Request) -> tuple[Any, ...]:
+        if running := self._running.get(request.session_hash or ""):
+            running.stop(discard=True)
+        return gr.skip(), [], [], [[], []], *self.idle()
+
+    async def answer(
+        self, text: str, model: str | None, compare: bool, system: str, longest: float,
+        temperature: float, top_p: float, histories: list[ChatMessages], request: gr.Request,
+    ) -> AsyncIterator[tuple[Any, ...]]:  # fmt: skip
+        """Stream one answer, or two side by side; errors are shown in the place of the answer."""
+        session = request.session_hash or ""
+        if not text.strip() or session in self._running:
+            yield gr.skip(), gr.skip(), gr.skip(), histories, gr.skip(), gr.skip()
+            return
+        sampling = {"max_tokens": int(longest), "temperature": temperature, "top_p": top_p}
+        model = model or self._first()  # asked before the list was filled
+        names = [model or ""]
+        base = next((name for name in self._replica.routes if self._is_base(name)), None)
+        if compare and base and base != model:
+            names.append(base)
+        asked = {"role": "user", "content": text}
+        histories = [
+            [*_answered(history), asked] if i < len(names) else history for i, history in enumerate(histories)
+        ]
+        start: ChatMessages = [{"role": "system", "content": system}] if system.strip() else []
+        streams = [
+            stream_text(self._gateway, name, [*start, *histories[i]], sampling)
+            for i, name in enumerate(names)
+        ]
+        answers, errors = [""] * len(histories), [""] * len(histories)
+        busy = gr.Button(visible=False), gr.Button(visible=True)
+
+        def drawn() -> tuple[Any, ...]:
+            kept = [_with_answer(history, said) for history, said in zip(histories, answers, strict=True)]
+            shown = [_shown(history, error) for history, error in zip(kept, errors, strict=True)]
+            return "", *shown, kept
+
+        running = self._running[session] = Answers(streams)
+        last = 0.0
+        try:
+            yield *drawn(), *busy
+            async with aclosing(running.pieces()) as pieces:
+                async for index, piece in pieces:
+                    if isinstance(piece, ChatFailed):
+                        errors[index] = str(piece)
+                    else:
+                        answers[index] += piece
+                    if time.monotonic() - last > DRAW_EVERY:
+                        last = time.monotonic()
+                        yield *drawn(), *busy
+        finally:
+            del self._running[session]
+        if running.discarded:
+            yield gr.skip(), [], [], [[], []], *self.idle()
+        else:
+            yield *drawn(), *self.idle()
+
+
+def _answered(history: ChatMessages) -> ChatMessages:
+    """Drop a last question that got no answer: chat templates refuse two in a row."""
+    return history[:-1] if history and history[-1]["role"] == "user" else history
+
+
+def _with_answer(history: ChatMessages, said: str) -> ChatMessages:
+    return [*history, {"role": "assistant", "content": said}] if said else history
+
+
+def _shown(history: ChatMessages, error: str) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = [
+        {"role": message["role"], "content": as_markdown(message["content"])} for message in history
+    ]
+    if error:
+        title = {"title": "No answer"}
+        messages.append({"role": "assistant", "content": as_markdown(error), "metadata": title})
+    return messages

@@ -1,0 +1,160 @@
+"""Read what was published on the share, believing nothing that does not check out."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .. import share_layout as share
+from ..content_hash import adapter_files, folder_sha256
+from ..fingerprint import Fingerprint
+from ..release import Release, ServedAdapter
+
+
+class NotServable(Exception):
+    """A published release cannot be served, and trying again would not help."""
+
+
+class NotYetReadable(NotServable):
+    """A file is missing or torn; on a network mount it may be whole a little later."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A release that a valid pointer names."""
+
+    n: int
+    release: Release
+
+
+class Published:
+    """The share as the front sees it. Every method blocks on the file system."""
+
+    def __init__(self, mount: Path) -> None:
+        self._mount = mount
+
+    def numbers(self) -> list[int]:
+        """List the pointers' numbers, highest first. One directory listing, nothing is opened."""
+        try:
+            names = [entry.name for entry in (self._mount / share.ACTIVE).iterdir()]
+        except FileNotFoundError:
+            return []
+        return sorted((n for n in map(share.pointer_number, names) if n is not None), reverse=True)
+
+    def read(self, n: int) -> Candidate:
+        """Read the n-th pointer and its release; raise NotServable."""
+        pointer = _parse(share.Pointer, self._mount / share.pointer_path(n), f"pointer {n}")
+        if pointer.n != n:
+            raise NotServable(f"pointer {n} calls itself {pointer.n}")
+        if not pointer.release.startswith("r-") or not pointer.release[2:].isalnum():
+            raise NotServable(f"pointer {n} names {pointer.release!r}, which is no release id")
+        what = f"release {pointer.release}"
+        release = _parse(Release, self._mount / share.release_path(pointer.release), what)
+        if release.id != pointer.release:
+            raise NotServable(f"{what} does not match its content, which is {release.id}")
+        if release.base is None:
+            raise NotServable(f"{what} is for the user's own server, not for this one")
+        return Candidate(n, release)
+
+    def folder(self, path: str, what: str) -> Path:
+        """Return a folder that a release names, absolute or relative to the mount; raise NotYetReadable."""
+        folder = self._mount / path
+        try:
+            there = folder.is_dir()
+        except OSError as error:  # anything but "not found": the mount itself is in trouble
+            raise NotYetReadable(f"the folder of {what} cannot be read: {error}") from None
+        if not there:
+            raise NotYetReadable(f"the folder of {what} is missing: {path}")
+        return folder
+
+    def copy_adapter(self, adapter: ServedAdapter, to: Path) -> Path:
+        """Copy an adapter next to the engine and check the copy's sha256; return the copy.
+
+        The engine then reads bytes that nobody else writes. Costs two reads, one of them local.
+        """
+        try:
+            source = (self._mount / adapter.path).resolve()
+        except OSError as error:
+            raise NotYetReadable(f"adapter {adapter.name!r} cannot be read: {error}") from None
+        if not source.is_relative_to(self._mount):
+            raise NotServable(f"adapter {adapter.name!r} lies outside the share: {adapter.path}")
+        target = to / adapter.engine_name
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        try:
+            files = adapter_files(source)
+            for name, path in files.items():
+                shutil.copyfile(path, target / name)
+            found = folder_sha256({name: target / name for name in files})
+        except OSError as error:
+            raise NotYetReadable(f"adapter {adapter.name!r} cannot be read: {error}") from None
+        if not files:
+            raise NotYetReadable(f"adapter {adapter.name!r} is missing: {adapter.path}")
+        if found != adapter.sha256:
+            raise NotServable(
+                f"adapter {adapter.name!r} on the share has sha256 {found[:16]}…, "
+                f"but the release names {adapter.sha256[:16]}…"
+            )
+        return target
+
+    def fingerprint(self, release: Release, adapter: ServedAdapter) -> Fingerprint | None:
+        """Return the fingerprint in the adapter's smoke report; None where an override stands in for it."""
+        sha256 = release.reports.get(adapter.name)
+        if sha256 is None:
+            if release.override_reason:
+                return None
+            raise NotServable(f"adapter {adapter.name!r} has neither a smoke report nor an override")
+        path = self._mount / share.report_path(sha256)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise NotYetReadable(f"the smoke report of {adapter.name!r} cannot be read: {error}") from None
+        found = hashlib.sha256(content).hexdigest()
+        if found != sha256:
+            raise NotServable(
+                f"the smoke report of {adapter.name!r} has sha256 {found[:16]}…, not its name's"
+            )
+        try:
+            report = _Report.model_validate_json(content)
+        except ValidationError as error:
+            raise NotServable(
+                f"the smoke report of {adapter.name!r} is not readable: {_first(error)}"
+            ) from None
+        if report.fingerprint is None:
+            if release.override_reason:
+                return None
+            raise NotServable(f"the smoke report of {adapter.name!r} holds no fingerprint")
+        if report.fingerprint.adapter_sha256 != adapter.sha256:
+            raise NotServable(f"the smoke report of {adapter.name!r} is about other bytes")
+        return report.fingerprint
+
+
+class _Report(BaseModel):
+    """The one part of a smoke report that serving needs."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    fingerprint: Fingerprint | None = None
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _parse(model: type[_Model], path: Path, what: str) -> _Model:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise NotYetReadable(f"{what} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise NotYetReadable(f"{what} is torn or not of this version: {_first(error)}") from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]

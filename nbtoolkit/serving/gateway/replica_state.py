@@ -1,0 +1,192 @@
+"""What this replica serves right now; everything else in the front reads or changes it here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from ..release import Release
+from ..share_layout import Failure, Heartbeat
+from .errors import Refused
+
+Phase = Literal["starting", "loading", "ready", "restarting", "draining", "stopped", "failed"]
+
+
+@dataclass(eq=False)
+class Loaded:
+    """One model inside the engine that runs now: the base, or an adapter by its engine name."""
+
+    engine_name: str
+    sha256: str
+    is_base: bool = False
+    folder: Path | None = None
+    proof: str = ""
+    in_flight: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by the end of each last answer."""
+
+    @property
+    def system_fingerprint(self) -> str:
+        """What an answer says of who gave it."""
+        return "base" if self.is_base else self.sha256[:16]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One request's hold on the model that was public when it began."""
+
+    public_name: str
+    model: Loaded
+
+
+class Replica:
+    """The state of one front. Only the event loop's thread touches it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.phase: Phase = "starting"
+        self.detail = ""
+        self.release: Release | None = None
+        self.n: int | None = None
+        self.routes: dict[str, Loaded] = {}
+        self.pending: str | None = None
+        self.failed: Failure | None = None
+        self.last_error: str | None = None
+        self.engine_starts = 0
+        self.releases_served = 0
+        self.ready_at = 0.0
+        """Wall-clock time of the last change of what is public."""
+        self.engine_health: dict[str, Any] = {}
+        self.in_flight = 0
+        self.lingers = False
+        """Whether requests are taken though the end has begun."""
+        self.idle = asyncio.Event()
+        self.changed = asyncio.Event()
+        self.others_ready = False
+        self._started = self._phase_since = time.monotonic()
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the front started."""
+        return time.monotonic() - self._started
+
+    @property
+    def capacity(self) -> int:
+        """How many requests may be under way: those that are decoded and those that wait."""
+        assert self.release is not None
+        return self.release.engine.max_batch + self.release.engine.max_queue
+
+    def enter(self, phase: Phase, detail: str = "") -> None:
+        """Change the phase; once draining, only ``stopped`` follows."""
+        if self.phase in ("draining", "stopped") and phase != "stopped":
+            return
+        if phase != self.phase:
+            self._phase_since = time.monotonic()
+        self.phase, self.detail = phase, detail
+        self.changed.set()
+
+    def note_error(self, text: str) -> None:
+        """Keep an error for who looks at /health or at the heartbeat."""
+        if text != self.last_error:
+            self.last_error = text
+            self.changed.set()
+
+    def refuse_unless_ready(self) -> None:
+        """Raise Refused with the phase while requests cannot be served."""
+        if self.phase != "ready" and not self.lingers:
+            reason = f"The server is not ready: {self.phase}{self.detail and f' ({self.detail})'}."
+            raise Refused(503, reason, "not_ready", kind="server_error", retry_after=2)
+
+    def model(self, name: object) -> Loaded:
+        """Return the model of a public name; raise Refused with the names that there are."""
+        known = ", ".join(self.routes)
+        if not isinstance(name, str) or not name:
+            raise Refused(400, f"'model' must name a model. Known: {known}.", "model_missing", param="model")
+        if name not in self.routes:
+            message = f"The model {name!r} does not exist. Known: {known}."
+            raise Refused(404, message, "model_not_found", param="model")
+        return self.routes[name]
+
+    @contextmanager
+    def lease(self, name: object) -> Generator[Lease]:
+        """Hold the model that is public under a name now; it stays loaded until the lease ends."""
+        self.refuse_unless_ready()
+        model = self.model(name)
+        if self.in_flight >= self.capacity:
+            message = f"{self.in_flight} requests are under way or waiting; try again in a second."
+            raise Refused(429, message, "queue_full", kind="rate_limit_error", retry_after=1)
+        self.in_flight += 1
+        model.in_flight += 1
+        try:
+            yield Lease(str(name), model)
+        finally:
+            self.in_flight -= 1
+            model.in_flight -= 1
+            if model.in_flight == 0:
+                model.idle.set()
+            if self.in_flight == 0:
+                self.idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no request is under way."""
+        while self.in_flight:
+            self.idle.clear()
+            await self.idle.wait()
+
+    def publish(self, release: Release, n: int, routes: dict[str, Loaded]) -> None:
+        """Make a release public, in one step."""
+        self.release, self.n, self.routes = release, n, routes
+        self.releases_served += 1
+        self.ready_at = time.time()
+        self.changed.set()
+
+    def adapters(self) -> dict[str, str]:
+        """Return public name → sha256 of the adapters that are public."""
+        return {name: model.sha256 for name, model in self.routes.items() if not model.is_base}
+
+    def health(self) -> dict[str, Any]:
+        """Return what /health says; nothing in it is secret."""
+        return {
+            "status": "ok",
+            "replica": self.name,
+            "phase": self.phase,
+            "detail": self.detail,
+            "phase_seconds": round(time.monotonic() - self._phase_since, 3),
+            "elapsed": round(self.uptime, 3),
+            "release": self.release.id if self.release else None,
+            "n": self.n,
+            "base": self.release.base.name if self.release and self.release.base else None,
+            "adapters": self.adapters(),
+            "proofs": {name: model.proof for name, model in self.routes.items() if not model.is_base},
+            "engine": {
+                "kind": self.release.engine.kind if self.release else None,
+                "starts": self.engine_starts,
+                **self.engine_health,
+            },
+            "cuda_error": self.engine_health.get("cuda_error"),
+            "in_flight": self.in_flight,
+            "pending": {"release": self.pending, "needs": "restart"} if self.pending else None,
+            "failed": self.failed.model_dump() if self.failed else None,
+            "last_error": self.last_error,
+        }
+
+    def heartbeat(self) -> Heartbeat:
+        """Return what this replica tells the share."""
+        return Heartbeat(
+            replica=self.name,
+            at=datetime.now(UTC),
+            phase=self.phase,
+            n=self.n,
+            release=self.release.id if self.release else None,
+            adapters=self.adapters(),
+            engine_starts=self.engine_starts,
+            pending=self.pending,
+            failed=self.failed,
+            last_error=self.last_error,
+        )

@@ -1,0 +1,102 @@
+"""Run a front until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from contextlib import ExitStack
+from types import FrameType
+
+import uvicorn
+
+from .app import build_app
+from .config import FrontSettings, StartRefused
+from .replica_state import Replica
+
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but a signal first lets running answers finish; a second one does not."""
+
+    def __init__(self, config: uvicorn.Config, settings: FrontSettings, replica: Replica) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._replica = replica
+        self._drain: asyncio.Task[None] | None = None
+        self.broken = False
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        self._loop.call_soon_threadsafe(self.begin_to_end)
+
+    def begin_to_end(self) -> None:
+        if self._drain is None:
+            self._drain = self._loop.create_task(self._finish_answers())
+        else:
+            self.should_exit = True
+
+    def fail(self) -> None:
+        self.broken = True
+        self.should_exit = True
+
+    async def _finish_answers(self) -> None:
+        self._replica.lingers = self._replica.phase == "ready"
+        self._replica.enter("draining")
+        if self._replica.lingers:
+            await asyncio.sleep(self._settings.linger)
+            self._replica.lingers = False
+        log.info("stopping: %d answers are under way", self._replica.in_flight)
+        try:
+            await asyncio.wait_for(self._replica.wait_idle(), self._settings.drain)
+        except TimeoutError:
+            log.warning("%d answers are cut off after %.0f s", self._replica.in_flight, self._settings.drain)
+        self.should_exit = True
+
+
+def serve(settings: FrontSettings) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. Raises StartRefused where the port is taken."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    ports = {settings.port: None, settings.probe_port or settings.port: None}  # once each, in this order
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(_listen(settings.host, port)) for port in ports]
+        replica = Replica(settings.replica)
+        holder: list[_Server] = []
+        app = build_app(settings, replica, lambda: holder[0].fail())
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            proxy_headers=True,
+            forwarded_allow_ips="*",  # only the ingress reaches the container
+            server_header=False,
+            timeout_graceful_shutdown=2,  # answers are finished by then; open pages are not waited for
+            ws="none",
+        )
+        server = _Server(config, settings, replica)
+        holder.append(server)
+        log.info("listening on %s:%d for %s", settings.host, settings.port, settings.mount)
+        asyncio.run(server.serve(listeners))
+    return 1 if server.broken else 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartRefused(
+            f"Cannot listen on {host}:{port}: {error.strerror}; choose another --port."
+        ) from None
+    return listener

@@ -1,0 +1,124 @@
+"""Pass an answer through to its client: lean while it flows, awake while it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from .engine_proxy import Answer, EngineLost, lost
+from .errors import Refused, error_event
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Relay:
+    """An ASGI response: ends with the client, and comments while a stream has no news.
+
+    The status line waits for the engine's, so a bad request is refused with its own status; only a
+    stream that has waited for ``keepalive`` seconds begins before it, and carries errors as events.
+    """
+
+    def __init__(
+        self,
+        answer: AbstractAsyncContextManager[Answer],
+        *,
+        stream: bool,
+        keepalive: float,
+        tally: Callable[[int], None],
+    ) -> None:
+        self._answer = answer
+        self._stream = stream
+        self._keepalive = keepalive
+        self._tally = tally
+        self._begun = False
+        self._last = 0.0
+        self._send: Send
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        self._send = send
+        self._last = asyncio.get_running_loop().time()
+        work = [asyncio.create_task(self._pump()), asyncio.create_task(_gone(receive))]
+        if self._stream:
+            work.append(asyncio.create_task(self._comment()))
+        try:
+            done, _running = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work)
+        for task in done:
+            task.result()
+
+    async def _pump(self) -> None:
+        try:
+            async with self._answer as answer:
+                if self._stream and answer.status == 200:
+                    await self._begin(200, b"text/event-stream; charset=utf-8")
+                    async for block in answer.events():
+                        await self._write(block)
+                    await self._write(b"", more=False)
+                else:
+                    await self._whole(answer.status, await answer.read(), retry_after=answer.retry_after)
+        except Refused as refusal:
+            await self._refuse(refusal)
+        except EngineLost:
+            await self._refuse(lost())
+
+    async def _refuse(self, refusal: Refused) -> None:
+        if self._begun:
+            await self._write(error_event(refusal.message, refusal.code), more=False)
+        else:
+            response = refusal.response()
+            await self._whole(refusal.status, bytes(response.body), refusal.headers.get("Retry-After"))
+
+    async def _whole(self, status: int, body: bytes, retry_after: str | None) -> None:
+        if self._begun:  # an error of the engine, after our comments: the status line is gone
+            await self._write(b"data: " + body.replace(b"\n", b" ") + b"\n\n", more=False)
+            return
+        await self._begin(status, b"application/json", len(body), retry_after)
+        await self._write(body, more=False)
+
+    async def _begin(
+        self, status: int, media_type: bytes, length: int | None = None, retry_after: str | None = None
+    ) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        self._tally(status)
+        headers = [(b"content-type", media_type), (b"cache-control", b"no-store")]
+        if length is None:
+            headers.append((b"x-accel-buffering", b"no"))  # a proxy must pass events on as they come
+        else:
+            headers.append((b"content-length", str(length).encode()))
+        if retry_after is not None:
+            headers.append((b"retry-after", retry_after.encode()))
+        start: MutableMapping[str, Any] = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": headers,
+        }
+        await self._send(start)
+
+    async def _write(self, body: bytes, more: bool = True) -> None:
+        self._last = asyncio.get_running_loop().time()
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _comment(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            due = self._last + self._keepalive
+            if clock() < due:
+                await asyncio.sleep(due - clock())
+                continue
+            await self._begin(200, b"text/event-stream; charset=utf-8")
+            await self._write(b": waiting\n\n")
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,46 @@
+"""Convert an adapter's pickled weights: ``python -m nbtoolkit.smoke.model_level.convert_pickle FOLDER``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from nbtoolkit.errors import InvalidAdapter, NbtoolkitError
+from nbtoolkit.models.adapter import WEIGHTS
+from nbtoolkit.smoke.static.files import PICKLES
+
+
+def convert(folder: Path) -> Path:
+    """Write ``adapter_model.safetensors`` beside the pickle, which is read without running its code.
+
+    Raises :class:`InvalidAdapter` where there is no pickle, where safetensors are there already, or where
+    the pickle holds more than tensors. Imports torch.
+    """
+    target = folder / WEIGHTS
+    source = next((folder / name for name in PICKLES if (folder / name).is_file()), None)
+    if source is None or target.exists():
+        what = f"{WEIGHTS} is there already" if target.exists() else f"there is none of {', '.join(PICKLES)}"
+        raise InvalidAdapter(f"Nothing to convert in {folder}: {what}.", next_step="run the smoke test")
+    import pickle
+
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        content = torch.load(source, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise InvalidAdapter(
+            f"{source} holds more than tensors, or is damaged: {str(error).splitlines()[0]}",
+            next_step="do not open it; ask its author for safetensors",
+        ) from error
+    save_file(
+        {name: tensor.contiguous().clone() for name, tensor in content.items()}, target, {"format": "pt"}
+    )
+    return target
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(f"{convert(Path(sys.argv[1]))}\n")
+    except (IndexError, NbtoolkitError) as problem:
+        raise SystemExit(str(problem) if sys.argv[1:] else __doc__) from problem

@@ -1,0 +1,138 @@
+"""A6: numbers that are numbers, and that change something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbtoolkit.errors import MissingDependency
+from nbtoolkit.installation import install_hint
+from nbtoolkit.models.safetensors_header import TensorInfo
+from nbtoolkit.smoke.check import Outcome, check, shortened
+from nbtoolkit.smoke.context import Subject
+from nbtoolkit.smoke.static.lora_keys import lora_tensor, pairs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+_STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""Types that LoRA weights come in; numpy has no bfloat16, its bits are looked at as they are."""
+_BLOCK = 16 * 1024**2
+
+
+@check("A6", "static", "numbers")
+def numbers(subject: Subject) -> Outcome:
+    """Read every tensor once, in blocks of rows, for NaN, infinities and for B·A = 0.
+
+    Costs one read of the file and at most 32 MB of memory.
+    """
+    _numpy()
+    adapter = subject.adapter
+    wrong = {name: info.dtype for name, info in adapter.tensors.items() if info.dtype not in _STORED}
+    if wrong:
+        kinds = ", ".join(sorted(set(wrong.values())))
+        return Outcome(
+            "fail",
+            f"{len(wrong)} tensors are stored as {kinds}, such as {next(iter(wrong))}",
+            {"wrong_types": dict(list(wrong.items())[:50])},
+            "save the adapter in float32, bfloat16 or float16",
+        )
+    broken: dict[str, int] = {}
+    used: dict[str, Array] = {}
+    with adapter.weights.open("rb") as file:
+        for name, info in adapter.tensors.items():
+            bad, ranks = _scan(adapter.weights, file.fileno(), name, info)
+            if bad:
+                broken[name] = bad
+            if ranks is not None:
+                used[name] = ranks
+    if broken:
+        return Outcome(
+            "fail",
+            f"NaN or infinite numbers in {len(broken)} tensors: {shortened(list(broken), 3)}",
+            {"broken": dict(list(broken.items())[:50])},
+            "the training diverged: take an earlier checkpoint, or train with a lower rate or in bfloat16",
+        )
+    zero, total = _without_effect(adapter.tensors, used)
+    evidence = {"tensors": len(adapter.tensors), "modules": total, "zero_modules": zero[:50]}
+    if zero and len(zero) == total:
+        return Outcome(
+            "fail",
+            f"B·A is zero in all {total} modules: the adapter changes nothing",
+            evidence,
+            "the adapter was saved untrained: save after training, and from the trained model",
+        )
+    if zero:
+        return Outcome(
+            "warn",
+            f"B·A is zero in {len(zero)} of {total} modules: {shortened(zero, 3)}",
+            evidence,
+            "see whether these modules were meant to be trained",
+        )
+    return Outcome(
+        "pass", f"{len(adapter.tensors)} tensors finite, B·A not zero in {total} modules", evidence
+    )
+
+
+def _without_effect(tensors: Any, used: dict[str, Array]) -> tuple[list[str], int]:
+    """Return the modules whose product is zero (no rank is used in both A and B), and their number."""
+    found = {module: parts for module, parts in pairs(tensors).items() if {"A", "B"} <= set(parts)}
+    zero = [
+        module
+        for module, parts in found.items()
+        if used[parts["A"]].shape == used[parts["B"]].shape
+        and not (used[parts["A"]] & used[parts["B"]]).any()
+    ]
+    return zero, len(found)
+
+
+def _scan(path: Path, descriptor: int, name: str, info: TensorInfo) -> tuple[int, Array | None]:
+    """Return how many numbers are not finite and, of an A or B, which ranks hold anything but zeros."""
+    np = _numpy()
+    tensor = lora_tensor(name)
+    shape = tuple(info.shape) or (1,)
+    rows, columns = shape[0], int(np.prod(shape[1:], dtype=np.int64))
+    bad = 0
+    nonzero = np.zeros((rows if tensor and tensor.part == "A" else columns,), dtype=bool)
+    for first, block in _blocks(path, descriptor, info, rows, columns):
+        if info.dtype == "BF16":
+            bad += int(((block & 0x7F80) == 0x7F80).sum())
+            filled = (block & 0x7FFF) != 0
+        else:
+            bad += int((~np.isfinite(block)).sum())
+            filled = block != 0
+        if tensor and tensor.part == "A":
+            nonzero[first : first + len(block)] = filled.any(axis=1)
+        elif tensor:
+            nonzero |= filled.any(axis=0)
+    return bad, nonzero if tensor else None
+
+
+def _blocks(
+    path: Path, descriptor: int, info: TensorInfo, rows: int, columns: int
+) -> Iterator[tuple[int, Array]]:
+    np = _numpy()
+    kind = np.dtype(_STORED[info.dtype])
+    step = max(1, _BLOCK // max(1, columns * kind.itemsize))
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(info.start)
+        for first in range(0, rows, step):
+            count = min(step, rows - first) * columns
+            content = file.read(count * kind.itemsize)
+            if len(content) < count * kind.itemsize:
+                raise OSError(f"{path} became shorter while it was read")
+            yield first, np.frombuffer(content, dtype=kind).reshape(-1, columns)
+
+
+def _numpy() -> Any:
+    try:
+        import numpy
+    except ImportError as error:
+        raise MissingDependency(
+            "The smoke test reads the adapter's numbers with numpy, which is not installed.",
+            next_step=install_hint("model"),
+        ) from error
+    return numpy

@@ -1,0 +1,1 @@
+"""The generic form over a settings model."""

@@ -1,0 +1,477 @@
+"""Signing in: from what is there, once, within limits; by hand only where somebody asks for it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from azure.core.credentials import AccessTokenInfo
+from msal.oauth2cli import oauth2
+
+from nbtoolkit.azure.arm import subscriptions as places
+from nbtoolkit.azure.auth import account_store as account
+from nbtoolkit.azure.auth import credential_sources as credentials
+from nbtoolkit.azure.auth import interactive_sign_in as sign_in
+from nbtoolkit.azure.auth import shared_credential as login
+from nbtoolkit.azure.auth.credential_sources import Source, Unavailable
+from nbtoolkit.azure.auth.shared_credential import SharedCredential
+from nbtoolkit.azure.clients import ARM_SCOPE
+from nbtoolkit.errors import Cancelled, MissingDependency, NotSignedIn
+from nbtoolkit.progress import Progress
+from tests.azure_double import SUBSCRIPTION, AzureDouble
+
+TENANT = "11111111-2222-3333-4444-555555555555"
+HOST = "login.microsoftonline.com"
+SECRET = "canary-of-a-client-secret"
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without any sign-in: no variables, no home, no shared credential."""
+    for name in [name for name in os.environ if name.startswith(("AZURE_", "IDENTITY_", "MSI_", "SSH_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr(login, "_shared", None)
+
+
+class Fake:
+    """A credential of the SDK that answers each request for a token with the next of its outcomes."""
+
+    def __init__(self, *outcomes: Any, wait: float = 0.0) -> None:
+        self.outcomes = list(outcomes)
+        self.wait = wait
+        self.asked: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+
+    def get_token_info(self, *scopes: str, options: dict[str, Any]) -> Any:
+        self.asked.append((scopes, options))
+        time.sleep(self.wait)
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def token(text: str = "t0", seconds: int = 3600) -> AccessTokenInfo:
+    return AccessTokenInfo(text, int(time.time()) + seconds)
+
+
+def source(name: str, credential: Any, limit: float = 5.0, *, binding: bool = False) -> Source:
+    def make() -> Any:
+        if isinstance(credential, Exception):
+            raise credential
+        return credential
+
+    return Source(name, make, limit, binding)
+
+
+def shared(*sources: Source) -> SharedCredential:
+    return SharedCredential(lambda: sources)
+
+
+def jwt(**claims: str) -> str:
+    return ".".join(
+        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+        for part in ({"alg": "none"}, claims, {})
+    )
+
+
+def test_the_first_source_that_answers_is_kept_and_asked_once_for_many_requests() -> None:
+    first, second = Fake(token()), Fake(token("other"))
+    mine = shared(source("one", Unavailable("not here")), source("two", first), source("three", second))
+    assert {mine.get_token(ARM_SCOPE).token for _ in range(5)} == {"t0"}
+    assert (len(first.asked), len(second.asked), mine.source) == (1, 0, "two")
+
+
+def test_many_threads_cost_one_token() -> None:
+    fake = Fake(token(), wait=0.05)
+    mine = shared(source("one", fake))
+    threads = [threading.Thread(target=mine.get_token, args=(ARM_SCOPE,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(fake.asked) == 1
+
+
+def test_a_token_is_fetched_anew_before_it_ends_and_for_every_other_scope() -> None:
+    fake = Fake(token("a", seconds=login.EARLY - 1), token("b"), token("c"))
+    mine = shared(source("one", fake))
+    assert mine.get_token("x").token == "a"
+    assert mine.get_token("x").token == "b"
+    assert mine.get_token("y").token == "c"
+    assert [scopes for scopes, _ in fake.asked] == [("x",), ("x",), ("y",)]
+
+
+def test_a_revoked_token_is_not_taken_from_memory() -> None:
+    fake = Fake(token("a"), token("b"))
+    mine = shared(source("one", fake))
+    mine.get_token_info("x")
+    assert mine.get_token_info("x", options={"claims": "revoked"}).token == "b"
+    assert fake.asked[-1][1] == {"claims": "revoked", "enable_cae": True}
+    assert mine.get_token_info("x").token == "b"
+
+
+@pytest.mark.parametrize("authority", ["https://login.microsoftonline.us", "login.chinacloudapi.cn/"])
+def test_another_cloud_is_refused_in_one_sentence(authority: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", authority)
+    fake = Fake(token())
+    with pytest.raises(NotSignedIn, match=r"AZURE_AUTHORITY_HOST names login\.\w+.*another cloud") as caught:
+        shared(source("environment", fake)).get_token(ARM_SCOPE)
+    assert "remove AZURE_AUTHORITY_HOST" in caught.value.next_step
+    assert fake.asked == []
+    with pytest.raises(NotSignedIn, match="another cloud"):
+        sign_in.sign_in(Shown())
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com/")
+    assert shared(source("environment", fake)).get_token(ARM_SCOPE).token == "t0"
+
+
+def test_slow_and_failing_sources_are_named_with_their_reason() -> None:
+    mine = shared(
+        source("environment", Unavailable("AZURE_TENANT_ID is not set")),
+        source("managed identity", Fake(token(), wait=1.0), limit=0.1),
+        source("Azure CLI", Fake(RuntimeError("Please run 'az login' to set up an account"))),
+    )
+    began = time.monotonic()
+    with pytest.raises(NotSignedIn) as caught:
+        mine.get_token(ARM_SCOPE)
+    assert time.monotonic() - began < 0.8
+    assert caught.value.__dict__["reasons"] == {
+        "environment": "AZURE_TENANT_ID is not set",
+        "managed identity": "no answer in 0.1 s",
+        "Azure CLI": "Please run 'az login' to set up an account",
+    }
+    assert "managed identity: no answer in 0.1 s" in str(caught.value)
+    assert "Next:" in str(caught.value)
+    assert isinstance(caught.value, PermissionError)
+
+
+def test_threads_that_waited_take_the_failure_of_the_one_that_asked() -> None:
+    fake = Fake(RuntimeError("no"), wait=0.1)
+    mine = shared(source("one", fake))
+    errors: list[NotSignedIn] = []
+
+    def ask() -> None:
+        with pytest.raises(NotSignedIn) as caught:
+            mine.get_token(ARM_SCOPE)
+        errors.append(caught.value)
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 6
+    assert len(fake.asked) == 1
+
+
+def test_after_a_failure_the_next_call_asks_again() -> None:
+    fake = Fake(RuntimeError("no"), token())
+    mine = shared(source("one", fake))
+    with pytest.raises(NotSignedIn):
+        mine.get_token(ARM_SCOPE)
+    assert mine.get_token(ARM_SCOPE).token == "t0"
+
+
+def test_a_configured_environment_that_is_refused_is_not_replaced_by_another_account() -> None:
+    other = Fake(token())
+    mine = shared(
+        source("environment", Fake(RuntimeError("AADSTS7000215: wrong")), binding=True), source("cli", other)
+    )
+    with pytest.raises(NotSignedIn, match="environment: AADSTS7000215") as caught:
+        mine.get_token(ARM_SCOPE)
+    assert other.asked == []
+    assert "correct these environment variables" in str(caught.value)
+
+
+def test_a_missing_sdk_is_no_reason_of_a_source() -> None:
+    missing = MissingDependency("azure.identity cannot be imported", next_step="pip install it")
+    with pytest.raises(MissingDependency):
+        shared(source("one", missing)).get_token(ARM_SCOPE)
+
+
+def test_the_real_sources_say_what_is_missing_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_TENANT_ID", TENANT)
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(NotSignedIn) as caught:
+        login.signed_in_as()
+    reasons = caught.value.__dict__["reasons"]
+    assert reasons["environment"] == "AZURE_CLIENT_ID, AZURE_CLIENT_SECRET are not set"
+    assert set(reasons) == {"environment", "managed identity", "Azure CLI", "earlier sign-in"}
+    assert "Azure CLI" in reasons["Azure CLI"]
+    assert reasons["earlier sign-in"] == "nobody has signed in here yet"
+    assert "\n" not in "".join(reasons.values())
+
+
+def test_a_reason_holds_no_secret_and_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", SECRET)
+    text = credentials.reason(
+        RuntimeError(f"AADSTS7000215: Invalid {SECRET} given. Trace ID: 12 Correlation")
+    )
+    assert text == "AADSTS7000215: Invalid *** given"
+    assert len(credentials.reason(RuntimeError("x" * 5000))) <= 240
+
+
+def test_who_is_signed_in_is_read_from_the_token() -> None:
+    who = login.whose(jwt(upn="ada@example.com", tid=TENANT), "Azure CLI")
+    assert (who.account, who.tenant, who.source) == ("ada@example.com", TENANT, "Azure CLI")
+    assert "ada@example.com" in str(who)
+    assert login.whose(jwt(appid="id", tid=TENANT), "environment").account == "application id"
+    assert login.whose("no.jwt", "x").account == "unknown account"
+
+
+def test_a_token_that_azure_refuses_is_replaced_within_the_same_call(azure_double: AzureDouble) -> None:
+    places.subscriptions()
+    azure_double.tokens.expire_all()
+    assert places.subscriptions()[0].id == SUBSCRIPTION
+    statuses = [seen.status for seen in azure_double.requests if seen.path == "/subscriptions"]
+    assert statuses == [200, 401, 200]
+    assert len([seen for seen in azure_double.requests if seen.path.endswith("/token")]) == 2
+
+
+def test_a_refused_token_is_forgotten_once_however_many_met_the_refusal() -> None:
+    fake = Fake(token("a"), token("b"))
+    mine = shared(source("one", fake))
+    mine.get_token("x")
+    for _ in range(3):
+        mine.forget("a")
+    assert mine.get_token("x").token == "b"
+    mine.forget("a")
+    assert mine.get_token("x").token == "b"
+    assert len(fake.asked) == 2
+
+
+# Signing in by hand, through the SDK and its token library; only the network is a fake.
+
+
+class Login:
+    """login.microsoftonline.com as a transport of the SDK; each poll for the token gets the next outcome."""
+
+    def __init__(self, *polls: dict[str, Any]) -> None:
+        self.polls = list(polls)
+        self.sent: list[str] = []
+
+    def send(self, request: Any, **_: Any) -> Any:
+        from azure.core.pipeline.transport import HttpResponse
+
+        path = request.url.split("?")[0].rsplit("/", 1)[-1]
+        self.sent.append(path)
+        content, status = self._answer(path, request)
+        response = HttpResponse(request, None)
+        response.status_code, response.headers = status, {"Content-Type": "application/json"}
+        response.content_type, response.reason = "application/json", "OK"
+        response.body = lambda: json.dumps(content).encode()
+        return response
+
+    def _answer(self, path: str, request: Any) -> tuple[dict[str, Any], int]:
+        base = f"https://{HOST}/organizations"
+        if path == "openid-configuration":
+            return {
+                "token_endpoint": f"{base}/oauth2/v2.0/token",
+                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+                "issuer": f"{base}/v2.0",
+            }, 200
+        if path == "instance":
+            names = {"preferred_network": HOST, "preferred_cache": HOST, "aliases": [HOST]}
+            return {"tenant_discovery_endpoint": f"{base}/v2.0/.well-known", "metadata": [names]}, 200
+        if path == "devicecode":
+            return {
+                "user_code": "ABCD1234",
+                "device_code": "device-secret",
+                "verification_uri": "https://microsoft.com/devicelogin",
+                "expires_in": 900,
+                "interval": 1,
+                "message": "go",
+            }, 200
+        body = request.data if isinstance(request.data, str) else json.dumps(request.data)
+        assert "grant_type" in (parse_qs(body) or request.data)
+        outcome = self.polls.pop(0) if len(self.polls) > 1 else self.polls[0]
+        return outcome, 400 if "error" in outcome else 200
+
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+    def sleep(self, duration: float) -> None: ...
+    def __enter__(self) -> Login:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+PENDING = {"error": "authorization_pending", "error_description": "AADSTS70016: pending"}
+
+
+def signed(username: str = "ada@example.com") -> dict[str, Any]:
+    client_info = base64.urlsafe_b64encode(json.dumps({"uid": "u", "utid": TENANT}).encode()).decode()
+    return {
+        "access_token": "access-secret",
+        "refresh_token": "refresh-secret",
+        "foci": "1",
+        "token_type": "Bearer",
+        "expires_in": 3600,
+        "scope": ARM_SCOPE,
+        "client_info": client_info,
+        "id_token": jwt(
+            aud="04b07795-8ddb-461a-bbee-02f9e1bf7b46",
+            iss=f"https://login.microsoftonline.com/{TENANT}/v2.0",
+            tid=TENANT,
+            sub="s",
+            preferred_username=username,
+        ),
+    }
+
+
+class Shown(Progress):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.on: Callable[[str], None] | None = None
+
+    def show(self, text: str) -> None:
+        self.lines.append(text)
+        if self.on:
+            self.on(text)
+
+
+@pytest.fixture
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Login]:
+    """Somebody sits here; ``by_hand(*polls)`` says how the login host answers."""
+    monkeypatch.setattr(sign_in, "somebody_is_there", lambda: True)
+    quick = SimpleNamespace(time=time.time, sleep=lambda _: time.sleep(0.01))
+    monkeypatch.setattr(oauth2, "time", quick)
+    make = sign_in.make_credential
+
+    def _use(*polls: dict[str, Any]) -> Login:
+        host = Login(*polls)
+        monkeypatch.setattr(sign_in, "make_credential", lambda *a: make(*a, transport=host))
+        return host
+
+    return _use
+
+
+def test_a_code_is_shown_and_the_sign_in_serves_later_kernels(by_hand: Any, tmp_path: Path) -> None:
+    host = by_hand(PENDING)
+    shown = Shown()
+    shown.on = lambda text: host.polls.append(signed()) if "ABCD1234" in text else None
+    who = sign_in.sign_in(shown)
+    assert who.account == "ada@example.com"
+    assert "Open https://microsoft.com/devicelogin and enter the code ABCD1234" in shown.lines
+    assert login.credential().get_token(ARM_SCOPE).token == "access-secret"
+
+    # another kernel: nothing in memory, and nobody is asked
+    host.sent.clear()
+    later = SharedCredential(
+        lambda: (Source("earlier sign-in", lambda: account.credential(account.read(), host), limit=10),)
+    )
+    assert later.get_token(ARM_SCOPE).token == "access-secret"
+    assert set(host.sent) <= {"openid-configuration"}
+    record = account.record_path().read_text()
+    assert tmp_path in account.record_path().parents
+    assert "secret" not in record
+    caches = [path for path in (tmp_path / ".IdentityService").iterdir() if "secret" in path.read_text()]
+    assert caches
+    assert {path.stat().st_mode & 0o777 for path in caches} == {0o600}
+
+
+@pytest.mark.parametrize("stopped", [Cancelled, KeyboardInterrupt])
+def test_cancel_ends_the_sign_in_and_a_code_entered_later_changes_nothing(
+    by_hand: Any, stopped: type[BaseException]
+) -> None:
+    host = by_hand(PENDING)
+    shown = Shown()
+
+    def stop(text: str) -> None:
+        if "ABCD1234" in text:
+            shown.cancel()
+            if stopped is KeyboardInterrupt:
+                raise KeyboardInterrupt
+
+    shown.on = stop
+    with pytest.raises(stopped):
+        sign_in.sign_in(shown)
+    host.polls[:] = [signed()]
+    time.sleep(0.3)
+    sent = len(host.sent)
+    time.sleep(0.3)
+    assert len(host.sent) == sent
+    assert account.read() is None
+    assert login.credential().source is None
+
+
+@pytest.mark.parametrize("code", ["53003", "50199", "530033"])
+def test_a_tenant_that_blocks_device_codes_gets_that_sentence(by_hand: Any, code: str) -> None:
+    by_hand(
+        {"error": "access_denied", "error_description": f"AADSTS{code}: Access has been blocked. Trace ID: 1"}
+    )
+    with pytest.raises(NotSignedIn) as caught:
+        sign_in.sign_in(Shown())
+    assert caught.value.message == f"Your tenant blocks signing in with a device code (AADSTS{code})."
+    assert "az login" in caught.value.next_step
+    assert caught.value.__dict__["code"] == f"AADSTS{code}"
+
+
+def test_other_refusals_name_their_cause(by_hand: Any) -> None:
+    by_hand({"error": "invalid_grant", "error_description": "AADSTS50105: long text of Azure"})
+    with pytest.raises(NotSignedIn, match="not assigned to the application") as caught:
+        sign_in.sign_in(Shown())
+    assert "AADSTS50105" in str(caught.value)
+
+
+def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sign_in, "make_credential", lambda *_: pytest.fail("asked all the same"))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
+    with pytest.raises(NotSignedIn, match="no person in front") as caught:
+        sign_in.sign_in(Shown())
+    assert "AZURE_CLIENT_SECRET" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [
+        ({"JUPYTERHUB_USER": "ada", "DISPLAY": ":0"}, "JupyterHub"),
+        ({"SSH_CONNECTION": "1 2 3 4", "DISPLAY": ":0"}, "SSH"),
+        ({"CODESPACES": "true", "DISPLAY": ":0"}, "codespace"),
+        ({}, "no screen|container"),
+    ],
+)
+def test_a_browser_is_refused_where_it_cannot_reach_the_kernel(
+    environment: dict[str, str], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_in, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(sign_in.os, "environ", environment)
+    monkeypatch.setattr(sign_in, "far_from_browser", lambda _: original(environment, platform="linux"))
+    with pytest.raises(NotSignedIn, match=why) as caught:
+        sign_in.sign_in(Shown(), method="browser")
+    assert "device-code" in caught.value.next_step
+
+
+original = sign_in.far_from_browser
+
+
+def test_a_kernel_on_ones_own_machine_may_use_the_browser() -> None:
+    assert sign_in.far_from_browser({}, platform="darwin") is None
+    assert sign_in.far_from_browser({}, platform="win32") is None
+
+
+def test_no_call_of_the_sdk_ever_asks_for_a_code(by_hand: Any) -> None:
+    host = by_hand(signed())
+    sign_in.sign_in(Shown())
+    host.polls[:] = [
+        {"error": "invalid_grant", "error_description": "AADSTS700082: expired", "suberror": "x"}
+    ]
+    before = len(host.sent)
+    with pytest.raises(
+        NotSignedIn, match=r"sign-in by device-code: that sign-in has ended .AADSTS700082.; sign in again"
+    ):
+        login.credential().get_token("https://storage.azure.com/.default")
+    assert "devicecode" not in host.sent[before:]

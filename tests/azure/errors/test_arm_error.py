@@ -1,0 +1,284 @@
+"""Azure's nested errors become causes in plain words, each with what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+
+from nbtoolkit.azure.errors.arm_error import explain, prefixed
+from nbtoolkit.azure.errors.translate import asking, or_none
+from nbtoolkit.errors import AzureFailed, NotSignedIn, QuotaShort, StoreError
+
+
+def recorded(shared: Path, name: str) -> Any:
+    return json.loads((shared / "azure" / "errors" / name).read_text())
+
+
+def test_recorded_failures_are_read_down_to_their_innermost_reasons(shared: Path) -> None:
+    found = {
+        file.name: [(cause.code, cause.said) for cause in explain(json.loads(file.read_text()))]
+        for file in (shared / "azure" / "errors").glob("*.json")
+    }
+    assert found["arm_sample_error_01.json"] == [
+        ("Conflict", "Website with given name devapi already exists."),
+        ("Conflict", "Website with given name devweb already exists."),
+    ]
+    assert [code for code, _ in found["arm_sample_error_02.json"]] == [
+        "ResourceDeploymentFailure",
+        "ResourceNameInvalid",
+    ]
+    assert [code for code, _ in found["arm_sample_error_03.json"]] == [
+        "ResourceNotFound",
+        "ResourceNotFound",
+        "ParentResourceNotFound",
+    ]
+    assert [code for code, _ in found["arm_sample_error_04.json"]] == ["InternalServerError"]
+    assert [code for code, _ in found["failed-subscription-deployment.json"]] == ["DeploymentFailed"]
+
+
+def test_recorded_reasons_have_a_plain_sentence_and_a_next_step(shared: Path) -> None:
+    late, name = explain(recorded(shared, "arm_sample_error_02.json"))
+    assert late.message == "Azure gave up on the resource after its time limit."
+    assert "another region" in late.next_step
+    assert name.message == "Azure does not accept this name."
+    assert "'matell-azdacaacr'" in str(name)
+
+
+def nested(code: str, message: str, depth: int = 2) -> dict[str, Any]:
+    """Wrap an error as deployments of deployments do: each level is text inside of the next."""
+    error: dict[str, Any] = {"error": {"code": code, "message": message}}
+    for _ in range(depth):
+        inner = {"code": "Conflict", "message": json.dumps(error, indent=2)}
+        error = {"error": {"code": "DeploymentFailed", "message": "At least one ...", "details": [inner]}}
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "message", "step"),
+    [
+        (
+            "MaxRegionalQuotaExceeded",
+            "Maximum of 0 exceeded for SubscriptionNCA100Gpus in region westus3.",
+            "GPU quota SubscriptionNCA100Gpus",
+            "portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade",
+        ),
+        (
+            "AuthorizationFailed",
+            "The client 'a@b.c' with object id '1' does not have authorization to perform action "
+            "'Microsoft.App/managedEnvironments/write' over scope '/subscriptions/s/resourceGroups/g' or the "
+            "scope is invalid.",
+            "You lack the permission Microsoft.App/managedEnvironments/write.",
+            "Contributor on /subscriptions/s/resourceGroups/g",
+        ),
+        (
+            "LinkedAuthorizationFailed",
+            "The client has permission to perform action 'Microsoft.App/containerApps/write' on scope '/x'; "
+            "however, it does not have permission to perform action(s) "
+            "'Microsoft.App/managedEnvironments/join/action' on the linked scope(s) '/subscriptions/s/e' (.)",
+            "You may not Microsoft.App/managedEnvironments/join/action",
+            "/subscriptions/s/e",
+        ),
+        (
+            "MissingSubscriptionRegistration",
+            "The subscription is not registered to use namespace 'Microsoft.App'. See https://aka.ms/rps",
+            "has not registered the resource provider Microsoft.App",
+            "az provider register --namespace Microsoft.App",
+        ),
+        (
+            "StorageAccountAlreadyTaken",
+            "The storage account named aistorage1 is already taken.",
+            "aistorage1 is taken by somebody else",
+            "storage_account",
+        ),
+        ("WorkloadProfileInUse", "Profile x is used.", "workload profile", "only ever adds"),
+        ("ManagedEnvironmentOperationInProgress", "busy", "Another operation", "wait"),
+        ("ContainerAppLockConflict", "busy", "Another operation", "wait"),
+        ("SkuNotAvailable", "no", "not offered in this region", "another region"),
+        (
+            "LocationNotAvailableForResourceType",
+            "The provided location 'mars' is not available for resource type 'Microsoft.App/x'. List ...",
+            "The region mars does not offer",
+            "regions that the message names",
+        ),
+        (
+            "ContainerAppSecretRefNotFound",
+            "SecretRef 'hf-token' defined for container 'inference' not found.",
+            "refers to the secret hf-token",
+            "add the secret hf-token",
+        ),
+        (
+            "InvalidParameterValueInContainerTemplate",
+            "The following field(s) are either invalid or missing. Field 'template.containers.main.image' is "
+            'invalid with details: \'Invalid value: "r.azurecr.io/x:latest": GET https:: MANIFEST_UNKNOWN: '
+            'manifest tagged by "latest" is not found\';.',
+            "There is no image r.azurecr.io/x:latest.",
+            "image",
+        ),
+        (
+            "ContainerAppOperationError",
+            "Failed to provision revision for container app 'x'. Error details: Field 'x' is invalid: "
+            "'Invalid value: \"r.azurecr.io/x:1\": GET https:?scope=x: UNAUTHORIZED: authentication'",
+            "did not give the image r.azurecr.io/x:1",
+            "registry_server",
+        ),
+        (
+            "ContainerAppOperationError",
+            "Failed to provision revision for container app 'x'. Error details: Operation expired.",
+            "did not become ready",
+            "logs",
+        ),
+        ("InvalidTemplate", "Deployment template validation failed: 'x'", "template", "parameter"),
+        ("TooManyRequests", "x", "how many requests", "wait"),
+    ],
+)
+def test_what_people_meet_is_said_in_plain_words(code: str, said: str, message: str, step: str) -> None:
+    for depth in (0, 1, 3):
+        (cause,) = explain(nested(code, said, depth))
+        assert cause.code == code
+        assert message in cause.message
+        assert step in cause.next_step
+        assert cause.said == said[:600]
+        assert cause.known
+
+
+def test_a_policy_that_said_no_is_named() -> None:
+    error = {
+        "code": "RequestDisallowedByPolicy",
+        "message": "Resource 'x' was disallowed by policy.",
+        "target": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/x",
+        "additionalInfo": [
+            {"type": "PolicyViolation", "info": {"policyAssignmentDisplayName": "No public storage"}}
+        ],
+    }
+    (cause,) = explain(
+        {"error": {"code": "InvalidTemplateDeployment", "message": "See inner.", "details": [error]}}
+    )
+    assert "'No public storage'" in cause.message
+    assert cause.resource == "Microsoft.Storage/storageAccounts x"
+
+
+def test_an_unknown_code_keeps_azures_message() -> None:
+    (cause,) = explain({"error": {"code": "SomethingNew", "message": "The moon is in the way."}})
+    assert (cause.code, cause.message) == ("SomethingNew", "The moon is in the way.")
+    assert not cause.known
+    assert cause.next_step
+
+
+@pytest.mark.parametrize(
+    "nothing", [None, "", {}, {"error": None}, {"error": {}}, [], {"error": {"details": []}}]
+)
+def test_no_reason_is_said_to_be_none(nothing: Any) -> None:
+    (cause,) = explain(nothing)
+    assert cause.message == "Azure names no reason."
+
+
+@pytest.mark.parametrize("text", ["Operation expired", "{broken", '{"error": "just text"}'])
+def test_a_plain_text_is_the_reason(text: str) -> None:
+    (cause,) = explain(text)
+    assert cause.message in (text, "just text")
+
+
+def test_the_same_reason_is_told_once_and_a_target_is_passed_down() -> None:
+    part = {"code": "Odd", "message": "no"}
+    (cause,) = explain(
+        {"code": "DeploymentFailed", "message": "x", "target": "/a/b", "details": [part, part]}
+    )
+    assert cause.target == "/a/b"
+    (other,) = prefixed(explain(part), "/c/d")
+    assert other.target == "/c/d"
+
+
+# What the SDK raises
+
+
+class Answer:
+    """As much of an answer as the SDK's exceptions look at."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        self.status_code, self.reason = status, "reason"
+        self.headers = {"x-ms-request-id": "r-1"}
+        self._body = body
+
+    def text(self, encoding: str | None = None) -> str:
+        return self._body if isinstance(self._body, str) else json.dumps(self._body)
+
+
+def raised(error: Exception) -> AzureFailed:
+    with pytest.raises(AzureFailed) as caught, asking("read the app x"):
+        raise error
+    return caught.value
+
+
+def test_an_answer_with_an_error_becomes_one_with_cause_and_next_step() -> None:
+    body = {"error": {"code": "ContainerAppLockConflict", "message": "busy"}}
+    error = raised(HttpResponseError(response=Answer(409, body)))  # type: ignore[arg-type]
+    assert error.message.startswith("Azure could not read the app x: Another operation")
+    assert (error.status, error.code, error.request_id) == (409, "ContainerAppLockConflict", "r-1")
+
+
+def test_a_quota_and_a_refused_sign_in_have_their_own_errors() -> None:
+    quota = {"error": {"code": "MaxRegionalQuotaExceeded", "message": "SubscriptionConsumptionT4Gpus"}}
+    assert isinstance(raised(HttpResponseError(response=Answer(400, quota))), QuotaShort)  # type: ignore[arg-type]
+    token = {"error": {"code": "ExpiredAuthenticationToken", "message": "The access token expiry is over."}}
+    refused = raised(ClientAuthenticationError(response=Answer(401, token)))  # type: ignore[arg-type]
+    assert isinstance(refused, NotSignedIn)
+    assert isinstance(refused, PermissionError)
+
+
+def test_no_token_names_every_way_to_sign_in() -> None:
+    error = raised(ClientAuthenticationError("EnvironmentCredential: not configured"))
+    assert isinstance(error, NotSignedIn)
+    assert "EnvironmentCredential: not configured" in error.message
+    assert "az login" in error.next_step
+
+
+@pytest.mark.parametrize("kind", [ServiceRequestError, ServiceResponseError])
+def test_no_answer_at_all_points_to_network_and_proxy(kind: type[Exception]) -> None:
+    error = raised(kind("Connection refused"))
+    assert error.status is None
+    assert "Connection refused" in error.message
+    assert "HTTPS_PROXY" in error.next_step
+
+
+@pytest.mark.parametrize("body", ["<html>gateway</html>", "", "[1]"])
+def test_a_body_that_is_no_error_does_not_hide_the_failure(body: str) -> None:
+    error = raised(HttpResponseError("Operation returned status 502", response=Answer(502, body)))  # type: ignore[arg-type]
+    assert error.status == 502
+    assert "502" in error.message
+
+
+def test_what_does_not_exist_is_none_and_other_failures_are_raised() -> None:
+    def missing() -> str:
+        raise ResourceNotFoundError(response=Answer(404, {"error": {"code": "ResourceNotFound"}}))  # type: ignore[arg-type]
+
+    def forbidden() -> str:
+        raise HttpResponseError(response=Answer(403, {"error": {"code": "AuthorizationFailed"}}))  # type: ignore[arg-type]
+
+    assert or_none("read x", missing) is None
+    assert or_none("read x", lambda: "there") == "there"
+    with pytest.raises(AzureFailed):
+        or_none("read x", forbidden)
+
+
+def test_errors_of_others_pass_through() -> None:
+    with pytest.raises(ZeroDivisionError), asking("divide"):
+        _ = 1 / 0
+
+
+def test_every_error_of_azure_has_its_facts() -> None:
+    bare = AzureFailed("It failed.", next_step="look")
+    assert (bare.status, bare.code, bare.request_id, bare.causes) == (None, None, None, ())
+    assert NotSignedIn("Nobody.", next_step="sign in", status=401).status == 401
+    assert NotSignedIn("Nobody.", next_step="sign in").reasons == {}
+    stored = StoreError("No.", next_step="look")
+    assert (stored.status, stored.code) == (None, None)

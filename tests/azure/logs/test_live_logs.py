@@ -1,0 +1,132 @@
+"""The app's log through the real SDK and TLS, against the double's streams and real processes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.container_apps.app import App
+from nbtoolkit.azure.logs import merger as log_readers
+from nbtoolkit.azure.logs import stream as logs
+from nbtoolkit.azure.logs.records import LogLine
+from nbtoolkit.errors import Cancelled
+from nbtoolkit.infra_files.inference_config import Provisioned
+from nbtoolkit.progress import Progress
+from tests.support.container_app_harness import APP, GROUP, Azure
+from tests.support.container_app_harness import azure_fixture as azure_fixture
+
+
+@pytest.fixture
+def app(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> App:
+    monkeypatch.setattr(log_readers, "RELIST", 0.5)
+    azure.environment()
+    provisioned = Provisioned(azure.double.subscription, GROUP, "acct", "share", APP)
+    return App(Cloud.shared(), provisioned)
+
+
+class Following:
+    """Follow a log in a thread, as a widget does."""
+
+    def __init__(self, lines: Iterator[LogLine]) -> None:
+        self.seen: list[LogLine] = []
+        self.error: Exception | None = None
+        self._lines = lines
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for line in self._lines:
+                self.seen.append(line)
+        except Cancelled as error:
+            self.error = error
+
+    def wait(self, text: str, seconds: float = 15) -> None:
+        end = time.monotonic() + seconds
+        while not any(text in line.text for line in self.seen):
+            assert time.monotonic() < end, f"{text!r} never came: {[str(line) for line in self.seen]}"
+            assert self._thread.is_alive()
+            time.sleep(0.02)
+
+    def ended(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+
+def test_follows_over_cuts_redirects_and_expired_tokens(azure: Azure, app: App) -> None:
+    azure.put()
+    azure.apps.stream_tokens.lifetime = 2.0  # instead of an hour
+    progress = Progress()
+    following = Following(logs.console(app, follow=True, progress=progress))
+    try:
+        following.wait("listening")
+        azure.ask("/print/1")
+        following.wait("said /print/1")
+        azure.apps.cut_log_streams()
+        azure.ask("/print/2")
+        following.wait("said /print/2")
+        azure.apps.log_redirect = "logs.westus3.azurecontainerapps.dev"
+        time.sleep(2.0)
+        azure.apps.cut_log_streams()
+        azure.ask("/print/3")
+        following.wait("said /print/3")
+    finally:
+        progress.cancel()
+    asked = time.monotonic()
+    assert following.ended(5)
+    assert time.monotonic() - asked < 2
+    assert isinstance(following.error, Cancelled)
+    assert [line.text for line in following.seen] == [
+        "listening", "said /print/1", "said /print/2", "said /print/3",
+    ]  # fmt: skip
+
+
+def test_follows_the_replicas_of_a_new_revision(azure: Azure, app: App) -> None:
+    azure.put()
+    progress = Progress()
+    following = Following(logs.merged(app, follow=True, progress=progress))
+    try:
+        following.wait("listening")
+        azure.put(suffix="next")
+        following.wait("ContainerStarted")
+        end = time.monotonic() + 15
+        while len([line for line in following.seen if line.text == "listening"]) < 2:
+            assert time.monotonic() < end, [str(line) for line in following.seen]
+            time.sleep(0.05)
+    finally:
+        progress.cancel()
+    assert following.ended(5)
+    replicas = {line.source for line in following.seen if line.text == "listening"}
+    assert len(replicas) == 2
+    assert len({(line.at, line.text) for line in following.seen}) == len(following.seen)
+
+
+def test_an_app_at_zero_is_not_woken(azure: Azure, app: App) -> None:
+    azure.put(least=0)
+    azure.apps.scale_to_zero(APP)
+    before = azure.apps.ingress_requests(APP)
+    (note,) = logs.console(app)
+    assert note.kind == "note"
+    assert "sleeps at zero" in note.text
+    events = list(logs.system(app))
+    assert "AssigningReplica" in " ".join(line.text for line in events)
+    assert azure.apps.ingress_requests(APP) == before
+    assert not azure.apps.app(APP).replicas()
+
+
+def test_no_token_is_left_anywhere(
+    azure: Azure, app: App, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    azure.put()
+    tokens: list[str] = []
+    fetch = App.auth_token
+    monkeypatch.setattr(App, "auth_token", lambda self: tokens.append(fetch(self)) or tokens[-1])
+    lines = list(logs.merged(app))
+    assert lines
+    assert len(tokens) == 1
+    said = f"{lines}{app!r}{azure.double.requests}{capsys.readouterr()}"
+    assert tokens[0] not in said

@@ -1,0 +1,52 @@
+"""What the id of a resource says, the same wherever it is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbtoolkit.azure.arm import delete as removal
+from nbtoolkit.azure.arm.deployment_operations import Step
+from nbtoolkit.azure.arm.what_if import Change
+from nbtoolkit.azure.errors.arm_error import Cause
+from nbtoolkit.azure.resource_id import SHARE, kind_of, name_of, title_of, type_of
+
+GROUP = "/subscriptions/s/resourceGroups/rg"
+STORE = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/acc/fileServices/default/shares/files"
+
+
+def test_an_id_is_type_and_name() -> None:
+    assert type_of(STORE) == "Microsoft.Storage/storageAccounts/fileServices/shares"
+    assert kind_of(STORE) == SHARE
+    assert name_of(STORE) == "acc/default/files"
+
+
+@pytest.mark.parametrize(
+    ("resource", "title"),
+    [
+        (STORE, "file share files"),
+        (GROUP, "resource group rg"),
+        (
+            f"{GROUP}/providers/Microsoft.App/managedEnvironments/env/storages/share",
+            "environment storage share",
+        ),
+        (
+            f"{GROUP}/providers/Microsoft.App/managedEnvironments/env/workloadProfiles/a100",
+            "machine env/a100",
+        ),
+        (f"{GROUP}/providers/Microsoft.Web/sites/x", "microsoft.web/sites x"),
+    ],
+)
+def test_a_plan_a_deployment_and_a_teardown_call_it_the_same(resource: str, title: str) -> None:
+    assert (
+        title_of(resource) == Change(resource, "keep").title == Step(resource, "Running", True).title == title
+    )
+    assert str(removal.Left(resource, "costs nothing")) == f"{title}: costs nothing"
+
+
+def test_a_cause_names_the_innermost_type_as_azure_spells_it() -> None:
+    assert (
+        Cause("c", "m", STORE, "n").resource
+        == "Microsoft.Storage/storageAccounts/fileServices/shares acc/default/files"
+    )
+    assert Cause("c", "m", "properties.x", "n").resource == "properties.x"
+    assert Cause("c", "m", None, "n").resource is None

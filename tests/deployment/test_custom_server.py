@@ -1,0 +1,223 @@
+"""The user's own server: its folder is sent, its start commands are run, and nothing is claimed of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from nbtoolkit import LocalTarget, deploy, rollback
+from nbtoolkit.errors import DeployFailed, InvalidSettings
+from nbtoolkit.local import custom_server as own
+from nbtoolkit.progress import Progress
+from nbtoolkit.releases import publisher as publish
+from tests.local.test_server import processes_of
+from tests.support import stub_deploy as deploy_double
+from tests.support.stub_deploy import Place
+
+SERVER = """
+import os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+import helper
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(404)
+        self.end_headers()
+        self.wfile.write(f"{helper.WORD} {os.environ.get('FROM_COMMAND')} {os.getcwd()}".encode())
+
+print("token", os.environ.get("HF_TOKEN"), flush=True)
+HTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+"""
+COMMANDS = ["cd /mount/inference", "export FROM_COMMAND=yes", "python3 ./server.py"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A workspace with a server of its own; this environment's Python runs it."""
+    monkeypatch.setattr(own, "own_python", lambda folder, progress: Path(sys.executable).parent)
+    place = Place(tmp_path / "workspace")
+    write(place)
+    yield place
+    place.target.destroy()
+
+
+def write(place: Place, commands: list[str] = COMMANDS, word: str = "hello", port: str | None = None) -> None:
+    folder = place.workspace.root / "inference"
+    folder.mkdir(exist_ok=True)
+    (folder / "server.py").write_text(SERVER.replace("PORT", port or "int(os.environ['PORT'])"))
+    (folder / "helper.py").write_text(f"WORD = {word!r}\n")
+    parameters = place.workspace.root / "infra/provision/inference.parameters.json"
+    parameters.parent.mkdir(exist_ok=True)
+    parameters.write_text(json.dumps({"parameters": {"defaultCommands": {"value": commands}}}))
+
+
+def says(place: Place) -> str:
+    return httpx.get(place.target.endpoint().url).text
+
+
+def test_own_server_runs_its_commands_and_is_not_claimed_to_be_proven(place: Place) -> None:
+    done = deploy(place.settings(None, server="own"), target=place.target)
+    assert says(place) == f"hello yes {place.target.mount / 'inference'}"
+    assert not done.proof
+    assert "not proven" in str(done)
+    assert done.sync.sent_files >= 2
+    status = place.target.status()
+    assert status.state == "ready"
+    assert "not proven" in status.summary
+
+
+def test_deploying_changed_code_sends_only_that_and_restarts(place: Place) -> None:
+    settings = place.settings(None, server="own")
+    deploy(settings, target=place.target)
+    write(place, word="changed")
+    (place.target.mount / "inference/made-by-the-server.txt").write_text("keep me")
+    done = deploy(settings, target=place.target)
+    assert says(place).startswith("changed yes")
+    assert done.sync.sent_files == 2  # the helper, and the release that names it
+    assert done.how == "restart"
+    assert (place.target.mount / "inference/made-by-the-server.txt").read_text() == "keep me"
+
+
+def test_deploying_the_same_2000_files_again_sends_nothing_and_starts_it_anew(place: Place) -> None:
+    for number in range(2_000):
+        file = place.workspace.root / f"inference/assets/{number % 20}/{number}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{number}")
+    settings = place.settings(None, server="own")
+    first = deploy(settings, target=place.target)
+    assert first.sync.sent_files == 2_003  # the server's two, and the release
+    again = deploy(settings, target=place.target)
+    assert (again.sync.sent_files, again.sync.sent_bytes) == (0, 0)
+    assert again.sync.skipped_files >= 2_002
+    assert (again.how, again.release) == ("restart", first.release)
+    assert len(publish.history(place.target.share)) == 1
+    assert says(place).startswith("hello")
+
+
+def test_first_failing_command_ends_the_start_and_is_named(place: Place) -> None:
+    commands = [
+        "cd /mount/inference",
+        "false && true",
+        "touch /mount/inference/started",
+        "python3 ./server.py",
+    ]
+    write(place, commands)
+    with pytest.raises(DeployFailed, match="start command 2 of 4 failed with exit code 1"):
+        deploy(place.settings(None, server="own"), target=place.target)
+    assert not (place.target.mount / "inference/started").exists()
+    assert processes_of(place.target) == []
+
+
+def test_port_that_the_code_fixes_is_found(place: Place) -> None:
+    place.target = LocalTarget(place.workspace, keep=False, port=17860)
+    write(place, port="18765")
+    done = deploy(place.settings(None, server="own"), target=place.target)
+    assert done.endpoint.url == "http://127.0.0.1:18765"
+    write(place, port="18766")
+    done = deploy(place.settings(None, server="own", own_port=18766), target=place.target)
+    assert done.endpoint.url == "http://127.0.0.1:18766"
+    assert says(place).startswith("hello")
+
+
+def test_hub_token_reaches_own_server_and_not_its_log(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdefghijk")
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "hush-hush-hush")
+    deploy(place.settings(None, server="own"), target=place.target)
+    log = "\n".join(place.target.logs())
+    assert "token **********" in log
+    assert "hf_abcdefghijk" not in log
+
+
+def test_own_server_replaces_ours_and_gives_way_to_it(place: Place, tmp_path: Path) -> None:
+    patch = deploy_double.use_stub(deploy_double.server_code(tmp_path / "code"))
+    try:
+        first = deploy(place.settings(place.adapter("red")), target=place.target)
+        mine = deploy(place.settings(None, server="own"), target=place.target)
+        assert says(place).startswith("hello")
+        assert rollback(target=place.target).release.id == first.release.id
+        assert place.says() == "red"
+        assert rollback(mine.release.id, target=place.target).how == "restart"
+        assert says(place).startswith("hello")
+        with pytest.raises(DeployFailed, match=rf"missing keys(.|\n)*{mine.release.id} serves again"):
+            deploy(place.settings(place.adapter("bad", on_load="refuse")), target=place.target)
+        assert says(place).startswith("hello")
+        write(place, ["exit 3"])
+        with pytest.raises(DeployFailed, match=r"nothing runs now(.|\n)*failed with exit code 3"):
+            deploy(place.settings(None, server="own"), target=place.target)
+        with pytest.raises(InvalidSettings, match="holds newer files"):
+            rollback(mine.release.id, target=place.target)
+    finally:
+        patch.undo()
+
+
+def test_what_is_missing_is_said_before_anything_runs(place: Place) -> None:
+    write(place, [])
+    with pytest.raises(InvalidSettings, match="names no defaultCommands"):
+        deploy(place.settings(None, server="own"), target=place.target)
+    for file in (place.workspace.root / "inference").iterdir():
+        file.unlink()
+    (place.workspace.root / "inference").rmdir()
+    with pytest.raises(InvalidSettings, match="does not exist"):
+        deploy(place.settings(None, server="own"), target=place.target)
+
+
+@pytest.mark.parametrize(
+    ("command", "mapped"),
+    [
+        ("cd /mount", "cd /s/h"),
+        ("cd /mount/inference", "cd /s/h/inference"),
+        ("ls '/mount/a' \"/mount\";cat</mount/b", "ls '/s/h/a' \"/s/h\";cat</s/h/b"),
+        ("X=/mount:/mount/y run", "X=/s/h:/s/h/y run"),
+        (
+            "ls /mounted /mount-2 /mnt/mount a/mount ./mount",
+            "ls /mounted /mount-2 /mnt/mount a/mount ./mount",
+        ),
+    ],
+)
+def test_mount_is_mapped_where_it_stands_as_a_whole_name(command: str, mapped: str) -> None:
+    assert own.on_this_machine([command], Path("/s/h")) == (mapped,)
+
+
+def test_share_that_needs_quotes_is_refused_where_a_command_names_it() -> None:
+    with pytest.raises(InvalidSettings, match="'/a b/share'"):
+        own.on_this_machine(["cd /mount"], Path("/a b/share"))
+    assert own.on_this_machine(["true"], Path("/a b/share")) == ("true",)
+
+
+@pytest.mark.parametrize(
+    ("commands", "code", "said"),
+    [
+        (["X=1", "cd /tmp", 'echo "$X $PWD"'], 0, "1 /tmp"),
+        (["echo a", "exit 4", "echo b"], 4, "start command 2 of 3 failed with exit code 4"),
+        (["(exit 5); echo no"], 5, "command 1 of 1"),
+        (["if false; then echo no; fi", "echo yes"], 0, "yes"),
+    ],
+)
+def test_commands_share_one_shell_that_ends_at_the_first_failure(
+    commands: list[str], code: int, said: str
+) -> None:
+    done = subprocess.run(
+        [own.shell(), "-c", own.start_script(commands)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+    assert "no\n" not in done.stdout
+
+
+def test_own_python_sees_this_environment_and_does_not_change_it(tmp_path: Path) -> None:
+    programs = own.own_python(tmp_path / "own", Progress())
+    code = "import pydantic, sys, sysconfig; print(sys.prefix, sysconfig.get_path('purelib'))"
+    out = subprocess.run([programs / "python3", "-c", code], capture_output=True, text=True, check=True)
+    prefix, packages = out.stdout.split()
+    assert Path(prefix) == tmp_path / "own"
+    assert Path(packages).is_relative_to(tmp_path)
+    assert (programs / "pip").exists()
+    made = (tmp_path / "own/complete").stat().st_mtime_ns
+    assert own.own_python(tmp_path / "own", Progress()) == programs
+    assert (tmp_path / "own/complete").stat().st_mtime_ns == made

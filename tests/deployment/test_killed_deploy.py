@@ -1,0 +1,204 @@
+"""A deploy killed at any moment, and deploys that race: what is served is always one whole release."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from nbtoolkit import Deployment, deploy
+from nbtoolkit.errors import ReleaseChanged
+from nbtoolkit.progress import Progress
+from nbtoolkit.releases import publisher as publish
+from tests.support import stub_deploy as deploy_double
+from tests.support.stub_deploy import Place
+
+REPO = Path(__file__).parents[2]
+SEED = 20_261_122
+DEPLOY = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(REPO)!r})
+import httpx
+from tests.support import stub_deploy as deploy_double
+from nbtoolkit import deploy
+deploy_double.use_stub(Path(sys.argv[1]))
+place = deploy_double.Place(Path(sys.argv[2]), keep=True)
+settings = place.settings(Path(sys.argv[3]), max_concurrency=int(sys.argv[4]), keep=True)
+print("go", flush=True)
+deploy(settings, target=place.target)
+print("done", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    code = deploy_double.server_code(tmp_path_factory.mktemp("code"))
+    patch = deploy_double.use_stub(code)
+    yield code
+    patch.undo()
+
+
+class Watch:
+    """A client that asks all the time; every answer must be whole and from one release.
+
+    ``interruptions`` are requests that got no answer, as only a restart may let happen.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.answers: set[tuple[str, str]] = set()
+        self.wrong: list[str] = []
+        self.interruptions: list[str] = []
+        self._deployment = deployment
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        endpoint = self._deployment.endpoint
+        headers = {"Authorization": f"Bearer {endpoint.key.get_secret_value()}"}
+        body = {"model": "tone", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        with httpx.Client(base_url=endpoint.url, headers=headers, timeout=20) as client:
+            while not self._stop.wait(0.01):
+                try:
+                    response = client.post("/v1/chat/completions", json=body)
+                except httpx.HTTPError as error:  # for a moment nobody listens
+                    self.interruptions.append(repr(error))
+                    continue
+                if response.status_code == 503:  # and then it says that it is not ready
+                    self.interruptions.append(response.text)
+                    continue
+                if response.status_code != 200:
+                    self.wrong.append(response.text)
+                    continue
+                answer = response.json()
+                word = answer["choices"][0]["message"]["content"].strip()
+                self.answers.add((answer["system_fingerprint"], word))
+
+
+def finished(place: Place) -> dict[str, tuple[int, int]]:
+    """The whole files on the share: name → inode and time."""
+    return {
+        str(path.relative_to(place.target.mount)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for folder in ("adapters", "code", "releases", "reports")
+        for path in (place.target.mount / "nbtoolkit" / folder).rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+@pytest.mark.parametrize("rounds", [4, pytest.param(20, marks=pytest.mark.all)], ids=["sample", "all"])
+def test_killed_deploy_never_half_serves_and_the_next_one_finishes_it(
+    stub: Path, tmp_path: Path, rounds: int
+) -> None:
+    chance = random.Random(SEED)
+    place = Place(tmp_path / "workspace", keep=False)
+    words: dict[str, str] = {}
+    cut_short, concurrency = 0, 16
+    try:
+        first = deploy(place.settings(place.adapter("first")), target=place.target)
+        words[first.release.adapters[0].sha256[:16]] = "first"
+        for number in range(rounds):
+            word = f"word{number}"
+            folder = place.adapter(word, size=8_000_000)
+            before, concurrency = concurrency, 16 if number % 4 else 8 + number
+            restarts = concurrency != before  # into every fourth, and out of it
+            arguments = [str(stub), str(place.workspace.root), str(folder), str(concurrency)]
+            command = [sys.executable, "-c", DEPLOY, *arguments]
+            with Watch(first) as watch, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+                assert child.stdout
+                assert child.stdout.readline() == "go\n"
+                time.sleep(chance.uniform(0, 1.0))
+                child.send_signal(signal.SIGKILL)
+                cut_short += child.stdout.read() == ""
+                whole = finished(place)
+                settings = place.settings(folder, max_concurrency=concurrency)
+                done = deploy(settings, target=place.target)
+                words[done.release.adapters[0].sha256[:16]] = word
+            after = finished(place)
+            assert {name: after[name] for name in whole} == whole, "a finished file was written again"
+            assert done.sync.sent_files == len(after) - len(whole)
+            assert place.says() == word
+            assert watch.wrong == []
+            assert restarts or watch.interruptions == []
+            assert watch.answers
+            assert all(words[fingerprint] == said for fingerprint, said in watch.answers)
+    finally:
+        place.target.destroy()
+    assert cut_short > rounds / 4, "too few deploys were really cut short to show anything"
+
+
+class Meet(Progress):
+    """Wait for the other when a phase begins."""
+
+    def __init__(self, phase: str, meeting: threading.Barrier) -> None:
+        super().__init__()
+        self._phase = phase
+        self._meeting = meeting
+
+    def show(self, text: str) -> None:
+        if text.startswith(self._phase):
+            self._meeting.wait(30)
+
+
+def race(place: Place, word: str, meeting: threading.Barrier) -> Deployment | ReleaseChanged:
+    settings = place.settings(place.adapter(word))
+    try:
+        return deploy(settings, target=place.target, progress=Meet("Publishing", meeting))
+    except ReleaseChanged as error:
+        return error
+
+
+@pytest.fixture
+def two(stub: Path, tmp_path: Path) -> Iterator[tuple[Place, Place]]:
+    """Two workspaces that deploy to one root."""
+    places = tuple(Place(tmp_path / name, tmp_path / "root") for name in ("one", "two"))
+    yield places[0], places[1]
+    places[0].target.destroy()
+
+
+def test_of_two_racing_deploys_one_wins_and_the_other_is_told_by_whom(two: tuple[Place, Place]) -> None:
+    for turn in range(3):
+        meeting = threading.Barrier(2)
+        words = {place: f"w{turn}{index}" for index, place in enumerate(two)}
+        with ThreadPoolExecutor(2) as pool:
+            racing = {place: pool.submit(race, place, word, meeting) for place, word in words.items()}
+            outcomes = {place: future.result() for place, future in racing.items()}
+        winner = next(place for place, outcome in outcomes.items() if isinstance(outcome, Deployment))
+        loser = next(place for place in two if place is not winner)
+        error = outcomes[loser]
+        assert isinstance(error, ReleaseChanged)
+        assert str(winner.workspace.root) in str(error)
+        assert vars(error)["by"].endswith(str(winner.workspace.root))
+        assert winner.says() == loser.says() == words[winner]
+        assert len(publish.history(winner.target.share)) == turn + 1
+
+
+def test_deploy_that_is_overtaken_while_it_waits_is_told_by_whom(two: tuple[Place, Place]) -> None:
+    one, other = two
+    deploy(one.settings(one.adapter("start")), target=one.target)
+
+    class Overtaken(Progress):
+        def show(self, text: str) -> None:
+            if text.startswith("Waiting"):
+                deploy(other.settings(other.adapter("theirs")), target=other.target)
+
+    with pytest.raises(ReleaseChanged) as caught:
+        deploy(one.settings(one.adapter("mine")), target=one.target, progress=Overtaken())
+    assert vars(caught.value)["by"].endswith(str(other.workspace.root))
+    assert one.says() == "theirs"

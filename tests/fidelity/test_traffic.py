@@ -1,0 +1,184 @@
+"""All that nbtoolkit asks of Azure is recorded or documented, and fits Bicep's types both ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.identity import EnvironmentCredential
+from azure.mgmt.storage import StorageManagementClient
+
+from nbtoolkit import (
+    AzureTarget,
+    DeploySettings,
+    ProvisionSettings,
+    ScaleSettings,
+    SecretSettings,
+    TeardownSettings,
+    Workspace,
+    deploy,
+    links,
+    provision,
+    put_secret,
+    repair,
+    rollback,
+    scale,
+    teardown,
+)
+from nbtoolkit.azure import clients as cloud
+from nbtoolkit.azure.arm import subscriptions as places
+from nbtoolkit.errors import Cancelled, NotApplied
+from nbtoolkit.progress import Progress
+from tests.azure_double import SUBSCRIPTION, AzureDouble
+from tests.fidelity.calls import DOCUMENTED, RARE, unknown
+from tests.fidelity.exchanges import RECORDINGS, recorded
+from tests.fidelity.kinds import kind
+from tests.fidelity.tolerated import not_called
+from tests.fidelity.traffic import Traffic
+from tests.support import stub_deploy as deploy_double
+from tests.support.bicep_compiler import NO_COMPILER, find_bicep
+from tests.support.bicep_types import BicepTypes
+
+GROUP = "rg-traffic"
+BIG = 5 << 20
+"""Bytes of an adapter that goes in ranges."""
+
+
+class Stopping(Progress):
+    """Cancel as soon as a line has these words."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self._words = words
+
+    def show(self, text: str) -> None:
+        if self._words in text:
+            self.cancel()
+
+
+class Story:
+    """A new user's weeks: all that the package can do on Azure, once."""
+
+    def __init__(self, double: AzureDouble, root: Path) -> None:
+        (root / "infra").mkdir(parents=True)
+        self.double = double
+        self.workspace = Workspace(root)
+        self.base = deploy_double.base(root / "tiny")
+        self.target: AzureTarget
+
+    def tell(self) -> None:
+        """Run it."""
+        self.look_around()
+        self.provision()
+        self.target = AzureTarget(self.workspace)
+        self.deploy()
+        self.operate()
+        self.tear_down()
+
+    def look_around(self) -> None:
+        places.subscriptions()
+        places.resource_groups(SUBSCRIPTION)
+        places.regions(SUBSCRIPTION)
+
+    def provision(self) -> None:
+        self.double.arm.providers.states["Microsoft.App"] = "NotRegistered"
+        settings = ProvisionSettings(
+            subscription=SUBSCRIPTION,
+            resource_group=GROUP,
+            location="westus3",
+            gpu="none",
+            create_resource_group=True,
+            register_providers=True,
+        )
+        how: dict[str, Any] = {"workspace": self.workspace}
+        with pytest.raises(NotApplied):
+            provision(settings, **how)
+        with pytest.raises(Cancelled):
+            provision(settings, apply=True, progress=Stopping("being created"), **how)
+        self.double.apps.wait_for(lambda: not self.deploying(), 20, "the cancelled deployment to end")
+        assert provision(settings, apply=True, **how).changed
+        assert not provision(settings, **how).changed
+
+    def deploy(self) -> None:
+        assert self.send("brave").how == "start"
+        assert self.send("calm", size=BIG).how == "hot swap"
+        assert self.send("calm", max_concurrency=4).how == "restart"
+        rollback(target=self.target)
+        list(self.target.logs(tail=5))
+
+    def operate(self) -> None:
+        self.target.status()
+        links(self.target)
+        put_secret(SecretSettings(name="HF_TOKEN", value="one"), target=self.target)
+        self.settle()
+        self.target.endpoint().wait(60)
+        put_secret(SecretSettings(name="HF_TOKEN", value="two"), target=self.target)
+        scale(ScaleSettings(minimum=1, maximum=2), target=self.target)
+        scale(ScaleSettings(running=False, minimum=1, maximum=2), target=self.target)
+        account = self.target.provisioned.storage_account
+        client = StorageManagementClient(EnvironmentCredential(), SUBSCRIPTION)
+        client.storage_accounts.regenerate_key(GROUP, account, {"keyName": "key1"})
+        client.close()
+        assert repair(target=self.target).written
+        scale(ScaleSettings(minimum=1, maximum=2), target=self.target)
+
+    def tear_down(self) -> None:
+        app = self.target.provisioned.app
+        assert teardown(TeardownSettings(scope="all", confirm_name=app), workspace=self.workspace).done
+
+    def send(self, says: str, *, size: int = 4096, **more: Any) -> Any:
+        folder = deploy_double.adapter(self.workspace.root / "adapters" / says, says, size)
+        deploy_double.report(self.workspace, folder, self.base, says)
+        given = {"adapters": {"tone": folder}, "base": "tiny", "timeout": 60, "wheels_lock": "none"}
+        settings = DeploySettings(**{**given, "target": "azure", **more})
+        return deploy(settings, target=self.target)
+
+    def deploying(self) -> bool:
+        """Whether a deployment runs."""
+        with self.double.arm.lock:
+            bodies = [*self.double.arm.resources.values()]
+        return any(
+            body["properties"]["provisioningState"] == "Running"
+            for body in bodies
+            if body.get("type") == "Microsoft.Resources/deployments"
+        )
+
+    def settle(self) -> None:
+        """Wait until the newest revision has taken over."""
+        app = self.double.apps.app(self.target.provisioned.app)
+        self.double.apps.wait_for(lambda: app.serving is app.latest, 20, "the new revision")
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Any:
+    patch = deploy_double.use_stub(deploy_double.server_code(tmp_path / "code"))
+    yield
+    patch.undo()
+
+
+@pytest.mark.usefixtures("stub")
+@pytest.mark.timeout(180)
+def test_every_operation_has_a_source_and_every_body_its_type(
+    azure_double: AzureDouble,
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if find_bicep() is None:
+        pytest.skip(NO_COMPILER)
+    monkeypatch.setattr(cloud, "POLL", 0.1)
+    azure_double.clock.scale = 0.004
+    monkeypatch.chdir(tmp_path)
+    traffic = Traffic(BicepTypes(shared / "azure" / "types" / "bicep"))
+    traffic.watch(azure_double)
+    Story(azure_double, tmp_path / "project").tell()
+    kinds = {kind(one) for file in RECORDINGS for one in recorded(shared / "azure/recordings", file)}
+    names = {one.operation for one in kinds}
+    with capsys.disabled():
+        print(f"\n{traffic.report(names)}")
+    assert unknown(traffic.operations, names) == []
+    assert [str(one) for one in kinds if not_called(one) and one.operation in traffic.operations] == []
+    assert traffic.problems == {}
+    assert set(DOCUMENTED) - RARE <= set(traffic.operations)

@@ -1,0 +1,272 @@
+"""The deployment template: what Azure's own engine makes of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbtoolkit.azure.arm.default_names import DefaultNames
+from nbtoolkit.azure.arm.template import template
+from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE
+from nbtoolkit.container_runtime.images import RUNTIMES
+from nbtoolkit.infra_files import schema
+from tests.support.bicep_compiler import BicepCompiler
+from tests.support.bicep_types import BicepTypes
+
+SUBSCRIPTION, GROUP = "3ceaaf30-8142-48ea-91d9-3080f9b439fc", "rg-demo"
+NAMES = DefaultNames.of(SUBSCRIPTION, GROUP)
+SECRETS = {"nbtoolkit-api-key": "canary-key", "hf-token": "canary-token", "pull": "canary-password"}
+APP, ENVIRONMENT = "Microsoft.App/containerApps", "Microsoft.App/managedEnvironments"
+STORAGE, WORKSPACE = "Microsoft.Storage/storageAccounts", "Microsoft.OperationalInsights/workspaces"
+FILES, SHARE, LINK = f"{STORAGE}/fileServices", f"{STORAGE}/fileServices/shares", f"{ENVIRONMENT}/storages"
+
+EVERYTHING: dict[str, Any] = {
+    "defaultCommands": ["cd /mount", "python3 ./serve.py"],
+    "maximumInstanceCount": 3,
+    "location": "swedencentral",
+    "engine": "vllm",
+    "quantization": "nf4",
+    "baseModel": "/mount/models/phi",
+    "containerImage": "contoso.azurecr.io/server:1",
+    "registryServer": "contoso.azurecr.io",
+    "registryUsername": "me",
+    "registryPasswordSecret": "pull",
+    "minimumInstanceCount": 1,
+    "concurrentRequests": 7,
+    "cooldownSeconds": 300,
+    "terminationGraceSeconds": 120,
+    "environmentVariables": {"LOG": "[debug]", "NBTOOLKIT_PORT": "1"},
+    "secrets": SECRETS,
+    "secretNames": list(SECRETS),
+    "allowedIpRanges": ["203.0.113.0/24", "198.51.100.7/32"],
+    "customDomains": [{"name": "chat.contoso.com", "bindingType": "SniEnabled", "certificateId": "/c"}],
+    "tags": {"team": "ml"},
+    "revisionSuffix": "r-1",
+}
+VARIANTS = {
+    "nothing": {},
+    "everything": EVERYTHING,
+    "identity": {**EVERYTHING, "registryPasswordSecret": None, "registryIdentity": "/subscriptions/s/id"},
+    "own identity": {"secrets": SECRETS, "registryServer": "a.azurecr.io", "registryIdentity": "system"},
+    "existing": {
+        "secrets": SECRETS,
+        "createStorage": False,
+        "createWorkspace": False,
+        "createEnvironment": False,
+        "createEnvironmentStorage": False,
+        "workloadProfileName": "theirs",
+    },
+    **{f"on {gpu}": {"secrets": SECRETS, "gpu": gpu} for gpu in HARDWARE},
+}
+
+
+def snapshot(bicep: BicepCompiler, **parameters: Any) -> dict[str, Any]:
+    return bicep.snapshot(template(), parameters, subscription=SUBSCRIPTION, resource_group=GROUP)
+
+
+def predicted(bicep: BicepCompiler, **parameters: Any) -> dict[str, dict[str, Any]]:
+    """Return the resources that would be written, by type: there is at most one of each."""
+    resources = snapshot(bicep, **parameters)["predictedResources"]
+    found = {resource["type"]: resource for resource in resources}
+    assert len(found) == len(resources)
+    return found
+
+
+def app(bicep: BicepCompiler, **parameters: Any) -> dict[str, Any]:
+    return predicted(bicep, **parameters)[APP]
+
+
+def container(bicep: BicepCompiler, **parameters: Any) -> dict[str, Any]:
+    (only,) = app(bicep, **parameters)["properties"]["template"]["containers"]
+    return only
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        yield from itertools.chain.from_iterable(map(strings, value))
+    elif isinstance(value, str):
+        yield value
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_default_names_are_the_ai_toolkits(bicep: BicepCompiler, shared: Path, index: int) -> None:
+    entry = json.loads((shared / "azure" / "aitk-default-names.json").read_text(encoding="utf-8"))[index]
+    where = {"subscription": entry["subscription"], "resource_group": entry["resourceGroup"]}
+    resources = bicep.snapshot(template(), **where)["predictedResources"]
+    assert {resource["type"]: resource["name"] for resource in resources} == entry["names"]
+
+
+def test_the_ai_toolkits_parameter_file_deploys_as_it_is(bicep: BicepCompiler, shared: Path) -> None:
+    path = shared / "aitk" / "Phi-3-mini-4k-instruct" / "infra" / "provision" / "inference.parameters.json"
+    file = {key: entry["value"] for key, entry in json.loads(path.read_text())["parameters"].items()}
+    resources = predicted(bicep, **file)
+    assert resources[APP]["properties"]["template"]["scale"]["maxReplicas"] == file["maximumInstanceCount"]
+    (only,) = resources[APP]["properties"]["template"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in only["env"]}
+    assert json.loads(environment["NBTOOLKIT_DEFAULT_COMMANDS"]) == file["defaultCommands"]
+
+
+def test_null_means_the_default_everywhere(bicep: BicepCompiler) -> None:
+    nulls = dict.fromkeys(schema.INFERENCE_PARAMETERS)
+    assert snapshot(bicep, **nulls) == snapshot(bicep)
+
+
+def test_the_outputs_are_the_config_file(bicep: BicepCompiler) -> None:
+    outputs = snapshot(bicep, secrets=SECRETS)["outputs"]
+    assert set(outputs) == set(schema.INFERENCE_CONFIG)
+    host = outputs.pop("ACA_APP_ENDPOINT")
+    assert re.fullmatch(rf"\[reference\('\S+/{NAMES.app}', '[\d-]+'\)\.configuration\.ingress\.fqdn\]", host)
+    assert outputs == {
+        "SUBSCRIPTION_ID": SUBSCRIPTION,
+        "RESOURCE_GROUP_NAME": GROUP,
+        "STORAGE_ACCOUNT_NAME": NAMES.storage_account,
+        "FILE_SHARE_NAME": NAMES.file_share,
+        "ACA_APP_NAME": NAMES.app,
+    }
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_only_plain_references_are_left_for_azure_to_evaluate(bicep: BicepCompiler, variant: str) -> None:
+    quoted = r"'[^']*'"
+    path = rf"(\.\w+|\[\d+\]|\[{quoted}\])+"
+    allowed = re.compile(
+        rf"\[(reference|listKeys)\({quoted}, {quoted}\){path}\]|\[parameters\({quoted}\){path}\]"
+    )
+    found = snapshot(bicep, **VARIANTS[variant])
+    left = [text for text in strings(found) if text.startswith("[") and text != "[debug]"]
+    assert left
+    assert [text for text in left if not allowed.fullmatch(text)] == []
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_sent_is_right_by_its_own_types(bicep: BicepCompiler, shared: Path, variant: str) -> None:
+    types = BicepTypes(shared / "azure" / "types" / "bicep")
+    for resource in snapshot(bicep, **VARIANTS[variant])["predictedResources"]:
+        assert types.problems(resource["type"], resource["apiVersion"], resource) == []
+
+
+def test_a_key_is_made_up_where_none_is_given(bicep: BicepCompiler) -> None:
+    (secret,) = app(bicep)["properties"]["configuration"]["secrets"]
+    assert secret == {"name": "nbtoolkit-api-key", "value": "[parameters('secrets')['nbtoolkit-api-key']]"}
+    assert template()["parameters"]["secrets"]["defaultValue"] == {"nbtoolkit-api-key": "[newGuid()]"}
+
+
+def test_secrets_are_in_one_place_and_the_registrys_is_not_shown_to_the_container(
+    bicep: BicepCompiler,
+) -> None:
+    found = app(bicep, **EVERYTHING)["properties"]
+    assert {entry["name"] for entry in found["configuration"]["secrets"]} == set(SECRETS)
+    (only,) = found["template"]["containers"]
+    shown = {entry["name"]: entry["secretRef"] for entry in only["env"] if "secretRef" in entry}
+    assert shown == {"NBTOOLKIT_API_KEY": "nbtoolkit-api-key", "HF_TOKEN": "hf-token"}
+    assert "canary" not in json.dumps(snapshot(bicep, **EVERYTHING))
+    assert json.dumps(found).count("parameters('secrets')") == len(SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("given", "gone"),
+    [
+        ({"createStorage": False}, {STORAGE, FILES, SHARE}),
+        ({"createStorage": False, "createFileShare": True}, {STORAGE, FILES}),
+        ({"createFileShare": False}, {SHARE}),
+        ({"createWorkspace": False}, {WORKSPACE}),
+        ({"createEnvironment": False}, {ENVIRONMENT, WORKSPACE}),
+        ({"createEnvironmentStorage": False}, {LINK}),
+        (VARIANTS["existing"], {STORAGE, FILES, SHARE, WORKSPACE, ENVIRONMENT, LINK}),
+    ],
+)
+def test_what_exists_is_never_written(bicep: BicepCompiler, given: dict[str, Any], gone: set[str]) -> None:
+    everything = {STORAGE, FILES, SHARE, WORKSPACE, ENVIRONMENT, LINK, APP}
+    assert set(predicted(bicep, **given)) == everything - gone
+
+
+@pytest.mark.parametrize("gpu", HARDWARE)
+def test_processors_memory_and_profile_follow_from_the_machine(bicep: BicepCompiler, gpu: str) -> None:
+    hardware = HARDWARE[gpu]
+    found = predicted(bicep, gpu=gpu, maximumInstanceCount=2)
+    profiles = found[ENVIRONMENT]["properties"]["workloadProfiles"]
+    assert profiles[0] == {"name": "Consumption", "workloadProfileType": "Consumption"}
+    assert [entry["workloadProfileType"] for entry in profiles[1:]] == [hardware.profile_type] * hardware.gpus
+    counts = {key: value for entry in profiles for key, value in entry.items() if key.endswith("Count")}
+    assert counts == ({} if hardware.serverless else {"minimumCount": 0, "maximumCount": 2})
+    assert found[APP]["properties"]["workloadProfileName"] == profiles[-1]["name"]
+    (only,) = found[APP]["properties"]["template"]["containers"]
+    assert only["resources"] == {"cpu": hardware.vcpu, "memory": f"{hardware.memory}Gi"}
+
+
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_the_image_is_the_one_that_our_wheels_are_for(bicep: BicepCompiler, engine: str) -> None:
+    assert container(bicep, engine=engine)["image"] == RUNTIMES[engine].image
+
+
+def test_probes_ask_what_the_server_answers(bicep: BicepCompiler) -> None:
+    probes = {probe["type"]: probe for probe in container(bicep)["probes"]}
+    asked = {kind: probe["httpGet"] for kind, probe in probes.items()}
+    assert asked == {
+        "Startup": {"path": "/health", "port": 7861},
+        "Liveness": {"path": "/health", "port": 7861},
+        "Readiness": {"path": "/ready", "port": 7861},
+    }
+    window = {kind: probe["periodSeconds"] * probe["failureThreshold"] for kind, probe in probes.items()}
+    assert window["Startup"] >= 60  # Python on a busy machine
+    assert window["Liveness"] >= 60  # the port changes hands from the bootstrap to the server
+
+
+def test_everything_given_arrives(bicep: BicepCompiler) -> None:
+    found = predicted(bicep, **EVERYTHING)
+    properties = found[APP]["properties"]
+    ingress, runs = properties["configuration"]["ingress"], properties["template"]
+    assert {resource.get("location", "swedencentral") for resource in found.values()} == {"swedencentral"}
+    assert [found[kind]["tags"] for kind in (STORAGE, WORKSPACE, ENVIRONMENT, APP)] == [{"team": "ml"}] * 4
+    assert ingress["customDomains"] == EVERYTHING["customDomains"]
+    assert [entry["ipAddressRange"] for entry in ingress["ipSecurityRestrictions"]] == EVERYTHING[
+        "allowedIpRanges"
+    ]
+    assert {entry["action"] for entry in ingress["ipSecurityRestrictions"]} == {"Allow"}
+    assert properties["configuration"]["registries"] == [
+        {"server": "contoso.azurecr.io", "username": "me", "passwordSecretRef": "pull", "identity": None}
+    ]
+    assert (runs["revisionSuffix"], runs["terminationGracePeriodSeconds"]) == ("r-1", 120)
+    assert runs["scale"] == {
+        "minReplicas": 1,
+        "maxReplicas": 3,
+        "cooldownPeriod": 300,
+        "rules": [{"name": "http", "http": {"metadata": {"concurrentRequests": "7"}}}],
+    }
+    plain = {entry["name"]: entry["value"] for entry in runs["containers"][0]["env"] if "value" in entry}
+    assert json.loads(plain.pop("NBTOOLKIT_DEFAULT_COMMANDS")) == EVERYTHING["defaultCommands"]
+    assert plain == {
+        "LOG": "[debug]",
+        "NBTOOLKIT_BASE_MODEL": "/mount/models/phi",
+        "NBTOOLKIT_ENGINE": "vllm",
+        "NBTOOLKIT_MOUNT": "/mount",
+        "NBTOOLKIT_PORT": "7860",  # the ingress goes there: it cannot be changed
+        "NBTOOLKIT_PROBE_PORT": "7861",
+        "NBTOOLKIT_QUANTIZATION": "nf4",
+    }
+
+
+def test_doors_are_closed_and_the_share_is_fresh(bicep: BicepCompiler) -> None:
+    found = predicted(bicep)
+    account, properties = found[STORAGE]["properties"], found[APP]["properties"]
+    assert account["supportsHttpsTrafficOnly"] is True
+    assert account["minimumTlsVersion"] == "TLS1_2"
+    assert account["allowBlobPublicAccess"] is False
+    assert account["largeFileSharesState"] == "Enabled"
+    assert found[FILES]["properties"]["shareDeleteRetentionPolicy"] == {"enabled": True, "days": 7}
+    ingress = properties["configuration"]["ingress"]
+    assert ingress["allowInsecure"] is False
+    assert ingress["stickySessions"] == {"affinity": "sticky"}
+    assert properties["configuration"]["activeRevisionsMode"] == "Single"
+    (volume,) = properties["template"]["volumes"]
+    assert volume["mountOptions"] == "actimeo=1,closetimeo=0,mfsymlinks,nobrl"
+    (only,) = properties["template"]["containers"]
+    assert only["volumeMounts"] == [{"volumeName": volume["name"], "mountPath": "/mount"}]

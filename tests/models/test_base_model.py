@@ -1,0 +1,345 @@
+"""A base model is found where users keep it, and described from its headers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbtoolkit.errors import InvalidBase, MissingDependency
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.workspace import Workspace
+from tests.support.model_folders import PLAIN, Shapes, write_base, write_tensors
+
+CANARY = "<img src=x onerror=alert(1)>"
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+def sharded(folder: Path, parts: list[Shapes], **weight_map: str) -> Path:
+    write_base(folder)
+    (folder / "model.safetensors").unlink()
+    placed: dict[str, str] = {}
+    for number, shapes in enumerate(parts, 1):
+        name = f"model-{number:05}-of-{len(parts):05}.safetensors"
+        write_tensors(folder / name, shapes)
+        placed |= dict.fromkeys(shapes, name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {**placed, **weight_map}}))
+    return folder
+
+
+def in_hub_cache(cache: Path, name: str = "org/base") -> Path:
+    """Lay a model into a hub cache as the hub's own client does."""
+    home = cache / f"models--{name.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text(REVISION)
+    return write_base(home / "snapshots" / REVISION)
+
+
+def test_it_says_what_the_folder_says(tmp_path: Path) -> None:
+    folder = write_base(tmp_path / "base")
+    base = Base.read(folder)
+    assert (base.name, base.max_model_len, base.eos_token_ids) == ("base", 128, (2,))
+    assert base.weight_bytes == 2 * 32 * 16 * 2
+    assert base.tensors["lm_head.weight"].shape == (32, 16)
+    assert not base.has_own_code
+    assert [file.name for file in base.files] == [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ]
+    (folder / "generation_config.json").write_text('{"eos_token_id": [7, 9, 7]}')
+    assert Base.read(folder).eos_token_ids == (7, 9)
+    assert Base.read(write_base(tmp_path / "x", auto_map={"AutoModel": "code.Model"})).has_own_code
+
+
+def test_shards_are_one_model(tmp_path: Path) -> None:
+    names = list(PLAIN)
+    folder = sharded(tmp_path / "base", [{name: PLAIN[name]} for name in names])
+    base = Base.read(folder)
+    assert sorted(base.tensors) == sorted(names)
+    assert base.weight_bytes == Base.read(write_base(tmp_path / "whole")).weight_bytes
+    assert len(base.weights) == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            lambda folder: (folder / "model-00002-of-00002.safetensors").unlink(),
+            "1 of 2 weight files are missing",
+        ),
+        (
+            lambda folder: write_tensors(
+                folder / "model-00002-of-00002.safetensors", {"other": ("F32", [1])}
+            ),
+            "lacks 1 tensors, 'lm_head.weight' first",
+        ),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text("{}"), "has no weight_map"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text(
+                '{"weight_map": {"a": "../../secret"}}'
+            ),
+            "outside of the folder",
+        ),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text("{"), "line 1"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").unlink(),
+            "holds neither model.safetensors nor",
+        ),
+    ],
+)
+def test_incomplete_shards_are_told(tmp_path: Path, damage: Any, said: str) -> None:
+    folder = sharded(tmp_path / "base", [{name: PLAIN[name]} for name in PLAIN])
+    damage(folder)
+    with pytest.raises(InvalidBase, match=said) as caught:
+        Base.read(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_folder_that_is_no_base_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidBase, match="is no folder"):
+        Base.read(tmp_path / "missing")
+    with pytest.raises(InvalidBase, match=r"holds no config\.json"):
+        Base.read(tmp_path)
+    folder = write_base(tmp_path / "base")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(InvalidBase, match="weights are pickles"):
+        Base.read(folder)
+    write_tensors(folder / "model.safetensors", {})
+    with pytest.raises(InvalidBase, match="hold no tensors"):
+        Base.read(folder)
+    (folder / "config.json").write_text('{"a": }')
+    with pytest.raises(InvalidBase, match=r"config\.json, line 1, column 7, near the key 'a'"):
+        Base.read(folder)
+
+
+def test_its_identity_is_its_content_and_not_its_place(tmp_path: Path) -> None:
+    first = Base.read(write_base(tmp_path / "base"))
+    copy = Base.read(shutil.copytree(first.path, tmp_path / "elsewhere" / "base"))
+    assert first.sha256 == copy.sha256
+    assert first == copy
+    assert first != first.named("public")
+    others = [
+        Base.read(write_base(tmp_path / "other-weights", fill=b"\2")),
+        Base.read(write_base(tmp_path / "other-config", rope_theta=5)),
+        Base.read(write_base(tmp_path / "other-shapes", {**PLAIN, "more": ("F32", [1])})),
+    ]
+    assert len({first.sha256, *(other.sha256 for other in others)}) == 4
+
+
+def test_identity_costs_no_pass_over_the_weights(tmp_path: Path) -> None:
+    folder = write_base(tmp_path / "base")
+    write_tensors(folder / "model.safetensors", {"large": ("F32", [1 << 33])})
+    assert (folder / "model.safetensors").stat().st_size > 1 << 34  # a hole: reading it would take a minute
+    base = Base.read(folder)
+    assert len(base.sha256) == 64
+    assert base.weight_bytes == 1 << 35
+
+
+class TestResolve:
+    @pytest.fixture
+    def workspace(self, workspace_root: Path) -> Workspace:
+        return Workspace(workspace_root)
+
+    @pytest.fixture(autouse=True)
+    def hub_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        import huggingface_hub.constants
+
+        cache = tmp_path / "hub"
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+        return cache
+
+    def test_a_folder_is_relative_to_the_workspace(self, workspace: Workspace, tmp_path: Path) -> None:
+        folder = write_base(workspace.root / "models" / "mine")
+        for text in ("models/mine", str(folder), folder):
+            assert Base.resolve(text, workspace).path == folder
+        assert Base.resolve("models/mine").path == folder  # the working directory's workspace
+
+    def test_a_name_is_looked_for_in_the_model_cache_and_the_state(self, workspace: Workspace) -> None:
+        ours = write_base(workspace.cache / "base")
+        assert Base.resolve("org/base", workspace).path == ours
+        theirs = write_base(workspace.root / "model-cache" / "org" / "base")
+        assert Base.resolve("org/base", workspace).path == theirs
+
+    def test_a_hub_name_is_found_in_the_local_cache(self, workspace: Workspace, hub_cache: Path) -> None:
+        snapshot = in_hub_cache(hub_cache)
+        base = Base.resolve("org/base", workspace)
+        assert (base.path, base.name) == (snapshot, "base")
+        assert Base.read(snapshot).name == "base"
+        assert Base.resolve(f"org/base@{REVISION}", workspace).path == snapshot
+
+    def test_what_is_nowhere_is_told_with_where_it_was_looked_for(self, workspace: Workspace) -> None:
+        write_base(workspace.root / "model-cache" / "org" / "other")
+        with pytest.raises(InvalidBase, match="download=True") as caught:
+            Base.resolve("org/base", workspace)
+        text = str(caught.value)
+        assert "In model-cache/ there are: org/other." in text
+        assert str(workspace.root / "model-cache/org/base") in text
+        assert "the local Hugging Face cache" in text
+        with pytest.raises(InvalidBase, match="give an existing folder"):
+            Base.resolve("a/b/c", workspace)
+        with pytest.raises(InvalidBase, match="No base model was named"):
+            Base.resolve(" ", workspace)
+
+    def test_a_folder_that_lacks_its_configuration_is_not_looked_for_elsewhere(
+        self, workspace: Workspace
+    ) -> None:
+        (workspace.root / "org" / "base").mkdir(parents=True)
+        with pytest.raises(InvalidBase, match=r"holds no config\.json"):
+            Base.resolve("org/base", workspace)
+
+    def test_an_incomplete_download_is_told(self, workspace: Workspace, hub_cache: Path) -> None:
+        (in_hub_cache(hub_cache) / "model.safetensors").unlink()
+        with pytest.raises(InvalidBase, match="finish the download"):
+            Base.resolve("org/base", workspace)
+
+    def test_without_the_hub_client_the_extra_is_named(
+        self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+        with pytest.raises(MissingDependency, match=r"pip install -e '?\S+\[model\]'"):
+            Base.resolve("org/base", workspace)
+        write_base(workspace.root / "here")
+        assert Base.resolve("here", workspace).name == "here"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of a model hub as a download asks for; it remembers which files were fetched."""
+
+    folder: Path
+    fetched: list[str]
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, *, body: bool) -> None:
+        path = self.path.partition("?")[0]
+        if path.startswith("/api/models/org/base/tree/"):
+            files = sorted(self.folder.iterdir())
+            entries = [
+                {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": "0" * 40}
+                for file in files
+            ]
+            content = json.dumps(entries).encode()
+        elif path.startswith("/api/models/org/base/"):
+            names = [{"rfilename": file.name} for file in sorted(self.folder.iterdir())]
+            content = json.dumps({"id": "org/base", "sha": REVISION, "siblings": names}).encode()
+        elif path.startswith("/org/base/resolve/"):
+            name = path.rpartition("/")[2]
+            content = (self.folder / name).read_bytes()
+            if body:
+                self.fetched.append(name)
+        else:
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{abs(hash(path)):x}"')
+        self.send_header("X-Repo-Commit", REVISION)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the tests' output clean."""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
+    folder = write_base(tmp_path / "remote")
+    for name in ("pytorch_model.bin", "modeling_own.py"):
+        (folder / name).write_bytes(b"never fetched")
+    handler = type("OneHub", (Hub,), {"folder": folder, "fetched": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def download(hub: ThreadingHTTPServer, root: Path, repo: Path, name: str, cancel: bool = False) -> str:
+    """Resolve a hub name in a process whose hub is ``hub``; return what it printed."""
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from nbtoolkit.models.base_model import Base\n"
+        "from nbtoolkit.progress import PrintProgress\n"
+        "from nbtoolkit.workspace import Workspace\n"
+        "class Seen(PrintProgress):\n"
+        "    def show_advance(self, done, total, unit):\n"
+        "        self.furthest = (done, total, unit)\n"
+        "        if sys.argv[3] == 'True': self.cancel()\n"
+        "seen = Seen()\n"
+        "try:\n"
+        "    base = Base.resolve(sys.argv[2], Workspace(Path(sys.argv[1])), seen, download=True)\n"
+        "    print(base, seen.furthest)\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root), name, str(cancel)],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(repo),
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(root / "hf"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        },
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_download_fetches_only_what_is_safe_and_reports_it(
+    hub: ThreadingHTTPServer, workspace_root: Path, repo: Path
+) -> None:
+    out = download(hub, workspace_root, repo, "org/base")
+    assert "Fetching org/base from the hub" in out
+    assert "Base base" in out
+    assert "'B')" in out
+    fetched = hub.RequestHandlerClass.fetched  # type: ignore[attr-defined]
+    assert sorted(set(fetched)) == [
+        "chat_template.jinja",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def test_a_download_can_be_cancelled(hub: ThreadingHTTPServer, workspace_root: Path, repo: Path) -> None:
+    assert "Cancelled Cancelled while: Fetching org/base" in download(
+        hub, workspace_root, repo, "org/base", cancel=True
+    )
+
+
+def test_a_name_that_the_hub_lacks_is_told(
+    hub: ThreadingHTTPServer, workspace_root: Path, repo: Path
+) -> None:
+    out = download(hub, workspace_root, repo, "org/wrong")
+    assert "InvalidBase The base model 'org/wrong' could not be fetched from the hub" in out
+    assert "HF_TOKEN" in out
+
+
+def test_it_prints_as_plain_text_and_escaped_html(tmp_path: Path) -> None:
+    base = Base.read(write_base(tmp_path / "base", model_type=CANARY))
+    assert "Base base\n" in str(base)
+    assert "2 (BF16) in 1 files" in str(base)
+    assert CANARY not in base._repr_html_()
+    assert "&lt;img" in base._repr_html_()

@@ -1,0 +1,207 @@
+"""Notebooks 01 to 05 under papermill against the double, and runs of them that must fail.
+
+The engine is the stub: a start-up file of the kernels' IPython profile lets deploys send the code with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from nbtoolkit import AzureTarget, Workspace
+from nbtoolkit.azure.clients import Cloud
+from tests.azure_double import SUBSCRIPTION, AzureDouble
+from tests.support.stub_deploy import adapter, base, report, server_code
+from tests.support.tiny_models import tiny_adapter, tiny_base
+
+STUB = """
+from pathlib import Path
+from nbtoolkit import publish
+publish.serving_folder = lambda: Path({code!r})
+"""
+CANARY = "hf_canary-0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run left: exit code, what papermill said, and the texts of the notebook's outputs."""
+
+    code: int
+    said: str
+    notebook: Any
+
+    @property
+    def text(self) -> str:
+        """All that the outputs show as text, errors too."""
+        shown: list[str] = []
+        for cell in self.notebook.cells:
+            for output in cell.get("outputs", []):
+                shown += [output.get("text", ""), *output.get("traceback", [])]
+                shown.append(output.get("data", {}).get("text/plain", ""))
+        return "\n".join(shown)
+
+    @property
+    def last(self) -> str:
+        """The text of the last cell's result."""
+        cells = [cell for cell in self.notebook.cells if cell.cell_type == "code"]
+        return cells[-1].outputs[-1]["data"]["text/plain"]
+
+
+class Runs:
+    """A workspace with the notebooks, and a profile whose kernels deploy the stub."""
+
+    def __init__(self, repo: Path, root: Path, code: Path) -> None:
+        self.root = root
+        shutil.copytree(repo / "notebooks", root / "notebooks")
+        startup = root.parent / "ipython" / "profile_default" / "startup"
+        startup.mkdir(parents=True)
+        (startup / "stub.py").write_text(STUB.format(code=str(code)))
+        self._environment = {**os.environ, "IPYTHONDIR": str(root.parent / "ipython"), "HF_TOKEN": CANARY}
+
+    def run(self, name: str, *parameters: str) -> Ran:
+        """Run a notebook as `papermill NOTEBOOK out.ipynb PARAMETERS` does in a terminal."""
+        command = [sys.executable, "-m", "papermill", f"notebooks/{name}.ipynb", "out.ipynb", *parameters]
+        done = subprocess.run(
+            [*command, "--no-progress-bar"],
+            cwd=self.root,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Ran(
+            done.returncode, done.stdout + done.stderr, nbformat.read(self.root / "out.ipynb", as_version=4)
+        )
+
+
+@pytest.fixture
+def runs(
+    repo: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, azure_double: AzureDouble
+) -> Runs:
+    assert azure_double.requests == []
+    root = tmp_path / "project"
+    (root / "infra").mkdir(parents=True)
+    return Runs(repo, root, server_code(tmp_path_factory.mktemp("code")))
+
+
+def secrets_of(target: AzureTarget) -> list[str]:
+    """What must appear in no output: all keys, the token, and what signs in."""
+    keys = (
+        Cloud.shared()
+        .storage(SUBSCRIPTION)
+        .storage_accounts.list_keys(target.provisioned.resource_group, target.provisioned.storage_account)
+    )
+    values = [key["value"] for key in keys.as_dict()["keys"]]
+    return [target.endpoint().key.get_secret_value(), CANARY, os.environ["AZURE_CLIENT_SECRET"], *values]
+
+
+@pytest.mark.timeout(300)
+def test_the_notebooks_go_the_whole_road(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(runs.root)
+    base(runs.root / "tiny")
+    tone = adapter(runs.root / "adapters" / "tone", "brave")
+    report(workspace, tone, runs.root / "tiny", "brave")
+    place = ("-r", "subscription", SUBSCRIPTION, "-r", "resource_group", "rg-notebooks")
+    new = (*place, "-r", "location", "westus3", "-r", "gpu", "none", "-p", "create_resource_group", "True")
+
+    planned = runs.run("02_provision", *new)
+    assert planned.code != 0
+    assert "NotApplied: Nothing was created yet." in planned.text
+    assert "Next: look at the plan, then press Apply, or run the step with apply=True" in planned.text
+    assert not (runs.root / "infra" / "inference.config.json").exists()
+
+    provisioned = runs.run("02_provision", *new, "-p", "apply", "True", "-y", "secrets: [HF_TOKEN]")
+    assert provisioned.code == 0, provisioned.said
+    assert "azurecontainerapps.io" in provisioned.last
+    assert "portal.azure.com" in provisioned.last
+
+    deployed = runs.run(
+        "03_deploy", "-r", "adapters", "adapters/tone", "-r", "base", "tiny", "-r", "wheels_lock", "none"
+    )
+    assert deployed.code == 0, deployed.said
+    assert "proven" in deployed.last
+    assert "Waiting until the server serves" in deployed.text
+
+    asked = runs.run("04_inference", "-y", 'prompts: ["Hello!", "How are you?"]')
+    assert asked.code == 0, asked.said
+    assert "brave" in asked.text
+    assert "How are you?" in asked.text
+
+    target = AzureTarget(workspace)
+    app = target.provisioned.app
+    hidden = secrets_of(target)
+    wrong = runs.run("05_operate", "-r", "confirm_name", "another-app")
+    assert wrong.code != 0
+    assert "ready: it answers" in wrong.text
+    assert f"confirm_name is 'another-app', and the app is '{app}': nothing was deleted." in wrong.text
+    assert target.app.get().name == app
+
+    gone = runs.run("05_operate", "-r", "scope", "all", "-r", "confirm_name", app)
+    assert gone.code == 0, gone.said
+    if folder := os.environ.get("NBTOOLKIT_TEXTS"):
+        for name, ran in {"02": planned, "02b": provisioned, "03": deployed, "04": asked, "05": gone}.items():
+            Path(folder, f"{name}.txt").write_text(ran.text)
+    assert "deleted  container app" in gone.last
+
+    for ran in (planned, provisioned, deployed, asked, wrong, gone):
+        found = ran.said + json.dumps(ran.notebook)
+        assert not [value for value in hidden if value in found]
+        assert "widget-view" not in found
+        assert "\x1b[" not in ran.text.replace("\x1b[0", "")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("name", "parameters", "says", "next_step"),
+    [
+        ("02_provision", ["-r", "subscripton", "x"], "subscripton", "subscription"),
+        ("05_operate", [], "inference.config.json does not exist", "run provision()"),
+    ],
+    ids=["misspelt", "not provisioned"],
+)
+def test_a_run_that_must_fail_fails_and_says_what_to_do(
+    runs: Runs, name: str, parameters: Sequence[str], says: str, next_step: str
+) -> None:
+    ran = runs.run(name, *parameters)
+    assert ran.code != 0
+    assert says in ran.text
+    assert next_step in ran.text
+    assert "Next:" in ran.text
+    assert next_step in ran.said
+
+
+@pytest.mark.timeout(120)
+def test_the_smoke_test_runs_on_a_real_model_and_fails_for_a_bad_adapter(runs: Runs) -> None:
+    tiny_base(runs.root / "tiny")
+    tiny_adapter(runs.root / "good", runs.root / "tiny", seed=1)
+    green = runs.run("01_smoke_test", "-r", "adapter", "good", "-r", "base", "tiny", "-y", "levels: [static]")
+    assert green.code == 0, green.said
+    assert "A1" in green.last
+    weights = runs.root / "good" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    bad = runs.run("01_smoke_test", "-r", "adapter", "good", "-r", "base", "tiny", "-y", "levels: [static]")
+    assert bad.code != 0
+    assert "A1" in bad.text
+    assert "Next:" in bad.text
+
+
+def test_notebooks_are_committed_without_outputs_and_name_their_kernel(repo: Path) -> None:
+    found = sorted((repo / "notebooks").glob("*.ipynb"))
+    assert [path.name[:2] for path in found] == ["00", "01", "02", "03", "04", "05"]
+    for path in found:
+        notebook = nbformat.read(path, as_version=4)
+        assert notebook.metadata["kernelspec"]["name"] == "python3"
+        cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert cells[0].metadata["tags"] == ["parameters"]
+        assert not [cell for cell in cells if cell.outputs or cell.execution_count]

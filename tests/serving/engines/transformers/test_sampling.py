@@ -1,0 +1,90 @@
+"""Tokens are drawn from the distribution that was asked for."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+
+from nbtoolkit.serving.engines.transformers.sampling import choose
+from nbtoolkit.serving.engines.transformers.sampling_params import Sampling
+
+LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
+
+
+def draw(sampling: Sampling, times: int, logits: torch.Tensor = LOGITS) -> Counter[int]:
+    rows = 500
+    dice = [random.Random(number) for number in range(rows)]
+    counts: Counter[int] = Counter()
+    for _ in range(times // rows):
+        counts.update(c.token for c in choose(logits.expand(rows, -1), [sampling] * rows, dice))
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("sampling", "allowed"),
+    [
+        (Sampling(), 6),
+        (Sampling(temperature=0.5), 6),
+        (Sampling(top_k=2), 2),
+        (Sampling(top_p=0.6), 2),
+        (Sampling(top_k=3, top_p=0.99), 3),
+        (Sampling(top_k=3, top_p=0.7), 2),
+        (Sampling(top_p=1e-9), 1),
+        (Sampling(top_k=1), 1),
+    ],
+)
+def test_frequencies_match_the_distribution(sampling: Sampling, allowed: int) -> None:
+    counts = draw(sampling, 20_000)
+    expected = (LOGITS / sampling.temperature).softmax(-1)[:allowed]
+    expected = expected / expected.sum()
+    assert max(counts) < allowed
+    for token, probability in enumerate(expected.tolist()):
+        assert counts[token] / 20_000 == pytest.approx(probability, abs=0.015)
+
+
+def test_top_p_beyond_the_sorted_head_takes_all_tokens_that_it_needs() -> None:
+    flat = torch.zeros(1000)
+    counts = draw(Sampling(top_p=0.9), 10_000, flat)
+    assert len(counts) > 850
+    assert len(counts) <= 900
+
+
+def test_a_seed_gives_the_same_answer_in_any_batch() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(5, 300)
+    seeded = Sampling(seed=7, top_p=0.9)
+    alone = choose(logits[2:3], [seeded], [seeded.dice()])[0].token
+    mixed = [Sampling(temperature=0), Sampling(), seeded, Sampling(top_k=3), Sampling(temperature=0)]
+    assert choose(logits, mixed, [s.dice() for s in mixed])[2].token == alone
+
+
+def test_greedy_rows_take_the_likeliest_whatever_their_neighbours_do() -> None:
+    logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(1))
+    samplings = [
+        Sampling(temperature=0, top_k=5),
+        Sampling(temperature=5),
+        Sampling(temperature=0),
+        Sampling(),
+    ]
+    tokens = [choice.token for choice in choose(logits, samplings, [s.dice() for s in samplings])]
+    assert [tokens[0], tokens[2]] == [logits[0].argmax().item(), logits[2].argmax().item()]
+
+
+def test_a_tiny_temperature_does_not_overflow() -> None:
+    (choice,) = choose(LOGITS[None] * 100, [Sampling(temperature=1e-6)], [random.Random(0)])
+    assert choice.token == 0
+
+
+def test_log_probabilities_are_of_the_raw_logits_in_float32() -> None:
+    logits = LOGITS.expand(3, -1).to(torch.bfloat16)
+    samplings = [Sampling(temperature=0, logprobs=2), Sampling(temperature=9, logprobs=0), Sampling()]
+    first, second, third = choose(logits, samplings, [s.dice() for s in samplings])
+    expected = logits[0].float().log_softmax(-1)
+    assert first.logprob == pytest.approx(expected[0].item())
+    assert first.top == [(0, pytest.approx(expected[0].item())), (1, pytest.approx(expected[1].item()))]
+    assert second.logprob == pytest.approx(expected[second.token].item())
+    assert second.top == []
+    assert third.top == []

@@ -1,0 +1,257 @@
+"""How the front starts, survives its engine, and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nbtoolkit.serving.gateway.config import FrontSettings, StartRefused, on_network
+from nbtoolkit.serving.gateway.published_releases import NotYetReadable, Published
+from tests.support.gateway_harness import KEY, Front, Share, words
+
+
+def stream_body(text: str = "x", tokens: int = 60) -> dict[str, Any]:
+    messages = [{"role": "user", "content": text}]
+    return {"model": "tone", "stream": True, "max_tokens": tokens, "messages": messages}
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Share:
+    """A share with one adapter published."""
+    share = Share(tmp_path)
+    share.publish(share.release(share.adapter("tone", "joy")))
+    return share
+
+
+def test_health_answers_within_four_seconds_although_the_page_takes_longer(share: Share) -> None:
+    with Front(share.root, "--load-seconds", "30", page=True) as front:
+        front.wait(lambda health: health["phase"] in ("starting", "loading"), seconds=4)
+        assert time.monotonic() - front.started < 4
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({}, "No API key"),
+        ({"NBTOOLKIT_API_KEY": "  "}, "No API key"),
+        ({"NBTOOLKIT_API_KEY_FILE": "/nowhere/key"}, "cannot be read"),
+        ({"NBTOOLKIT_API_KEY": KEY, "NBTOOLKIT_POLL": "often"}, "NBTOOLKIT_POLL='often'"),
+        ({"NBTOOLKIT_API_KEY": KEY, "NBTOOLKIT_PROBE_PORT": "http"}, "NBTOOLKIT_PROBE_PORT='http'"),
+    ],
+)
+def test_a_start_that_cannot_work_is_refused_in_one_sentence(
+    tmp_path: Path, repo: Path, environment: dict[str, str], says: str
+) -> None:
+    command = [sys.executable, "-m", "nbtoolkit.serving", "--mount", str(tmp_path), "--port", "0"]
+    clean = {"PATH": os.environ["PATH"], "PYTHONPATH": str(repo)}
+    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert KEY not in done.stderr
+
+
+def test_a_taken_port_is_refused_by_number(tmp_path: Path, repo: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "nbtoolkit.serving", "--mount", str(tmp_path), "--port", port]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(repo),
+            "NBTOOLKIT_API_KEY": KEY,
+            "NBTOOLKIT_BIND": "127.0.0.1",
+        }
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port}" in done.stderr
+
+
+def test_the_key_may_come_from_a_file_and_never_shows(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    settings = FrontSettings.read(tmp_path, 1, environ={"NBTOOLKIT_API_KEY_FILE": str(tmp_path / "key")})
+    assert settings.key == KEY
+    assert KEY not in repr(settings)
+    with pytest.raises(StartRefused, match="is not a folder"):
+        FrontSettings.read(tmp_path / "none", 1, environ={"NBTOOLKIT_API_KEY": KEY})
+
+
+@pytest.mark.parametrize(("kind", "network"), [("cifs", True), ("nfs4", True), ("ext4", False)])
+def test_the_kind_of_mount_decides_how_often_the_share_is_listed(
+    tmp_path: Path, kind: str, network: bool
+) -> None:
+    mount = tmp_path / "with space"
+    mount.mkdir()
+    point = str(mount).replace(" ", "\\040")
+    (tmp_path / "mounts").write_text(f"/dev/sda / ext4 rw 0 0\n//host/share {point} {kind} rw 0 0\n")
+    assert on_network(mount, tmp_path / "mounts") is network
+    assert on_network(tmp_path, tmp_path / "mounts") is False
+
+
+@pytest.mark.parametrize("how", ["module", "path"])
+def test_the_folder_alone_starts(tmp_path: Path, repo: Path, how: str) -> None:
+    code = tmp_path / "code"
+    shutil.copytree(
+        repo / "nbtoolkit/serving", code / "serving", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    share = Share(tmp_path / "share")
+    arguments = ["--mount", str(share.root), "--port", "{port}"]
+    if how == "module":  # with the rest of nbtoolkit out of reach
+        program = (
+            "import runpy, sys; sys.modules['nbtoolkit'] = None; "
+            "runpy.run_module('serving', run_name='__main__', alter_sys=True)"
+        )
+        command, path = [sys.executable, "-P", "-c", program, *arguments], code
+    else:
+        command, path = [sys.executable, str(code / "serving"), *arguments], tmp_path
+    with Front(share.root, command=command, path=path) as front:
+        assert front.wait(lambda health: health["phase"] == "starting")["detail"].startswith(
+            "no valid release"
+        )
+
+
+def test_a_killed_engine_is_restarted_and_its_answers_end_clearly(share: Share) -> None:
+    with Front(share.root, "--delay", "0.02") as front:
+        front.ready()
+        (engine,) = psutil.Process(front.process.pid).children()
+        whole: list[Any] = []
+        thread = threading.Thread(target=lambda: whole.append(front.chat("tone", max_tokens=300)))
+        thread.start()
+        with front.http.stream("POST", "/v1/chat/completions", json=stream_body(tokens=300)) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            front.wait(lambda health: health["in_flight"] == 2)
+            engine.kill()
+            events = [line[6:] for line in lines if line.startswith("data: ")]
+        thread.join()
+        assert json.loads(events[-1])["error"]["code"] == "engine_restarting"
+        assert (whole[0].status_code, whole[0].headers["retry-after"]) == (503, "5")
+        assert whole[0].json()["error"]["code"] == "engine_restarting"
+        health = front.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
+        assert "signal 9" in health["last_error"]
+        assert health["proofs"]["tone"].startswith("proven")
+        assert front.chat("tone").json()["choices"][0]["message"]["content"].split() == ["joy"] * 4
+        front.wait(lambda _: share.heartbeat().engine_starts == 2)
+
+
+def test_an_engine_that_never_starts_is_given_up_with_its_last_words(share: Share) -> None:
+    with Front(share.root, "--refuse-start") as front:
+        health = front.wait(lambda health: health["phase"] == "failed")
+        assert "CUDA out of memory" in health["failed"]["error"]
+        assert health["engine"]["starts"] == 2
+        front.wait(lambda _: share.heartbeat().phase == "failed")
+
+
+def test_an_engine_that_stays_only_to_tell_why_it_cannot_serve_is_given_up_at_once(share: Share) -> None:
+    with Front(share.root, "--fail-start", "nf4 quantization needs a CUDA GPU") as front:
+        health = front.wait(lambda health: health["phase"] == "failed")
+        assert "nf4 quantization needs a CUDA GPU" in health["failed"]["error"]
+        assert health["engine"]["starts"] == 1
+        front.wait(lambda _: share.heartbeat().phase == "failed")
+        assert "nf4" in str(share.heartbeat().failed)
+        front.wait(lambda _: not psutil.Process(front.process.pid).children())
+
+
+def test_a_share_that_is_gone_for_a_while_does_not_cost_the_release_that_served(share: Share) -> None:
+    with Front(share.root) as front:
+        front.ready()
+        time.sleep(1.2)  # longer than files may be late
+        (share.root / "base").rename(share.root / "away")
+        psutil.Process(front.process.pid).children()[0].kill()
+        front.wait(lambda health: "base model 'tiny' is missing" in (health["last_error"] or ""))
+        time.sleep(0.5)
+        health = front.health()
+        assert (health["phase"], health["failed"]) == ("restarting", None)
+        (share.root / "away").rename(share.root / "base")
+        assert front.ready(1)["failed"] is None
+        assert front.chat("tone").status_code == 200
+
+
+def test_a_mount_in_trouble_is_no_more_than_not_yet_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trouble(_: Path) -> bool:
+        raise OSError(112, "Host is down")
+
+    monkeypatch.setattr(Path, "is_dir", trouble)
+    with pytest.raises(NotYetReadable, match=r"base model cannot be read.*Host is down"):
+        Published(tmp_path).folder("base", "base model")
+
+
+def test_a_crash_after_a_swap_blames_no_release(share: Share) -> None:
+    with Front(share.root) as front:
+        front.ready(1)
+        front.ready(share.publish(share.release(share.adapter("tone", "red"))))
+        psutil.Process(front.process.pid).children()[0].kill()
+        health = front.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
+        assert (health["n"], health["failed"]) == (2, None)
+        assert "is not served" not in front.log.read_text()
+        assert "signal 9" in health["last_error"]
+
+
+def test_the_engine_does_not_outlive_a_killed_front(share: Share) -> None:
+    with Front(share.root) as front:
+        front.ready()
+        (engine,) = psutil.Process(front.process.pid).children()
+        front.process.kill()
+        front.process.wait()
+        psutil.wait_procs([engine], timeout=5)
+        assert not engine.is_running()
+
+
+def test_sigterm_lets_answers_finish_and_takes_no_new_ones(share: Share) -> None:
+    with Front(share.root, "--delay", "0.02") as front:
+        front.ready()
+        with front.http.stream("POST", "/v1/chat/completions", json=stream_body()) as stream:
+            front.process.send_signal(signal.SIGTERM)
+            health = front.wait(lambda health: health["phase"] == "draining")
+            assert health["in_flight"] == 1
+            refused = front.chat("tone")
+            assert refused.status_code == 503
+            assert "draining" in refused.json()["error"]["message"]
+            assert front.http.get("/ready").status_code == 503
+            assert words(stream) == ["joy"] * 60
+        assert front.process.wait(5) == 0
+        assert share.heartbeat().phase == "stopped"
+
+
+def test_behind_an_ingress_requests_are_taken_a_moment_longer(share: Share) -> None:
+    with Front(share.root, linger=1.0) as front:
+        front.ready()
+        front.process.send_signal(signal.SIGTERM)
+        front.wait(lambda health: health["phase"] == "draining")
+        assert front.http.get("/ready").status_code == 503
+        assert front.chat("tone").status_code == 200
+        assert front.process.wait(5) == 0
+
+
+def test_sigterm_waits_for_answers_only_so_long(share: Share) -> None:
+    with Front(share.root, "--delay", "0.02", drain=0.5) as front:
+        front.ready()
+        with front.http.stream("POST", "/v1/chat/completions", json=stream_body(tokens=3000)) as stream:
+            next(stream.iter_lines())
+            front.process.send_signal(signal.SIGTERM)
+            assert front.process.wait(8) == 0
+
+
+def test_sigterm_while_loading_ends_at_once(share: Share) -> None:
+    with Front(share.root, "--load-seconds", "60", page=True) as front:
+        front.wait(lambda health: health["detail"] == "loading weights")
+        began = time.monotonic()
+        front.process.send_signal(signal.SIGTERM)
+        assert front.process.wait(10) == 0
+        assert time.monotonic() - began < 5
+        assert share.heartbeat().phase == "stopped"

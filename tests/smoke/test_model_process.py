@@ -1,0 +1,206 @@
+"""The model level's process: it says why it died, ends with a cancel or with its parent, and is reused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nbtoolkit import SmokeSettings, Workspace, smoke_test
+from nbtoolkit.errors import Cancelled, SmokeTestFailed
+from nbtoolkit.progress import Progress
+from nbtoolkit.smoke import newest
+from nbtoolkit.smoke.model_level.messages import Facts, Task
+from nbtoolkit.smoke.model_process import model_level
+from tests.support.tiny_models import tiny_adapter, tiny_base
+
+REPO = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("smoke-process")
+    tiny_base(root / "base")
+    tiny_adapter(root / "adapter", root / "base", alpha=8)
+    return root
+
+
+def task(models: Path) -> Task:
+    return Task(
+        settings={"adapter": "adapter", "base": "base"},
+        adapter_path=str(models / "adapter"),
+        adapter_sha256="a" * 64,
+        base_path=str(models / "base"),
+        base_sha256="b" * 64,
+        tokenizer_path=str(models / "base"),
+    )
+
+
+def run(models: Path, program: str, timeout: float = 60) -> list[Any]:
+    command = (sys.executable, "-c", program)
+    return list(model_level(task(models), Progress(), timeout, command))
+
+
+def model_processes() -> set[int]:
+    """Pids of this test's own model-level processes."""
+    children = psutil.Process().children(recursive=True)
+    return {child.pid for child in children if child.is_running() and child.status() != "zombie"}
+
+
+class Recorder(Progress):
+    """Keep what is shown, and cancel when asked at a phase."""
+
+    def __init__(self, cancel_at: str = "") -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.cancel_at = cancel_at
+        self.cancelled_at = 0.0
+
+    def show(self, text: str) -> None:
+        self.lines.append(text)
+        if self.cancel_at and self.cancel_at in text:
+            self.cancelled_at = time.monotonic()
+            self.cancel()
+
+
+def test_killed_process_is_reported_as_out_of_memory(models: Path) -> None:
+    program = "import os, sys; print('loading the lot', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+    with pytest.raises(SmokeTestFailed, match=r"SIGKILL.*memory") as caught:
+        run(models, program)
+    assert "loading the lot" in caught.value.message
+    assert "nf4" in caught.value.next_step
+
+
+def test_crash_is_reported_with_its_last_lines(models: Path) -> None:
+    with pytest.raises(SmokeTestFailed, match="exit status 1") as caught:
+        run(models, "raise KeyError('no such layer')")
+    assert "KeyError: 'no such layer'" in caught.value.message
+
+
+def test_out_of_memory_inside_python_names_what_helps(models: Path) -> None:
+    program = (
+        "import sys\n"
+        "from nbtoolkit.smoke.model_level import __main__ as level\n"
+        "def run(*_): raise MemoryError('tried to allocate 99 GiB')\n"
+        "level._run = run\n"
+        "sys.exit(level.main())"
+    )
+    with pytest.raises(SmokeTestFailed, match="99 GiB") as caught:
+        run(models, program)
+    assert "nf4" in caught.value.next_step
+
+
+def test_what_a_library_prints_is_no_message(models: Path) -> None:
+    program = (
+        "import sys\n"
+        "from nbtoolkit.smoke.model_level import __main__ as level\n"
+        "from nbtoolkit.smoke.model_level.messages import Facts\n"
+        "def run(task, say):\n"
+        "    print('a banner')\n"
+        "    say(Facts(device='CPU', dtype='float32'))\n"
+        "level._run = run\n"
+        "sys.exit(level.main())"
+    )
+    assert run(models, program) == [Facts(device="CPU", dtype="float32")]
+
+
+def test_process_that_takes_too_long_is_ended(models: Path) -> None:
+    before = model_processes()
+    with pytest.raises(SmokeTestFailed, match=r"took over 0\.5 s"):
+        run(models, "import time; time.sleep(60)", timeout=0.5)
+    assert model_processes() == before
+
+
+def test_cancel_ends_the_process_within_two_seconds(models: Path, workspace_root: Path) -> None:
+    before = model_processes()
+    progress = Recorder(cancel_at="starting torch")
+    settings = SmokeSettings(adapter=models / "adapter", base=str(models / "base"))
+    with pytest.raises(Cancelled):
+        smoke_test(settings, progress=progress, workspace=Workspace(workspace_root))
+    assert time.monotonic() - progress.cancelled_at < 2
+    assert model_processes() == before
+    assert list(Workspace(workspace_root).reports.iterdir()) == []
+
+
+def test_cancel_from_another_thread_reaches_a_silent_process(models: Path) -> None:
+    progress = Progress()
+    threading.Timer(0.3, progress.cancel).start()
+    start = time.monotonic()
+    with pytest.raises(Cancelled):
+        list(model_level(task(models), progress, 60, (sys.executable, "-c", "import time; time.sleep(60)")))
+    assert time.monotonic() - start < 2.3
+
+
+def test_process_ends_when_its_kernel_dies(models: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nbtoolkit.smoke.model_level"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=REPO,
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        process.stdin.write(task(models).model_dump_json().encode() + b"\n")
+        process.stdin.flush()
+        process.stdout.readline()  # it is at work
+        process.stdin.close()
+        assert process.wait(timeout=10) == 3
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_green_way_through_static_and_model_level(models: Path, workspace_root: Path) -> None:
+    workspace = Workspace(workspace_root)
+    progress = Recorder()
+    settings = SmokeSettings(
+        adapter=models / "adapter", base=str(models / "base"), levels=("static", "model"), norm_warn=10
+    )
+    report = smoke_test(settings, progress=progress, workspace=workspace)
+    verdicts = {(one.level, one.id): one.verdict for one in report.checks}
+    assert verdicts == {
+        **{("static", id): "pass" for id in ("A1", "A2", "A3", "A4", "A6")},
+        **{("model", id): "pass" for id in ("A4", "G1", "G2", "G4")},
+    }
+    assert report.fingerprint
+    assert report.fingerprint.adapter_sha256 == report.adapter_sha256
+    assert report.fingerprint.base_sha256 == report.base_sha256
+    assert (report.dtype, report.device is not None) == ("float32", True)
+    assert report.versions["peft"]
+    assert report.open == ("level contract was not run",)
+    assert "Smoke test: letting the adapter answer" in progress.lines
+
+
+def test_failing_static_check_starts_no_process(models: Path, workspace_root: Path) -> None:
+    workspace = Workspace(workspace_root)
+    (workspace_root / "empty").mkdir()
+    progress = Recorder()
+    settings = SmokeSettings(adapter="empty", base=str(models / "base"))
+    report = smoke_test(settings, progress=progress, workspace=workspace)
+    skipped = {one.id: one.summary for one in report.checks if one.level != "static"}
+    assert skipped == dict.fromkeys(["A4", "G1", "G2", "G4", "G7"], "skipped: A1 failed")
+    assert not any("torch" in line for line in progress.lines)
+    assert len(list(workspace.reports.iterdir())) == 1, "a failing report is kept too"
+
+
+@pytest.mark.parametrize("content", ['{"format": 2}', "{}", "cut off"])
+def test_broken_report_is_told_and_tested_again(models: Path, workspace_root: Path, content: str) -> None:
+    workspace = Workspace(workspace_root)
+    settings = SmokeSettings(adapter=models / "adapter", base=str(models / "base"), levels=("static",))
+    before = smoke_test(settings, workspace=workspace)
+    (path,) = workspace.reports.iterdir()
+    path.write_text(content)
+    progress = Recorder()
+    report = smoke_test(settings, progress=progress, workspace=workspace)
+    assert any("testing again" in line and str(path) in line for line in progress.lines)
+    assert report.created > before.created
+    assert newest(workspace, report.adapter_sha256, report.base_sha256) == report

@@ -1,0 +1,327 @@
+"""The static level: every bad adapter fails the check that is meant for it, with a remedy; no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nbtoolkit import SmokeReport, SmokeSettings, Workspace, smoke_test
+from nbtoolkit.smoke.check import Check
+from tests.support.tiny_models import tiny_adapter, tiny_base
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama, a GPT-2 and an adapter for each."""
+    root = tmp_path_factory.mktemp("smoke-static")
+    for kind in ("llama", "gpt2"):
+        tiny_base(root / kind, kind)
+        tiny_adapter(root / f"{kind}-adapter", root / kind)
+    tiny_base(root / "wide", "llama", hidden=48)
+    tiny_base(root / "shallow", "llama", layers=2)
+    return root
+
+
+@pytest.fixture
+def workspace(workspace_root: Path, originals: Path) -> Workspace:
+    shutil.copytree(originals / "llama-adapter", workspace_root / "adapter")
+    return Workspace(workspace_root)
+
+
+def static(workspace: Workspace, base: Path, adapter: str = "adapter") -> SmokeReport:
+    settings = SmokeSettings(adapter=adapter, base=str(base), levels=("static",), reuse=False)
+    return smoke_test(settings, workspace=workspace)
+
+
+def found(report: SmokeReport, id: str) -> Check:
+    return next(one for one in report.checks if one.id == id and one.level == "static")
+
+
+def tensors(folder: Path) -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    return load_file(folder / WEIGHTS)
+
+
+def write(folder: Path, content: dict[str, Any]) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(content, folder / WEIGHTS)
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, **changes}))
+
+
+def renamed(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        write(folder, {key.replace(old, new, 1): value for key, value in tensors(folder).items()})
+
+    return change
+
+
+def only_pickle(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+
+
+def truncated(folder: Path) -> None:
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[:-100])
+
+
+def forty_bytes(folder: Path) -> None:
+    header = b'{"__metadata__":{"format":"pt"}}'
+    (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def sharded(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "adapter_model-00001-of-00002.safetensors")
+
+
+def zero(part: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        write(folder, {k: v * 0 if f"lora_{part}" in k else v for k, v in tensors(folder).items()})
+
+    return change
+
+
+def poisoned(value: float) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        content = tensors(folder)
+        next(iter(content.values()))[1, 2] = value
+        write(folder, content)
+
+    return change
+
+
+def as_type(kind: str) -> Callable[[Path], None]:
+    return lambda folder: write(folder, {k: v.astype(kind) for k, v in tensors(folder).items()})
+
+
+def remote_code(folder: Path) -> None:
+    (folder / "modeling_mine.py").write_text("raise SystemExit('ran')\n")
+
+
+def auto_map(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["mine.Tok", null]}}')
+
+
+def other_rank(folder: Path) -> None:
+    content = tensors(folder)
+    key = next(k for k in content if "lora_A" in k)
+    content[key] = np.concatenate([content[key], content[key]])
+    write(folder, content)
+
+
+BAD: list[tuple[str, Callable[[Path], None], str, str]] = [
+    ("missing config", lambda f: (f / CONFIG).unlink(), "A1", CONFIG),
+    ("broken config", lambda f: (f / CONFIG).write_text("{"), "A1", CONFIG),
+    ("no weights", lambda f: (f / WEIGHTS).unlink(), "A1", "no adapter_model.safetensors"),
+    ("truncated", truncated, "A1", "truncated"),
+    ("40 bytes", forty_bytes, "A1", "40 bytes"),
+    ("sharded", sharded, "A1", "sharded"),
+    ("only a pickle", only_pickle, "A2", "adapter_model.bin"),
+    ("remote code", remote_code, "A2", "modeling_mine.py"),
+    ("auto_map", auto_map, "A2", "tokenizer_config.json"),
+    ("not LoRA", lambda f: edit_config(f, peft_type="IA3"), "A3", "'IA3'"),
+    ("another task", lambda f: edit_config(f, task_type="SEQ_CLS"), "A3", "'SEQ_CLS'"),
+    ("rank 0", lambda f: edit_config(f, r=0), "A3", "r is 0"),
+    ("unknown key", lambda f: edit_config(f, use_telepathy=True), "A3", "use_telepathy"),
+    ("misspelt key", lambda f: edit_config(f, lora_alfa=2), "A3", "did you mean lora_alpha"),
+    ("wrong type", lambda f: edit_config(f, lora_alpha="16"), "A3", "lora_alpha is string"),
+    ("compiled", renamed(".model.model", ".model._orig_mod.model"), "A4", "_orig_mod."),
+    ("parallel", renamed(".model.model", ".model.module.model"), "A4", "module."),
+    ("wrapped twice", renamed("base_", "base_model.model.base_"), "A4", "base_model.model.base_model.model."),
+    ("no prefix", renamed("base_model.model.", ""), "A4", "no base_model.model."),
+    ("two ranks in a pair", other_rank, "A4", "rank 8 in A but 4 in B"),
+    ("NaN", poisoned(float("nan")), "A6", "NaN"),
+    ("infinity", poisoned(float("-inf")), "A6", "infinite"),
+    ("all-zero B", zero("B"), "A6", "zero in all 12"),
+    ("all-zero A", zero("A"), "A6", "zero in all 12"),
+    ("integers", as_type("int8"), "A6", "I8"),
+    ("float64", as_type("float64"), "A6", "F64"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "id", "text"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+def test_bad_adapter_fails_its_check_with_a_remedy(
+    workspace: Workspace, originals: Path, spoil: Callable[[Path], None], id: str, text: str
+) -> None:
+    spoil(workspace.root / "adapter")
+    report = static(workspace, originals / "llama")
+    check = found(report, id)
+    assert check.verdict == "fail"
+    assert text in check.summary
+    assert check.remedy
+    assert id in str(report).splitlines()[0]
+    assert report.failed[0].id == id
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_good_adapter_passes_every_static_check(workspace: Workspace, originals: Path, kind: str) -> None:
+    report = static(workspace, originals / kind, str(originals / f"{kind}-adapter"))
+    assert {one.id: one.verdict for one in report.checks} == dict.fromkeys(
+        ["A1", "A2", "A3", "A4", "A6"], "pass"
+    )
+    assert not report.green, "a report without model and contract level proves too little"
+
+
+def test_other_shapes_are_a_wrong_base(workspace: Workspace, originals: Path) -> None:
+    check = found(static(workspace, originals / "wide"), "A4")
+    assert (check.verdict, len(check.evidence["wrong_shapes"])) == ("fail", 12)
+    assert "32" in check.summary
+    assert "48" in check.summary
+
+
+def test_another_architecture_is_a_wrong_base_named_by_what_it_was_trained_on(
+    workspace: Workspace, originals: Path
+) -> None:
+    check = found(static(workspace, originals / "gpt2"), "A4")
+    assert (check.verdict, check.evidence["matched"]) == ("fail", 0)
+    assert "llama" in check.remedy
+
+
+def test_missing_layers_stay_undecided_for_the_model_level(workspace: Workspace, originals: Path) -> None:
+    report = static(workspace, originals / "shallow")
+    assert found(report, "A4").verdict == "undecided"
+    assert "A4 is undecided" in report.open
+
+
+def test_renamed_architecture_stays_undecided(workspace: Workspace, originals: Path) -> None:
+    shutil.copytree(originals / "gpt2", workspace.root / "moe")
+    config = json.loads((workspace.root / "moe/config.json").read_text())
+    (workspace.root / "moe/config.json").write_text(json.dumps({**config, "model_type": "mixtral"}))
+    check = found(static(workspace, workspace.root / "moe"), "A4")
+    assert check.verdict == "undecided"
+    assert "mixtral is renamed while loading" in check.summary
+
+
+def test_module_that_the_file_lacks_is_a_warning(workspace: Workspace, originals: Path) -> None:
+    edit_config(workspace.root / "adapter", target_modules=["q_proj", "v_proj", "o_proj", "k_proj"])
+    check = found(static(workspace, originals / "llama"), "A4")
+    assert (check.verdict, check.evidence["named_but_lacking"]) == ("warn", ["k_proj"])
+
+
+def test_unknown_key_at_its_default_is_a_warning(workspace: Workspace, originals: Path) -> None:
+    edit_config(workspace.root / "adapter", use_telepathy=False, telepathy_config=None)
+    check = found(static(workspace, originals / "llama"), "A3")
+    assert (check.verdict, check.evidence["unknown_default"]) == (
+        "warn",
+        ["telepathy_config", "use_telepathy"],
+    )
+
+
+def test_zero_in_some_modules_is_a_warning(workspace: Workspace, originals: Path) -> None:
+    folder = workspace.root / "adapter"
+    write(folder, {k: v * 0 if "layers.1" in k and "lora_B" in k else v for k, v in tensors(folder).items()})
+    check = found(static(workspace, originals / "llama"), "A6")
+    assert (check.verdict, len(check.evidence["zero_modules"])) == ("warn", 3)
+
+
+def test_product_is_zero_where_no_rank_is_used_by_both_sides(workspace: Workspace, originals: Path) -> None:
+    folder = workspace.root / "adapter"
+    content = tensors(folder)
+    for key, value in content.items():
+        if "lora_A" in key:
+            value[:2] = 0
+        else:
+            value[:, 2:] = 0
+    write(folder, content)
+    assert found(static(workspace, originals / "llama"), "A6").verdict == "fail"
+
+
+def test_bfloat16_is_read_by_its_bits(workspace: Workspace, originals: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = workspace.root / "adapter" / WEIGHTS
+    content = {key: value.to(torch.bfloat16) for key, value in load_file(path).items()}
+    save_file(content, path)
+    assert found(static(workspace, originals / "llama"), "A6").verdict == "pass"
+    next(iter(content.values()))[0, 0] = float("inf")
+    save_file(content, path)
+    check = found(static(workspace, originals / "llama"), "A6")
+    assert list(check.evidence["broken"].values()) == [1]
+
+
+def test_adapter_larger_than_its_base_is_a_warning(workspace: Workspace, originals: Path) -> None:
+    folder = workspace.root / "adapter"
+    extra = {"base_model.model.model.embed_tokens.weight": np.ones((9000, 32), np.float32)}
+    write(folder, {**tensors(folder), **extra})
+    check = found(static(workspace, originals / "llama"), "A1")
+    assert check.verdict == "warn"
+    assert "embed_tokens" in check.summary
+
+
+def test_pickle_is_never_opened_and_converts_on_demand(workspace: Workspace, originals: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = workspace.root / "adapter"
+    torch.save(load_file(folder / WEIGHTS), folder / "adapter_model.bin")
+    (folder / WEIGHTS).unlink()
+    remedy = found(static(workspace, originals / "llama"), "A2").remedy
+    command = remedy.partition("python ")[2].split()
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=Path(__file__).parents[2])
+    assert not static(workspace, originals / "llama").failed
+
+
+def test_pickle_that_runs_code_is_refused(workspace: Workspace) -> None:
+    import torch
+
+    from nbtoolkit.errors import InvalidAdapter
+    from nbtoolkit.smoke.model_level.convert_pickle import convert
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (workspace.root / "ran",))
+
+    folder = workspace.root / "adapter"
+    (folder / WEIGHTS).unlink()
+    torch.save({"x": Evil()}, folder / "adapter_model.bin")
+    with pytest.raises(InvalidAdapter):
+        convert(folder)
+    assert not (workspace.root / "ran").exists()
+
+
+def test_static_level_imports_no_torch(workspace: Workspace, originals: Path) -> None:
+    program = f"""
+import sys
+from nbtoolkit import SmokeSettings, Workspace, smoke_test
+settings = SmokeSettings(adapter="adapter", base={str(originals / "llama")!r}, levels=("static",))
+assert not smoke_test(settings, workspace=Workspace({str(workspace.root)!r})).failed
+print(sorted({{"torch", "transformers", "peft", "safetensors"}} & set(sys.modules)))
+"""
+    repo = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=repo
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_committed_table_is_what_the_installed_peft_knows() -> None:
+    from nbtoolkit.smoke import peft_config_table as peft_keys
+    from nbtoolkit.smoke.model_level.peft_fields import installed
+
+    version = peft_keys.serving_version()
+    assert version in peft_keys.table(), "run: python -m nbtoolkit.smoke.model_level.peft_fields"
+    assert peft_keys.table()[version] == json.loads(json.dumps(installed()))
+
+
+def test_plain_architectures_are_those_that_transformers_does_not_rename() -> None:
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    from nbtoolkit.smoke.static.base_match import PLAIN
+
+    assert [kind for kind in sorted(PLAIN) if get_checkpoint_conversion_mapping(kind)] == []

@@ -1,0 +1,19 @@
+"""Start a front whose engine is the stub: ``front_with_stub.py MOUNT PORT OVERRIDES ENGINE-OPTION...``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from nbtoolkit.serving.gateway.config import FrontSettings
+from nbtoolkit.serving.gateway.server import serve
+
+STUB = Path(__file__).with_name("stub_engine.py")
+
+if __name__ == "__main__":
+    mount, port, overrides, *engine_options = sys.argv[1:]
+    settings = FrontSettings.read(Path(mount), int(port), "127.0.0.1")
+    command = (sys.executable, "-P", str(STUB), *engine_options)
+    sys.exit(serve(dataclasses.replace(settings, engine_command=command, **json.loads(overrides))))

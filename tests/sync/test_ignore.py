@@ -1,0 +1,272 @@
+"""What of a folder is sent, what stays at home, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from nbtoolkit.errors import SyncRefused
+from nbtoolkit.sync import name_rules as names
+from nbtoolkit.sync.ignore import FILE, Rules
+from nbtoolkit.sync.scan import check_files, files_of
+
+links = pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+
+
+def fill(folder: Path, *files: str) -> Path:
+    for name in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return folder
+
+
+def sent(folder: Path) -> list[str]:
+    return sorted(files_of(folder))
+
+
+def problems_of(folder: Path) -> dict[str, str]:
+    with pytest.raises(SyncRefused) as caught:
+        files_of(folder)
+    found = dict(vars(caught.value)["problems"])
+    assert all(repr(name) in str(caught.value) for name in found)  # the full list is shown
+    return found
+
+
+def test_secrets_caches_and_training_leftovers_stay_at_home(tmp_path: Path) -> None:
+    home = [
+        ".git/config",
+        ".env",
+        ".env.local",
+        "deep/.env",
+        "server.pem",
+        "server.key",
+        "id_rsa",
+        "id_ed25519",
+        ".ssh/known_hosts",
+        ".netrc",
+        "__pycache__/a.cpython-311.pyc",
+        "sub/__pycache__/b.pyc",
+        ".ipynb_checkpoints/a.ipynb",
+        ".cache/huggingface/x",
+        ".venv/lib/python/site.py",
+        "node_modules/x/index.js",
+        "optimizer.pt",
+        "optimizer.bin",
+        "scheduler.pt",
+        "training_args.bin",
+        "trainer_state.json",
+        "rng_state_0.pth",
+        "data.pkl",
+        "old.pickle",
+        "adapter_model.bin",
+        ".nbtoolkit/state.json",
+        ".DS_Store",
+        FILE,
+    ]
+    sends = ["server.py", "optimizer.py", "requirements.txt", "sub/page.html", ".env.example", "id_rsa.pub"]
+    fill(tmp_path, *home, *sends)
+    (tmp_path / FILE).write_text("")
+    assert sent(tmp_path) == sorted(sends)
+
+
+def test_the_users_file_ignores_more_and_brings_back(tmp_path: Path) -> None:
+    fill(tmp_path, "a.py", "a.log", "logs/x.py", "keep/lookup.pkl", "other.pkl", "docs/a.md", "docs/b.md")
+    (tmp_path / FILE).write_text(
+        "\ufeff# mine\n*.log\n/logs/\n!keep/lookup.pkl\ndocs/*\n!docs/b.md\n", "utf-8"
+    )
+    assert sent(tmp_path) == ["a.py", "docs/b.md", "keep/lookup.pkl"]
+
+
+def test_a_secret_that_is_brought_back_is_refused_aloud(tmp_path: Path) -> None:
+    fill(tmp_path, "a.py", ".env", "sub/server.key", ".git/config", ".ENV")
+    (tmp_path / FILE).write_text("!.env\n!*.key\n!.git\n")
+    found = problems_of(tmp_path)
+    assert set(found) == {".env", "sub/server.key", ".git/", ".ENV"} or set(found) == {
+        ".env",
+        "sub/server.key",
+        ".git/",
+    }  # a file system without case has one .env
+    assert all("never sent" in reason for reason in found.values())
+
+
+def test_a_certificate_may_be_brought_back_and_a_private_key_may_not(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n")
+    (tmp_path / FILE).write_text("!*.pem\n")
+    assert sent(tmp_path) == ["ca.pem"]
+    (tmp_path / "both.PEM").write_text("x\n-----BEGIN RSA PRIVATE KEY-----\nMII\n")
+    assert problems_of(tmp_path) == {"both.PEM": "holds a private key, which is never sent"}
+
+
+def test_a_broken_ignore_file_names_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("*.log\n!\n")
+    with pytest.raises(SyncRefused, match=rf"{FILE}, line 2: '!'"):
+        files_of(tmp_path)
+    (tmp_path / FILE).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SyncRefused, match=f"{FILE} cannot be read"):
+        files_of(tmp_path)
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "file")
+    with pytest.raises(SyncRefused, match="is no folder"):
+        files_of(tmp_path / "file")
+    with pytest.raises(SyncRefused, match="is not there"):
+        files_of(tmp_path / "nothing")
+
+
+@links
+def test_links_inside_the_folder_are_followed(tmp_path: Path) -> None:
+    fill(tmp_path, "real/a.txt", "b.txt")
+    (tmp_path / "again").symlink_to("real")
+    (tmp_path / "c.txt").symlink_to(tmp_path / "b.txt")
+    files = files_of(tmp_path)
+    assert sorted(files) == ["again/a.txt", "b.txt", "c.txt", "real/a.txt"]
+    assert files["c.txt"].read_text() == "b.txt"
+
+
+@links
+def test_junctions_which_look_like_plain_folders_are_seen_by_where_they_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = fill(tmp_path / "outside", "passwords")
+    folder = fill(tmp_path / "folder", "sub/a.txt", ".ssh/id")
+    (folder / "out").symlink_to(outside)
+    (folder / "keys").symlink_to(".ssh")
+    (folder / "again").symlink_to("sub")
+    monkeypatch.setattr(Path, "is_symlink", lambda self: False)  # as of a junction in Python 3.11
+    found = problems_of(folder)
+    assert sorted(found) == ["keys/", "out/"]
+    assert "leaves the folder" in found["out/"]
+    with pytest.raises(SyncRefused, match="leaves the folder"):
+        check_files({"out/passwords": folder / "out" / "passwords"}, folder)
+    (folder / "out").unlink()
+    (folder / "keys").unlink()
+    assert sent(folder) == ["again/a.txt", "sub/a.txt"]
+
+
+@links
+def test_links_that_leave_lead_nowhere_or_in_a_circle_are_refused_in_one_list(tmp_path: Path) -> None:
+    outside = fill(tmp_path / "outside", "passwords", "folder/x").resolve()
+    folder = fill(tmp_path / "folder", "fine.py", "sub/fine.py", ".env")
+    (folder / "out").symlink_to(outside / "passwords")
+    (folder / "out_folder").symlink_to(outside / "folder")
+    (folder / "sub" / "up").symlink_to("..")
+    (folder / "self").symlink_to("self")
+    (folder / "nowhere").symlink_to("missing")
+    (folder / "notes").symlink_to(".env")
+    (folder / "out.log").symlink_to(outside / "passwords")
+    (folder / FILE).write_text("*.log\n")  # what is ignored is not looked at
+
+    found = problems_of(folder)
+
+    assert set(found) == {"out", "out_folder/", "sub/up/", "self", "nowhere", "notes"}
+    assert "leaves the folder" in found["out"]
+    assert "leaves the folder" in found["out_folder/"]
+    assert "circle" in found["sub/up/"]
+    assert "circle" in found["self"]
+    assert "nowhere" in found["nowhere"]
+    assert "link to a secret, .env" in found["notes"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders on Windows")
+def test_pipes_and_sockets_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        found = problems_of(tmp_path)
+    assert set(found) == {"pipe", "socket"}
+    assert all("special file" in reason for reason in found.values())
+
+
+@links
+def test_files_chosen_by_name_are_checked_as_well(tmp_path: Path) -> None:
+    outside = fill(tmp_path / "blobs", "weights")
+    folder = fill(tmp_path / "adapter", "adapter_config.json")
+    (folder / "adapter_model.safetensors").symlink_to(outside / "weights")
+    chosen = {path.name: path for path in folder.iterdir()}
+    with pytest.raises(SyncRefused, match=r"adapter_model.safetensors': is a link that leaves"):
+        check_files(chosen, folder)
+
+
+def test_rules_answer_by_name_alone() -> None:
+    rules = Rules(["secret-notes/"])
+    assert rules.ignores("secret-notes/")
+    assert not rules.ignores("secret-notes")  # a file of that name
+    assert rules.is_secret("deep/ID_RSA")
+
+
+BAD_NAMES = {
+    'quo"te': 'holds "',
+    "back\\slash": "holds \\",
+    "co:lon": "holds :",
+    "pi|pe": "holds |",
+    "less<": "holds <",
+    "more>": "holds >",
+    "st*r": "holds *",
+    "what?": "holds ?",
+    "tab\tbed": "U+0009",
+    "del\x7f": "U+007F",
+    "high\x81": "U+0081",
+    "private\ue000": "U+E000",
+    "surrogate\udcff": "U+DCFF",
+    "none\uffff": "U+FFFF",
+    "dot.": "ends with a dot",
+    "folder /file": "ends with a space",
+    "LPT1": "device name",
+    "sub/com9": "device name",
+    "Nul": "device name",
+    "clock$": "device name",
+    "a" * 256: "has 256 characters",
+    "\U0001f600" * 128: "has 256 characters",  # two UTF-16 units each
+    "/".join(["d" * 200] * 11): "the path has 2220 characters",
+    "/".join(["d"] * 252): "257 folders deep",
+    "a//b": "'' is no name",
+    "../up": "'..' is no name",
+}
+
+
+@pytest.mark.parametrize(("name", "reason"), BAD_NAMES.items(), ids=range(len(BAD_NAMES)))
+def test_names_that_azure_files_cannot_hold_are_told_with_the_reason(name: str, reason: str) -> None:
+    prefix = "1/2/3/4/5/6" if "deep" in reason else "inference"
+    [(told, why)] = names.problems([name], prefix)
+    assert told == name
+    assert reason in why
+
+
+def test_names_at_the_limits_are_fine() -> None:
+    fine = [
+        "a" * 255,
+        "\U0001f600" * 127,
+        ".hidden",
+        "with space",
+        "日本語.txt",
+        "COM0",
+        "con.json",
+        "LPT10",
+        "a,b;c=[d]{e}'~!@#$%^&()+",
+        "/".join(["d" * 203] * 10),
+    ]
+    assert names.problems(fine, "p") == []
+
+
+def test_names_that_are_one_on_the_share_are_refused() -> None:
+    clashing = [
+        "Readme.md",
+        "README.md",
+        "Data/x",
+        "data/y",
+        "caf\u00e9",
+        "cafe\u0301",
+        "other",
+        "straße",
+        "strasse",
+    ]
+    told = names.problems(clashing)
+    assert [name for name, _ in told] == ["Readme.md", "caf\u00e9", "data/y"]
+    assert "'README.md'" in told[0][1]
+    assert "'Data'" in told[2][1]
