@@ -5,9 +5,19 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import TextIO
+from collections.abc import Callable
+from typing import TextIO, TypeVar
 
 from nbtoolkit.errors import Cancelled
+
+T = TypeVar("T")
+
+Sent = Callable[[int], object]
+"""Called with the bytes of each chunk sent, negative if a chunk is sent again; may raise to stop."""
+
+
+def silent(_: int) -> None:
+    """Ignore the number of bytes sent."""
 
 
 class Progress:
@@ -52,6 +62,24 @@ class Progress:
         self._cancelled.wait(seconds)
         self.check()
 
+    def wait_until(
+        self, probe: Callable[[], T | None], *, timeout: float | None = None, interval: float = 1.0
+    ) -> T | None:
+        """Call ``probe`` every ``interval`` seconds until it returns a true value, and return that value.
+
+        Returns None after ``timeout`` seconds and raises :class:`Cancelled` as soon as the user cancels. The
+        probe runs in the calling thread: wrap it in ``run_cancellable`` if it can block.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self.check()
+            if found := probe():
+                return found
+            left = interval if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self.sleep(min(interval, left))
+
     def cancel(self) -> None:
         """Ask the workflow to stop at its next report."""
         self._cancelled.set()
@@ -63,7 +91,7 @@ class Progress:
         """Display how far the phase is; does nothing here."""
 
 
-class Shielded(Progress):
+class UncancellableProgress(Progress):
     """Show on another progress what must not be left half done, and heed no cancel of it."""
 
     def __init__(self, outer: Progress) -> None:

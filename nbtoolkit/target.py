@@ -20,7 +20,7 @@ State = Literal["stopped", "asleep", "starting", "ready", "degraded", "failed"]
 
 
 @dataclass(frozen=True)
-class Status:
+class TargetStatus:
     """How a target stands; prints well as text and in a notebook.
 
     ``state`` is ``degraded`` where something answers but not what was published, and ``asleep`` where nothing
@@ -54,7 +54,7 @@ class Status:
         return html_table(self.rows())
 
 
-class Wheels(Protocol):
+class WheelSource(Protocol):
     """The packages that servers install from the share before they start."""
 
     @property
@@ -95,7 +95,7 @@ class Target(Protocol):
         """Seconds between two looks at its replicas while something is waited for."""
         ...
 
-    def wheels(self, lock: str | None = None) -> Wheels | None:
+    def wheels(self, lock: str | None = None) -> WheelSource | None:
         """Return the packages that its servers install from the share, None where they find them on disk.
 
         ``lock`` names another lock than the target's own, or ``"none"``.
@@ -167,7 +167,7 @@ class Target(Protocol):
         """Tell whether the user's own server answers HTTP at all, whatever it says."""
         ...
 
-    def status(self) -> Status:
+    def status(self) -> TargetStatus:
         """Tell how things stand, without waking anything."""
         ...
 

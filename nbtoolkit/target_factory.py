@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from nbtoolkit.filestore import FileStore, LocalFolder
 from nbtoolkit.local import LocalTarget
 from nbtoolkit.target import Target
 from nbtoolkit.workspace import Workspace
@@ -28,3 +29,16 @@ def target_at(
     if keep is not None and isinstance(place, LocalTarget):
         return place.kept(keep)
     return place
+
+
+def store_with(path: str, workspace: Workspace) -> FileStore:
+    """Return the share that contains ``path``: the local target's if the path exists there, else Azure's.
+
+    Raises :class:`InvalidSettings` if the workspace names no share on Azure.
+    """
+    local = workspace.state / "local" / "share"
+    if (local / path).exists():
+        return LocalFolder(local)
+    from nbtoolkit.azure.target import AzureTarget  # imported late: it needs the Azure SDK
+
+    return AzureTarget(workspace).share

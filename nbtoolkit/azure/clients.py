@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import finalize
 
-from nbtoolkit import __version__
+from nbtoolkit._version import __version__
 from nbtoolkit.errors import MissingDependency
 from nbtoolkit.installation import install_hint
 from nbtoolkit.utils.tls import tls_context

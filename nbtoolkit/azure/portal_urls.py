@@ -7,7 +7,7 @@ import gzip
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
 
@@ -78,7 +78,7 @@ def _workspace_id(app: App) -> str | None:
     customer = app.environment().log_workspace
     if not customer:
         return None
-    with asking("list the Log Analytics workspaces"):
+    with translate_errors("list the Log Analytics workspaces"):
         for one in app.cloud.workspaces(app.provisioned.subscription).workspaces.list():
             if one.customer_id == customer:
                 return one.id

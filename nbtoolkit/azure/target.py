@@ -10,13 +10,13 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.endpoint import API_KEY, Address
 from nbtoolkit.azure.container_apps.managed_app import check_ours, is_ours
-from nbtoolkit.azure.container_apps.replica_poller import Look, Watch
+from nbtoolkit.azure.container_apps.replica_poller import AppPoller, AppSnapshot
 from nbtoolkit.azure.startup.activation import Activation, machine_of
 from nbtoolkit.azure.startup.heartbeats import Heartbeats, is_going
-from nbtoolkit.azure.startup.monitor import CAPACITY_SECONDS, Starting
+from nbtoolkit.azure.startup.monitor import CAPACITY_SECONDS, StartupMonitor
 from nbtoolkit.azure.startup.status import describe
 from nbtoolkit.azure.startup.timeline import Timeline
-from nbtoolkit.azure.startup.wake_up import Waker, ask
+from nbtoolkit.azure.startup.wake_up import WakeUpPoller, ask
 from nbtoolkit.container_runtime.share_wheels import SharedWheels, wheels_named
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.filestore import FileStore
@@ -27,8 +27,8 @@ from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving import share_layout as share
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Heartbeat
-from nbtoolkit.target import Status
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.target import TargetStatus
+from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
 ARM_EVERY = 5
@@ -61,7 +61,7 @@ class AzureTarget:
         self.poll = poll
         self._store = store
         self._capacity_seconds = capacity_seconds
-        self._starting: Starting | None = None
+        self._starting: StartupMonitor | None = None
 
     def __repr__(self) -> str:
         return f"AzureTarget({str(self.workspace.root)!r})"
@@ -93,8 +93,8 @@ class AzureTarget:
         return Heartbeats(self.share)
 
     @cached_property
-    def _watch(self) -> Watch:
-        return Watch(self.app, ARM_EVERY * self.poll)
+    def _watch(self) -> AppPoller:
+        return AppPoller(self.app, ARM_EVERY * self.poll)
 
     @cached_property
     def _address(self) -> Address:
@@ -131,8 +131,8 @@ class AzureTarget:
 
         Asks ARM nothing while replicas of ours give fresh signs of life.
         """
-        if not patiently(progress, self._beats.all_ready):
-            state = patiently(progress, self.app.get)
+        if not run_cancellable(progress, self._beats.all_ready):
+            state = run_cancellable(progress, self.app.get)
             if not own:
                 check_ours(state)
 
@@ -146,7 +146,7 @@ class AzureTarget:
 
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
         """Raise :class:`QuotaShort` where a new server has no GPU, and no downtime is allowed."""
-        now = patiently(progress, lambda: Activation(self.app, self._watch))
+        now = run_cancellable(progress, lambda: Activation(self.app, self._watch))
         now.way(restart=True, allow_downtime=allow_downtime, progress=SILENT())
 
     def activate(
@@ -164,17 +164,17 @@ class AzureTarget:
         """
         progress = progress or SILENT()
         self._end_start()
-        if not restart and patiently(progress, self._beats.all_ready):
+        if not restart and run_cancellable(progress, self._beats.all_ready):
             return
-        now = patiently(progress, lambda: Activation(self.app, self._watch))
+        now = run_cancellable(progress, lambda: Activation(self.app, self._watch))
         if release.code.kind == "nbtoolkit":
             check_ours(now.state)
         way = now.way(restart=restart, allow_downtime=allow_downtime, progress=progress)
         starting = self._begin(now.look, replaced=way in ("restart", "revision", "downtime"))
         now.go(way, release, progress, lambda: starting.tell(progress))
         self._watch.forget()
-        url = patiently(progress, self._address.url)
-        starting.wake(Waker(url, ours=release.code.kind == "nbtoolkit"))
+        url = run_cancellable(progress, self._address.url)
+        starting.wake(WakeUpPoller(url, ours=release.code.kind == "nbtoolkit"))
         self._beats.sweep({replica.name for replica in now.look.living})
 
     def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
@@ -197,7 +197,7 @@ class AzureTarget:
             if self._beats.all_ready():
                 return  # a hot swap: the replicas themselves tell
             # who should have swapped went away meanwhile
-            self._begin(Look(), replaced=False).wake(Waker(self._address.url()))
+            self._begin(AppSnapshot(), replaced=False).wake(WakeUpPoller(self._address.url()))
         if self._starting:
             self._starting.check()
 
@@ -221,7 +221,7 @@ class AzureTarget:
         kind, _ = ask(self.cloud.http(), f"{self._address.url()}/", _ANSWER_SECONDS)
         return kind == "server"
 
-    def status(self) -> Status:
+    def status(self) -> TargetStatus:
         """Tell how things stand; asks ARM and the share, never the app, so it wakes nothing."""
         app, look = self.app.get(), self._watch.look(fresh=True)
         beats = {replica.name: self._beats.of(replica.name) for replica in look.living}
@@ -252,7 +252,7 @@ class AzureTarget:
         """Stop the app: nothing runs or is billed per second, and no request wakes it. Again: no change."""
         progress = progress or SILENT()
         self._end_start()
-        if not patiently(progress, self.app.get).stopped:
+        if not run_cancellable(progress, self.app.get).stopped:
             progress.phase(f"Stopping the app {self.provisioned.app}")
             self.app.stop(progress)
         self._watch.forget()
@@ -277,8 +277,8 @@ class AzureTarget:
         """Return the app's page in the Azure portal."""
         return portal_url(self.provisioned.app_id)
 
-    def _begin(self, before: Look, *, replaced: bool) -> Starting:
-        self._starting = Starting(
+    def _begin(self, before: AppSnapshot, *, replaced: bool) -> StartupMonitor:
+        self._starting = StartupMonitor(
             self.app,
             self._watch,
             self._beats,

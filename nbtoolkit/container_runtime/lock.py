@@ -1,4 +1,4 @@
-"""Resolve what a server needs for an image into a lock: ``python -m nbtoolkit.container_runtime.lock [ENGINE ...]``.
+"""Lock a server's packages for an image: ``python -m nbtoolkit.container_runtime.lock [ENGINE ...]``.
 
 Run it when a pin in constraints.txt changes. It asks the package index that pip is set up for, on any
 system, and downloads every wheel once to note its size.

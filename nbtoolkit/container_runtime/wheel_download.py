@@ -28,14 +28,14 @@ _POLL = 0.1
 
 
 @dataclass(frozen=True)
-class Wheels:
+class DownloadedWheels:
     """Wheels on this machine: what lies in their folder on the share, by name; ``sha256`` is its name."""
 
     sha256: str
     files: Mapping[str, Path]
 
 
-def fetch(runtime: Runtime, cache: Path, progress: Progress | None = None) -> Wheels:
+def fetch(runtime: Runtime, cache: Path, progress: Progress | None = None) -> DownloadedWheels:
     """Return the wheels of a runtime; those that lie in ``cache`` with the right content are not fetched.
 
     pip runs in a process of its own, with the user's own index, proxy and certificates. Costs a read of what
@@ -50,7 +50,7 @@ def fetch(runtime: Runtime, cache: Path, progress: Progress | None = None) -> Wh
         download(runtime, missing, folder, progress)
     lock = folder / f"{runtime.wheels_sha256}.txt"
     write_atomically(lock, runtime.lock_content)
-    return Wheels(
+    return DownloadedWheels(
         runtime.wheels_sha256, {REQUIREMENTS: lock, **{one.file: folder / one.file for one in runtime.wheels}}
     )
 

@@ -10,7 +10,7 @@ from nbtoolkit.deployment.fingerprint_proof import Proof
 from nbtoolkit.deployment.memory_check import check_fit
 from nbtoolkit.deployment.resolve_release import resolve
 from nbtoolkit.deployment.result import Deployment
-from nbtoolkit.deployment.rollout import Outcome, Rollout
+from nbtoolkit.deployment.rollout import Rollout, RolloutOutcome
 from nbtoolkit.deployment.settings import DeploySettings
 from nbtoolkit.errors import Cancelled, InvalidSettings
 from nbtoolkit.filestore import FileStore
@@ -21,7 +21,7 @@ from nbtoolkit.serving.share_layout import OWN, Pointer
 from nbtoolkit.sync import SyncResult
 from nbtoolkit.target import Target
 from nbtoolkit.target_factory import Place, target_at
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 
 _LAST_WORD = 1.5
 """Seconds that a cancel waits for the word of share and target."""
@@ -47,7 +47,7 @@ def deploy(
     start = time.monotonic()
     progress = progress or SILENT()
     target = target_at(target or settings.target, keep=settings.keep)
-    with target.workspace.lock("deploy", target=target.name), _told_truly(target) as seen:
+    with target.workspace.lock("deploy", target=target.name), _report_state_on_cancel(target) as seen:
         resolved = resolve(settings, target, progress)
         target.provision(progress, own=settings.server == "own")
         rollout = Rollout(
@@ -91,7 +91,7 @@ def rollback(
     start = time.monotonic()
     progress = progress or SILENT()
     target = target_at(target)
-    with target.workspace.lock("rollback", target=target.name), _told_truly(target):
+    with target.workspace.lock("rollback", target=target.name), _report_state_on_cancel(target):
         progress.phase("Reading the history")
         history = publish.history(target.share)
         chosen = _earlier(history, release_id)
@@ -110,7 +110,7 @@ def rollback(
 
 
 def _deployed(
-    target: Target, release: Release, outcome: Outcome, sent: SyncResult, start: float
+    target: Target, release: Release, outcome: RolloutOutcome, sent: SyncResult, start: float
 ) -> Deployment:
     endpoint = target.endpoint()
     return Deployment(
@@ -127,7 +127,7 @@ def _deployed(
 
 
 @contextmanager
-def _told_truly(target: Target) -> Generator[Pointer | None]:
+def _report_state_on_cancel(target: Target) -> Generator[Pointer | None]:
     """Yield the active pointer; a cancel or ■ inside becomes :class:`Cancelled` with how things then stand.
 
     The share and the target are asked, since an interrupt comes between any two steps.
@@ -138,8 +138,8 @@ def _told_truly(target: Target) -> Generator[Pointer | None]:
     except (Cancelled, KeyboardInterrupt) as stopped:
         what = stopped.message if isinstance(stopped, Cancelled) else "Interrupted."
         try:
-            now, runs = patiently(
-                None, lambda: (publish.active(target.share), bool(target.replicas())), within=_LAST_WORD
+            now, runs = run_cancellable(
+                None, lambda: (publish.active(target.share), bool(target.replicas())), timeout=_LAST_WORD
             )
         except Exception as problem:  # noqa: BLE001  the user's own stop is what must be reported
             raise Cancelled(

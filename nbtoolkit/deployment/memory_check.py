@@ -7,7 +7,7 @@ from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
 from nbtoolkit.target import Target
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 
 
 def check_fit(settings: DeploySettings, target: Target, base: Base, progress: Progress) -> None:
@@ -20,7 +20,7 @@ def check_fit(settings: DeploySettings, target: Target, base: Base, progress: Pr
     from nbtoolkit.azure.capacity.memory_fit import advice, fit
     from nbtoolkit.azure.target import AzureTarget  # late: it needs the Azure SDK
 
-    hardware = patiently(progress, target.machine) if isinstance(target, AzureTarget) else None
+    hardware = run_cancellable(progress, target.machine) if isinstance(target, AzureTarget) else None
     if hardware is None:
         return
     found = fit(base, hardware, settings.quantization)

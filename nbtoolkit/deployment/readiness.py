@@ -13,7 +13,7 @@ from nbtoolkit.releases import publisher as publish
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Heartbeat, Pointer
 from nbtoolkit.target import Target
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 
 _LOOK_FOR_OTHERS = 0.5
 """Seconds between two looks whether another deploy took over, at least."""
@@ -69,8 +69,8 @@ def wait_served(
     told, sure = "", False
     while True:
         if among is None:
-            patiently(progress, target.check_alive)
-        beats = patiently(progress, partial(_beats, target, among, sure=sure))
+            run_cancellable(progress, target.check_alive)
+        beats = run_cancellable(progress, partial(_beats, target, among, sure=sure))
         if beats and all(_serves(beat, release, pointer, wanted) for beat in beats.values()):
             if sure or among or set(beats) == set(target.replicas(sure=True)):
                 return
@@ -102,8 +102,8 @@ def wait_answer(target: Target, timeout: float, progress: Progress) -> None:
     deadline = time.monotonic() + timeout
     told = ""
     while True:
-        patiently(progress, target.check_alive)
-        if patiently(progress, target.answers):
+        run_cancellable(progress, target.check_alive)
+        if run_cancellable(progress, target.answers):
             return
         state = target.waiting_for()
         if state and state != told:

@@ -20,8 +20,8 @@ from nbtoolkit.releases import builder as release
 from nbtoolkit.releases import publisher as publish
 from nbtoolkit.serving.release import Release, ServedCode
 from nbtoolkit.serving.share_layout import OWN
-from nbtoolkit.target import Target, Wheels
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.target import Target, WheelSource
+from nbtoolkit.utils.threads import run_cancellable
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Resolved:
     base: Base | None = None
     adapters: Mapping[str, Adapter] = field(default_factory=dict[str, Adapter])
     reports: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    wheels: Wheels | None = None
+    wheels: WheelSource | None = None
 
 
 def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Resolved:
@@ -96,7 +96,7 @@ def _own(settings: DeploySettings, target: Target, progress: Progress) -> Resolv
 
 def _commands(settings: DeploySettings, target: Target, progress: Progress) -> tuple[str, ...]:
     """Return the start commands of the parameter file, none where the place starts what it names itself."""
-    if patiently(progress, target.starts_own):
+    if run_cancellable(progress, target.starts_own):
         return ()
     parameters = InfraFiles(target.workspace).inference_parameters
     commands = parameters.get("defaultCommands")

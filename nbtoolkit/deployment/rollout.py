@@ -17,13 +17,13 @@ from nbtoolkit.deployment.readiness import (
     wait_served,
 )
 from nbtoolkit.errors import Cancelled, DeployFailed, NbtoolkitError, ReleaseChanged, ServerFailed
-from nbtoolkit.progress import Progress, Shielded
+from nbtoolkit.progress import Progress, UncancellableProgress
 from nbtoolkit.releases import publisher as publish
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Pointer
 from nbtoolkit.target import Target
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 
 How = Literal["unchanged", "hot swap", "start", "restart"]
 
@@ -34,7 +34,7 @@ _LOG_LINES = 20
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RolloutOutcome:
     """How a release came to serve, its proof, and what served before."""
 
     how: How
@@ -66,9 +66,9 @@ class Rollout:
         self._timeout = timeout
         self._allow_downtime = allow_downtime
         self._progress = progress
-        self._before = patiently(progress, lambda: serving_now(target, seen))
-        self._slept = self._before is None and patiently(progress, target.sleeps)
-        self._how: How = patiently(progress, self._way)
+        self._before = run_cancellable(progress, lambda: serving_now(target, seen))
+        self._slept = self._before is None and run_cancellable(progress, target.sleeps)
+        self._how: How = run_cancellable(progress, self._way)
 
     @property
     def loads_base(self) -> bool:
@@ -84,7 +84,7 @@ class Rollout:
         if self._how == "restart":
             self._target.check_restart(allow_downtime=self._allow_downtime, progress=self._progress)
 
-    def run(self) -> Outcome:
+    def run(self) -> RolloutOutcome:
         """Publish, activate, wait until every replica serves the release, and prove it.
 
         Raises :class:`ReleaseChanged` where another deploy won, :class:`DeployFailed` after what served
@@ -132,14 +132,16 @@ class Rollout:
         beats = (self._target.heartbeat(replica) for replica in self._target.replicas())
         return any(beat and beat.failed and beat.failed.n == n for beat in beats)
 
-    def _serve(self, pointer: Pointer, prints: Mapping[str, Fingerprint], old: OldAnswers | None) -> Outcome:
+    def _serve(
+        self, pointer: Pointer, prints: Mapping[str, Fingerprint], old: OldAnswers | None
+    ) -> RolloutOutcome:
         how, target, release = self._how, self._target, self._release
         target.activate(
             release, restart=how == "restart", allow_downtime=self._allow_downtime, progress=self._progress
         )
         if release.code.kind == "own":
             wait_answer(target, self._timeout, self._progress)
-            return Outcome(how, Proof(not_proven={"your own server": NOT_OURS}), self._before)
+            return RolloutOutcome(how, Proof(not_proven={"your own server": NOT_OURS}), self._before)
         wait_served(
             target,
             release,
@@ -155,11 +157,11 @@ class Rollout:
         if proof.refuted:
             check_still_ours(target, pointer)
             raise Unhealthy(f"what answers is not the adapter: {proof}")
-        return Outcome(how, proof, self._before)
+        return RolloutOutcome(how, proof, self._before)
 
     def _restored(self, pointer: Pointer, why: Exception) -> DeployFailed:
         """Put back what served before, or stop where nothing did; return the error that says so."""
-        reason, progress, log = _reason(why), Shielded(self._progress), list[str]()
+        reason, progress, log = _reason(why), UncancellableProgress(self._progress), list[str]()
         try:
             log = self._last_log()
             progress.note(f"it failed: {reason}")

@@ -10,7 +10,7 @@ from nbtoolkit.endpoint.ingress_errors import HELD
 from nbtoolkit.errors import NotReady, RequestRefused
 from nbtoolkit.progress import Progress
 
-PATIENCE = 60.0
+RETRY_TIMEOUT = 60.0
 """Seconds until a reason that waiting does not change is believed: a new address is unknown for a while."""
 _TICK = 0.25
 _SLOW = 3.0
@@ -42,7 +42,7 @@ def wait_ready(ask: Callable[[], str], url: str, timeout: float, progress: Progr
         if found != reason:
             progress.note(reason := found)
         hopeless = failure is not None and bool(vars(failure).get("lasting"))
-        lasting = min(lasting, time.monotonic() + PATIENCE) if hopeless else float("inf")
+        lasting = min(lasting, time.monotonic() + RETRY_TIMEOUT) if hopeless else float("inf")
         if time.monotonic() >= min(deadline, lasting):
             raise _late(url, timeout, reason, failure)
         progress.sleep(pause)

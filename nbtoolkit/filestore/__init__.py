@@ -20,8 +20,9 @@ from nbtoolkit.filestore import (
 from nbtoolkit.filestore import (
     temp_files as temp_names,
 )
-from nbtoolkit.filestore.chunked_io import Sent, Source
+from nbtoolkit.filestore.chunked_io import Source
 from nbtoolkit.filestore.paths import check_path, join
+from nbtoolkit.progress import Sent
 
 
 @dataclass(frozen=True, slots=True)

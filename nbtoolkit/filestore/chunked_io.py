@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from nbtoolkit.errors import SyncRefused
+from nbtoolkit.progress import Sent
 
 CHUNK = 4 << 20
 """Bytes moved at once; what one range request to Azure Files takes."""
 
 Source = bytes | Path
 """What a file is written from."""
-
-Sent = Callable[[int], object]
-"""Told the size of every chunk that passed, less than 0 where some must pass again; may raise to stop."""
-
-
-def silent(_: int) -> None:
-    """Be told, and go on."""
 
 
 class Sink(Protocol):

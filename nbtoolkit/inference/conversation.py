@@ -34,7 +34,7 @@ class ChatSettings(Settings):
 
 
 @dataclass
-class Answer:
+class ModelAnswer:
     """What one model answered so far."""
 
     text: str = ""
@@ -53,7 +53,7 @@ class Turn:
     """One prompt and the answers of the models that were asked, by name."""
 
     prompt: str
-    answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
+    answers: dict[str, ModelAnswer] = field(default_factory=dict[str, ModelAnswer])
 
     @property
     def open(self) -> bool:
@@ -115,7 +115,7 @@ class Conversation:
     def _begin(
         self, prompt: str, models: Sequence[str], settings: ChatSettings
     ) -> tuple[Turn, dict[str, list[dict[str, str]]]]:
-        turn = Turn(prompt, {model: Answer() for model in models})
+        turn = Turn(prompt, {model: ModelAnswer() for model in models})
         self.turns.append(turn)
         return turn, {model: self.messages(model, settings) for model in models}
 
@@ -132,7 +132,7 @@ class Conversation:
         self.changed()
 
     def _read(
-        self, answer: Answer, messages: list[dict[str, str]], model: str, settings: ChatSettings
+        self, answer: ModelAnswer, messages: list[dict[str, str]], model: str, settings: ChatSettings
     ) -> None:
         began = time.monotonic()
         pieces: Iterator[str] = iter(())
@@ -157,7 +157,7 @@ class Conversation:
             self.changed()
 
     def _end(
-        self, answer: Answer, state: Literal["done", "stopped", "failed"], error: Exception | None = None
+        self, answer: ModelAnswer, state: Literal["done", "stopped", "failed"], error: Exception | None = None
     ) -> None:
         """Close an answer; who closes it first decides how it ended."""
         with self._lock:

@@ -12,7 +12,7 @@ from nbtoolkit.errors import InvalidSettings
 
 
 @dataclass(frozen=True)
-class Kind:
+class ValueKind:
     """What may stand at a key, besides null; its text goes into messages."""
 
     said: str
@@ -30,24 +30,24 @@ def _by_name(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
 
 
-def _choice(*names: str) -> Kind:
-    return Kind(f"one of {', '.join(names)}", lambda value: value in names)
+def _choice(*names: str) -> ValueKind:
+    return ValueKind(f"one of {', '.join(names)}", lambda value: value in names)
 
 
-Kinds = Mapping[str, Kind]
+Kinds = Mapping[str, ValueKind]
 """Key → what may stand there."""
 
-TEXT = Kind("a text", lambda value: isinstance(value, str))
-TEXTS = Kind("a list of texts", _are_texts)
-TEXTS_BY_NAME = Kind("an object of texts", _by_name)
-OBJECT = Kind("an object", lambda value: isinstance(value, dict))
-OBJECTS = Kind(
+TEXT = ValueKind("a text", lambda value: isinstance(value, str))
+TEXTS = ValueKind("a list of texts", _are_texts)
+TEXTS_BY_NAME = ValueKind("an object of texts", _by_name)
+OBJECT = ValueKind("an object", lambda value: isinstance(value, dict))
+OBJECTS = ValueKind(
     "a list of objects",
     lambda value: isinstance(value, list) and all(isinstance(entry, dict) for entry in value),
 )
-COUNT = Kind("a whole number above 0", lambda value: type(value) is int and value > 0)
-AMOUNT = Kind("a whole number, 0 or above", lambda value: type(value) is int and value >= 0)
-FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+COUNT = ValueKind("a whole number above 0", lambda value: type(value) is int and value > 0)
+AMOUNT = ValueKind("a whole number, 0 or above", lambda value: type(value) is int and value >= 0)
+FLAG = ValueKind("true or false", lambda value: isinstance(value, bool))
 
 INFERENCE_CONFIG: Kinds = dict.fromkeys(
     (
@@ -124,7 +124,7 @@ FINETUNING_PARAMETERS: Kinds = {
 _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentParameters.json#"
 
 
-def fits(kind: Kind, value: Any) -> bool:
+def fits(kind: ValueKind, value: Any) -> bool:
     """Tell whether a value may stand where ``kind`` is wanted; null always may."""
     return value is None or kind.holds(value)
 

@@ -62,10 +62,10 @@ def main() -> int:
         lock.acquire(timeout=0)
     except Timeout:
         return ANOTHER_RUNS
-    return _Run(files, order).until_end()  # the lock ends with this process, however it ends
+    return _ServerRun(files, order).until_end()  # the lock ends with this process, however it ends
 
 
-class _Run:
+class _ServerRun:
     def __init__(self, files: StateFiles, order: Order) -> None:
         self._files = files
         self._order = order

@@ -6,18 +6,18 @@ import time
 
 from nbtoolkit.local.state_files import ServerRecord
 from nbtoolkit.serving.share_layout import Heartbeat
-from nbtoolkit.target import State, Status
+from nbtoolkit.target import State, TargetStatus
 
 
 def describe(
     target: str, record: ServerRecord | None, heartbeat: Heartbeat | None, url: str | None, open_port: bool
-) -> Status:
+) -> TargetStatus:
     """Return the status of a server; ``url`` is None where it does not run.
 
     ``open_port`` tells whether the user's own server listens, which is all that can be known of it.
     """
     if record is None:
-        return Status(target, "stopped", "no server was started yet")
+        return TargetStatus(target, "stopped", "no server was started yet")
     if url is None:
         return _ended(target, record)
     facts = {
@@ -29,15 +29,15 @@ def describe(
         summary = (
             "it listens; what it serves is not proven" if open_port else "its start commands are running"
         )
-        return Status(target, state, summary, url=url, facts=facts)
+        return TargetStatus(target, state, summary, url=url, facts=facts)
     if heartbeat is None:
-        return Status(target, "starting", "no sign of life yet", url=url, facts=facts)
+        return TargetStatus(target, "starting", "no sign of life yet", url=url, facts=facts)
     for name, sha256 in heartbeat.adapters.items():
         facts[f"adapter {name}"] = f"sha256 {sha256[:16]}…"
     if heartbeat.last_error:
         facts["last error"] = heartbeat.last_error
     state, summary = _condition(heartbeat)
-    return Status(target, state, summary, url=url, release=heartbeat.release, facts=facts)
+    return TargetStatus(target, state, summary, url=url, release=heartbeat.release, facts=facts)
 
 
 def _condition(heartbeat: Heartbeat) -> tuple[State, str]:
@@ -53,12 +53,12 @@ def _condition(heartbeat: Heartbeat) -> tuple[State, str]:
     return "starting", heartbeat.phase
 
 
-def _ended(target: str, record: ServerRecord) -> Status:
+def _ended(target: str, record: ServerRecord) -> TargetStatus:
     if record.reason is None:
-        return Status(target, "failed", "the server was killed together with its launcher")
+        return TargetStatus(target, "failed", "the server was killed together with its launcher")
     if record.reason == "it ended by itself":
-        return Status(target, "failed", f"the server ended by itself with exit code {record.exit_code}")
-    return Status(target, "stopped", record.reason)
+        return TargetStatus(target, "failed", f"the server ended by itself with exit code {record.exit_code}")
+    return TargetStatus(target, "stopped", record.reason)
 
 
 def _duration(seconds: float) -> str:

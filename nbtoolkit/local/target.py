@@ -27,7 +27,7 @@ from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving import share_layout as share
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Heartbeat
-from nbtoolkit.target import Status
+from nbtoolkit.target import TargetStatus
 from nbtoolkit.workspace import Workspace
 
 PORT = 7860
@@ -173,7 +173,7 @@ class LocalTarget:
         """Tell whether the user's own server answers HTTP at all, whatever it says."""
         return self.endpoint().reachable()
 
-    def status(self) -> Status:
+    def status(self) -> TargetStatus:
         """Tell how things stand; asks the process table and the share, never the server."""
         record = self._server.record()
         if record is None or not record.running:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path, PurePath
 
 from nbtoolkit.errors import NotInStore, StoreError
-from nbtoolkit.filestore import Entry, FileStore, LocalFolder
+from nbtoolkit.filestore import Entry, FileStore
 from nbtoolkit.filestore.paths import join
 from nbtoolkit.models.adapter import CONFIG as ADAPTER_CONFIG
 from nbtoolkit.models.adapter import SERVED_FILES
@@ -49,19 +49,6 @@ def adapters_on(store: FileStore) -> list[str]:
 def bases_on(store: FileStore) -> list[str]:
     """Return every base model's folder below ``model-cache/``, as a setting names it."""
     return _found(store, BASES, BASE_CONFIG)
-
-
-def store_with(path: str, workspace: Workspace) -> FileStore:
-    """Return the share that holds a path: this machine's own where it is there, else Azure's.
-
-    Raises :class:`InvalidSettings` where the workspace names no share on Azure.
-    """
-    local = workspace.state / "local" / "share"
-    if (local / path).exists():
-        return LocalFolder(local)
-    from nbtoolkit.azure.target import AzureTarget
-
-    return AzureTarget(workspace).share
 
 
 def fetch_adapter(store: FileStore, path: str, workspace: Workspace, progress: Progress) -> Path:

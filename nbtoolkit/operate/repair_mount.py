@@ -13,7 +13,7 @@ from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.utils.display import html_table
 from nbtoolkit.utils.json_file import read_object
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
 _NOTE = "azure-mounts.json"
@@ -64,10 +64,10 @@ def repair(*, target: AzureTarget | None = None, progress: Progress | None = Non
     with target.workspace.lock("repair", target=target.name):
         app = target.app
         progress.phase(f"Looking how {app.provisioned.app} mounts its share")
-        now = patiently(progress, app.get)
-        mount = patiently(progress, lambda: mounting.mount_of(app, now))
-        key = patiently(progress, lambda: mounting.present_key(app))
-        failed = patiently(progress, lambda: mounting.failed_mounts(app, progress))
+        now = run_cancellable(progress, app.get)
+        mount = run_cancellable(progress, lambda: mounting.mount_of(app, now))
+        key = run_cancellable(progress, lambda: mounting.present_key(app))
+        failed = run_cancellable(progress, lambda: mounting.failed_mounts(app, progress))
         reason = _reason(failed, _recall(target.workspace, mount), key)
         if reason:
             progress.phase(f"Writing the present key of {mount.account} into the environment")

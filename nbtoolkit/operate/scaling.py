@@ -9,8 +9,8 @@ from nbtoolkit.azure.startup.new_revision import revise, way_of
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
-from nbtoolkit.target import Status
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.target import TargetStatus
+from nbtoolkit.utils.threads import run_cancellable
 
 
 class ScaleSettings(Settings):
@@ -33,7 +33,7 @@ class ScaleSettings(Settings):
 
 def scale(
     settings: ScaleSettings, *, target: AzureTarget | None = None, progress: Progress | None = None
-) -> Status:
+) -> TargetStatus:
     """Set the limits of the app, and stop or start it; return how it then stands.
 
     Changed limits make a new revision with the same content: replicas of both run for a moment. What is so
@@ -45,13 +45,13 @@ def scale(
     with target.workspace.lock("scale", target=target.name):
         app = target.app
         progress.phase(f"Reading the app {app.provisioned.app}")
-        now = patiently(progress, app.get)
+        now = run_cancellable(progress, app.get)
         if (now.min_replicas, now.max_replicas) != (settings.minimum, settings.maximum):
             way = way_of(app, now, allow_downtime=settings.allow_downtime, progress=progress)
             limits = {"minReplicas": settings.minimum, "maxReplicas": settings.maximum}
             revise(app, way, "scale", {"scale": limits}, progress)
         _run(app, settings.running, stopped=now.stopped, progress=progress)
-        return patiently(progress, target.status)
+        return run_cancellable(progress, target.status)
 
 
 def _run(app: App, running: bool, *, stopped: bool, progress: Progress) -> None:

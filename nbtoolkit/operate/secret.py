@@ -17,7 +17,7 @@ from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.errors import AzureFailed, InvalidSettings
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 
 _NOT_ACTIVE = "ContainerAppRevisionNotActive"
 _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,200}")
@@ -81,8 +81,8 @@ def put_secret(
     with target.workspace.lock("put a secret", target=target.name):
         app = target.app
         progress.phase(f"Reading the app {app.provisioned.app}")
-        now = patiently(progress, app.get)
-        replaced = settings.secret_name in patiently(progress, app.secret_names)
+        now = run_cancellable(progress, app.get)
+        replaced = settings.secret_name in run_cancellable(progress, app.secret_names)
         if settings.name in now.environment_variables:
             app.set_secrets({settings.secret_name: value}, progress)
             return SecretPut(settings.name, replaced, _restart(app, progress))
@@ -98,7 +98,7 @@ def _restart(app: App, progress: Progress) -> str:
     While a newer revision takes over there are two, and each may have read the old value.
     """
     restarted: list[str] = []
-    for name, replicas in patiently(progress, app.all_replicas).items():
+    for name, replicas in run_cancellable(progress, app.all_replicas).items():
         if not replicas:
             continue
         progress.phase(f"Restarting {name}, which reads secrets only when it starts")

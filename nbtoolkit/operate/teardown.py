@@ -21,7 +21,7 @@ from nbtoolkit.operate.teardown_dependents import log_workspace_of, needed_by_ot
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
 from nbtoolkit.utils.display import html_table, text_table
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
 
@@ -90,7 +90,7 @@ def teardown(
         plan = plan_teardown(settings, place, workspace, cloud, progress)
         if not _confirmed(settings, plan):
             return plan
-        ownership.settle(workspace, cloud, progress)  # so that what is deleted is claimed no more
+        ownership.reconcile(workspace, cloud, progress)  # so that what is deleted is claimed no more
         for resource in plan.deletes:
             removal.delete(cloud, resource, progress)
             # after each: a later one may fail, and this one is gone all the same
@@ -114,13 +114,13 @@ def plan_teardown(
             next_step="wait some minutes, or run the provision step, which waits for it; then tear down",
         )
     goes = [place.app_id] if settings.scope == "app" else [*ours, place.app_id]
-    around = patiently(progress, lambda: _around(place, cloud, ours))
-    there = patiently(progress, lambda: removal.left(cloud, _distinct([*ours, *around])))
+    around = run_cancellable(progress, lambda: _around(place, cloud, ours))
+    there = run_cancellable(progress, lambda: removal.left(cloud, _distinct([*ours, *around])))
     wanted = [one.id for one in there if _among(one.id, goes)]
     reasons = needed_by_others(wanted, place, workspace, cloud, progress) if settings.scope == "all" else {}
     going = removal.in_order([one for one in wanted if not _needed(one, reasons)])
     stays = [replace(one, why=reasons.get(one.id.lower(), "")) for one in there if not _within(one.id, going)]
-    besides = patiently(progress, lambda: _besides(going, there, workspace, cloud))
+    besides = run_cancellable(progress, lambda: _besides(going, there, workspace, cloud))
     return Teardown(place.app, tuple(going), (*stays, *besides))
 
 

@@ -10,10 +10,10 @@ from nbtoolkit.azure.arm import delete as removal
 from nbtoolkit.azure.arm import ownership
 from nbtoolkit.azure.arm.delete import Left
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
 Body = Mapping[str, Any]
@@ -36,8 +36,8 @@ def needed_by_others(
     if not kinds & {resource_ids.ENVIRONMENT, resource_ids.ACCOUNT, resource_ids.WORKSPACE}:
         return found
     subscription = place.subscription
-    environments = patiently(progress, lambda: _environments(cloud, subscription))
-    guests = patiently(progress, lambda: _guests(cloud, subscription, place.app_id))
+    environments = run_cancellable(progress, lambda: _environments(cloud, subscription))
+    guests = run_cancellable(progress, lambda: _guests(cloud, subscription, place.app_id))
     kept = {one["id"].lower() for one in environments} - {id_.lower() for id_ in going} | set(found)
     for id_ in going:
         users = guests.get(id_.lower())
@@ -49,9 +49,9 @@ def needed_by_others(
     for id_ in going:
         kind = resource_ids.kind_of(id_)
         if kind == resource_ids.ACCOUNT:
-            users = patiently(progress, lambda id_=id_: _mounting(cloud, staying, id_, goes))
+            users = run_cancellable(progress, lambda id_=id_: _mounting(cloud, staying, id_, goes))
         elif kind == resource_ids.WORKSPACE:
-            users = patiently(progress, lambda id_=id_: _logging(cloud, staying, id_))
+            users = run_cancellable(progress, lambda id_=id_: _logging(cloud, staying, id_))
         else:
             continue
         if users:
@@ -66,7 +66,7 @@ def log_workspace_of(cloud: Cloud, environment_id: str) -> str | None:
     if not customer:
         return None
     client: Any = cloud.workspaces(resource_ids.place_of(environment_id).subscription)
-    with asking("list the Log Analytics workspaces"):
+    with translate_errors("list the Log Analytics workspaces"):
         listed = [one.as_dict() for one in client.workspaces.list()]
     return next((str(one["id"]) for one in listed if _properties(one).get("customerId") == customer), None)
 
@@ -83,14 +83,14 @@ def soft_deleted(cloud: Cloud, share_id: str) -> Left | None:
 
 def _environments(cloud: Cloud, subscription: str) -> list[Body]:
     client: Any = cloud.containerapps(subscription)
-    with asking("list the environments of the subscription"):
+    with translate_errors("list the environments of the subscription"):
         return [one.as_dict() for one in client.managed_environments.list_by_subscription()]
 
 
 def _guests(cloud: Cloud, subscription: str, but: str) -> dict[str, list[str]]:
     """Return environment → the apps in it other than ``but``."""
     client: Any = cloud.containerapps(subscription)
-    with asking("list the apps of the subscription"):
+    with translate_errors("list the apps of the subscription"):
         apps = [one.as_dict() for one in client.container_apps.list_by_subscription()]
     found: dict[str, list[str]] = {}
     for app in apps:
@@ -107,7 +107,7 @@ def _mounting(cloud: Cloud, environments: list[Body], account: str, going: Itera
     for environment in environments:
         place = resource_ids.place_of(str(environment["id"]))
         client: Any = cloud.containerapps(place.subscription)
-        with asking(f"list the storages of the environment {place.name}"):
+        with translate_errors(f"list the storages of the environment {place.name}"):
             listed = client.managed_environments_storages.list(place.group, place.name).as_dict()
         for storage in listed.get("value") or ():
             file: Body = _properties(storage).get("azureFile") or {}

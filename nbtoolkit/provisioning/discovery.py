@@ -16,7 +16,7 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed, Blocked
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.permissions import forbidden
-from nbtoolkit.provisioning.following import followed
+from nbtoolkit.provisioning.following import inherit_from_app
 from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.workspace import Workspace
@@ -39,7 +39,7 @@ def look(
         existing = _read(cloud, names_of(settings, spelled), progress)
     if workspace is not None and _failed_here(existing, workspace, cloud, progress):
         existing = replace(existing, environment=None, environment_storage=None)
-    return followed(_resolved(settings, existing), existing.app), existing
+    return inherit_from_app(_resolved(settings, existing), existing.app), existing
 
 
 def refuse(sentences: list[str]) -> None:

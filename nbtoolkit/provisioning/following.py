@@ -13,7 +13,7 @@ FOLLOWED = ("min_replicas", "max_replicas", "cooldown", "concurrent_requests", "
 """Settings that an app tells by itself, so a change of them is seen without the last run's settings."""
 
 
-def followed(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> ProvisionSettings:
+def inherit_from_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> ProvisionSettings:
     """Return the settings with what was not chosen as the app has it; what none may have stays as it is."""
     if app is None:
         return settings

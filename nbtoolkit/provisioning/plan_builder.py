@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from nbtoolkit.azure.arm import existing_resources as azure_existing
-from nbtoolkit.azure.arm.deployment import Deployment
+from nbtoolkit.azure.arm.deployment import ArmDeployment
 from nbtoolkit.azure.arm.deployment_state import State
 from nbtoolkit.azure.arm.existing_resources import Existing
 from nbtoolkit.azure.arm.resource_names import Names
@@ -26,10 +26,10 @@ from nbtoolkit.provisioning.plan import ProvisionPlan
 from nbtoolkit.provisioning.preflight import preflight
 from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.resource_choice import machine_of
-from nbtoolkit.provisioning.rollout_capacity import Beside, beside_of
+from nbtoolkit.provisioning.rollout_capacity import RolloutCapacity, beside_of
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.provisioning.validation import blockers
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
 TEMPLATE_TAG, SETTINGS_TAG, IMAGE_TAG = "nbtoolkit-template", "nbtoolkit-settings", "nbtoolkit-image"
@@ -51,10 +51,10 @@ def plan(
     workspace, cloud, progress = workspace or Workspace.find(), cloud or Cloud.shared(), progress or SILENT()
     settings = settings.completed(workspace)
     refuse(blockers(settings))
-    return draw_up(*look(settings, cloud, progress, workspace), cloud, progress, workspace)
+    return build_plan(*look(settings, cloud, progress, workspace), cloud, progress, workspace)
 
 
-def draw_up(
+def build_plan(
     settings: ProvisionSettings,
     existing: Existing,
     cloud: Cloud,
@@ -69,7 +69,7 @@ def draw_up(
         settings, existing, cloud, workspace=workspace, added=machine.added, progress=progress
     )
     secrets, unread = _secrets(existing, cloud, progress)
-    state = patiently(progress, deployment_of(cloud, existing.names).state) if existing.app else None
+    state = run_cancellable(progress, deployment_of(cloud, existing.names).state) if existing.app else None
     kept = _kept_image(settings, existing, state)
     found = [
         *unread,
@@ -80,7 +80,7 @@ def draw_up(
     ]
     image = kept or image_of(settings, compiled)
     changes = _changes(settings, existing, machine.profile, image, secrets, state, compiled)
-    beside = Beside()
+    beside = RolloutCapacity()
     if changes and not found:
         beside = beside_of(settings, existing, machine.profile, cloud, progress)
         found += beside.blockers
@@ -106,9 +106,9 @@ def draw_up(
     return _predicted(drawn, compiled, cloud, progress)
 
 
-def deployment_of(cloud: Cloud, names: Names) -> Deployment:
+def deployment_of(cloud: Cloud, names: Names) -> ArmDeployment:
     """Return the one deployment of an app: its name is always the same, so that it is found again."""
-    return Deployment(cloud, names.subscription, names.resource_group, f"nbtoolkit-{names.app}")
+    return ArmDeployment(cloud, names.subscription, names.resource_group, f"nbtoolkit-{names.app}")
 
 
 def tags_of(settings: ProvisionSettings, compiled: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from nbtoolkit.azure.arm.subscriptions import USABLE
 from nbtoolkit.azure.capacity import quota
 from nbtoolkit.azure.capacity.gpu_profiles import Hardware
 from nbtoolkit.azure.capacity.prices import Price, price_of, unknown
-from nbtoolkit.azure.capacity.quota import Room
+from nbtoolkit.azure.capacity.quota import QuotaHeadroom
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import or_none
 from nbtoolkit.errors import AzureFailed
@@ -28,7 +28,7 @@ from nbtoolkit.provisioning.checks.result import Preflight
 from nbtoolkit.provisioning.checks.storage import check_account, name_taken
 from nbtoolkit.provisioning.discovery import look
 from nbtoolkit.provisioning.settings import ProvisionSettings
-from nbtoolkit.utils.together import together
+from nbtoolkit.utils.threads import query_all
 from nbtoolkit.workspace import Workspace
 
 __all__ = ["Preflight", "preflight"]
@@ -63,14 +63,14 @@ def preflight(
         settings, existing = look(settings.completed(workspace), cloud, progress, workspace)
     progress.phase("Checking permissions, providers and quotas")
     hardware = Hardware.named(settings.gpu)
-    answers = together(_questions(settings, existing, hardware, workspace, cloud), progress)
+    answers = query_all(_questions(settings, existing, hardware, workspace, cloud), progress)
     found = Findings()
     _check_subscription(found, settings, answers["subscription"])
     found.add(check_standing(existing, settings.location))
     unregistered = _check_providers(found, settings, answers)
     _check_rights(found, settings, existing, bool(added), unregistered, answers, cloud, progress)
     room, price = answers.get("quota"), answers["price"]
-    if isinstance(room, Room):
+    if isinstance(room, QuotaHeadroom):
         found.add(check_room(settings, existing, room, adds_profile=bool(added)))
     if isinstance(taken := answers.get("name"), str):
         found.block(taken)
@@ -92,7 +92,7 @@ def preflight(
         facts=found.facts,
         added_profile=added,
         unregistered=tuple(unregistered),
-        room=room if isinstance(room, Room) else None,
+        room=room if isinstance(room, QuotaHeadroom) else None,
         fit=fitting,
     )
 
@@ -192,7 +192,7 @@ def _check_rights(
     if not (unregistered or creates_group):
         return
     asked = {"rights there": lambda: permissions.of_subscription(cloud, names.subscription)}
-    answers |= together(asked, progress)
+    answers |= query_all(asked, progress)
     if isinstance(wide := answers["rights there"], permissions.Grants):
         found.add(rights.check_subscription(wide, unregistered, creates_group=creates_group))
         if creates_group:

@@ -18,7 +18,7 @@ from nbtoolkit.azure.arm.template import template
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.downtime import stopped
-from nbtoolkit.azure.startup.capacity_failures import looked_into
+from nbtoolkit.azure.startup.capacity_failures import with_replica_details
 from nbtoolkit.errors import NotApplied, ProvisionFailed
 from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import SILENT, Progress
@@ -27,13 +27,13 @@ from nbtoolkit.provisioning import template_parameters as sent
 from nbtoolkit.provisioning.discovery import look, refuse
 from nbtoolkit.provisioning.following import FOLLOWED
 from nbtoolkit.provisioning.plan import ProvisionPlan
-from nbtoolkit.provisioning.plan_builder import SETTINGS_TAG, deployment_of, draw_up, tags_of
+from nbtoolkit.provisioning.plan_builder import SETTINGS_TAG, build_plan, deployment_of, tags_of
 from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.result import Provision
 from nbtoolkit.provisioning.rollout_capacity import unready
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.provisioning.validation import blockers
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
 TARGET = "azure"
@@ -66,13 +66,13 @@ def provision(
         if existing.group is not None:
             if _taken_up(settings, existing, workspace, cloud, progress, apply=apply):
                 settings, existing = look(asked, cloud, progress, workspace)
-            ownership.settle(workspace, cloud, progress)
+            ownership.reconcile(workspace, cloud, progress)
         if apply and existing.changing:  # such as by the run before, whose answer was lost
             progress.phase("Waiting for Azure to end what it does to environment and app")
             azure_existing.settled(cloud, existing.names, progress)
             azure_existing.settled_app(cloud, existing.names, progress)
             settings, existing = look(asked, cloud, progress, workspace)
-        drawn = draw_up(settings, existing, cloud, progress, workspace)
+        drawn = build_plan(settings, existing, cloud, progress, workspace)
         refuse(list(drawn.blockers))
         if drawn.nothing_to_do:
             return _finished(drawn, asked, workspace, _endpoint(drawn), start)
@@ -104,7 +104,7 @@ def _taken_up(
     not this run's matter, nor may this run cancel it.
     """
     deployment = deployment_of(cloud, existing.names)
-    state = patiently(progress, deployment.state)
+    state = run_cancellable(progress, deployment.state)
     if state is None or not state.running:
         return False
     own = ownership.started_here(workspace, deployment, state.tags)
@@ -166,7 +166,7 @@ def _deployed(
             outputs = deployment.watch(progress)
         except ProvisionFailed as failed:
             ownership.settle_quietly(workspace, cloud, progress)
-            raise looked_into(failed, app, progress) from failed
+            raise with_replica_details(failed, app, progress) from failed
         ownership.settle_quietly(workspace, cloud, progress)
     return outputs
 

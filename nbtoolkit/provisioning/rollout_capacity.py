@@ -11,7 +11,7 @@ from nbtoolkit.azure.arm.resource_names import Names
 from nbtoolkit.azure.capacity.gpu_profiles import QUOTA_PAGE
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
-from nbtoolkit.azure.container_apps.replica_poller import Watch
+from nbtoolkit.azure.container_apps.replica_poller import AppPoller
 from nbtoolkit.azure.startup.activation import Activation
 from nbtoolkit.azure.startup.timeline import phase_of
 from nbtoolkit.errors import QuotaShort
@@ -19,14 +19,14 @@ from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.settings import ProvisionSettings
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 
-PATIENCE = 60.0
+RETRY_TIMEOUT = 60.0
 """Seconds that a new revision is waited for; one that loads an image takes longer and is only told of."""
 
 
 @dataclass(frozen=True)
-class Beside:
+class RolloutCapacity:
     """Whether the app stops for the change, or why there is no room for it."""
 
     downtime: bool = False
@@ -35,24 +35,26 @@ class Beside:
 
 def beside_of(
     settings: ProvisionSettings, existing: Existing, profile: str, cloud: Cloud, progress: Progress
-) -> Beside:
+) -> RolloutCapacity:
     """Return how a change of the app that makes a new revision can start; a few requests.
 
     On another machine than now the preflight's look at the quota tells it.
     """
     if existing.app is None or PresentApp(existing.app).profile != profile:
-        return Beside()
+        return RolloutCapacity()
     app = _app(cloud, existing.names)
-    here = patiently(progress, lambda: Activation(app, Watch(app)))
+    here = run_cancellable(progress, lambda: Activation(app, AppPoller(app)))
     try:
         way = here.way(restart=True, allow_downtime=settings.allow_downtime, progress=progress)
     except QuotaShort:
-        return _short(existing.names, patiently(progress, here.room).text)
+        return _short(existing.names, run_cancellable(progress, here.room).text)
     if way != "restart":
-        return Beside(downtime=way == "downtime")
-    room = patiently(progress, here.room)  # a revision that never got ready holds what the new one needs
+        return RolloutCapacity(downtime=way == "downtime")
+    room = run_cancellable(
+        progress, here.room
+    )  # a revision that never got ready holds what the new one needs
     if room.enough is not False or settings.allow_downtime:
-        return Beside(downtime=room.enough is False)
+        return RolloutCapacity(downtime=room.enough is False)
     return _short(existing.names, room.text)
 
 
@@ -61,14 +63,14 @@ def unready(app: App, progress: Progress) -> str:
 
     Waits a minute at most.
     """
-    watch = Watch(app)
-    deadline = time.monotonic() + PATIENCE
+    watch = AppPoller(app)
+    deadline = time.monotonic() + RETRY_TIMEOUT
     progress.phase("Waiting for the new revision")
     while True:
-        state = patiently(progress, app.get)
+        state = run_cancellable(progress, app.get)
         if state.stopped or state.latest_revision == state.latest_ready_revision:
             return ""
-        replicas = patiently(progress, lambda: watch.look(fresh=True)).of_latest()
+        replicas = run_cancellable(progress, lambda: watch.look(fresh=True)).of_latest()
         phases = [" ".join(filter(None, phase_of(one, None))) for one in replicas]
         reason = "; ".join(dict.fromkeys(phases)) or "no replica of it runs yet"
         if time.monotonic() >= deadline:
@@ -85,8 +87,8 @@ def _app(cloud: Cloud, names: Names) -> App:
     return App(cloud, place)
 
 
-def _short(names: Names, room: str) -> Beside:
-    return Beside(
+def _short(names: Names, room: str) -> RolloutCapacity:
+    return RolloutCapacity(
         blockers=(
             f"The change of the app {names.app} starts a new revision, and there is no machine for it beside "
             f"the running one ({room}): set allow_downtime, which stops the app first, so that nothing "

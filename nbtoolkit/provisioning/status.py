@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nbtoolkit.azure.arm.deployment import Deployment
+from nbtoolkit.azure.arm.deployment import ArmDeployment
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import InvalidSettings, NotSignedIn
 from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
@@ -21,7 +21,7 @@ class Standing:
     """What the workspace's files say, and whether Azure works on a deployment of it right now."""
 
     provisioned: Provisioned | None
-    running: Deployment | None = None
+    running: ArmDeployment | None = None
     ended: str | None = None
     """How a deployment ended that this workspace has not taken up yet, since its kernel was gone."""
     signed_in: bool = True
@@ -52,7 +52,7 @@ class Standing:
         return html_table(self.rows())
 
 
-def standing(settings: ProvisionSettings, workspace: Workspace, cloud: Cloud) -> Standing:
+def status(settings: ProvisionSettings, workspace: Workspace, cloud: Cloud) -> Standing:
     """Return where things stand; one request, and none where nothing is chosen yet.
 
     Raises :class:`AzureFailed`.

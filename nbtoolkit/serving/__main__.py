@@ -15,7 +15,7 @@ if not __package__:  # run as ``python path/to/serving``: become the package, so
 
 def main() -> int:
     """Read the command line, serve, and return the exit code."""
-    from .gateway.config import FrontSettings, StartRefused
+    from .gateway.config import FrontSettings, GatewayStartRefused
 
     parser = argparse.ArgumentParser(prog="serving", description="Serve the release that a share names.")
     parser.add_argument("--mount", type=Path, required=True, help="the folder where the share is mounted")
@@ -27,7 +27,7 @@ def main() -> int:
         from .gateway.server import serve
 
         return serve(settings)
-    except StartRefused as refusal:
+    except GatewayStartRefused as refusal:
         print(f"serving: {refusal}", file=sys.stderr)
         return 2
 

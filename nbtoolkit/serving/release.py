@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Value(BaseModel):
+class _ReleaseModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class ServedBase(_Value):
+class ServedBase(_ReleaseModel):
     """The base model: its public name, and its folder, absolute or relative to the mount."""
 
     name: str
@@ -23,7 +23,7 @@ class ServedBase(_Value):
     sha256: Sha256
 
 
-class ServedAdapter(_Value):
+class ServedAdapter(_ReleaseModel):
     """One adapter: its public name, and its folder relative to the mount."""
 
     name: str
@@ -37,7 +37,7 @@ class ServedAdapter(_Value):
         return f"a_{self.sha256[:16]}"
 
 
-class ServedTokenizer(_Value):
+class ServedTokenizer(_ReleaseModel):
     """The tokenizer and the chat template in force; the folder is absolute or relative to the mount.
 
     ``chat_template`` is None where the folder's own template is in force. ``sha256`` is over both.
@@ -48,7 +48,7 @@ class ServedTokenizer(_Value):
     chat_template: str | None = None
 
 
-class EngineSettings(_Value):
+class EngineSettings(_ReleaseModel):
     """How the engine runs; any change of these needs a restart."""
 
     kind: Literal["transformers", "vllm"] = "transformers"
@@ -59,7 +59,7 @@ class EngineSettings(_Value):
     max_queue: int = Field(default=64, ge=0, description="requests waiting before 429")
 
 
-class ServedCode(_Value):
+class ServedCode(_ReleaseModel):
     """The program that runs: this server by its folder's hash, or the user's own ``inference/``."""
 
     kind: Literal["nbtoolkit", "own"] = "nbtoolkit"
@@ -69,7 +69,7 @@ class ServedCode(_Value):
     """Start commands of the user's own server, in order; the first that fails ends the start."""
 
 
-class Release(_Value):
+class Release(_ReleaseModel):
     """Exactly what shall be served; immutable, named by its content."""
 
     format: Literal[1] = 1

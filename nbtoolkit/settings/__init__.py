@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.settings import notebook_parameters as settings_sources
 from nbtoolkit.settings import validation_messages as settings_problems
-from nbtoolkit.settings.validation_messages import Problem, accepts, mangled_text
+from nbtoolkit.settings.validation_messages import SettingProblem, accepts, mangled_text
 from nbtoolkit.utils.display import html_table
 
 _MANY = 10
@@ -38,7 +38,7 @@ class Settings(BaseModel):
     def __init__(self, **values: Any) -> None:
         mangled = {name: text for name, text in map(self._mangled, values.items()) if text}
         values = {name: self._plain(name, value) for name, value in values.items()}
-        problems = [Problem(name, text) for name, text in mangled.items()]
+        problems = [SettingProblem(name, text) for name, text in mangled.items()]
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -77,7 +77,9 @@ class Settings(BaseModel):
             raise _invalid(cls, [_placed(problem, found.places) for problem in problems])
         if found.unreadable:
             hint = "run that cell again, set it in the parameters cell, or run: del"
-            raise _invalid(cls, [Problem(n, f"{why}; {hint} {n}") for n, why in found.unreadable.items()])
+            raise _invalid(
+                cls, [SettingProblem(n, f"{why}; {hint} {n}") for n, why in found.unreadable.items()]
+            )
         exposed = [n for n, value in found.values.items() if value and _is_secret(cls, n)]
         if exposed := [name for name in exposed if name not in found.computed]:
             raise _invalid(cls, [settings_problems.exposed(name) for name in exposed])
@@ -90,7 +92,7 @@ class Settings(BaseModel):
         if settings is None:  # raised outside of the handler, as in __init__
             raise _invalid(cls, problems)
         forgotten = [
-            Problem(
+            SettingProblem(
                 name,
                 f"was set to {settings_problems.shown(cls, name, value)} in an earlier cell, and the "
                 f"last parameters cell does not set it; set it there, or run: del {name}",
@@ -189,14 +191,14 @@ def _is_secret(cls: type[Settings], name: str) -> bool:
     return field is not None and accepts(field, SecretStr)
 
 
-def _placed(problem: Problem, places: Mapping[str, str]) -> Problem:
+def _placed(problem: SettingProblem, places: Mapping[str, str]) -> SettingProblem:
     place = places.get(problem.setting)
-    return Problem(problem.setting, f"{problem.text} ({place})") if place else problem
+    return SettingProblem(problem.setting, f"{problem.text} ({place})") if place else problem
 
 
 @contextmanager
 def _translated(cls: type[Settings], values: Any) -> Generator[None]:
-    problems: list[Problem] = []
+    problems: list[SettingProblem] = []
     try:
         yield
     except ValidationError as error:
@@ -209,7 +211,7 @@ def _translated(cls: type[Settings], values: Any) -> Generator[None]:
         raise _invalid(cls, problems)
 
 
-def _invalid(cls: type[Settings], problems: list[Problem]) -> InvalidSettings:
+def _invalid(cls: type[Settings], problems: list[SettingProblem]) -> InvalidSettings:
     count = "1 setting is" if len(problems) == 1 else f"{len(problems)} settings are"
     lines = "".join(f"\n  {problem}" for problem in problems)
     return InvalidSettings(

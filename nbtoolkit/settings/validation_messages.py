@@ -55,7 +55,7 @@ _WANTED = {
 }
 
 
-class Problem(NamedTuple):
+class SettingProblem(NamedTuple):
     """One setting, and what is wrong with it as a sentence's end."""
 
     setting: str
@@ -65,7 +65,7 @@ class Problem(NamedTuple):
         return f"{self.setting} {self.text}"
 
 
-def read(cls: type[BaseModel], error: ValidationError, values: Any) -> list[Problem]:
+def read(cls: type[BaseModel], error: ValidationError, values: Any) -> list[SettingProblem]:
     """Return what pydantic found, one problem for each place; alternatives of a union are joined."""
     places: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
@@ -90,25 +90,27 @@ def _place(detail: ErrorDetails, values: Any) -> tuple[int | str, ...]:
     return tuple(place) or detail["loc"][:1]
 
 
-def _problem(cls: type[BaseModel], place: tuple[int | str, ...], details: list[ErrorDetails]) -> Problem:
+def _problem(
+    cls: type[BaseModel], place: tuple[int | str, ...], details: list[ErrorDetails]
+) -> SettingProblem:
     if not place:
-        return Problem(cls.__name__, _message(details[0]))  # the whole input, which may hold secrets
+        return SettingProblem(cls.__name__, _message(details[0]))  # the whole input, which may hold secrets
     setting = str(place[0])
     where = "".join(f"[{part!r}]" for part in place[1:])
     where += " " * bool(where)
     first = details[0]
     if first["type"] == "extra_forbidden":
         hint = "remove it" if len(place) > 1 else _nearest(setting, cls)
-        return Problem(setting, f"{where}is no setting; {hint}")
+        return SettingProblem(setting, f"{where}is no setting; {hint}")
     described = _described(cls, setting)
     if first["type"] == "missing":
-        return Problem(setting, f"{where}must be set{described}")
+        return SettingProblem(setting, f"{where}must be set{described}")
     found = shown(cls, setting, first["input"])
     own = [_message(detail) for detail in details if detail["type"] in _RAISED]
     if own:
-        return Problem(setting, f"{where}= {found}: {'; '.join(own)}")
+        return SettingProblem(setting, f"{where}= {found}: {'; '.join(own)}")
     wanted = [message for message in dict.fromkeys(map(_message, details)) if message != "None"]
-    return Problem(setting, f"{where}= {found}: wanted {' or '.join(wanted) or 'None'}{described}")
+    return SettingProblem(setting, f"{where}= {found}: wanted {' or '.join(wanted) or 'None'}{described}")
 
 
 def _message(detail: ErrorDetails) -> str:
@@ -130,14 +132,14 @@ def _described(cls: type[BaseModel], setting: str) -> str:
     return f" ({field.description})" if field and field.description else ""
 
 
-def unknown(name: str, *models: type[BaseModel]) -> Problem:
+def unknown(name: str, *models: type[BaseModel]) -> SettingProblem:
     """Return the problem of a name that is a setting of none of these."""
-    return Problem(name, f"is no setting; {_nearest(name, *models)}")
+    return SettingProblem(name, f"is no setting; {_nearest(name, *models)}")
 
 
-def exposed(name: str) -> Problem:
+def exposed(name: str) -> SettingProblem:
     """Return the problem of a secret in a notebook's parameter, which papermill writes into its output."""
-    return Problem(
+    return SettingProblem(
         name,
         "is a secret and so no parameter of a notebook: papermill writes those into its output; take it "
         "out there too, and type it into the form, or read it from the kernel's environment in code",

@@ -45,7 +45,7 @@ class Check(BaseModel):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckOutcome:
     """What a check function returns; the register adds id, level, title and timing."""
 
     verdict: Verdict
@@ -64,7 +64,7 @@ class CheckFunction(Generic[Subject]):
     id: str
     level: Level
     title: str
-    run: Callable[[Subject], Outcome]
+    run: Callable[[Subject], CheckOutcome]
 
     def __call__(self, subject: Subject) -> Check:
         """Run the check and time it; what it raises is the caller's to handle."""
@@ -72,7 +72,7 @@ class CheckFunction(Generic[Subject]):
         outcome = self.run(subject)
         return self.result(outcome, time.monotonic() - start)
 
-    def result(self, outcome: Outcome, seconds: float = 0.0) -> Check:
+    def result(self, outcome: CheckOutcome, seconds: float = 0.0) -> Check:
         """Return an outcome as this check's result."""
         return Check(
             id=self.id,
@@ -87,7 +87,7 @@ class CheckFunction(Generic[Subject]):
 
     def skipped(self, reason: str) -> Check:
         """Return this check as not run, with the reason."""
-        return self.result(Outcome("skipped", f"skipped: {reason}"))
+        return self.result(CheckOutcome("skipped", f"skipped: {reason}"))
 
 
 REGISTER: list[CheckFunction[Any]] = []
@@ -96,10 +96,10 @@ REGISTER: list[CheckFunction[Any]] = []
 
 def check(
     id: str, level: Level, title: str
-) -> Callable[[Callable[[Subject], Outcome]], CheckFunction[Subject]]:
+) -> Callable[[Callable[[Subject], CheckOutcome]], CheckFunction[Subject]]:
     """Register a function as the check ``id`` of ``level``."""
 
-    def register(function: Callable[[Subject], Outcome]) -> CheckFunction[Subject]:
+    def register(function: Callable[[Subject], CheckOutcome]) -> CheckFunction[Subject]:
         registered = CheckFunction(id, level, title, function)
         REGISTER.append(registered)
         return registered

@@ -14,7 +14,7 @@ from nbtoolkit.releases import publisher as publish
 from nbtoolkit.releases.builder import build
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import EngineSettings, Release
-from nbtoolkit.smoke.check import Outcome, check
+from nbtoolkit.smoke.check import CheckOutcome, check
 from nbtoolkit.smoke.context import Subject
 from nbtoolkit.smoke.contract_checks import ADAPTER, Item, questions
 from nbtoolkit.smoke.report import SmokeReport
@@ -36,7 +36,7 @@ class ContractSubject:
 
 
 @check("G7", "contract", "contract")
-def serving(contract: ContractSubject) -> Outcome:
+def serving(contract: ContractSubject) -> CheckOutcome:
     """Serve the adapter from a share of its own and ask everything that a client relies on."""
     items: list[Item] = []
     with tempfile.TemporaryDirectory(prefix="nbtoolkit-smoke-") as folder:
@@ -51,7 +51,7 @@ def serving(contract: ContractSubject) -> Outcome:
             said = list(target.logs(tail=40))
             causes = [line for line in said if "Error" in line]
             cause = f" {causes[-1].strip()}" if causes and len(error.message.splitlines()) > 1 else ""
-            return Outcome(
+            return CheckOutcome(
                 "fail",
                 f"the server does not serve this adapter: {error.message.splitlines()[0]}{cause}",
                 {**_evidence(items), "error": error.message, "log": said},
@@ -62,13 +62,13 @@ def serving(contract: ContractSubject) -> Outcome:
     wrong = [item for item in items if not item.fine]
     evidence = {**_evidence(items), "seconds_to_ready": round(seconds, 2)}
     if wrong:
-        return Outcome(
+        return CheckOutcome(
             "fail",
             "; ".join(f"{item.name}: {item.said}" for item in wrong),
             evidence,
             "the server breaks its contract with this model: report it with this page",
         )
-    return Outcome(
+    return CheckOutcome(
         "pass", f"all {len(items)} points of the contract hold, ready in {seconds:.1f} s", evidence
     )
 

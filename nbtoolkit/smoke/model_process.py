@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from nbtoolkit.errors import SmokeTestFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.smoke.model_level.messages import Done, Message, Phase, Problem, Task, parse
+from nbtoolkit.smoke.model_level.messages import Done, Message, Phase, ProblemMessage, Task, parse
 
 _COMMAND = (sys.executable, "-m", "nbtoolkit.smoke.model_level")
 _LAST_LINES = 15
@@ -55,7 +55,7 @@ def model_level(
             match _parsed(line, process, stderr):
                 case Done():
                     return
-                case Problem(text=text, next_step=next_step):
+                case ProblemMessage(text=text, next_step=next_step):
                     raise SmokeTestFailed(f"The model level cannot go on. {text}", next_step=next_step)
                 case Phase(text=text, done=done, total=total):
                     if text != shown:

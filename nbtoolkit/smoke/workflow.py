@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from nbtoolkit import __version__
+from nbtoolkit._version import __version__
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
 from nbtoolkit.models import share_models as in_place
 from nbtoolkit.models.adapter import Adapter
@@ -23,6 +23,7 @@ from nbtoolkit.smoke.model_check_ids import skipped
 from nbtoolkit.smoke.model_level.messages import Facts, Found, Result, Task
 from nbtoolkit.smoke.report import SmokeReport, newest
 from nbtoolkit.smoke.settings import SmokeSettings
+from nbtoolkit.target_factory import store_with
 from nbtoolkit.workspace import Workspace
 
 _VERSIONS = ("torch", "transformers", "peft", "safetensors", "bitsandbytes")
@@ -49,7 +50,7 @@ def smoke_test(
     if settings.reuse and (known := _reusable(workspace, subject, sha256, progress)):
         progress.note(f"taken from the green report of {known.created:%Y-%m-%d %H:%M:%S} UTC")
         return known
-    run = _Run(subject, sha256, progress)
+    run = _SmokeRun(subject, sha256, progress)
     run.static_level()
     if "model" in settings.levels:
         run.model_level()
@@ -62,17 +63,17 @@ def smoke_test(
 
 def _base(settings: SmokeSettings, workspace: Workspace, progress: Progress) -> Base:
     if path := in_place.share_path(settings.base):
-        return in_place.fetch_base(in_place.store_with(path, workspace), path, workspace, progress)
+        return in_place.fetch_base(store_with(path, workspace), path, workspace, progress)
     return Base.resolve(settings.base, workspace, progress)
 
 
 def _adapter_folder(settings: SmokeSettings, workspace: Workspace, progress: Progress) -> Path:
     if path := in_place.share_path(settings.adapter):
-        return in_place.fetch_adapter(in_place.store_with(path, workspace), path, workspace, progress)
+        return in_place.fetch_adapter(store_with(path, workspace), path, workspace, progress)
     return workspace.path(settings.adapter)
 
 
-class _Run:
+class _SmokeRun:
     """One smoke test on its way."""
 
     def __init__(self, subject: Subject, sha256: str, progress: Progress) -> None:

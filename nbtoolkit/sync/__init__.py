@@ -10,12 +10,12 @@ from pathlib import Path
 
 from nbtoolkit.errors import AlreadyExists, StoreError
 from nbtoolkit.filestore import Entry, FileStore, make_folders
-from nbtoolkit.filestore.chunked_io import Sent, Source
+from nbtoolkit.filestore.chunked_io import Source
 from nbtoolkit.filestore.paths import join
-from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.sync.manifest import Known, Manifest
+from nbtoolkit.progress import SILENT, Progress, Sent
+from nbtoolkit.sync.manifest import KnownFile, Manifest
 from nbtoolkit.sync.plan import PlannedFile, SyncPlan, plan, readable
-from nbtoolkit.utils.parallel import each
+from nbtoolkit.utils.threads import map_cancellable
 
 __all__ = ["PlannedFile", "SyncPlan", "SyncResult", "apply", "plan", "sync"]
 
@@ -99,7 +99,7 @@ def apply(
     largest_first = sorted(planned.missing, key=lambda file: -file.size)
     total = planned.bytes_missing
     at_once = workers or store.parallel
-    sent = each(send, largest_first, progress=progress, total=total, workers=at_once)
+    sent = map_cancellable(send, largest_first, progress=progress, total=total, workers=at_once)
     _settle(planned, store, progress)
     went_out = [file for file, did in zip(largest_first, sent, strict=True) if did]
     return SyncResult(
@@ -114,9 +114,11 @@ def apply(
 def _delete(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
     """Delete before anything is sent, since an extra file may be in the way of a folder."""
     paths = [join(planned.prefix, name) for name in (*planned.leftovers, *planned.extra_files)]
-    each(lambda path, _: store.delete(path), paths, progress=progress, workers=store.parallel)
+    map_cancellable(lambda path, _: store.delete(path), paths, progress=progress, workers=store.parallel)
     folders = [join(planned.prefix, name) for name in planned.extra_folders]
-    each(lambda path, passed: store.delete_folder(path, passed), folders, progress=progress, workers=1)
+    map_cancellable(
+        lambda path, passed: store.delete_folder(path, passed), folders, progress=progress, workers=1
+    )
 
 
 def _make_folders(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
@@ -126,7 +128,9 @@ def _make_folders(planned: SyncPlan, store: FileStore, progress: Progress) -> No
         make_folders(store, planned.prefix)
     below = [join(planned.prefix, folder) for folder in planned.missing_folders if folder]
     for _, level in groupby(below, key=lambda folder: folder.count("/")):
-        each(lambda folder, _: store.make_folder(folder), [*level], progress=progress, workers=store.parallel)
+        map_cancellable(
+            lambda folder, _: store.make_folder(folder), [*level], progress=progress, workers=store.parallel
+        )
 
 
 def _settle(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
@@ -142,7 +146,7 @@ def _settle(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
     if planned.content_addressed:
         return
     sent = {
-        f.name: Known(size=f.size, version=arrived[f.name].version, sha256=f.sha256 or "")
+        f.name: KnownFile(size=f.size, version=arrived[f.name].version, sha256=f.sha256 or "")
         for f in planned.missing
     }
     manifest = Manifest(prefix=planned.prefix, files={**planned.found, **sent})
@@ -152,7 +156,7 @@ def _settle(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
 
 def _arrived(planned: SyncPlan, store: FileStore, progress: Progress) -> dict[str, Entry]:
     folders = sorted({file.name.rpartition("/")[0] for file in planned.missing})
-    listed = each(
+    listed = map_cancellable(
         lambda folder, _: store.list(join(planned.prefix, folder)),
         folders,
         progress=progress,

@@ -11,7 +11,7 @@ from nbtoolkit.serving import share_layout as share
 FOLDER = f"{share.ROOT}/synced"
 
 
-class Known(BaseModel):
+class KnownFile(BaseModel):
     """A file as it lay on the store after it was verified."""
 
     model_config = ConfigDict(frozen=True)
@@ -31,7 +31,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     prefix: str
-    files: dict[str, Known] = {}
+    files: dict[str, KnownFile] = {}
 
     @classmethod
     def read(cls, store: FileStore, prefix: str) -> Manifest:

@@ -10,13 +10,13 @@ from pathlib import Path
 from nbtoolkit.filestore import Entry, FileStore
 from nbtoolkit.filestore import chunked_io as streams
 from nbtoolkit.filestore import temp_files as temp_names
-from nbtoolkit.filestore.chunked_io import Sent, Source
+from nbtoolkit.filestore.chunked_io import Source
 from nbtoolkit.filestore.paths import check_path, join
-from nbtoolkit.progress import Progress
+from nbtoolkit.progress import Progress, Sent
 from nbtoolkit.sync import name_rules as names
-from nbtoolkit.sync.manifest import Known, Manifest
+from nbtoolkit.sync.manifest import KnownFile, Manifest
 from nbtoolkit.sync.scan import files_of, refuse
-from nbtoolkit.utils.parallel import each
+from nbtoolkit.utils.threads import map_cancellable
 
 SHOWN = 10
 """Missing files that a printed plan names."""
@@ -48,7 +48,7 @@ class SyncPlan:
     leftovers: tuple[str, ...] = ()
     """What killed writers left under temporary names."""
     manifest: Manifest = field(default_factory=lambda: Manifest(prefix=""))
-    found: Mapping[str, Known] = field(default_factory=dict[str, Known])
+    found: Mapping[str, KnownFile] = field(default_factory=dict[str, KnownFile])
     """The unchanged files of a prefix that is not content-addressed, as the store lists them."""
 
     @property
@@ -123,11 +123,13 @@ def plan(
     manifest = Manifest(prefix=prefix) if content_addressed else Manifest.read(store, prefix)
     settled = {n: there[n] for n, size in sizes.items() if n in there and there[n].size == size}
 
-    def compare(name: str, passed: Sent) -> tuple[PlannedFile, Known | None]:
+    def compare(name: str, passed: Sent) -> tuple[PlannedFile, KnownFile | None]:
         """Return the file as planned, and as it is known on the store if it is the same there."""
         entry = settled.get(name)
         if entry and content_addressed:
-            return PlannedFile(name, files[name], sizes[name]), Known(size=entry.size, version="", sha256="")
+            return PlannedFile(name, files[name], sizes[name]), KnownFile(
+                size=entry.size, version="", sha256=""
+            )
         sha256 = _hash(files[name], name, passed)
         planned = PlannedFile(name, files[name], sizes[name], sha256, replaces=name in there)
         if entry is None:
@@ -135,10 +137,10 @@ def plan(
         known = manifest.files.get(name)
         if known is None or not known.still(entry):
             there_sha256 = store.sha256(join(prefix, name), passed)
-            known = Known(size=entry.size, version=entry.version, sha256=there_sha256)
+            known = KnownFile(size=entry.size, version=entry.version, sha256=there_sha256)
         return planned, known if known.sha256 == sha256 else None
 
-    compared = each(compare, sorted(files), progress=progress)
+    compared = map_cancellable(compare, sorted(files), progress=progress)
     missing = tuple(planned for planned, known in compared if known is None)
     return SyncPlan(
         prefix=prefix,
@@ -184,7 +186,7 @@ def _list(
     listing: dict[str, list[Entry]] = {}
     level = [""]
     while level:
-        found = each(
+        found = map_cancellable(
             lambda folder, _: store.list(join(prefix, folder)),
             level,
             progress=progress,

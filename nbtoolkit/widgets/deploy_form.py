@@ -18,7 +18,7 @@ from nbtoolkit.target import Target
 from nbtoolkit.target_factory import target_at
 from nbtoolkit.widgets import html as page
 from nbtoolkit.widgets import model_picker as found
-from nbtoolkit.widgets.forms.form import Form, Remedy
+from nbtoolkit.widgets.forms.form import Form, SecondaryAction
 from nbtoolkit.workspace import Workspace
 
 _SHOWN = ("adapters", "base", "target", "server")
@@ -54,7 +54,7 @@ class DeployForm(Form[DeploySettings, Deployment]):
             },
             folded=[name for name in DeploySettings.model_fields if name not in shown],
             standing=self._standing,
-            remedy=Remedy("Smoke test, then deploy", self._test_and_deploy, self._only_untested),
+            remedy=SecondaryAction("Smoke test, then deploy", self._test_and_deploy, self._only_untested),
         )
 
     def _place(self, settings: DeploySettings | None) -> Target:

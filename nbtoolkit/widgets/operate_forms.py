@@ -16,14 +16,14 @@ from nbtoolkit.operate import (
     scale,
     teardown,
 )
-from nbtoolkit.target import Status
+from nbtoolkit.target import TargetStatus
 from nbtoolkit.widgets.forms.form import Form
 
 if TYPE_CHECKING:
     from nbtoolkit.azure.target import AzureTarget
 
 
-class ScaleForm(Form[ScaleSettings, Status]):
+class ScaleForm(Form[ScaleSettings, TargetStatus]):
     """Set how many replicas there may be, and stop or start the app; starts from how that is now."""
 
     def __init__(self, target: AzureTarget, settings: ScaleSettings | None = None) -> None:

@@ -9,7 +9,7 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import Provision, ProvisionSettings, blockers, provision
 from nbtoolkit.provisioning.provision import TARGET
-from nbtoolkit.provisioning.status import Standing, standing
+from nbtoolkit.provisioning.status import Standing, status
 from nbtoolkit.widgets.forms.form import Form
 from nbtoolkit.workspace import Workspace
 
@@ -83,7 +83,7 @@ class ProvisionForm(Form[ProvisionSettings, Provision]):
         """Return where things stand; a deployment that runs in Azure is taken up by the form."""
         checked = self.draft.check()
         settings = checked.settings or ProvisionSettings()
-        found = standing(settings, self.workspace, self.cloud)
+        found = status(settings, self.workspace, self.cloud)
         if found.running is not None and self.operation is None and checked.settings is not None:
             self.start()
         return found

@@ -10,7 +10,7 @@ import ipywidgets as w
 from nbtoolkit.azure.arm import subscriptions as places
 from nbtoolkit.errors import NotSignedIn
 from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.forms.background_run import Operation, Status
+from nbtoolkit.widgets.forms.background_run import Operation, RunStatus
 from nbtoolkit.widgets.forms.view import FormView
 from nbtoolkit.widgets.sign_in_form import SignIn
 
@@ -78,6 +78,6 @@ class ProvisionView(FormView):
         self._inputs[name].widget.options = tuple(map(str, options))
 
     def _signed_in(self, operation: Operation[Any]) -> None:
-        if operation.status is Status.DONE:
+        if operation.status is RunStatus.DONE:
             self._list()
             self._show_standing()

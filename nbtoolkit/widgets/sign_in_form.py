@@ -12,7 +12,7 @@ from nbtoolkit.azure.auth.shared_credential import SignedIn
 from nbtoolkit.errors import NotSignedIn
 from nbtoolkit.progress import Progress
 from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.forms.background_run import Operation, Status
+from nbtoolkit.widgets.forms.background_run import Operation, RunStatus
 from nbtoolkit.widgets.forms.form import Form
 
 
@@ -64,7 +64,7 @@ class SignIn(Form[SignInSettings, SignedIn]):
             _code.card = ""
 
     def _draw_code(self, operation: Operation[Any]) -> None:
-        card = _code.card if operation.status is Status.RUNNING else ""
+        card = _code.card if operation.status is RunStatus.RUNNING else ""
         if self._code_view.value != card:
             self._code_view.value = card
             self._code_view.layout.display = None if card else "none"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nbtoolkit.serving.fingerprint import distance, judge
-from nbtoolkit.smoke.check import Outcome, checks_of
+from nbtoolkit.smoke.check import CheckOutcome, checks_of
 from nbtoolkit.smoke.model_level.messages import Task
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
@@ -74,7 +74,7 @@ def edit_config(adapter: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def outcome(id: str, subject: Any) -> Outcome:
+def outcome(id: str, subject: Any) -> CheckOutcome:
     from nbtoolkit.smoke.model_level import effect  # noqa: F401 - they register themselves
 
     return next(one for one in checks_of("model") if one.id == id).run(subject)

@@ -24,8 +24,8 @@ from nbtoolkit.filestore import (
 from nbtoolkit.filestore import (
     temp_files as temp_names,
 )
-from nbtoolkit.filestore.chunked_io import Sent, Source
-from nbtoolkit.progress import Progress
+from nbtoolkit.filestore.chunked_io import Source
+from nbtoolkit.progress import Progress, Sent
 from nbtoolkit.sync import manifest
 
 PREFIX = "nbtoolkit/adapters/abc"
@@ -401,7 +401,7 @@ def test_what_hangs_does_not_hold_up_a_cancel(store: Counting) -> None:
     with pytest.raises(Cancelled):
         sync.sync({"a": b"a", "b": b"b"}, Hanging(store.root), PREFIX, progress=progress)
     assert time.monotonic() - start < 2.5
-    assert not [t for t in threading.enumerate() if t.name == "nbtoolkit-lane" and not t.daemon]
+    assert not [t for t in threading.enumerate() if t.name == "nbtoolkit-pool" and not t.daemon]
     hanging.set()
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
-import pytest
-
-from nbtoolkit.utils import threads as lanes
-from nbtoolkit.utils.threads import Lanes
+from nbtoolkit.utils.threads import DaemonPool
 
 
 def alive() -> int:
-    return sum(thread.name == "nbtoolkit-lane" and thread.is_alive() for thread in threading.enumerate())
+    return sum(thread.name == "nbtoolkit-pool" and thread.is_alive() for thread in threading.enumerate())
 
 
 def wait_for_threads(count: int) -> None:
@@ -22,28 +19,26 @@ def wait_for_threads(count: int) -> None:
         time.sleep(0.01)
 
 
-def test_work_runs_after_a_burst_and_a_pause_that_ended_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "IDLE", 0.1)
+def test_work_runs_after_a_burst_and_a_pause_that_ended_all_threads() -> None:
     before = alive()
-    threads = Lanes(2)
+    threads = DaemonPool(2, idle_timeout=0.1)
     for _ in range(3):
-        futures = [threads.start(lambda i=i: i) for i in range(10)]
+        futures = [threads.submit(lambda i=i: i) for i in range(10)]
         assert [future.result(5) for future in futures] == [*range(10)]
         wait_for_threads(before)
-        assert threads.start(lambda: "alone").result(5) == "alone"
+        assert threads.submit(lambda: "alone").result(5) == "alone"
         wait_for_threads(before)
 
 
-def test_no_work_is_lost_where_threads_end_just_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "IDLE", 0.002)
-    threads = Lanes(3)
+def test_no_work_is_lost_where_threads_end_just_then() -> None:
+    threads = DaemonPool(3, idle_timeout=0.002)
     for i in range(300):
-        assert threads.start(lambda i=i: i).result(5) == i
+        assert threads.submit(lambda i=i: i).result(5) == i
         time.sleep(0.002)
 
 
 def test_as_many_run_at_once_as_are_allowed_and_no_more() -> None:
-    threads, lock = Lanes(3), threading.Lock()
+    threads, lock = DaemonPool(3), threading.Lock()
     running, most = 0, 0
     full = threading.Event()
 
@@ -59,15 +54,15 @@ def test_as_many_run_at_once_as_are_allowed_and_no_more() -> None:
         with lock:
             running -= 1
 
-    for future in [threads.start(work) for _ in range(9)]:
+    for future in [threads.submit(work) for _ in range(9)]:
         future.result(5)
     assert most == 3
 
 
 def test_closed_threads_end_after_what_was_begun() -> None:
     before = alive()
-    threads = Lanes(2)
-    futures = [threads.start(lambda: time.sleep(0.02)) for _ in range(6)]
+    threads = DaemonPool(2)
+    futures = [threads.submit(lambda: time.sleep(0.02)) for _ in range(6)]
     threads.close()
     for future in futures:
         future.result(5)

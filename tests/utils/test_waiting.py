@@ -24,7 +24,7 @@ from nbtoolkit.errors import Cancelled
 from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import ProvisionSettings, provision
-from nbtoolkit.utils.waiting import TooLong, at_once, patiently
+from nbtoolkit.utils.threads import CallTimeout, run_all_cancellable, run_cancellable
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Request, Response
 from tests.azure_double.clock import Clock
@@ -35,22 +35,22 @@ HEARD = 2.0
 
 
 def test_what_a_call_returns_and_raises_is_passed_on() -> None:
-    assert patiently(None, lambda: 3) == 3
+    assert run_cancellable(None, lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        patiently(Progress(), lambda: 1 // 0)
-    assert at_once(None, {}) == {}
+        run_cancellable(Progress(), lambda: 1 // 0)
+    assert run_all_cancellable(None, {}) == {}
 
 
 def test_calls_are_made_at_the_same_time() -> None:
     meeting = threading.Barrier(3, timeout=5)
-    answers = at_once(None, {str(n): meeting.wait for n in range(3)})
+    answers = run_all_cancellable(None, {str(n): meeting.wait for n in range(3)})
     assert sorted(answer.result() for answer in answers.values()) == [0, 1, 2]
 
 
 def test_what_takes_too_long_is_left_behind() -> None:
     began, over = time.monotonic(), threading.Event()
-    with pytest.raises(TooLong, match=r"0\.3 s"):
-        patiently(None, over.wait, within=0.3)
+    with pytest.raises(CallTimeout, match=r"0\.3 s"):
+        run_cancellable(None, over.wait, timeout=0.3)
     assert time.monotonic() - began < 1
     over.set()
 
@@ -60,11 +60,11 @@ def test_what_hangs_keeps_no_program_from_ending() -> None:
 import threading
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 progress = Progress()
 threading.Timer(0.1, progress.cancel).start()
 try:
-    patiently(progress, threading.Event().wait)
+    run_cancellable(progress, threading.Event().wait)
 except Cancelled:
     print("cancelled")
 """
@@ -95,7 +95,7 @@ def hang(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield found
     found.end()
     deadline = time.monotonic() + 10
-    while any(thread.name == "nbtoolkit-lane" for thread in threading.enumerate()):
+    while any(thread.name == "nbtoolkit-pool" for thread in threading.enumerate()):
         assert time.monotonic() < deadline, "what was left behind has not ended"
         time.sleep(0.02)
 

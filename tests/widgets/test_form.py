@@ -18,7 +18,7 @@ from nbtoolkit.errors import Cancelled, InvalidSettings, NotApplied, StaleResult
 from nbtoolkit.progress import Progress
 from nbtoolkit.settings import Settings
 from nbtoolkit.widgets import notebook_env as frontend
-from nbtoolkit.widgets.forms.background_run import Status
+from nbtoolkit.widgets.forms.background_run import RunStatus
 from nbtoolkit.widgets.forms.form import Form
 from nbtoolkit.workspace import Workspace
 
@@ -150,7 +150,7 @@ def test_cancel_ends_the_step_and_result_says_so(make: Any) -> None:
     form.cancel()
     with pytest.raises(Cancelled, match="Heating"):
         form.result()
-    assert form.operation.status is Status.CANCELLED
+    assert form.operation.status is RunStatus.CANCELLED
 
 
 def test_interrupting_a_waiting_result_cancels_the_step(make: Any) -> None:
@@ -160,7 +160,7 @@ def test_interrupting_a_waiting_result_cancels_the_step(make: Any) -> None:
     threading.Timer(0.4, _thread.interrupt_main).start()
     with pytest.raises(Cancelled):
         form.result()
-    assert form.operation.status is Status.CANCELLED
+    assert form.operation.status is RunStatus.CANCELLED
 
 
 def test_the_cell_run_again_attaches_to_the_running_step_with_its_values(make: Any) -> None:
@@ -294,7 +294,7 @@ def test_cancel_button_cancels(make: Any) -> None:
     form.view.cancel_button.click()
     form.operation.wait()
     assert "Cancelled" in texts(form.view.widget)
-    assert form.operation.status is Status.CANCELLED
+    assert form.operation.status is RunStatus.CANCELLED
 
 
 def test_results_errors_phases_and_values_are_escaped(make: Any) -> None:

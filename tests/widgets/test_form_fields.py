@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field, SecretStr, field_validator
 
 from nbtoolkit.settings import Settings
-from nbtoolkit.widgets.forms.fields import Kind, field_specs
+from nbtoolkit.widgets.forms.fields import FieldKind, field_specs
 from nbtoolkit.widgets.forms.inputs import Input
 from nbtoolkit.widgets.forms.state import Draft
 
@@ -61,7 +61,7 @@ FULL = Everything(
 def test_every_type_survives_the_way_to_its_input_and_back() -> None:
     draft = Draft(FULL)
     for spec in draft.specs:
-        if spec.kind is not Kind.SECRET:
+        if spec.kind is not FieldKind.SECRET:
             draft.put_shown(spec.name, draft.shown(spec.name))
     assert draft.check().settings == FULL
 

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 
 from nbtoolkit.azure import clients as clouds
-from nbtoolkit.azure.arm.deployment import Deployment
+from nbtoolkit.azure.arm.deployment import ArmDeployment
 from nbtoolkit.azure.arm.template import template
 from nbtoolkit.azure.auth import shared_credential as login
 from nbtoolkit.azure.clients import Cloud
@@ -25,7 +25,7 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import ProvisionSettings
 from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.widgets import ProvisionForm
-from nbtoolkit.widgets.forms.background_run import Status
+from nbtoolkit.widgets.forms.background_run import RunStatus
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 from tests.support.recording_progress import until
@@ -57,7 +57,7 @@ def group(workspace: Workspace) -> None:
     groups.create_or_update("my-rg", {"location": "westus3"})
 
 
-def ended(form: ProvisionForm) -> Status:
+def ended(form: ProvisionForm) -> RunStatus:
     assert form.operation is not None
     form.operation.wait(60)
     return form.operation.status
@@ -67,13 +67,13 @@ def ended(form: ProvisionForm) -> Status:
 def test_a_default_that_nobody_chose_does_not_undo_what_scale_set(workspace: Workspace) -> None:
     form = ProvisionForm(settings(), workspace=workspace)
     form.start(apply=True)
-    assert ended(form) is Status.DONE
+    assert ended(form) is RunStatus.DONE
     name = names_of(settings()).app
     apps = Cloud.shared().containerapps(SUBSCRIPTION).container_apps
     change = {"properties": {"template": {"scale": {"maxReplicas": 3}}}}
     apps.begin_update("my-rg", name, change).result()
     form.start(apply=True)
-    assert ended(form) is Status.DONE
+    assert ended(form) is RunStatus.DONE
     assert form.result().changed is False
     chosen = ProvisionForm(settings(max_replicas=1), workspace=workspace)
     chosen.start()
@@ -89,14 +89,14 @@ def test_first_the_plan_then_apply_and_the_result_is_that_of_the_function(worksp
     assert form.blockers() == []
     assert view.run_button.description == "Plan"
     view.run_button.click()
-    assert ended(form) is Status.PLANNED
+    assert ended(form) is RunStatus.PLANNED
     assert "Would provision" in view._run_view._outcome.value
     assert view.apply_button in view._run_view.actions.children
     assert not workspace.path("infra/inference.config.json").exists()
     with pytest.raises(NotApplied):
         form.result()
     view.apply_button.click()
-    assert ended(form) is Status.DONE
+    assert ended(form) is RunStatus.DONE
     assert form.result().app == names_of(settings()).app
     assert form.operation is not None
     assert any(line.startswith("  container app") for line in form.operation.lines)
@@ -161,7 +161,7 @@ def test_cancel_reaches_azure(workspace: Workspace, azure_double: AzureDouble) -
     operation = form.operation
     until(lambda: any("being created" in line for line in operation.lines))
     view.cancel_button.click()
-    assert ended(form) is Status.CANCELLED
+    assert ended(form) is RunStatus.CANCELLED
     with pytest.raises(Cancelled, match="What was created stays"):
         form.result()
 
@@ -171,7 +171,7 @@ def test_a_form_takes_up_what_a_kernel_that_is_gone_has_started(
     workspace: Workspace, azure_double: AzureDouble
 ) -> None:
     names = names_of(settings())
-    deployment = Deployment(Cloud.shared(), SUBSCRIPTION, "my-rg", f"nbtoolkit-{names.app}")
+    deployment = ArmDeployment(Cloud.shared(), SUBSCRIPTION, "my-rg", f"nbtoolkit-{names.app}")
     azure_double.clock.scale = SLOW
     values = {"gpu": "none", "secrets": {"nbtoolkit-api-key": "k"}}
     deployment.start(template(), values, {}, Progress())
@@ -181,7 +181,9 @@ def test_a_form_takes_up_what_a_kernel_that_is_gone_has_started(
     until(lambda: any("Taking up the deployment" in line for line in form.operation.lines))  # type: ignore[union-attr]
     assert view.cancel_button in view._run_view.actions.children
     azure_double.clock.scale = FAST
-    assert ended(form) is Status.PLANNED  # it was asked for with other settings, so there is something to do
+    assert (
+        ended(form) is RunStatus.PLANNED
+    )  # it was asked for with other settings, so there is something to do
     starts = [one for one in azure_double.requests if one.method == "PUT" and "/deployments/" in one.path]
     assert len(starts) == 1
 

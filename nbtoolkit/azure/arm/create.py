@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbtoolkit.azure.arm.existing_resources import settled
-from nbtoolkit.azure.arm.long_running import begun, change
+from nbtoolkit.azure.arm.long_running import change, start_request
 from nbtoolkit.azure.arm.resource_names import Names
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
 
@@ -21,8 +21,8 @@ def create_group(
     groups: Any = cloud.resources(names.subscription).resource_groups
     body = {"location": location, "tags": dict(tags)}
     what = f"create the resource group {names.resource_group}"
-    with asking(what):
-        begun(what, lambda: groups.create_or_update(names.resource_group, body), progress)
+    with translate_errors(what):
+        start_request(what, lambda: groups.create_or_update(names.resource_group, body), progress)
 
 
 def add_profile(cloud: Cloud, names: Names, added: Mapping[str, str], progress: Progress) -> str:

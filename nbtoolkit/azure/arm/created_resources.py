@@ -91,7 +91,7 @@ def last_run(workspace: Workspace) -> Run | None:
     return Run(run["id"], run["deployment"], tuple(run["intended"])) if run else None
 
 
-def settle(workspace: Workspace, made: Iterable[str], still_open: Iterable[str]) -> None:
+def reconcile(workspace: Workspace, made: Iterable[str], still_open: Iterable[str]) -> None:
     """Note what the last run has created; of the rest it claims only what is ``still_open``."""
     note = _read(workspace)
     resources = _joined(note["resources"], made)

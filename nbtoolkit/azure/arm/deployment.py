@@ -10,15 +10,15 @@ from urllib.parse import quote
 from nbtoolkit.azure import clients as clouds
 from nbtoolkit.azure.arm.deployment_operations import Step, read_steps
 from nbtoolkit.azure.arm.deployment_state import State
-from nbtoolkit.azure.arm.long_running import begun
+from nbtoolkit.azure.arm.long_running import start_request
 from nbtoolkit.azure.arm.what_if import WhatIf
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.arm_error import Cause, explain
-from nbtoolkit.azure.errors.translate import asking, or_none
+from nbtoolkit.azure.errors.translate import or_none, translate_errors
 from nbtoolkit.azure.pauses import asked_pause
 from nbtoolkit.errors import AzureFailed, Cancelled, ProvisionFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.utils.waiting import TooLong, patiently
+from nbtoolkit.utils.threads import CallTimeout, run_cancellable
 
 _PATIENCE = 5
 """Looks in a row that may fail before watching gives up: Azure goes on meanwhile."""
@@ -28,7 +28,7 @@ _LAST_WORD = 1.5
 """Seconds that a cancel waits for Azure's word; the request is on its way all the same."""
 
 
-class Deployment:
+class ArmDeployment:
     """A deployment in a resource group. Every method asks Azure; raises :class:`AzureFailed`."""
 
     def __init__(self, cloud: Cloud, subscription: str, resource_group: str, name: str) -> None:
@@ -39,7 +39,7 @@ class Deployment:
         self._retry_after = 0.0
 
     @classmethod
-    def of_id(cls, cloud: Cloud, id_: str) -> Deployment:
+    def of_id(cls, cloud: Cloud, id_: str) -> ArmDeployment:
         """Return the deployment with a resource id."""
         parts = id_.split("/")
         return cls(cloud, parts[2], parts[4], parts[-1])
@@ -73,9 +73,9 @@ class Deployment:
 
         from nbtoolkit.azure.errors.translate import body
 
-        with asking(f"check the deployment {self.name}"):
+        with translate_errors(f"check the deployment {self.name}"):
             try:
-                poller = patiently(
+                poller = run_cancellable(
                     progress,
                     lambda: self._operations.begin_validate(
                         *self._where, _request(template, parameters), read_timeout=_LONG
@@ -92,10 +92,10 @@ class Deployment:
         self, template: Mapping[str, Any], parameters: Mapping[str, Any], progress: Progress
     ) -> WhatIf:
         """Return what the deployment would change; takes up to a minute."""
-        with asking(f"predict the deployment {self.name}"):
+        with translate_errors(f"predict the deployment {self.name}"):
             request = _request(template, parameters)
             request["properties"]["whatIfSettings"] = {"resultFormat": "FullResourcePayloads"}
-            poller = patiently(
+            poller = run_cancellable(
                 progress,
                 lambda: self._operations.begin_what_if(*self._where, request, read_timeout=_LONG),
             )
@@ -134,11 +134,11 @@ class Deployment:
             )
 
         try:
-            with asking(what):
-                begun(what, begin, progress)
+            with translate_errors(what):
+                start_request(what, begin, progress)
         except AzureFailed:
             # the answer to a request that Azure took may be lost, and the SDK's second one is then refused
-            state = patiently(progress, self.state)
+            state = run_cancellable(progress, self.state)
             if state is None or not state.running or dict(state.tags) != dict(tags):
                 raise
 
@@ -148,7 +148,7 @@ class Deployment:
         What Azure has begun it finishes.
         """
         try:
-            with asking(f"cancel the deployment {self.name}"):
+            with translate_errors(f"cancel the deployment {self.name}"):
                 self._operations.cancel(*self._where)
         except AzureFailed as refused:
             if refused.status == 409:  # it had ended already
@@ -158,7 +158,7 @@ class Deployment:
 
     def steps(self) -> list[Step]:
         """Return what it does to each resource, those of its modules too."""
-        with asking(f"read the steps of the deployment {self.name}"):
+        with translate_errors(f"read the steps of the deployment {self.name}"):
             return read_steps(self.cloud.deployments(self.subscription), self.resource_group, self.name)
 
     def watch(self, progress: Progress, *, cancels: bool = True) -> Mapping[str, Any]:
@@ -173,7 +173,7 @@ class Deployment:
         try:
             while True:
                 try:
-                    state, steps = patiently(progress, lambda: (self.state(), self.steps()))
+                    state, steps = run_cancellable(progress, lambda: (self.state(), self.steps()))
                     failures = 0
                 except AzureFailed:
                     failures += 1
@@ -219,8 +219,8 @@ class Deployment:
     def _stopped(self, stopped: BaseException) -> Cancelled:
         what = stopped.message.rstrip(".") if isinstance(stopped, Cancelled) else "Interrupted"
         try:
-            ended, still = patiently(None, self._cancel_and_look, within=_LAST_WORD)
-        except TooLong:
+            ended, still = run_cancellable(None, self._cancel_and_look, timeout=_LAST_WORD)
+        except CallTimeout:
             return Cancelled(
                 f"{what}. Azure was asked to cancel the deployment {self.name} and has not answered yet.",
                 next_step=f"look at {self.portal_url}; running the step again attaches to it",

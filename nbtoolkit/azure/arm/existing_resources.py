@@ -12,9 +12,9 @@ from nbtoolkit.azure import clients as clouds
 from nbtoolkit.azure.arm.resource_names import Names
 from nbtoolkit.azure.capacity.quota import region_name
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.errors.translate import asking, or_none
+from nbtoolkit.azure.errors.translate import or_none, translate_errors
 from nbtoolkit.progress import Progress
-from nbtoolkit.utils.waiting import at_once, patiently
+from nbtoolkit.utils.threads import run_all_cancellable, run_cancellable
 
 Body = Mapping[str, Any]
 _ENDED = ("Succeeded", "Failed", "Canceled", None)
@@ -60,7 +60,7 @@ class Existing:
 def read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
     """Return what there is; seven requests at most, in the time of three. Raises :class:`AzureFailed`."""
     groups: Any = cloud.resources(names.subscription).resource_groups
-    group = patiently(progress, lambda: _ask(lambda: groups.get(names.resource_group)))
+    group = run_cancellable(progress, lambda: _ask(lambda: groups.get(names.resource_group)))
     if group is None:
         return Existing(names)
     apps: Any = cloud.containerapps(names.subscription)
@@ -88,7 +88,7 @@ def read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
 
 
 def _all(questions: Mapping[str, Callable[[], Any]], progress: Progress) -> dict[str, Body | None]:
-    asked = at_once(progress, {name: partial(_ask, ask, name) for name, ask in questions.items()})
+    asked = run_all_cancellable(progress, {name: partial(_ask, ask, name) for name, ask in questions.items()})
     return {name: answer.result() for name, answer in asked.items()}
 
 
@@ -99,7 +99,7 @@ def secrets_of(cloud: Cloud, names: Names, progress: Progress) -> list[dict[str,
     def ask() -> Any:
         return client.container_apps.list_secrets(names.resource_group, names.app).value
 
-    found = patiently(progress, lambda: or_none(f"list the secrets of the app {names.app}", ask))
+    found = run_cancellable(progress, lambda: or_none(f"list the secrets of the app {names.app}", ask))
     return [one.as_dict() for one in found or ()]
 
 
@@ -124,7 +124,7 @@ def settled_app(cloud: Cloud, names: Names, progress: Progress) -> Body | None:
 def _settled(what: str, name: str, look: Callable[[], Any], progress: Progress) -> Body | None:
     deadline = time.monotonic() + _PATIENCE
     while True:
-        body = patiently(progress, lambda: _ask(look, what))
+        body = run_cancellable(progress, lambda: _ask(look, what))
         state = _properties(body).get("provisioningState")
         if body is None or state in _ENDED or time.monotonic() >= deadline:
             return body
@@ -138,11 +138,11 @@ def is_empty(cloud: Cloud, names: Names, progress: Progress) -> bool:
     wanted = names.ids["environment"].lower()
 
     def look() -> bool:
-        with asking(f"list the apps of the environment {names.environment}"):
+        with translate_errors(f"list the apps of the environment {names.environment}"):
             found = (one.as_dict() for one in client.container_apps.list_by_subscription())
             return all(str(_properties(app).get("environmentId")).lower() != wanted for app in found)
 
-    return patiently(progress, look)
+    return run_cancellable(progress, look)
 
 
 def _ask(ask: Callable[[], Any], what: str = "resource_group") -> Body | None:

@@ -8,11 +8,11 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from nbtoolkit.azure import clients as cloud
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.azure.pauses import asked_pause
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ CONFLICTS = (
     "OperationInProgress",
 )
 """Codes with which Azure refuses a change while another one runs; the same request works later."""
-PATIENCE = 600.0
+RETRY_TIMEOUT = 600.0
 """Seconds until a conflict is passed on as an error."""
 _LONGEST_PAUSE = 15.0
 
@@ -50,19 +50,19 @@ def change(
     while not lock.acquire(timeout=1):
         progress.check()
     try:
-        with asking(what):
+        with translate_errors(what):
             _again(begin, what, progress, meanwhile or progress.check)
     finally:
         lock.release()
 
 
-def begun(what: str, begin: Callable[[], T], progress: Progress) -> T:
+def start_request(what: str, begin: Callable[[], T], progress: Progress) -> T:
     """Return what ``begin`` returns, which asks Azure for a change; ``what`` names it.
 
     A cancel leaves a request without an answer behind: :class:`Cancelled` says that it may count.
     """
     try:
-        return patiently(progress, begin)
+        return run_cancellable(progress, begin)
     except (Cancelled, KeyboardInterrupt) as stopped:
         raise Cancelled(
             f"Stopped before Azure answered the request to {what}; it may have begun that, and goes on then.",
@@ -73,12 +73,12 @@ def begun(what: str, begin: Callable[[], T], progress: Progress) -> T:
 def _again(begin: Callable[[], Any], what: str, progress: Progress, meanwhile: Callable[[], None]) -> None:
     from azure.core.exceptions import HttpResponseError
 
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + RETRY_TIMEOUT
     pause = float(cloud.POLL)
     while True:
         progress.check()
         try:
-            _finish(begun(what, begin, progress), what, progress, meanwhile)
+            _finish(start_request(what, begin, progress), what, progress, meanwhile)
             return
         except HttpResponseError as error:
             code = _conflict(error)

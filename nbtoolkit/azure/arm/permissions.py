@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbtoolkit.azure.clients import Cloud, sdk
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 
 _VERSION = "2022-04-01"
 
@@ -42,7 +42,7 @@ class Grants:
 
 def of_group(cloud: Cloud, subscription: str, resource_group: str) -> Grants:
     """Return what the account may do in a resource group. One request; raises :class:`AzureFailed`."""
-    with asking(f"read what you may do in the resource group {resource_group}"):
+    with translate_errors(f"read what you may do in the resource group {resource_group}"):
         found: list[Any] = list(
             cloud.permissions(subscription).permissions.list_for_resource_group(resource_group)
         )
@@ -56,7 +56,7 @@ def of_subscription(cloud: Cloud, subscription: str) -> Grants:
     """
     path = f"/subscriptions/{subscription}/providers/Microsoft.Authorization/permissions"
     request = sdk("azure.core.rest", "HttpRequest")("GET", path, params={"api-version": _VERSION})
-    with asking(f"read what you may do in the subscription {subscription}"):
+    with translate_errors(f"read what you may do in the subscription {subscription}"):
         answer = cloud.resources(subscription).send_request(request)
         answer.raise_for_status()
     found: list[dict[str, Any]] = answer.json().get("value") or []

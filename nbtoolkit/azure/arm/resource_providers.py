@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any
 
 from nbtoolkit.azure import clients as clouds
-from nbtoolkit.azure.arm.long_running import begun
+from nbtoolkit.azure.arm.long_running import start_request
 from nbtoolkit.azure.capacity.quota import region_name
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.utils.waiting import at_once
+from nbtoolkit.utils.threads import run_all_cancellable
 
 NEEDED = ("Microsoft.App", "Microsoft.Storage", "Microsoft.OperationalInsights")
 REGISTERED = "Registered"
@@ -42,7 +42,7 @@ class Provider:
 
 def provider(cloud: Cloud, subscription: str, namespace: str) -> Provider:
     """Return a provider's state and regions. One request; raises :class:`AzureFailed`."""
-    with asking(f"read the resource provider {namespace}"):
+    with translate_errors(f"read the resource provider {namespace}"):
         found: Any = cloud.resources(subscription).providers.get(namespace)
     return Provider(
         namespace=namespace,
@@ -72,11 +72,13 @@ def register_providers(
     for namespace in open_:
         progress.phase(f"Registering {namespace}")
         what = f"register the resource provider {namespace}"
-        with asking(what):
-            begun(what, partial(client.register, namespace), progress)
+        with translate_errors(what):
+            start_request(what, partial(client.register, namespace), progress)
     deadline = time.monotonic() + timeout
     while True:
-        asked = at_once(progress, {name: partial(provider, cloud, subscription, name) for name in open_})
+        asked = run_all_cancellable(
+            progress, {name: partial(provider, cloud, subscription, name) for name in open_}
+        )
         open_ = [name for name, answer in asked.items() if not answer.result().registered]
         if not open_:
             return

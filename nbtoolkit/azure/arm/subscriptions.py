@@ -10,10 +10,10 @@ from nbtoolkit.azure.arm.resource_providers import provider
 from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE
 from nbtoolkit.azure.capacity.quota import region_name, usages
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.errors import AzureFailed, NotSignedIn
 from nbtoolkit.progress import Progress
-from nbtoolkit.utils.waiting import at_once, patiently
+from nbtoolkit.utils.threads import run_all_cancellable, run_cancellable
 
 USABLE = frozenset({"Enabled", "PastDue"})
 """States of a subscription in which something can be created."""
@@ -73,7 +73,7 @@ def subscriptions(cloud: Cloud | None = None) -> list[Subscription]:
     Raises :class:`NotSignedIn`, and :class:`AzureFailed` where there is none or none can be used.
     """
     client = (cloud or Cloud.shared()).subscriptions()
-    with asking("list your subscriptions"):
+    with translate_errors("list your subscriptions"):
         entries: list[Any] = list(client.subscriptions.list())
     found = [
         Subscription(
@@ -103,7 +103,7 @@ def subscriptions(cloud: Cloud | None = None) -> list[Subscription]:
 def resource_groups(subscription: str, cloud: Cloud | None = None) -> list[ResourceGroup]:
     """Return a subscription's resource groups by name; none is an empty list. Raises :class:`AzureFailed`."""
     client: Any = (cloud or Cloud.shared()).resources(subscription)
-    with asking(f"list the resource groups of the subscription {subscription}"):
+    with translate_errors(f"list the resource groups of the subscription {subscription}"):
         found = [
             ResourceGroup(str(entry.name), region_name(str(entry.location)))
             for entry in client.resource_groups.list()
@@ -124,20 +124,22 @@ def regions(
     list. Raises :class:`AzureFailed`.
     """
     cloud = cloud or Cloud.shared()
-    offered = patiently(progress, lambda: provider(cloud, subscription, "Microsoft.App")).regions.get(
+    offered = run_cancellable(progress, lambda: provider(cloud, subscription, "Microsoft.App")).regions.get(
         "managedenvironments", frozenset()
     )
-    titles = patiently(progress, lambda: _titles(cloud, subscription))
+    titles = run_cancellable(progress, lambda: _titles(cloud, subscription))
     names = [name for name in titles if not offered or name in offered]
     wanted = [name for name in names if name in set(map(region_name, ask))]
-    asked = at_once(progress, {name: partial(_room, cloud, subscription, name) for name in wanted})
+    asked = run_all_cancellable(
+        progress, {name: partial(_room, cloud, subscription, name) for name in wanted}
+    )
     room = {name: answer.result() for name, answer in asked.items()}
     listed = [Region(name, titles[name], room.get(name, {})) for name in names]
     return sorted(listed, key=lambda one: (-sum(one.gpus.values()), one.title))
 
 
 def _titles(cloud: Cloud, subscription: str) -> dict[str, str]:
-    with asking(f"list the regions of the subscription {subscription}"):
+    with translate_errors(f"list the regions of the subscription {subscription}"):
         entries: list[Any] = list(cloud.subscriptions().subscriptions.list_locations(subscription))
     return {str(entry.name): str(entry.display_name or entry.name) for entry in entries}
 

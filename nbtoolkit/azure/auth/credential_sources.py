@@ -27,7 +27,7 @@ class Unavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Source:
+class CredentialSource:
     """One place where a token may come from.
 
     ``make`` returns a credential of the SDK, or raises :class:`Unavailable`. ``limit`` is in seconds.
@@ -41,14 +41,14 @@ class Source:
     binding: bool = False
 
 
-def sources() -> tuple[Source, ...]:
+def sources() -> tuple[CredentialSource, ...]:
     """Return the sources in the order in which they are tried; none of them asks anybody anything."""
     hosted = any(os.environ.get(name) for name in _HOSTED)
     return (
-        Source("environment", _environment, limit=20, binding=True),
-        Source("managed identity", _managed_identity, limit=10 if hosted else 3),
-        Source("Azure CLI", _cli, limit=15),
-        Source("earlier sign-in", _earlier, limit=10),
+        CredentialSource("environment", _environment, limit=20, binding=True),
+        CredentialSource("managed identity", _managed_identity, limit=10 if hosted else 3),
+        CredentialSource("Azure CLI", _cli, limit=15),
+        CredentialSource("earlier sign-in", _earlier, limit=10),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nbtoolkit.azure.auth import credential_sources as credentials
-from nbtoolkit.azure.auth.credential_sources import Source, Unavailable
+from nbtoolkit.azure.auth.credential_sources import CredentialSource, Unavailable
 from nbtoolkit.azure.clients import ARM_SCOPE
 from nbtoolkit.errors import MissingDependency, NotSignedIn
 
@@ -47,9 +47,9 @@ class SharedCredential:
     which names every source with its reason (``reasons``).
     """
 
-    def __init__(self, sources: Callable[[], tuple[Source, ...]] = credentials.sources) -> None:
+    def __init__(self, sources: Callable[[], tuple[CredentialSource, ...]] = credentials.sources) -> None:
         self._sources = sources
-        self._chosen: tuple[Source, Any] | None = None
+        self._chosen: tuple[CredentialSource, Any] | None = None
         self._tokens: dict[tuple[tuple[str, ...], str], Any] = {}
         self._failed: tuple[float, NotSignedIn] | None = None
         self._by_hand = False
@@ -66,7 +66,7 @@ class SharedCredential:
     def use(self, name: str, credential: Any) -> None:
         """Take tokens from this credential from now on; somebody has just signed in with it."""
         with self._lock:
-            self._chosen = (Source(name, lambda: credential, limit=30), credential)
+            self._chosen = (CredentialSource(name, lambda: credential, limit=30), credential)
             self._by_hand = True
             self._tokens.clear()
 

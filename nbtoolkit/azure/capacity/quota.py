@@ -8,7 +8,7 @@ from typing import Any
 
 from nbtoolkit.azure.capacity.gpu_profiles import Hardware
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 
 ENVIRONMENTS = "ManagedEnvironmentCount"
 
@@ -27,7 +27,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Room:
+class QuotaHeadroom:
     """What a region still has for one kind of machine.
 
     ``gpus``, ``gpu_environments`` and ``environments`` are None where Azure names no such quota: unknown for
@@ -77,10 +77,10 @@ class Room:
         )
 
 
-def free_gpus(cloud: Cloud, subscription: str, region: str, hardware: Hardware) -> Room:
+def free_gpus(cloud: Cloud, subscription: str, region: str, hardware: Hardware) -> QuotaHeadroom:
     """Return what is left for ``hardware`` in a region. One request; raises :class:`AzureFailed`."""
     found = usages(cloud, subscription, region)
-    return Room(
+    return QuotaHeadroom(
         hardware=hardware,
         region=region_name(region),
         gpus=found.get(hardware.gpu_usage or ""),
@@ -92,7 +92,7 @@ def free_gpus(cloud: Cloud, subscription: str, region: str, hardware: Hardware) 
 def usages(cloud: Cloud, subscription: str, region: str) -> Mapping[str, Usage]:
     """Return every quota of Container Apps in a region by its name. One request."""
     where = region_name(region)
-    with asking(f"read the quotas of Container Apps in {where}"):
+    with translate_errors(f"read the quotas of Container Apps in {where}"):
         entries: list[Any] = list(cloud.containerapps(subscription).usages.list(where))
     return {
         entry.name.value: Usage(int(entry.limit or 0), int(entry.current_value or 0))

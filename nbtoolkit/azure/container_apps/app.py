@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState, ReplicaState, RevisionState
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.azure.resource_id import place_of
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
@@ -42,26 +42,26 @@ class App:
 
     def get(self) -> AppState:
         """Return the app as it is now."""
-        with asking(f"read the app {self.provisioned.app}"):
+        with translate_errors(f"read the app {self.provisioned.app}"):
             return AppState.of(self._client.container_apps.get(*self._where).as_dict())
 
     def environment(self, environment_id: str | None = None) -> EnvironmentState:
         """Return the app's environment, which may lie in another resource group; two requests without id."""
         subscription, group, name = place_of(environment_id or self.get().environment_id)
-        with asking(f"read the environment {name}"):
+        with translate_errors(f"read the environment {name}"):
             client = self.cloud.containerapps(subscription)
             return EnvironmentState.of(client.managed_environments.get(group, name).as_dict())
 
     def revisions(self) -> list[RevisionState]:
         """Return all revisions, the newest first."""
-        with asking(f"list the revisions of the app {self.provisioned.app}"):
+        with translate_errors(f"list the revisions of the app {self.provisioned.app}"):
             listed = self._client.container_apps_revisions.list_revisions(*self._where)
             found = [RevisionState.of(one.as_dict()) for one in listed]
         return sorted(found, key=lambda one: one.created, reverse=True)
 
     def replicas(self, revision: str) -> list[ReplicaState]:
         """Return the replicas of a revision, the newest first."""
-        with asking(f"list the replicas of {revision}"):
+        with translate_errors(f"list the replicas of {revision}"):
             listed = self._client.container_apps_revision_replicas.list_replicas(*self._where, revision)
             found = [ReplicaState.of(one.as_dict()) for one in listed.value]
         return sorted(found, key=lambda one: one.created, reverse=True)
@@ -72,7 +72,7 @@ class App:
 
     def auth_token(self) -> str:
         """Return the token for the app's log streams, valid for an hour; keep it in memory only."""
-        with asking(f"get a log token of the app {self.provisioned.app}"):
+        with translate_errors(f"get a log token of the app {self.provisioned.app}"):
             answer = self._client.container_apps.get_auth_token(*self._where)
         token = answer.properties.token if answer.properties else None
         if not token:
@@ -84,7 +84,7 @@ class App:
 
     def secret_names(self) -> list[str]:
         """Return the names of the app's secrets, without reading their values."""
-        with asking(f"read the app {self.provisioned.app}"):
+        with translate_errors(f"read the app {self.provisioned.app}"):
             app: Mapping[str, Any] = self._client.container_apps.get(*self._where).as_dict()
         found = app["properties"].get("configuration", {}).get("secrets") or []
         return [one["name"] for one in found]
@@ -174,7 +174,7 @@ class App:
         change(self.id, what, begin, progress or SILENT(), meanwhile)
 
     def _listed_secrets(self) -> list[dict[str, Any]]:
-        with asking(f"list the secrets of the app {self.provisioned.app}"):
+        with translate_errors(f"list the secrets of the app {self.provisioned.app}"):
             return [one.as_dict() for one in self._client.container_apps.list_secrets(*self._where).value]
 
     @property

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.errors import Cancelled, NbtoolkitError
-from nbtoolkit.progress import Progress, Shielded
+from nbtoolkit.progress import Progress, UncancellableProgress
 
 _BY_HAND = "scale(ScaleSettings(running=True)) or the portal starts it"
 
@@ -37,7 +37,7 @@ def stopped(app: App, progress: Progress, meanwhile: Callable[[], None] | None =
 
 def _running_again(app: App, progress: Progress, *, sure: bool) -> str:
     """Start the app where it is stopped, heeding no cancel; return how it stands in words."""
-    name, shielded = app.provisioned.app, Shielded(progress)
+    name, shielded = app.provisioned.app, UncancellableProgress(progress)
     try:
         if not sure and not app.get().stopped:
             return f"The app {name} is not stopped."

@@ -12,7 +12,7 @@ from nbtoolkit.azure.container_apps.stale_cache import LastAnswer
 
 
 @dataclass(frozen=True)
-class Look:
+class AppSnapshot:
     """The active revisions, the newest first, and their replicas."""
 
     revisions: tuple[RevisionState, ...] = ()
@@ -41,7 +41,7 @@ class Look:
         return [one for one in found if not _ended(one)]
 
 
-class Watch:
+class AppPoller:
     """Looks at one app, each of which counts for ``interval`` seconds.
 
     A look costs one request, and one more for each active revision.
@@ -51,10 +51,10 @@ class Watch:
         self._app = app
         self._interval = interval
         self._answers = LastAnswer()
-        self._look = Look()
+        self._look = AppSnapshot()
         self._at = float("-inf")
 
-    def look(self, *, fresh: bool = False) -> Look:
+    def look(self, *, fresh: bool = False) -> AppSnapshot:
         """Return the last look, or with ``fresh`` or where that is old a new one."""
         if fresh or time.monotonic() - self._at >= self._interval:
             self._look = self._answers.ask("look", self._new)
@@ -65,9 +65,9 @@ class Watch:
         """Look anew next time: something was changed."""
         self._at = float("-inf")
 
-    def _new(self) -> Look:
+    def _new(self) -> AppSnapshot:
         active = tuple(one for one in self._app.revisions() if one.active)
-        return Look(active, {one.name: tuple(self._app.replicas(one.name)) for one in active})
+        return AppSnapshot(active, {one.name: tuple(self._app.replicas(one.name)) for one in active})
 
 
 def _ended(replica: ReplicaState) -> bool:

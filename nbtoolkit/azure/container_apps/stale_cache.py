@@ -10,7 +10,7 @@ from nbtoolkit.errors import AzureFailed, NotInStore, NotSignedIn, StoreError
 
 T = TypeVar("T")
 
-BORNE = 60.0
+MAX_STALE = 60.0
 """Seconds of nothing but failures until one is passed on."""
 
 
@@ -20,7 +20,7 @@ class LastAnswer:
     A deploy that waits must not be taken back because one of its many looks met a reset connection.
     """
 
-    def __init__(self, seconds: float = BORNE) -> None:
+    def __init__(self, seconds: float = MAX_STALE) -> None:
         self._seconds = seconds
         self._last: dict[str, Any] = {}
         self._failing: dict[str, float] = {}

@@ -12,8 +12,8 @@ from typing import Any
 from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.models import AppState
-from nbtoolkit.azure.container_apps.replica_poller import Watch
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.container_apps.replica_poller import AppPoller
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.azure.logs.stream import system
 from nbtoolkit.azure.resource_id import place_of
 from nbtoolkit.azure.startup.failures import is_mount_failure
@@ -64,7 +64,7 @@ def mount_of(app: App, now: AppState) -> Mount:
             app=now.name,
         )
     subscription, group, environment = place_of(now.environment_id)
-    with asking(f"read the storage {names[0]} of the environment {environment}"):
+    with translate_errors(f"read the storage {names[0]} of the environment {environment}"):
         client: Any = app.cloud.containerapps(subscription)
         found = client.managed_environments_storages.get(group, environment, names[0]).as_dict()
     file: Mapping[str, Any] = found["properties"].get("azureFile") or {}
@@ -88,7 +88,7 @@ def present_key(app: App) -> Key:
     """
     place = app.provisioned
     client: Any = app.cloud.storage(place.subscription)
-    with asking(f"read the storage account {place.storage_account}"):
+    with translate_errors(f"read the storage account {place.storage_account}"):
         account = client.storage_accounts.get_properties(place.resource_group, place.storage_account)
     properties: Mapping[str, Any] = account.as_dict().get("properties") or {}
     if properties.get("allowSharedKeyAccess") is False:
@@ -102,7 +102,7 @@ def present_key(app: App) -> Key:
             "again",
             blockers=[refused],
         )
-    with asking(f"read the keys of the storage account {place.storage_account}"):
+    with translate_errors(f"read the keys of the storage account {place.storage_account}"):
         listed = client.storage_accounts.list_keys(place.resource_group, place.storage_account).as_dict()
     first = listed["keys"][0]
     return Key(first["value"], str(first.get("creationTime") or ""))
@@ -112,7 +112,7 @@ def failed_mounts(app: App, progress: Progress) -> list[str]:
     """Return the replicas that Azure cannot start since their mount fails; wakes nothing."""
     waiting = {
         replica.name
-        for replica in Watch(app).look().living
+        for replica in AppPoller(app).look().living
         if not any(container.state == "Running" for container in replica.containers)
     }
     if not waiting:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def asking(what: str) -> Generator[None]:
+def translate_errors(what: str) -> Generator[None]:
     """Turn what the SDK raises inside into :class:`AzureFailed` or one of its kinds.
 
     ``what`` completes "Azure could not ...": ``read the app aiacaapp``. The error has ``status`` (None where
@@ -36,7 +36,7 @@ def or_none(what: str, ask: Callable[[], T]) -> T | None:
     """Return what ``ask`` returns, None where Azure has no such thing; raises like :func:`asking`."""
     from azure.core.exceptions import ResourceNotFoundError
 
-    with asking(what):
+    with translate_errors(what):
         try:
             return ask()
         except ResourceNotFoundError:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbtoolkit.azure.clients import AGENT, Cloud, sdk
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.azure.files.errors import ROLE, code_of, store_error
 from nbtoolkit.errors import AzureFailed, NbtoolkitError, NotSignedIn, StoreError
 from nbtoolkit.infra_files.inference_config import Provisioned
@@ -15,10 +15,10 @@ from nbtoolkit.infra_files.inference_config import Provisioned
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
 
-    from nbtoolkit.azure.files.retry_policy import Tries
+    from nbtoolkit.azure.files.retry_policy import RetryState
 
 T = TypeVar("T")
-Request = Callable[["ShareClient", "Tries"], T]
+Request = Callable[["ShareClient", "RetryState"], T]
 """One call of the SDK; it hands its second argument on as the option ``tries``."""
 
 DENIED = (401, 403)
@@ -71,16 +71,16 @@ class ShareAccess:
     ) -> T:
         """Return what a request returns; raises StoreError, where ``doing`` completes "Could not".
 
-        ``stop`` and ``beat`` end it early, see :class:`~nbtoolkit.azure.files.retry_policy.Tries`.
+        ``stop`` and ``beat`` end it early, see :class:`~nbtoolkit.azure.files.retry_policy.RetryState`.
         """
         client = self._current()
         from azure.core.exceptions import AzureError  # the client's import has said if there is no SDK
 
-        from nbtoolkit.azure.files.retry_policy import Tries
+        from nbtoolkit.azure.files.retry_policy import RetryState
 
         while True:
             try:
-                return request(client, Tries(stop, beat))
+                return request(client, RetryState(stop, beat))
             except (AzureError, OSError) as error:
                 another = self._another(client, error)
                 if another is None:
@@ -113,7 +113,7 @@ class ShareAccess:
 
     def _open(self, key: str | None) -> ShareClient:
         client = sdk("azure.storage.fileshare", "ShareClient")
-        from nbtoolkit.azure.files.retry_policy import Patience
+        from nbtoolkit.azure.files.retry_policy import InterruptibleRetryPolicy
         from nbtoolkit.azure.files.transport import transport
 
         url = f"https://{self._provisioned.storage_account}.file.core.windows.net"
@@ -124,7 +124,7 @@ class ShareAccess:
             credential=key or self._cloud.credential,
             token_intent="backup",  # noqa: S106  the way of asking that the role allows
             transport=self._transport,
-            retry_policy=Patience(),
+            retry_policy=InterruptibleRetryPolicy(),
             user_agent=AGENT,
         )
 
@@ -132,7 +132,7 @@ class ShareAccess:
         account = self._provisioned.storage_account
         accounts = self._cloud.storage(self._provisioned.subscription).storage_accounts
         try:
-            with asking(f"read the keys of the storage account {account}"):
+            with translate_errors(f"read the keys of the storage account {account}"):
                 found = accounts.list_keys(self._provisioned.resource_group, account)
         except NotSignedIn:
             raise

@@ -8,13 +8,13 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
-from nbtoolkit.filestore.chunked_io import Sent
-from nbtoolkit.utils.threads import Lanes
+from nbtoolkit.progress import Sent
+from nbtoolkit.utils.threads import DaemonPool
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 
-BEAT = 0.25
+CANCEL_POLL = 0.25
 """Seconds between two looks for a cancel."""
 AHEAD = 8
 """Pieces of one file that are fetched ahead."""
@@ -44,7 +44,7 @@ class Budget:
             self._changed.notify_all()
 
 
-LANES = Lanes(REQUESTS)
+POOL = DaemonPool(REQUESTS)
 """For the ranges of big files and for folders that are deleted."""
 BUDGET = Budget(64 << 20)
 """For all that is being sent."""
@@ -67,13 +67,13 @@ def in_order(
     def first() -> T:
         future = running.popleft()
         beat(0)
-        while not wait([future], BEAT).done:
+        while not wait([future], CANCEL_POLL).done:
             beat(0)
         return future.result()
 
     try:
         for item in items:
-            running.append(LANES.start(lambda item=item: function(item)))
+            running.append(POOL.submit(lambda item=item: function(item)))
             if len(running) >= ahead:
                 yield first()
         while running:

@@ -8,7 +8,8 @@ from collections.abc import Generator
 from nbtoolkit.azure.files.client import ShareAccess
 from nbtoolkit.azure.files.concurrency import in_order
 from nbtoolkit.errors import StoreError
-from nbtoolkit.filestore.chunked_io import CHUNK, Sent
+from nbtoolkit.filestore.chunked_io import CHUNK
+from nbtoolkit.progress import Sent
 
 
 def pieces(access: ShareAccess, path: str, offset: int, length: int | None, beat: Sent) -> Generator[bytes]:

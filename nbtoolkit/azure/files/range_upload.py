@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nbtoolkit.azure.files.concurrency import BEAT, BUDGET, LANES
+from nbtoolkit.azure.files.concurrency import BUDGET, CANCEL_POLL, POOL
 from nbtoolkit.azure.files.download import piece
 from nbtoolkit.azure.files.upload_session import Writer
 from nbtoolkit.errors import AlreadyExists, NotInStore, SyncRefused
@@ -21,7 +21,7 @@ from nbtoolkit.filestore.chunked_io import CHUNK, Source
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
 
-    from nbtoolkit.azure.files.retry_policy import Tries
+    from nbtoolkit.azure.files.retry_policy import RetryState
 
 Span = tuple[int, int]
 """Bytes of a file, the last one included."""
@@ -82,7 +82,7 @@ def _create(writer: Writer, path: str, size: int) -> None:
 
 
 def _left(writer: Writer, size: int, sha256: str) -> list[str]:
-    def request(share: ShareClient, tries: Tries) -> list[Any]:
+    def request(share: ShareClient, tries: RetryState) -> list[Any]:
         return [*share.list_directories_and_files(writer.beside(""), temp_names.START, tries=tries)]
 
     return [
@@ -154,11 +154,11 @@ class _Ranges:
     def _start(self, work: Callable[[], None], count: int) -> None:
         while len(self._pending) >= WINDOW:
             self._reap()
-        future = LANES.start(work)
+        future = POOL.submit(work)
         self._holds = False
         future.add_done_callback(lambda _: BUDGET.give_back(CHUNK))
         self._pending[future] = count
-        while not BUDGET.take(CHUNK, BEAT):
+        while not BUDGET.take(CHUNK, CANCEL_POLL):
             self._reap()
         self._holds = True
 
@@ -182,14 +182,14 @@ class _Ranges:
             raise _Foreign
 
     def _put(self, start: int, data: bytes) -> None:
-        def request(share: ShareClient, tries: Tries) -> None:
+        def request(share: ShareClient, tries: RetryState) -> None:
             file = share.get_file_client(self._path)
             file.upload_range(data, start, len(data), validate_content="md5", tries=tries)
 
         self._writer.access.ask("write", self._writer.path, request, self._stop)
 
     def _reap(self) -> None:
-        done = wait(self._pending, BEAT, FIRST_COMPLETED).done
+        done = wait(self._pending, CANCEL_POLL, FIRST_COMPLETED).done
         if not done:
             self._writer.sent(0)
         for future in done:

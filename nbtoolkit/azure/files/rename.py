@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from nbtoolkit.azure.files.client import ShareAccess
 from nbtoolkit.errors import AlreadyExists, NotInStore
-from nbtoolkit.filestore.chunked_io import Sent
+from nbtoolkit.progress import Sent
 
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
 
-    from nbtoolkit.azure.files.retry_policy import Tries
+    from nbtoolkit.azure.files.retry_policy import RetryState
 
 
 def rename(
@@ -23,9 +23,9 @@ def rename(
     beat: Sent | None = None,
 ) -> None:
     """Give a file another name; raises AlreadyExists and NotInStore. One request, two more in doubt."""
-    last: list[Tries] = []
+    last: list[RetryState] = []
 
-    def request(share: ShareClient, tries: Tries) -> None:
+    def request(share: ShareClient, tries: RetryState) -> None:
         last[:] = [tries]
         share.get_file_client(old).rename_file(new, overwrite=overwrite, tries=tries)
 

@@ -18,11 +18,11 @@ from azure.core.exceptions import (
 )
 from azure.storage.fileshare import ExponentialRetry
 
-from nbtoolkit.azure.files.concurrency import BEAT
+from nbtoolkit.azure.files.concurrency import CANCEL_POLL
 from nbtoolkit.azure.pauses import asked_pause
 from nbtoolkit.errors import NbtoolkitError
 
-PATIENCE = 120
+RETRY_TIMEOUT = 120
 """Seconds for which a busy service is asked again."""
 UNREACHED = 20
 """Seconds for which a service that cannot be reached is asked again."""
@@ -37,7 +37,7 @@ class Interrupted(Exception):
     """Whoever wanted the answer no longer waits; never leaves this package."""
 
 
-class Tries:
+class RetryState:
     """The attempts of one request; ``unsure`` once it is not known whether one of them was carried out.
 
     ``stop`` ends them from another thread; ``beat`` is called in this one while it waits, and may raise.
@@ -57,13 +57,13 @@ class Tries:
             if self._beat:
                 self._beat(0)
             left = end - time.monotonic()
-            if self._stop.wait(max(0, min(left, BEAT))):
+            if self._stop.wait(max(0, min(left, CANCEL_POLL))):
                 raise Interrupted
-            if left <= BEAT:
+            if left <= CANCEL_POLL:
                 return
 
 
-class Patience(ExponentialRetry):
+class InterruptibleRetryPolicy(ExponentialRetry):
     """Retry as the service asks with Retry-After, else with growing pauses.
 
     The SDK's own policies neither know Retry-After nor 429, wait 15 s and more, and cannot be interrupted.
@@ -72,7 +72,7 @@ class Patience(ExponentialRetry):
 
     def send(self, request: Any) -> Any:
         """Send a request until it has an answer that counts."""
-        tries: Tries = request.context.options.pop("tries", None) or Tries()
+        tries: RetryState = request.context.options.pop("tries", None) or RetryState()
         settings = self.configure_retries(request)  # takes the options that no transport knows
         start = time.monotonic()
         attempt = 0
@@ -88,7 +88,7 @@ class Patience(ExponentialRetry):
                 if isinstance(error, HttpResponseError) and error.status_code:
                     raise
                 tries.unsure = True
-                limit = UNREACHED if isinstance(error, ServiceRequestError) else PATIENCE
+                limit = UNREACHED if isinstance(error, ServiceRequestError) else RETRY_TIMEOUT
                 if time.monotonic() + pause > start + limit:
                     raise
             else:
@@ -123,5 +123,5 @@ def _read(request: Any, response: Any) -> None:
 def _limit(answer: Any) -> float:
     """Return for how many seconds such an answer is no answer yet."""
     if answer.status_code in AGAIN:
-        return PATIENCE
+        return RETRY_TIMEOUT
     return IN_USE if answer.headers.get("x-ms-error-code") in HELD else 0

@@ -16,14 +16,15 @@ from nbtoolkit.azure.files.concurrency import REQUESTS, in_order
 from nbtoolkit.azure.files.rename import rename
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
 from nbtoolkit.filestore import Entry
-from nbtoolkit.filestore.chunked_io import Sent, Source, silent
+from nbtoolkit.filestore.chunked_io import Source
 from nbtoolkit.filestore.paths import check_path, join
 from nbtoolkit.infra_files.inference_config import Provisioned
+from nbtoolkit.progress import Sent, silent
 
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
 
-    from nbtoolkit.azure.files.retry_policy import Tries
+    from nbtoolkit.azure.files.retry_policy import RetryState
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class AzureShare:
         """Return the entries of one folder by name; [] if it is missing. One request for each 5,000."""
         check_path(folder, folder=True)
 
-        def request(share: ShareClient, tries: Tries) -> list[Any]:
+        def request(share: ShareClient, tries: RetryState) -> list[Any]:
             # The SDK types entries as folders or files and tells them apart by a field only.
             found = share.list_directories_and_files(
                 folder, include=["Etag"], include_extended_info=True, tries=tries

@@ -11,12 +11,13 @@ from nbtoolkit.azure.files.range_upload import write_ranges
 from nbtoolkit.azure.files.upload_session import Writer
 from nbtoolkit.filestore import chunked_io as streams
 from nbtoolkit.filestore import temp_files as temp_names
-from nbtoolkit.filestore.chunked_io import CHUNK, Sent, Source
+from nbtoolkit.filestore.chunked_io import CHUNK, Source
+from nbtoolkit.progress import Sent
 
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
 
-    from nbtoolkit.azure.files.retry_policy import Tries
+    from nbtoolkit.azure.files.retry_policy import RetryState
 
 
 def write(
@@ -47,7 +48,7 @@ def _write_whole(writer: Writer, data: bytes, overwrite: bool) -> None:
     """
     temporary = writer.beside(temp_names.new())
 
-    def create(share: ShareClient, tries: Tries) -> None:
+    def create(share: ShareClient, tries: RetryState) -> None:
         file = share.get_file_client(temporary)
         file.create_file(len(data), data=data or None, validate_content="md5", tries=tries)
 

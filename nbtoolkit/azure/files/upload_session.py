@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import TypeVar
 
 from nbtoolkit.azure.files.client import Request, ShareAccess
-from nbtoolkit.azure.files.concurrency import BEAT, BUDGET, LANES
+from nbtoolkit.azure.files.concurrency import BUDGET, CANCEL_POLL, POOL
 from nbtoolkit.azure.files.rename import rename
 from nbtoolkit.errors import StoreError
-from nbtoolkit.filestore.chunked_io import Sent, silent
 from nbtoolkit.filestore.paths import join
+from nbtoolkit.progress import Sent, silent
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Writer:
 
     def reserve(self, count: int) -> None:
         """Wait until so many bytes of memory may be used."""
-        while not BUDGET.take(count, BEAT):
+        while not BUDGET.take(count, CANCEL_POLL):
             self.sent(0)
 
     def remove(self, temporary: str) -> None:
@@ -58,5 +58,5 @@ class Writer:
                     enough,
                 )
 
-        wait([LANES.start(work)], CLEAN_UP)
+        wait([POOL.submit(work)], CLEAN_UP)
         enough.set()

@@ -30,7 +30,7 @@ _KEPT = 3 * MOST
 
 
 @dataclass(frozen=True)
-class Source:
+class LogSource:
     """One stream: where it is, whose it is, and how it is read."""
 
     url: str
@@ -38,7 +38,7 @@ class Source:
     read: Reader
 
 
-class Cut(Exception):
+class StreamInterrupted(Exception):
     """A stream broke off or could not be opened now; another try may do. ``wait``: seconds Azure asks for."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -46,7 +46,7 @@ class Cut(Exception):
         self.wait = wait
 
 
-class Gone(Exception):
+class StreamEnded(Exception):
     """What the stream is of has ended."""
 
 
@@ -60,7 +60,7 @@ class Streams:
         self._open: set[httpx.Response] = set()
         self.closed = threading.Event()
 
-    def records(self, source: Source, *, tail: int, follow: bool) -> Iterator[Record]:
+    def records(self, source: LogSource, *, tail: int, follow: bool) -> Iterator[Record]:
         """Yield the last ``tail`` records, then with ``follow`` new ones until the stream ends.
 
         Raises :class:`Cut`, :class:`Gone`, and :class:`AzureFailed` where another try would not help.
@@ -72,7 +72,7 @@ class Streams:
                 for raw in _lines(response):
                     yield source.read(raw, source.name)
         except httpx.HTTPError as error:
-            raise Cut(f"{type(error).__name__}: {error}") from error
+            raise StreamInterrupted(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """End all streams; whoever reads one sees it cut."""
@@ -82,7 +82,7 @@ class Streams:
                 _shut(response)
 
     @contextmanager
-    def _opened(self, source: Source, tail: int, follow: bool) -> Generator[httpx.Response]:
+    def _opened(self, source: LogSource, tail: int, follow: bool) -> Generator[httpx.Response]:
         response = self._send(source, tail, follow)
         with self._lock:
             self._open.add(response)
@@ -95,7 +95,7 @@ class Streams:
                 self._open.discard(response)
             response.close()
 
-    def _send(self, source: Source, tail: int, follow: bool) -> httpx.Response:
+    def _send(self, source: LogSource, tail: int, follow: bool) -> httpx.Response:
         token = self._fresh_token("")
         response = self._follow_redirects(source.url, token, tail, follow)
         if response.status_code == 401:
@@ -130,7 +130,7 @@ class Streams:
                 return response
             response.close()
             target = response.next_request.url
-        raise Cut(f"more than {_REDIRECTS} redirects")
+        raise StreamInterrupted(f"more than {_REDIRECTS} redirects")
 
     def _fresh_token(self, stale: str) -> str:
         """Return the token, another one than ``stale`` where that was refused: it is good for an hour."""
@@ -140,7 +140,7 @@ class Streams:
                     self._token = self._app.auth_token()
                 except AzureFailed as error:
                     if transient(error):
-                        raise Cut(error.message) from error
+                        raise StreamInterrupted(error.message) from error
                     raise
             return self._token
 
@@ -194,7 +194,7 @@ def transient(error: AzureFailed) -> bool:
     return not isinstance(error, NotSignedIn) and (status is None or status == 429 or status >= 500)
 
 
-def lost_lines(source: Source, at: datetime) -> LogLine:
+def lost_lines(source: LogSource, at: datetime) -> LogLine:
     """Return the note that lines are missing."""
     text = f"the stream of {source.name} was cut and more than {MOST} lines came meanwhile: some are missing"
     return LogLine(at, source.name, text, "note")
@@ -226,12 +226,12 @@ def _owner(url: str) -> str:
     return ".".join((urlsplit(url).hostname or "").split(".")[-2:])
 
 
-def _refused(source: Source, response: httpx.Response) -> Exception:
+def _refused(source: LogSource, response: httpx.Response) -> Exception:
     status = response.status_code
     if status == 404:
-        return Gone(source.name)
+        return StreamEnded(source.name)
     if status == 429 or status >= 500:
-        return Cut(f"HTTP {status}", asked_pause(response.headers))
+        return StreamInterrupted(f"HTTP {status}", asked_pause(response.headers))
     step = "get a role with the data action Microsoft.App/containerApps/logstream/action, or read the log in "
     step += "Log Analytics"
     return AzureFailed(

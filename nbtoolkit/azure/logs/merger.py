@@ -11,7 +11,16 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nbtoolkit.azure.logs.client import MOST, Cut, Gone, Seen, Source, Streams, lost_lines, transient
+from nbtoolkit.azure.logs.client import (
+    MOST,
+    LogSource,
+    Seen,
+    StreamEnded,
+    StreamInterrupted,
+    Streams,
+    lost_lines,
+    transient,
+)
 from nbtoolkit.azure.logs.records import LogLine
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
@@ -30,7 +39,7 @@ _LONG = 10.0
 _LONGEST_WAIT = 15.0
 _POLL = 0.1
 
-Find = Callable[[], list[Source]]
+Find = Callable[[], list[LogSource]]
 
 
 class Readers:
@@ -45,7 +54,7 @@ class Readers:
         self._held: list[tuple[datetime, int, float, LogLine]] = []
         self._count = 0
 
-    def past(self, sources: list[Source], progress: Progress) -> Iterator[LogLine]:
+    def past(self, sources: list[LogSource], progress: Progress) -> Iterator[LogLine]:
         """Yield the last lines of all sources together."""
         if self._tail == 0:
             return
@@ -78,7 +87,7 @@ class Readers:
         for thread in self._running.values():
             thread.join(max(0.0, end - time.monotonic()))
 
-    def _start(self, source: Source, read: Callable[[Source, Seen], None]) -> None:
+    def _start(self, source: LogSource, read: Callable[[LogSource, Seen], None]) -> None:
         seen = self._seen.setdefault(source.url, Seen())
 
         def run() -> None:
@@ -91,10 +100,10 @@ class Readers:
         self._running[source.url] = thread
         thread.start()
 
-    def _read_past(self, source: Source, seen: Seen) -> None:
+    def _read_past(self, source: LogSource, seen: Seen) -> None:
         self._trying(source, lambda: self._pass_on(source, seen, self._tail, follow=False), once=True)
 
-    def _follow(self, tail: int, source: Source, seen: Seen) -> None:
+    def _follow(self, tail: int, source: LogSource, seen: Seen) -> None:
         def read() -> None:
             nonlocal tail
             at, tail = tail, MOST
@@ -102,7 +111,7 @@ class Readers:
 
         self._trying(source, read, once=False)
 
-    def _pass_on(self, source: Source, seen: Seen, tail: int, *, follow: bool) -> None:
+    def _pass_on(self, source: LogSource, seen: Seen, tail: int, *, follow: bool) -> None:
         seen.take_up()
         for record in self._streams.records(source, tail=tail, follow=follow):
             if record.line is None:
@@ -113,7 +122,7 @@ class Readers:
                 if seen.lost:
                     self._arrived.put(lost_lines(source, record.at))
 
-    def _trying(self, source: Source, read: Callable[[], None], *, once: bool) -> None:
+    def _trying(self, source: LogSource, read: Callable[[], None], *, once: bool) -> None:
         """Read a stream again and again, or ``once`` to its end; raise where it stays shut."""
         failures = restless = 0
         while not self._streams.closed.is_set():
@@ -123,9 +132,9 @@ class Readers:
                 failures = 0
                 if once:
                     return
-            except Gone:
+            except StreamEnded:
                 return
-            except Cut as cut:
+            except StreamInterrupted as cut:
                 failures, asked = failures + 1, cut.wait or 0.0
                 if failures == TRIES and not self._streams.closed.is_set():
                     raise _shut(source, cut) from cut
@@ -156,7 +165,7 @@ class Readers:
             yield heapq.heappop(self._held)[3]
 
 
-def _found(find: Find, progress: Progress) -> list[Source]:
+def _found(find: Find, progress: Progress) -> list[LogSource]:
     try:
         return find()
     except AzureFailed as error:
@@ -166,7 +175,7 @@ def _found(find: Find, progress: Progress) -> list[Source]:
         return []
 
 
-def _shut(source: Source, cut: Cut) -> AzureFailed:
+def _shut(source: LogSource, cut: StreamInterrupted) -> AzureFailed:
     return AzureFailed(
         f"The log of {source.name} could not be read {TRIES} times in a row: {cut}.",
         next_step="try again, or read it in the portal's Log stream",

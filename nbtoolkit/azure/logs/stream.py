@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from nbtoolkit.azure.logs.client import MOST, Source
+from nbtoolkit.azure.logs.client import MOST, LogSource
 from nbtoolkit.azure.logs.merger import Find, Readers
 from nbtoolkit.azure.logs.records import LogLine, console_record, system_record
 from nbtoolkit.azure.portal_urls import log_query_page
@@ -52,15 +52,15 @@ def merged(
 ) -> Iterator[LogLine]:
     """Yield both together in the order of time: :func:`console` and :func:`system`."""
 
-    def find() -> list[Source]:
+    def find() -> list[LogSource]:
         return [*_event_sources(app), *_replica_sources(app, None)]
 
     return _read(app, find, lambda: _none_runs(app, None), follow, tail, progress)
 
 
-def _replica_sources(app: App, replica: str | None) -> list[Source]:
+def _replica_sources(app: App, replica: str | None) -> list[LogSource]:
     return [
-        Source(container.log_stream, one.name, console_record)
+        LogSource(container.log_stream, one.name, console_record)
         for replicas in app.all_replicas().values()
         for one in replicas
         for container in one.containers
@@ -68,9 +68,9 @@ def _replica_sources(app: App, replica: str | None) -> list[Source]:
     ]
 
 
-def _event_sources(app: App) -> list[Source]:
+def _event_sources(app: App) -> list[LogSource]:
     state = app.get()
-    return [Source(state.event_stream, state.name, system_record)] if state.event_stream else []
+    return [LogSource(state.event_stream, state.name, system_record)] if state.event_stream else []
 
 
 def _none_runs(app: App, replica: str | None) -> LogLine:

@@ -14,14 +14,14 @@ from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.downtime import stopped
 from nbtoolkit.azure.container_apps.managed_app import is_ours
 from nbtoolkit.azure.container_apps.models import AppState
-from nbtoolkit.azure.container_apps.replica_poller import Look, Watch
+from nbtoolkit.azure.container_apps.replica_poller import AppPoller, AppSnapshot
 from nbtoolkit.azure.resource_id import place_of
 from nbtoolkit.azure.startup.failures import of_revision
 from nbtoolkit.azure.startup.timeline import ASSIGNING, phase_of
 from nbtoolkit.errors import QuotaShort
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 
 Way = Literal["leave", "wake", "restart", "revision", "downtime"]
 """How servers get to the release: by themselves; by a request; by a restart of a revision that does not serve
@@ -34,7 +34,7 @@ _PAUSE = 2.0
 
 
 @dataclass(frozen=True)
-class Room:
+class RolloutRoom:
     """Whether a new revision finds machines beside the old one: None where Azure does not tell."""
 
     enough: bool | None
@@ -44,7 +44,7 @@ class Room:
 class Activation:
     """Decide and do what one release needs of the app, as it is now: making one takes a look at it."""
 
-    def __init__(self, app: App, watch: Watch, state: AppState | None = None) -> None:
+    def __init__(self, app: App, watch: AppPoller, state: AppState | None = None) -> None:
         self._app = app
         self.state = state or app.get()
         self.look = watch.look(fresh=True)
@@ -98,37 +98,37 @@ class Activation:
         if starts and way == "wake":
             self._app.start(progress, meanwhile)
 
-    def _room_soon(self, progress: Progress) -> Room:
+    def _room_soon(self, progress: Progress) -> RolloutRoom:
         """Return the room there is; replicas that are ending give theirs back, so they are waited for."""
         deadline = time.monotonic() + ENDS_WITHIN
         while True:
-            room = patiently(progress, self.room)
+            room = run_cancellable(progress, self.room)
             if room.enough is not False or time.monotonic() >= deadline:
                 return room
-            revisions = patiently(progress, self._app.revisions)
+            revisions = run_cancellable(progress, self._app.revisions)
             ending = [one.name for one in revisions if not one.active and one.replicas]
             if not ending:
                 return room
             progress.note(f"{room.text}; waiting for the replicas of {', '.join(ending)} to end")
             progress.sleep(_PAUSE)
 
-    def room(self) -> Room:
+    def room(self) -> RolloutRoom:
         """Return whether there are machines for a new revision beside what runs. Two requests."""
         app, look = self.state, self.look
         environment = self._app.environment(app.environment_id)
         profile = environment.profiles.get(app.workload_profile or "Consumption", "Consumption")
         hardware = hardware_of(profile)
         if hardware is None or not hardware.has_gpu:
-            return Room(True, "it needs no GPU")
+            return RolloutRoom(True, "it needs no GPU")
         replicas = max(1, app.min_replicas, min(len(look.living), app.max_replicas))
         needed = replicas * hardware.gpus
         if not hardware.serverless:
             machines = environment.machines.get(app.workload_profile or "", 0)
             free = machines - len(look.living)
-            return Room(free >= replicas, f"{free} of the environment's {machines} machines are free")
+            return RolloutRoom(free >= replicas, f"{free} of the environment's {machines} machines are free")
         subscription = place_of(app.environment_id).subscription
         room = free_gpus(self._app.cloud, subscription, environment.location, hardware)
-        return Room(room.has(needed), f"{room}, needed {needed}")
+        return RolloutRoom(room.has(needed), f"{room}, needed {needed}")
 
 
 def machine_of(app: App, state: AppState | None = None) -> Hardware | None:
@@ -149,7 +149,7 @@ def hardware_of(profile_type: str) -> Hardware | None:
     return next((one for one in HARDWARE.values() if one.profile_type == profile_type), None)
 
 
-def _stuck(app: AppState, look: Look) -> bool:
+def _stuck(app: AppState, look: AppSnapshot) -> bool:
     """Tell whether the newest revision has replicas and was never ready: it holds what a restart needs."""
     latest = look.latest
     if latest is None or of_revision(latest):
@@ -159,7 +159,7 @@ def _stuck(app: AppState, look: Look) -> bool:
     return len(look.revisions) == 1 and all(one.restarts and not one.ready for one in look.living)
 
 
-def _has_failed(look: Look) -> bool:
+def _has_failed(look: AppSnapshot) -> bool:
     """Tell whether a replica of the newest revision has failed; one that starts reads the newest pointer.
 
     To restart that one costs its minutes again, and it may become the one that serves just then.

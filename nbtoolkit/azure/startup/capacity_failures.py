@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.models import ReplicaState
-from nbtoolkit.azure.container_apps.replica_poller import Watch
+from nbtoolkit.azure.container_apps.replica_poller import AppPoller
 from nbtoolkit.azure.startup.activation import Activation, machine_of
 from nbtoolkit.azure.startup.event_poller import latest_events
 from nbtoolkit.azure.startup.failures import Trouble, no_machine, of_events, of_replica
-from nbtoolkit.azure.startup.timeline import ASSIGNING, ON_A_MACHINE, Event, phase_of
+from nbtoolkit.azure.startup.timeline import ASSIGNING, ON_A_MACHINE, StartupEvent, phase_of
 from nbtoolkit.errors import NbtoolkitError, ProvisionFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 
 GIVES_UP = 600.0
 """Seconds after which Azure gives up a revision that is not ready."""
@@ -27,7 +27,7 @@ def is_given_up(text: str) -> bool:
     return bool(_GAVE_UP.search(text))
 
 
-def no_machine_now(app: App, watch: Watch, seconds: float) -> Trouble:
+def no_machine_now(app: App, watch: AppPoller, seconds: float) -> Trouble:
     """Return that Azure assigned no machine for so long, with the quota as it is; up to four requests."""
     now = Activation(app, watch)
     found = machine_of(app, now.state)
@@ -36,17 +36,17 @@ def no_machine_now(app: App, watch: Watch, seconds: float) -> Trouble:
     return no_machine(seconds, label, enough=room.enough, room=room.text)
 
 
-def looked_into(
+def with_replica_details(
     failed: ProvisionFailed,
     app: App,
     progress: Progress,
-    events: Callable[[App], Iterable[Event]] = latest_events,
+    events: Callable[[App], Iterable[StartupEvent]] = latest_events,
 ) -> ProvisionFailed:
     """Return the failure of a provision with what the app's replicas tell of it, where they tell anything."""
     if not is_given_up(str(failed)):
         return failed
     try:
-        trouble = patiently(progress, lambda: _of_replicas(app, tuple(events(app))))
+        trouble = run_cancellable(progress, lambda: _of_replicas(app, tuple(events(app))))
     except NbtoolkitError:  # what Azure said of it is known, and stands
         return failed
     if trouble is None:
@@ -59,7 +59,7 @@ def looked_into(
     )
 
 
-def _of_replicas(app: App, events: tuple[Event, ...]) -> Trouble | None:
+def _of_replicas(app: App, events: tuple[StartupEvent, ...]) -> Trouble | None:
     newest = next(iter(app.revisions()), None)
     replicas = {one.name: one for one in app.replicas(newest.name)} if newest else {}
     for replica in replicas.values():
@@ -69,11 +69,11 @@ def _of_replicas(app: App, events: tuple[Event, ...]) -> Trouble | None:
         return found
     if newest and _assigned_none(newest.name, replicas.values(), events):
         waited = (datetime.now(UTC) - newest.created).total_seconds()
-        return no_machine_now(app, Watch(app), min(GIVES_UP, waited))
+        return no_machine_now(app, AppPoller(app), min(GIVES_UP, waited))
     return None
 
 
-def _assigned_none(revision: str, replicas: Iterable[ReplicaState], events: Iterable[Event]) -> bool:
+def _assigned_none(revision: str, replicas: Iterable[ReplicaState], events: Iterable[StartupEvent]) -> bool:
     """Tell whether none of a revision's replicas, those that are gone too, ever got a machine."""
     told = [event for event in events if event.replica.startswith(f"{revision}-")]
     waits = {event.replica for event in told if event.reason == ASSIGNING}

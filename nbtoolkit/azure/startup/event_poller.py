@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from nbtoolkit.azure.startup.timeline import Event
+from nbtoolkit.azure.startup.timeline import StartupEvent
 from nbtoolkit.errors import NbtoolkitError
 
 if TYPE_CHECKING:
@@ -21,23 +21,23 @@ LEASE = 60.0
 _TAIL = 100
 
 
-class Events:
+class EventPoller:
     """Read the last system events now and then, from a thread of its own; where that fails there are none."""
 
     def __init__(self, app: App, read: Callable[[App], Iterable[LogLine]] | None = None) -> None:
         self._app = app
         self._read = read or _lines
-        self._found: Sequence[Event] = ()
+        self._found: Sequence[StartupEvent] = ()
         self._ended = threading.Event()
         self._until = time.monotonic() + LEASE
         self._thread = threading.Thread(target=self._run, name="nbtoolkit-events", daemon=True)
 
-    def start(self) -> Events:
+    def start(self) -> EventPoller:
         """Begin to collect."""
         self._thread.start()
         return self
 
-    def latest(self) -> Sequence[Event]:
+    def latest(self) -> Sequence[StartupEvent]:
         """Return the newest events known, in order, and go on collecting for another minute."""
         self._until = time.monotonic() + LEASE
         return self._found
@@ -55,12 +55,12 @@ class Events:
             self._ended.wait(INTERVAL)
 
 
-def latest_events(app: App) -> tuple[Event, ...]:
+def latest_events(app: App) -> tuple[StartupEvent, ...]:
     """Return the last system events, in order; three requests."""
     return _events(_lines(app))
 
 
-def _events(lines: Iterable[LogLine]) -> tuple[Event, ...]:
+def _events(lines: Iterable[LogLine]) -> tuple[StartupEvent, ...]:
     return tuple(_event(line) for line in lines if line.kind == "system")
 
 
@@ -70,6 +70,6 @@ def _lines(app: App) -> Iterable[LogLine]:
     return system(app, tail=_TAIL)
 
 
-def _event(line: LogLine) -> Event:
+def _event(line: LogLine) -> StartupEvent:
     reason, _, message = line.text.partition(": ")
-    return Event(line.source, reason, message)
+    return StartupEvent(line.source, reason, message)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nbtoolkit.azure.container_apps.models import ReplicaState, RevisionState
-from nbtoolkit.azure.startup.timeline import Event
+from nbtoolkit.azure.startup.timeline import StartupEvent
 
 CRASHES = 3
 """So many ends of one container in a row are a crash loop."""
@@ -78,7 +78,7 @@ def of_replica(replica: ReplicaState, error: str | None, restarts_before: int = 
     return None
 
 
-def of_events(events: Iterable[Event], living: Mapping[str, ReplicaState]) -> Trouble | None:
+def of_events(events: Iterable[StartupEvent], living: Mapping[str, ReplicaState]) -> Trouble | None:
     """Return what the system events of a replica that has not started name as the lasting cause."""
     found: dict[str, list[str]] = {}
     for event in events:

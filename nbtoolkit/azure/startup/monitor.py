@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.models import ReplicaState
-from nbtoolkit.azure.container_apps.replica_poller import Look, Watch
+from nbtoolkit.azure.container_apps.replica_poller import AppPoller, AppSnapshot
 from nbtoolkit.azure.startup.capacity_failures import is_given_up, no_machine_now
-from nbtoolkit.azure.startup.event_poller import Events
+from nbtoolkit.azure.startup.event_poller import EventPoller
 from nbtoolkit.azure.startup.failures import Trouble, of_events, of_replica, of_revision, unreached
 from nbtoolkit.azure.startup.heartbeats import Heartbeats
-from nbtoolkit.azure.startup.timeline import ASSIGNING, Event, Timeline
-from nbtoolkit.azure.startup.wake_up import Waker
+from nbtoolkit.azure.startup.timeline import ASSIGNING, StartupEvent, Timeline
+from nbtoolkit.azure.startup.wake_up import WakeUpPoller
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.infra_files.inference_config import portal_url
 from nbtoolkit.progress import Progress
@@ -22,7 +22,7 @@ CAPACITY_SECONDS = 600.0
 """After so long in AssigningReplica, Azure has no machine to give."""
 
 
-class Starting:
+class StartupMonitor:
     """One start. ``before`` is what ran when it began, ``timeline`` is where the new replicas are.
 
     System events make it finer where they can be read; ARM and the heartbeats do without.
@@ -31,18 +31,18 @@ class Starting:
     def __init__(
         self,
         app: App,
-        watch: Watch,
+        watch: AppPoller,
         beats: Heartbeats,
         *,
-        before: Look,
+        before: AppSnapshot,
         replaced: bool,
         capacity_seconds: float = CAPACITY_SECONDS,
     ) -> None:
         self._app = app
         self._watch = watch
         self._beats = beats
-        self._waker: Waker | None = None
-        self._events = Events(app).start()
+        self._waker: WakeUpPoller | None = None
+        self._events = EventPoller(app).start()
         self._capacity_seconds = capacity_seconds
         self._restarts = {replica.name: replica.restarts for replica in before.living}
         self._given_up = {one.name for one in before.revisions if of_revision(one)}
@@ -53,7 +53,7 @@ class Starting:
         """The replicas that go: what they do or answer is none of the new ones'."""
         self.timeline = Timeline(old=self.replaced)
 
-    def wake(self, waker: Waker) -> None:
+    def wake(self, waker: WakeUpPoller) -> None:
         """Have requests wake the app, and keep it awake as long as :meth:`check` is called."""
         self._waker = waker.start()
 
@@ -103,10 +103,10 @@ class Starting:
 
     def _trouble(
         self,
-        look: Look,
+        look: AppSnapshot,
         living: Mapping[str, ReplicaState],
         beats: Mapping[str, Heartbeat | None],
-        events: Sequence[Event],
+        events: Sequence[StartupEvent],
     ) -> Trouble | None:
         if look.latest and look.latest.name not in self._given_up and (found := of_revision(look.latest)):
             # Azure gives up after ten minutes of whatever kind, and names no reason

@@ -9,15 +9,15 @@ from typing import Any
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.downtime import stopped
 from nbtoolkit.azure.container_apps.models import AppState
-from nbtoolkit.azure.container_apps.replica_poller import Watch
+from nbtoolkit.azure.container_apps.replica_poller import AppPoller
 from nbtoolkit.azure.startup.activation import Activation, Way
 from nbtoolkit.progress import Progress
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 
 
 def way_of(app: App, now: AppState, *, allow_downtime: bool, progress: Progress) -> Way:
     """Return how a new revision can start; raises :class:`QuotaShort` where that takes downtime."""
-    here = patiently(progress, lambda: Activation(app, Watch(app), now))
+    here = run_cancellable(progress, lambda: Activation(app, AppPoller(app), now))
     return here.way(restart=True, allow_downtime=allow_downtime, progress=progress)
 
 

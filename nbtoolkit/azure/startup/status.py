@@ -6,24 +6,24 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from nbtoolkit.azure.container_apps.models import AppState
-from nbtoolkit.azure.container_apps.replica_poller import Look
+from nbtoolkit.azure.container_apps.replica_poller import AppSnapshot
 from nbtoolkit.azure.startup.failures import of_replica, of_revision
 from nbtoolkit.azure.startup.timeline import READY, phase_of
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
 from nbtoolkit.releases import publisher as publish
 from nbtoolkit.serving.share_layout import Heartbeat
-from nbtoolkit.target import State, Status
+from nbtoolkit.target import State, TargetStatus
 
 
 def describe(
     target: str,
     provisioned: Provisioned,
     app: AppState,
-    look: Look,
+    look: AppSnapshot,
     beats: Mapping[str, Heartbeat | None],
     store: FileStore,
-) -> Status:
+) -> TargetStatus:
     """Return the status of the app; ``beats`` are its living replicas' heartbeats."""
     pointer = publish.active(store)
     own = pointer is not None and publish.read_release(store, pointer.release).code.kind == "own"
@@ -37,7 +37,7 @@ def describe(
         facts["published"] = f"{pointer.release} at {pointer.at:%Y-%m-%d %H:%M} UTC by {pointer.by}"
     facts["portal"] = portal_url(provisioned.app_id)
     serving = {beat.release for beat in beats.values() if beat and beat.release}
-    return Status(
+    return TargetStatus(
         target,
         state,
         summary,
@@ -48,7 +48,12 @@ def describe(
 
 
 def _condition(
-    app: AppState, look: Look, beats: Mapping[str, Heartbeat | None], published: str | None, *, own: bool
+    app: AppState,
+    look: AppSnapshot,
+    beats: Mapping[str, Heartbeat | None],
+    published: str | None,
+    *,
+    own: bool,
 ) -> tuple[State, str]:
     if app.provisioning_state.lower() == "failed":
         return "failed", "Azure could not provision the app: see the portal"
@@ -74,7 +79,9 @@ def _condition(
     return _ours(look, beats, published)
 
 
-def _ours(look: Look, beats: Mapping[str, Heartbeat | None], published: str | None) -> tuple[State, str]:
+def _ours(
+    look: AppSnapshot, beats: Mapping[str, Heartbeat | None], published: str | None
+) -> tuple[State, str]:
     said = [beat for beat in beats.values() if beat]
     serving = [beat for beat in said if beat.phase == READY]
     if failed := next((beat.failed for beat in said if beat.failed), None):
@@ -93,7 +100,7 @@ def _ours(look: Look, beats: Mapping[str, Heartbeat | None], published: str | No
     return ("ready", f"it answers; another replica: {doing}") if serving else ("starting", doing)
 
 
-def _replicas(app: AppState, look: Look, beats: Mapping[str, Heartbeat | None]) -> str:
+def _replicas(app: AppState, look: AppSnapshot, beats: Mapping[str, Heartbeat | None]) -> str:
     scale = f"from {app.min_replicas} to {app.max_replicas}"
     if not look.living:
         return f"none; {scale}"

@@ -50,7 +50,7 @@ NOBODY = "no replica yet"
 
 
 @dataclass(frozen=True)
-class Event:
+class StartupEvent:
     """One system event of a replica: its ``reason``, such as ``PullingImage``, and its message."""
 
     replica: str
@@ -86,7 +86,7 @@ class Timeline:
         self,
         replicas: Iterable[ReplicaState],
         beats: Mapping[str, Heartbeat | None],
-        events: Iterable[Event] = (),
+        events: Iterable[StartupEvent] = (),
     ) -> None:
         """Take in one look at everything."""
         said = {event.replica: event for event in events}  # the last one counts
@@ -153,7 +153,9 @@ class Timeline:
         return "".join(parts)
 
 
-def phase_of(replica: ReplicaState, beat: Heartbeat | None, event: Event | None = None) -> tuple[str, str]:
+def phase_of(
+    replica: ReplicaState, beat: Heartbeat | None, event: StartupEvent | None = None
+) -> tuple[str, str]:
     """Return a replica's phase and Azure's or its own reason for not being further."""
     states = {container.state for container in replica.containers}
     if beat and ("Running" in states or not replica.restarts):  # its own word comes before ARM's

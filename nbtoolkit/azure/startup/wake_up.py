@@ -26,7 +26,7 @@ UNREACHED = 120.0
 Answer = Literal["server", "starting", "refused", "none"]
 
 
-class Waker:
+class WakeUpPoller:
     """Ask ``url``/health from a thread of its own until something answers, and now and then from then on.
 
     The ingress holds the first request while it starts a replica, and answers 504 after 240 s; that is no
@@ -52,7 +52,7 @@ class Waker:
         self._until = time.monotonic() + LEASE
         self._thread = threading.Thread(target=self._run, name="nbtoolkit-waker", daemon=True)
 
-    def start(self) -> Waker:
+    def start(self) -> WakeUpPoller:
         """Begin to ask."""
         self._thread.start()
         return self

@@ -14,7 +14,7 @@ from nbtoolkit.models.share_models import base_on, share_path
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.findings import Findings
 from nbtoolkit.provisioning.settings import ProvisionSettings
-from nbtoolkit.utils.waiting import patiently
+from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
 _LONG = 300  # seconds of loading that are worth a warning
@@ -76,7 +76,7 @@ def _on_share(path: str, existing: Existing, workspace: Workspace, cloud: Cloud,
     """Return a model as it lies on the share: its small files and headers are read, some dozen requests."""
     names = existing.names
     place = Provisioned(names.subscription, names.resource_group, names.account, names.share, names.app)
-    return patiently(progress, lambda: base_on(AzureShare(cloud, place), path, workspace, progress))
+    return run_cancellable(progress, lambda: base_on(AzureShare(cloud, place), path, workspace, progress))
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.findings import Findings
-from nbtoolkit.utils.together import together
+from nbtoolkit.utils.threads import query_all
 
 _ALWAYS = (
     "Microsoft.Resources/deployments/read",
@@ -72,7 +72,7 @@ def forbidden(cloud: Cloud, names: Names, failed: AzureFailed, progress: Progres
     """Return blockers for a refusal: all that is not allowed, as far as Azure tells, else the refusal."""
     sentence = f"{failed.message} {failed.next_step[:1].upper()}{failed.next_step[1:]}."
     asked = {"rights": lambda: permissions.of_group(cloud, names.subscription, names.resource_group)}
-    granted = together(asked, progress)["rights"]
+    granted = query_all(asked, progress)["rights"]
     if not isinstance(granted, Grants):
         return [sentence]
     actions = needed(Existing(names), adds_profile=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbtoolkit.azure.arm.existing_resources import Existing
 from nbtoolkit.azure.capacity.gpu_profiles import QUOTA_PAGE
-from nbtoolkit.azure.capacity.quota import Room
+from nbtoolkit.azure.capacity.quota import QuotaHeadroom
 from nbtoolkit.provisioning.checks.findings import Findings
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
@@ -12,7 +12,7 @@ _RAISE = f'ask for more in the portal (provider "Azure Container Apps"): {QUOTA_
 
 
 def check_room(
-    settings: ProvisionSettings, existing: Existing, room: Room, *, adds_profile: bool
+    settings: ProvisionSettings, existing: Existing, room: QuotaHeadroom, *, adds_profile: bool
 ) -> Findings:
     """Compare the quotas of a region with what the settings need there."""
     found = Findings()
@@ -28,7 +28,7 @@ def check_room(
     return found
 
 
-def _check_environments(found: Findings, existing: Existing, room: Room, adds_profile: bool) -> None:
+def _check_environments(found: Findings, existing: Existing, room: QuotaHeadroom, adds_profile: bool) -> None:
     gains = existing.environment is None or adds_profile
     if gains and room.environments_free == 0 and room.gpu_environments is not None:
         found.block(
@@ -37,7 +37,7 @@ def _check_environments(found: Findings, existing: Existing, room: Room, adds_pr
         )
 
 
-def _check_gpus(found: Findings, settings: ProvisionSettings, runs_there: bool, room: Room) -> None:
+def _check_gpus(found: Findings, settings: ProvisionSettings, runs_there: bool, room: QuotaHeadroom) -> None:
     wanted = settings.max_replicas * room.hardware.gpus
     if room.gpus is None:
         found.warn(
@@ -72,7 +72,7 @@ def _check_gpus(found: Findings, settings: ProvisionSettings, runs_there: bool, 
         )
 
 
-def _runs_there(existing: Existing, room: Room) -> bool:
+def _runs_there(existing: Existing, room: QuotaHeadroom) -> bool:
     """Tell whether the app itself may be what uses the GPUs."""
     if existing.app is None:
         return False

@@ -8,7 +8,7 @@ from html import escape
 
 from nbtoolkit.azure.arm.existing_resources import Existing
 from nbtoolkit.azure.capacity.memory_fit import Fit
-from nbtoolkit.azure.capacity.quota import Room
+from nbtoolkit.azure.capacity.quota import QuotaHeadroom
 from nbtoolkit.errors import Blocked
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.utils.display import html_table, text_table
@@ -30,7 +30,7 @@ class Preflight:
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     added_profile: Mapping[str, str] | None = None
     unregistered: tuple[str, ...] = ()
-    room: Room | None = field(default=None, repr=False)
+    room: QuotaHeadroom | None = field(default=None, repr=False)
     fit: Fit | None = field(default=None, repr=False)
 
     @property

@@ -10,7 +10,7 @@ from nbtoolkit.azure.arm.existing_resources import Existing
 from nbtoolkit.azure.arm.resource_names import Names
 from nbtoolkit.azure.capacity.quota import region_name
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.errors.translate import asking
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.provisioning.checks.findings import Findings
 
 _WITHOUT_FILES = ("BlobStorage", "BlockBlobStorage")
@@ -19,7 +19,7 @@ _WITHOUT_FILES = ("BlobStorage", "BlockBlobStorage")
 def name_taken(cloud: Cloud, names: Names) -> str | None:
     """Return why an account cannot get its name, None where it can. One request."""
     client: Any = cloud.storage(names.subscription)
-    with asking(f"ask whether the name {names.account} is free"):
+    with translate_errors(f"ask whether the name {names.account} is free"):
         answer = client.storage_accounts.check_name_availability(
             {"name": names.account, "type": "Microsoft.Storage/storageAccounts"}
         )

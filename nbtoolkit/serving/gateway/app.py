@@ -15,13 +15,13 @@ from .auth import Keys
 from .config import FrontSettings
 from .engine_proxy import Gateway
 from .errors import Refused, error_body
-from .heartbeat import Heart
+from .heartbeat import HeartbeatWriter
 from .metrics import Metrics
 from .published_releases import Published
 from .replica_state import Replica
 from .routes import build_router
 from .supervisor import Supervisor
-from .web_ui import Door
+from .web_ui import WebUi
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ def build_app(settings: FrontSettings, replica: Replica, broken: Callable[[], No
     keys, metrics = Keys(settings.key), Metrics()
     supervisor = Supervisor(settings, Published(settings.mount), replica)
     gateway = Gateway(replica, lambda: supervisor.run_now.client if supervisor.run_now else None)
-    heart = Heart(settings, replica)
+    heart = HeartbeatWriter(settings, replica)
     work = [supervisor.run, heart.run]
-    door = Door(keys, gateway) if settings.page else None
+    door = WebUi(keys, gateway) if settings.page else None
     if door is not None:
         work.append(door.run)
 

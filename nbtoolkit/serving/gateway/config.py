@@ -17,7 +17,7 @@ NETWORK_FILESYSTEMS = frozenset(
 )
 
 
-class StartRefused(ValueError):
+class GatewayStartRefused(ValueError):
     """The front cannot start; the text is one clear sentence for the log."""
 
 
@@ -56,7 +56,7 @@ class FrontSettings:
     ) -> FrontSettings:
         """Complete the command line from the environment; raise StartRefused where something is missing."""
         if not mount.is_dir():
-            raise StartRefused(f"--mount {mount} is not a folder; mount the share there or create it.")
+            raise GatewayStartRefused(f"--mount {mount} is not a folder; mount the share there or create it.")
         network = on_network(mount)
         poll = environ.get("NBTOOLKIT_POLL") or ("2" if network else "0.5")
         try:
@@ -64,10 +64,12 @@ class FrontSettings:
         except ValueError:
             seconds = 0.0
         if not 0 < seconds < 3600:
-            raise StartRefused(f"NBTOOLKIT_POLL={poll!r} is not a number of seconds between 0 and 3600.")
+            raise GatewayStartRefused(
+                f"NBTOOLKIT_POLL={poll!r} is not a number of seconds between 0 and 3600."
+            )
         probe_port = environ.get("NBTOOLKIT_PROBE_PORT") or ""
         if probe_port and not probe_port.isdecimal():
-            raise StartRefused(f"NBTOOLKIT_PROBE_PORT={probe_port!r} is no port.")
+            raise GatewayStartRefused(f"NBTOOLKIT_PROBE_PORT={probe_port!r} is no port.")
         replica = environ.get("CONTAINER_APP_REPLICA_NAME")
         linger = 0.0 if not replica else 3.0 if network else 0.3  # an ingress on this very machine is quick
         replica = replica or "local"
@@ -92,11 +94,11 @@ def read_key(environ: Mapping[str, str]) -> str:
         try:
             key = Path(name).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise StartRefused(f"NBTOOLKIT_API_KEY_FILE={name} cannot be read: {error}.") from None
+            raise GatewayStartRefused(f"NBTOOLKIT_API_KEY_FILE={name} cannot be read: {error}.") from None
         if not key:
-            raise StartRefused(f"NBTOOLKIT_API_KEY_FILE={name} is empty; write the API key into it.")
+            raise GatewayStartRefused(f"NBTOOLKIT_API_KEY_FILE={name} is empty; write the API key into it.")
     if not key:
-        raise StartRefused(
+        raise GatewayStartRefused(
             "No API key: set NBTOOLKIT_API_KEY, or NBTOOLKIT_API_KEY_FILE to a file that holds it. "
             "An open server is never started."
         )

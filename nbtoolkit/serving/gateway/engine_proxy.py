@@ -22,7 +22,7 @@ class EngineLost(Exception):
     """The engine ended in the middle of an answer."""
 
 
-class Names:
+class NameRewriter:
     """Rewrite ``model`` and ``system_fingerprint`` in an answer without parsing it.
 
     A quote inside a JSON string is escaped, so ``"model":"a_..."`` with plain quotes cannot be text that
@@ -56,10 +56,10 @@ class Names:
         return b"\n\ndata: ".join([self.body(first), *map(self.body, rest)])
 
 
-class Answer:
+class ProxiedResponse:
     """One answer of the engine under way."""
 
-    def __init__(self, response: httpx.Response, names: Names) -> None:
+    def __init__(self, response: httpx.Response, names: NameRewriter) -> None:
         self._response = response
         self._names = names
         self.status = response.status_code
@@ -101,7 +101,7 @@ class Gateway:
         self._client = client
 
     @asynccontextmanager
-    async def answer(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Answer]:
+    async def answer(self, path: str, body: dict[str, Any]) -> AsyncGenerator[ProxiedResponse]:
         """Send a request on and yield its answer; leaving the context early tells the engine at once.
 
         Raises Refused where the request cannot be served, and EngineLost where the engine ends.
@@ -113,7 +113,7 @@ class Gateway:
             content = json.dumps({**body, "model": lease.model.engine_name}).encode()
             try:
                 async with client.stream(path, content) as response:
-                    yield Answer(response, Names(lease))
+                    yield ProxiedResponse(response, NameRewriter(lease))
             except httpx.HTTPError as error:
                 raise EngineLost(str(error)) from None
 

@@ -16,7 +16,7 @@ from .config import FrontSettings
 from .engine_client import EngineClient, EngineUnreachable
 from .engine_process import EngineDied, EngineProcess
 from .published_releases import Candidate, NotServable, Published
-from .replica_state import Loaded, Replica
+from .replica_state import LoadedEntry, Replica
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ class EngineRun:
         self._published = published
         self._replica = replica
         self._copies = Path(tempfile.mkdtemp(prefix="nbtoolkit-adapters-"))
-        self._loaded: dict[str, Loaded] = {}
+        self._loaded: dict[str, LoadedEntry] = {}
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._process: EngineProcess
         self.client: EngineClient
         self.ended: asyncio.Task[int]
-        self._base: Loaded
+        self._base: LoadedEntry
 
     async def start(self, release: Release) -> None:
         """Start the process and wait until its base model is ready; raise NotServable or EngineDied."""
@@ -63,7 +63,7 @@ class EngineRun:
         self._replica.engine_starts += 1
         self.ended = asyncio.create_task(self._process.wait())
         self.client = EngineClient(self._process.port, self._process.key)
-        self._base = Loaded(release.base.name, release.base.sha256, is_base=True)
+        self._base = LoadedEntry(release.base.name, release.base.sha256, is_base=True)
         await self._copy(release)  # while the engine loads
         await self._wait_ready()
         self._spawn(self._observe())
@@ -80,7 +80,7 @@ class EngineRun:
         async with self._lock:
             folders = await self._copy(release)
             routes = {release.base.name: self._base}
-            fresh: list[Loaded] = []
+            fresh: list[LoadedEntry] = []
             try:
                 for adapter in release.adapters:
                     model = self._loaded.get(adapter.engine_name)
@@ -139,12 +139,12 @@ class EngineRun:
             copy.rename(self._copies / adapter.engine_name)
         return {name: self._copies / name for name in wanted}
 
-    async def _load(self, adapter: ServedAdapter, folder: Path) -> Loaded:
+    async def _load(self, adapter: ServedAdapter, folder: Path) -> LoadedEntry:
         try:
             await self.client.load(adapter.engine_name, str(folder))
         except NotServable as error:
             raise NotServable(f"adapter {adapter.name!r}: {error}") from None
-        model = Loaded(adapter.engine_name, adapter.sha256, folder=folder)
+        model = LoadedEntry(adapter.engine_name, adapter.sha256, folder=folder)
         self._loaded[adapter.engine_name] = model
         return model
 
@@ -166,7 +166,7 @@ class EngineRun:
             raise NotServable(f"adapter {adapter.name!r} is not what answers under its name: {verdict}")
         return str(verdict)
 
-    async def _retire(self, model: Loaded) -> None:
+    async def _retire(self, model: LoadedEntry) -> None:
         """Unload a model after its last answer, unless it has become public again by then."""
         while True:
             while model.in_flight:

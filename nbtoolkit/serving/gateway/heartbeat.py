@@ -17,7 +17,7 @@ from .replica_state import Replica
 log = logging.getLogger(__name__)
 
 
-class Heart:
+class HeartbeatWriter:
     """Write a heartbeat on every change and every few seconds."""
 
     def __init__(self, settings: FrontSettings, replica: Replica) -> None:

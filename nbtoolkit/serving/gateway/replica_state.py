@@ -19,7 +19,7 @@ Phase = Literal["starting", "loading", "ready", "restarting", "draining", "stopp
 
 
 @dataclass(eq=False)
-class Loaded:
+class LoadedEntry:
     """One model inside the engine that runs now: the base, or an adapter by its engine name."""
 
     engine_name: str
@@ -42,7 +42,7 @@ class Lease:
     """One request's hold on the model that was public when it began."""
 
     public_name: str
-    model: Loaded
+    model: LoadedEntry
 
 
 class Replica:
@@ -54,7 +54,7 @@ class Replica:
         self.detail = ""
         self.release: Release | None = None
         self.n: int | None = None
-        self.routes: dict[str, Loaded] = {}
+        self.routes: dict[str, LoadedEntry] = {}
         self.pending: str | None = None
         self.failed: Failure | None = None
         self.last_error: str | None = None
@@ -103,7 +103,7 @@ class Replica:
             reason = f"The server is not ready: {self.phase}{self.detail and f' ({self.detail})'}."
             raise Refused(503, reason, "not_ready", kind="server_error", retry_after=2)
 
-    def model(self, name: object) -> Loaded:
+    def model(self, name: object) -> LoadedEntry:
         """Return the model of a public name; raise Refused with the names that there are."""
         known = ", ".join(self.routes)
         if not isinstance(name, str) or not name:
@@ -139,7 +139,7 @@ class Replica:
             self.idle.clear()
             await self.idle.wait()
 
-    def publish(self, release: Release, n: int, routes: dict[str, Loaded]) -> None:
+    def publish(self, release: Release, n: int, routes: dict[str, LoadedEntry]) -> None:
         """Make a release public, in one step."""
         self.release, self.n, self.routes = release, n, routes
         self.releases_served += 1

@@ -12,7 +12,7 @@ from types import FrameType
 import uvicorn
 
 from .app import build_app
-from .config import FrontSettings, StartRefused
+from .config import FrontSettings, GatewayStartRefused
 from .replica_state import Replica
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise StartRefused(
+        raise GatewayStartRefused(
             f"Cannot listen on {host}:{port}: {error.strerror}; choose another --port."
         ) from None
     return listener

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from .engine_proxy import Answer, EngineLost, lost
+from .engine_proxy import EngineLost, ProxiedResponse, lost
 from .errors import Refused, error_event
 
 DONE = b"data: [DONE]\n\n"
@@ -24,7 +24,7 @@ class Relay:
 
     def __init__(
         self,
-        answer: AbstractAsyncContextManager[Answer],
+        answer: AbstractAsyncContextManager[ProxiedResponse],
         *,
         stream: bool,
         keepalive: float,

@@ -42,7 +42,7 @@ LOGIN_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self
 WRONG_KEY_SECONDS = 0.5
 
 
-class Door:
+class WebUi:
     """Serve the login at once, and the page behind it as soon as Gradio is imported.
 
     Importing Gradio takes seconds, and Gradio must be mounted before its application starts. So it gets

@@ -15,7 +15,7 @@ from nbtoolkit.smoke.model_level.messages import (
     Found,
     Message,
     Phase,
-    Problem,
+    ProblemMessage,
     Result,
     Task,
 )
@@ -43,7 +43,7 @@ def main() -> int:
         _run(task, say)
     except (MemoryError, torch.OutOfMemoryError) as error:
         say(
-            Problem(
+            ProblemMessage(
                 text=f"Out of memory: {str(error).splitlines()[0] if str(error) else 'no more to be had'}",
                 next_step="end what else uses the memory, or take quantization='nf4', a GPU with more "
                 "memory, or a smaller base",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nbtoolkit.smoke.check import Outcome, check
+from nbtoolkit.smoke.check import CheckOutcome, check
 from nbtoolkit.smoke.model_level.context import ModelSubject
 from nbtoolkit.smoke.model_level.effect import BATCH
 from nbtoolkit.smoke.model_level.forward import padded
@@ -19,7 +19,7 @@ _MARK = "nbtoolkitmark"
 
 
 @check("G4", "model", "sanity")
-def sanity(subject: ModelSubject) -> Outcome:
+def sanity(subject: ModelSubject) -> CheckOutcome:
     """Let base and adapter answer greedily; only what the adapter alone breaks counts."""
     length = subject.settings.answer_tokens
     answers = {adapter: _answers(subject, adapter, length) for adapter in (False, True)}
@@ -39,14 +39,14 @@ def sanity(subject: ModelSubject) -> Outcome:
     evidence = {"tokens": length, "broken": broken, "answers": samples}
     if broken:
         first = broken[0]
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"the adapter degenerates on {len(broken)} of {len(samples)} prompts where the base does not: "
             f"{first['problem']} on {first['prompt']!r}",
             evidence,
             "the adapter is overtrained or too strong: take an earlier checkpoint, or a lower alpha",
         )
-    return Outcome("pass", f"{len(samples)} greedy answers of up to {length} tokens are sound", evidence)
+    return CheckOutcome("pass", f"{len(samples)} greedy answers of up to {length} tokens are sound", evidence)
 
 
 def degenerate(answer: Sequence[int], tokenizer: Any, settings: Any) -> str:

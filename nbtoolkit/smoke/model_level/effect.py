@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nbtoolkit.smoke.check import Outcome, check, shortened
+from nbtoolkit.smoke.check import CheckOutcome, check, shortened
 from nbtoolkit.smoke.model_level.context import ModelSubject
 from nbtoolkit.smoke.model_level.forward import divergence, logits_alone, logits_batched, padded
 from nbtoolkit.smoke.model_level.prompts import batches
@@ -18,7 +18,7 @@ BATCH = 8
 
 
 @check("G2", "model", "effect")
-def effect(subject: ModelSubject) -> Outcome:
+def effect(subject: ModelSubject) -> CheckOutcome:
     """Compare KL(base‖adapter) over all positions of all prompts with what a left-padded batch alone does."""
     settings = subject.settings
     found, noise = measure(subject.model, subject.prompt_ids, subject.tell)
@@ -32,7 +32,7 @@ def effect(subject: ModelSubject) -> Outcome:
         "modules_without_output": silent[:50],
     }
     if not math.isfinite(found) or not math.isfinite(noise):
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"the model computes NaN or infinities in {subject.dtype}",
             evidence,
@@ -43,20 +43,20 @@ def effect(subject: ModelSubject) -> Outcome:
     if found <= settings.effect_fail * noise:
         return _no_effect(subject, summary, evidence)
     if found <= settings.effect_warn * noise:
-        return Outcome(
+        return CheckOutcome(
             "warn",
             f"{summary}: hardly more than batching alone",
             evidence,
             "train longer or with a larger alpha, or give prompts of your task (prompts=...)",
         )
     if silent:
-        return Outcome(
+        return CheckOutcome(
             "warn",
             f"{summary}; {len(silent)} modules change nothing: {shortened(silent, 3)}",
             evidence,
             "see whether these modules were meant to be trained, or serve in float32",
         )
-    return Outcome("pass", summary, evidence)
+    return CheckOutcome("pass", summary, evidence)
 
 
 def measure(model: Any, prompts: list[list[int]], tell: Callable[..., None]) -> tuple[float, float]:
@@ -102,7 +102,7 @@ def silent_modules(model: Any, name: str, prompts: list[list[int]]) -> list[str]
     return sorted(silent)
 
 
-def _no_effect(subject: ModelSubject, summary: str, evidence: dict[str, Any]) -> Outcome:
+def _no_effect(subject: ModelSubject, summary: str, evidence: dict[str, Any]) -> CheckOutcome:
     """Tell an adapter that changes nothing from one whose change the serving precision swallows."""
     if subject.dtype != "float32" and subject.settings.quantization == "none":
         subject.tell("looking for the effect in float32")
@@ -114,13 +114,13 @@ def _no_effect(subject: ModelSubject, summary: str, evidence: dict[str, Any]) ->
         else:
             evidence["float32"] = {"kl_nats": found, "noise_nats": noise}
             if found > subject.settings.effect_fail * noise:
-                return Outcome(
+                return CheckOutcome(
                     "fail",
                     f"{summary}: below serving precision; in float32 it is {found:.3g} nats",
                     evidence,
                     "serve with dtype='float32', or train longer or with a larger alpha",
                 )
-    return Outcome(
+    return CheckOutcome(
         "fail",
         f"{summary}: the adapter changes nothing",
         evidence,

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from nbtoolkit.smoke import peft_config_table as peft_keys
-from nbtoolkit.smoke.check import Outcome, check, shortened
+from nbtoolkit.smoke.check import CheckOutcome, check, shortened
 from nbtoolkit.smoke.model_level.context import ModelSubject
 from nbtoolkit.smoke.model_level.peft_fields import installed
 from nbtoolkit.smoke.model_level.weights import norm_ratios
@@ -18,13 +18,13 @@ _PEFT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, NotImplementedE
 
 
 @check("A3", "model", "config")
-def configuration(subject: ModelSubject) -> Outcome:
+def configuration(subject: ModelSubject) -> CheckOutcome:
     """Judge the configuration's keys by the installed peft itself, where the committed table lacks it."""
     return judge(subject.adapter_config, installed(), f"peft {peft_keys.serving_version()}")
 
 
 @check("A4", "model", "base match")
-def base_match(subject: ModelSubject) -> Outcome:
+def base_match(subject: ModelSubject) -> CheckOutcome:
     """Put the adapter's keys and shapes on the base without weights, with peft's own conversion of keys."""
     subject.tell("matching the adapter's keys with the base")
     remedy = "give the base that it was trained on"
@@ -35,34 +35,34 @@ def base_match(subject: ModelSubject) -> Outcome:
     except RuntimeError as error:
         wrong = re.findall(r"size mismatch for (\S+):.*?\[([\d, ]*)\].*?\[([\d, ]*)\]", str(error), re.S)
         if not wrong:
-            return Outcome("fail", f"peft refuses it: {str(error).splitlines()[0]}", remedy=remedy)
+            return CheckOutcome("fail", f"peft refuses it: {str(error).splitlines()[0]}", remedy=remedy)
         shapes = {name: f"[{found}] in the file, [{wanted}] in the base" for name, found, wanted in wrong}
         first = next(iter(shapes.items()))
-        return Outcome(
+        return CheckOutcome(
             "fail", f"{len(shapes)} shapes differ, {first[0]}: {first[1]}", {"wrong_shapes": shapes}, remedy
         )
     except _PEFT_ERRORS as error:
-        return Outcome("fail", f"peft refuses it: {str(error).splitlines()[0]}", remedy=remedy)
+        return CheckOutcome("fail", f"peft refuses it: {str(error).splitlines()[0]}", remedy=remedy)
     evidence = {"missing": missing[:50], "unexpected": unexpected[:50]}
     if unexpected:
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"{len(unexpected)} keys have no place in this base: {shortened(unexpected, 3)}",
             evidence,
             remedy,
         )
     if missing:
-        return Outcome(
+        return CheckOutcome(
             "warn",
             f"{len(missing)} places of the configuration are not in the file: {shortened(missing, 3)}",
             evidence,
             "save the adapter again, or remove the names from target_modules",
         )
-    return Outcome("pass", "every key and shape has its place in the base", evidence)
+    return CheckOutcome("pass", "every key and shape has its place in the base", evidence)
 
 
 @check("G1", "model", "load")
-def load(subject: ModelSubject) -> Outcome:
+def load(subject: ModelSubject) -> CheckOutcome:
     """Load base and adapter in the serving precision and read what peft reports silently."""
     subject.tell(f"loading base and adapter in {subject.dtype} on {subject.device.name}")
     try:
@@ -70,7 +70,7 @@ def load(subject: ModelSubject) -> Outcome:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, *_PEFT_ERRORS) as error:
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"it does not load: {type(error).__name__}: {str(error).splitlines()[0]}",
             remedy="see the message; check that the adapter belongs to this base and this peft",
@@ -91,7 +91,7 @@ def load(subject: ModelSubject) -> Outcome:
         "highest_norm_ratios": highest,
     }
     if missing or unexpected:
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"{len(missing)} keys are missing and {len(unexpected)} unexpected: "
             f"{shortened([*missing, *unexpected], 3)}",
@@ -99,14 +99,14 @@ def load(subject: ModelSubject) -> Outcome:
             "save the adapter again from the trained model; without these keys it is another adapter",
         )
     if status.enabled is not True or status.active_adapters != [subject.adapter_name]:
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"the adapter is not active: enabled {status.enabled}, active {status.active_adapters}",
             evidence,
             "check rank_pattern, layers_to_transform and target_modules in adapter_config.json",
         )
     if subject.device.problem:
-        return Outcome(
+        return CheckOutcome(
             "warn",
             f"tested on the CPU: {subject.device.problem}",
             evidence,
@@ -115,7 +115,7 @@ def load(subject: ModelSubject) -> Outcome:
     limit = subject.settings.norm_warn
     if strong := [name for name, ratio in ratios.items() if ratio > limit]:
         name, ratio = next(iter(highest.items()))
-        return Outcome(
+        return CheckOutcome(
             "warn",
             f"‖BA‖·s/‖W‖ is above {limit:g} in {len(strong)} modules, {ratio:.2f} in {name}",
             evidence,
@@ -123,7 +123,7 @@ def load(subject: ModelSubject) -> Outcome:
         )
     top = max(ratios.values(), default=0.0)
     summary = f"loads in {subject.dtype}, {status.num_adapter_layers} layers active, ‖BA‖·s/‖W‖ ≤ {top:.2g}"
-    return Outcome("pass", summary, evidence)
+    return CheckOutcome("pass", summary, evidence)
 
 
 def _match_on_meta(subject: ModelSubject) -> tuple[list[str], list[str]]:

@@ -64,7 +64,7 @@ class Found(_Message):
     fingerprint: Fingerprint
 
 
-class Problem(_Message):
+class ProblemMessage(_Message):
     """The process cannot go on, and knows why."""
 
     kind: Literal["problem"] = "problem"
@@ -78,7 +78,7 @@ class Done(_Message):
     kind: Literal["done"] = "done"
 
 
-Message = Phase | Result | Facts | Found | Problem | Done
+Message = Phase | Result | Facts | Found | ProblemMessage | Done
 _MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
 
 

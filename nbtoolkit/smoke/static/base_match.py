@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from nbtoolkit.smoke.check import Outcome, check, shortened
+from nbtoolkit.smoke.check import CheckOutcome, check, shortened
 from nbtoolkit.smoke.context import Subject
 from nbtoolkit.smoke.static.lora_keys import bad_prefixes, lora_tensor, pairs
 
@@ -25,12 +25,12 @@ _WRONG_BASE = "give the base that it was trained on{base}"
 
 
 @check("A4", "static", "base match")
-def base_match(subject: Subject) -> Outcome:
+def base_match(subject: Subject) -> CheckOutcome:
     """Compare every LoRA pair with the weight that it changes; what a header cannot tell stays undecided."""
     adapter, base = subject.adapter, subject.base
     if repairs := bad_prefixes(adapter.tensors):
         said = [f"{prefix} — {repair}" for prefix, repair in repairs.items()]
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"keys with a known bad prefix: {', '.join(repairs)}",
             {"repairs": repairs},
@@ -66,19 +66,21 @@ def base_match(subject: Subject) -> Outcome:
     }
     if wrong:
         first = next(iter(wrong.items()))
-        return Outcome("fail", f"{len(wrong)} shapes differ, {first[0]}: {first[1]}", evidence, remedy)
+        return CheckOutcome("fail", f"{len(wrong)} shapes differ, {first[0]}: {first[1]}", evidence, remedy)
     if found and not matched and kind in PLAIN:
-        return Outcome("fail", f"no key matches this base ({kind}), such as {unmatched[0]}", evidence, remedy)
+        return CheckOutcome(
+            "fail", f"no key matches this base ({kind}), such as {unmatched[0]}", evidence, remedy
+        )
     if open_ := _open_reason(unmatched, others, kind, quantized, bool(found)):
-        return Outcome("undecided", f"{open_}; the model level settles it", evidence)
+        return CheckOutcome("undecided", f"{open_}; the model level settles it", evidence)
     if lacking:
-        return Outcome(
+        return CheckOutcome(
             "warn",
             f"the configuration names {shortened(lacking)}, of which the file holds nothing",
             evidence,
             "save the adapter again, or remove the names from target_modules",
         )
-    return Outcome("pass", f"all {matched} modules match in name and shape", evidence)
+    return CheckOutcome("pass", f"all {matched} modules match in name and shape", evidence)
 
 
 def _weight(module: str, shapes: Mapping[str, tuple[int, ...]], *, tied: bool) -> tuple[int, ...] | None:

@@ -6,7 +6,7 @@ import difflib
 from typing import Any
 
 from nbtoolkit.smoke import peft_config_table as peft_keys
-from nbtoolkit.smoke.check import Outcome, check, shortened
+from nbtoolkit.smoke.check import CheckOutcome, check, shortened
 from nbtoolkit.smoke.context import Subject
 
 _ALSO_FLOAT = {"lora_alpha"}  # annotated int; a float works and is common
@@ -14,21 +14,21 @@ _DROPPED = {"runtime_config", "auto_map"}  # peft drops the first with a warning
 
 
 @check("A3", "static", "config")
-def configuration(subject: Subject) -> Outcome:
+def configuration(subject: Subject) -> CheckOutcome:
     """Ask for a causal LoRA with keys and types that the serving peft knows, from the committed table."""
     config = subject.config
     if config is None:
-        return Outcome(
+        return CheckOutcome(
             "fail",
             "adapter_config.json is missing or is no JSON object",
             remedy="save the adapter again with peft's save_pretrained",
         )
     if wrong := _wrong_kind(config):
-        return Outcome("fail", wrong, {"config": _main_facts(config)}, _KIND_REMEDY)
+        return CheckOutcome("fail", wrong, {"config": _main_facts(config)}, _KIND_REMEDY)
     version = peft_keys.serving_version()
     known = peft_keys.table().get(version or "")
     if known is None:
-        return Outcome(
+        return CheckOutcome(
             "undecided",
             f"the table of known keys has no peft {version}; the model level asks peft itself",
             {"peft": version, "table": sorted(peft_keys.table())},
@@ -36,7 +36,7 @@ def configuration(subject: Subject) -> Outcome:
     return judge(config, known, f"peft {version}")
 
 
-def judge(config: dict[str, Any], known: peft_keys.Known, who: str) -> Outcome:
+def judge(config: dict[str, Any], known: peft_keys.Known, who: str) -> CheckOutcome:
     """Judge a configuration's keys and types against what one peft version knows."""
     unknown = {key: value for key, value in config.items() if key not in known and key not in _DROPPED}
     harmless = sorted(key for key, value in unknown.items() if _is_default(key, value))
@@ -59,7 +59,7 @@ def judge(config: dict[str, Any], known: peft_keys.Known, who: str) -> Outcome:
             f"{key} (did you mean {match[0]}?)" if match else key for key, match in _nearest(harmful, known)
         ]
         saved = f" The adapter was saved by peft {v}." if (v := config.get("peft_version")) else ""
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"{who} does not know {shortened(near)} and would ignore it silently",
             evidence,
@@ -67,17 +67,17 @@ def judge(config: dict[str, Any], known: peft_keys.Known, who: str) -> Outcome:
         )
     if mistyped:
         found = [f"{key} is {what}" for key, what in mistyped.items()]
-        return Outcome(
+        return CheckOutcome(
             "fail", f"wrong type: {shortened(found)}", evidence, "correct the value in adapter_config.json"
         )
     if harmless:
-        return Outcome(
+        return CheckOutcome(
             "warn",
             f"{who} does not know {shortened(harmless)}; at their default they have no effect",
             evidence,
             "nothing to do, unless the training relied on them",
         )
-    return Outcome("pass", f"LoRA r={config['r']}, all {len(config)} keys known to {who}", evidence)
+    return CheckOutcome("pass", f"LoRA r={config['r']}, all {len(config)} keys known to {who}", evidence)
 
 
 _KIND_REMEDY = "only LoRA adapters for causal language models can be served; train or convert to one"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nbtoolkit.errors import MissingDependency
 from nbtoolkit.installation import install_hint
 from nbtoolkit.models.safetensors_header import TensorInfo
-from nbtoolkit.smoke.check import Outcome, check, shortened
+from nbtoolkit.smoke.check import CheckOutcome, check, shortened
 from nbtoolkit.smoke.context import Subject
 from nbtoolkit.smoke.static.lora_keys import lora_tensor, pairs
 
@@ -24,7 +24,7 @@ _BLOCK = 16 * 1024**2
 
 
 @check("A6", "static", "numbers")
-def numbers(subject: Subject) -> Outcome:
+def numbers(subject: Subject) -> CheckOutcome:
     """Read every tensor once, in blocks of rows, for NaN, infinities and for B·A = 0.
 
     Costs one read of the file and at most 32 MB of memory.
@@ -34,7 +34,7 @@ def numbers(subject: Subject) -> Outcome:
     wrong = {name: info.dtype for name, info in adapter.tensors.items() if info.dtype not in _STORED}
     if wrong:
         kinds = ", ".join(sorted(set(wrong.values())))
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"{len(wrong)} tensors are stored as {kinds}, such as {next(iter(wrong))}",
             {"wrong_types": dict(list(wrong.items())[:50])},
@@ -50,7 +50,7 @@ def numbers(subject: Subject) -> Outcome:
             if ranks is not None:
                 used[name] = ranks
     if broken:
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"NaN or infinite numbers in {len(broken)} tensors: {shortened(list(broken), 3)}",
             {"broken": dict(list(broken.items())[:50])},
@@ -59,20 +59,20 @@ def numbers(subject: Subject) -> Outcome:
     zero, total = _without_effect(adapter.tensors, used)
     evidence = {"tensors": len(adapter.tensors), "modules": total, "zero_modules": zero[:50]}
     if zero and len(zero) == total:
-        return Outcome(
+        return CheckOutcome(
             "fail",
             f"B·A is zero in all {total} modules: the adapter changes nothing",
             evidence,
             "the adapter was saved untrained: save after training, and from the trained model",
         )
     if zero:
-        return Outcome(
+        return CheckOutcome(
             "warn",
             f"B·A is zero in {len(zero)} of {total} modules: {shortened(zero, 3)}",
             evidence,
             "see whether these modules were meant to be trained",
         )
-    return Outcome(
+    return CheckOutcome(
         "pass", f"{len(adapter.tensors)} tensors finite, B·A not zero in {total} modules", evidence
     )
 

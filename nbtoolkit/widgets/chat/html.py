@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from nbtoolkit.inference.conversation import Answer, Turn
+from nbtoolkit.inference.conversation import ModelAnswer, Turn
 from nbtoolkit.widgets import html as page
 
 _BUBBLE = (
@@ -29,7 +29,7 @@ def _turn(turn: Turn) -> str:
     )
 
 
-def _answer(model: str, answer: Answer) -> str:
+def _answer(model: str, answer: ModelAnswer) -> str:
     state = {
         "waiting": "waiting…",
         "answering": f"answering… {answer.seconds:.0f} s",

@@ -17,7 +17,7 @@ _TICK = 0.5  # seconds between signs of life in a phase that reports nothing
 _ALIVE = 0.2  # seconds between looks at a running worker, so that ■ is noticed
 
 
-class Status(Enum):
+class RunStatus(Enum):
     """Where a run stands."""
 
     RUNNING = "running"
@@ -35,7 +35,7 @@ class Operation(Generic[ResultT]):
 
     def __init__(self, settings: Any, function: Callable[[Progress], ResultT]) -> None:
         self.settings = settings
-        self.status = Status.RUNNING
+        self.status = RunStatus.RUNNING
         self.error: BaseException | None = None
         self.result: ResultT | None = None
         self.lines: list[str] = []
@@ -72,7 +72,7 @@ class Operation(Generic[ResultT]):
 
     def cancel(self) -> None:
         """Ask the step to stop at its next report, at most two seconds from now."""
-        if self.status is Status.RUNNING:
+        if self.status is RunStatus.RUNNING:
             self._progress.cancel()
             self.tell()
 
@@ -96,7 +96,7 @@ class Operation(Generic[ResultT]):
                     raise
                 interrupted = True
                 self.cancel()
-        if interrupted and self.status is Status.DONE:
+        if interrupted and self.status is RunStatus.DONE:
             raise Cancelled(
                 "The step had finished before the cancel request reached it.",
                 next_step="ask the form for its result() again",
@@ -118,7 +118,7 @@ class Operation(Generic[ResultT]):
         self.tell()
         try:
             self.result = self._function(self._progress)
-            status = Status.DONE
+            status = RunStatus.DONE
         except BaseException as error:  # noqa: BLE001 - kept for result(), which raises it
             self.error = error
             status = _status_of(error)
@@ -130,10 +130,10 @@ class Operation(Generic[ResultT]):
             self._ended.set()
 
 
-def _status_of(error: BaseException) -> Status:
+def _status_of(error: BaseException) -> RunStatus:
     if isinstance(error, Cancelled):
-        return Status.CANCELLED
-    return Status.PLANNED if isinstance(error, NotApplied) else Status.FAILED
+        return RunStatus.CANCELLED
+    return RunStatus.PLANNED if isinstance(error, NotApplied) else RunStatus.FAILED
 
 
 class _Reporter(Progress):
@@ -179,7 +179,7 @@ class Slot:
     def running(self) -> Operation[Any] | None:
         """The operation that runs now."""
         operation = self._operation
-        return operation if operation is not None and operation.status is Status.RUNNING else None
+        return operation if operation is not None and operation.status is RunStatus.RUNNING else None
 
     def start(self, operation: Operation[ResultT]) -> Operation[ResultT]:
         """Start ``operation`` and return it; where one is running, return that one instead."""

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 
-class Kind(Enum):
+class FieldKind(Enum):
     """How a field is typed in."""
 
     TEXT = "text"
@@ -44,7 +44,7 @@ class FieldSpec:
     name: str
     title: str
     help: str
-    kind: Kind
+    kind: FieldKind
     optional: bool = False
     advanced: bool = False
     choices: tuple[tuple[str, Any], ...] = ()
@@ -60,19 +60,19 @@ class FieldSpec:
 
         A secret is never shown: its input is always empty.
         """
-        if self.kind is Kind.SECRET:
+        if self.kind is FieldKind.SECRET:
             return ""
-        if self.kind is Kind.FLAG:
+        if self.kind is FieldKind.FLAG:
             return bool(value)
-        if self.kind is Kind.CHOICE:
+        if self.kind is FieldKind.CHOICE:
             return next(label for label, choice in self.choices if choice == value)
-        if self.kind is Kind.PICKS:
+        if self.kind is FieldKind.PICKS:
             return () if value in (None, OMITTED) else tuple(str(item) for item in value)
         if value is None or value is OMITTED:
             return ""
-        if self.kind is Kind.LINES:
+        if self.kind is FieldKind.LINES:
             return "\n".join(str(item) for item in value)
-        if self.kind is Kind.TABLE:
+        if self.kind is FieldKind.TABLE:
             return "\n".join(f"{name} = {item}" for name, item in value.items())
         return str(value)
 
@@ -81,22 +81,22 @@ class FieldSpec:
 
         Raises ValueError, with a sentence for the user, where a line is no ``name = value``.
         """
-        if self.kind is Kind.FLAG:
+        if self.kind is FieldKind.FLAG:
             return shown
-        if self.kind is Kind.CHOICE:
+        if self.kind is FieldKind.CHOICE:
             return dict(self.choices)[shown]
-        if self.kind is Kind.PICKS:
+        if self.kind is FieldKind.PICKS:
             return [dict(self.choices)[label] for label in shown]
         text = str(shown)
         if not text.strip():
             return None if self.optional else OMITTED
-        if self.kind is Kind.SECRET:
+        if self.kind is FieldKind.SECRET:
             return SecretStr(text)
-        if self.kind is Kind.LINES:
+        if self.kind is FieldKind.LINES:
             return [line.strip() for line in text.splitlines() if line.strip()]
-        if self.kind is Kind.TABLE:
+        if self.kind is FieldKind.TABLE:
             return _read_table(text)
-        return text if self.kind is Kind.PARAGRAPH else text.strip()
+        return text if self.kind is FieldKind.PARAGRAPH else text.strip()
 
 
 def _read_table(text: str) -> dict[str, str]:
@@ -126,11 +126,11 @@ def _spec(name: str, info: FieldInfo, hint: Any) -> FieldSpec:
     extra: Mapping[str, Any] = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     bare, optional = _without_none(_without_annotation(hint))
     kind, choices = _kind(name, bare, multiline=bool(extra.get("multiline")))
-    if kind is Kind.FLAG and optional:
-        kind, choices = Kind.CHOICE, (("yes", True), ("no", False))
-    if kind is Kind.CHOICE and optional:
+    if kind is FieldKind.FLAG and optional:
+        kind, choices = FieldKind.CHOICE, (("yes", True), ("no", False))
+    if kind is FieldKind.CHOICE and optional:
         choices = (("default", None), *choices)
-    elif kind is Kind.CHOICE and info.is_required():
+    elif kind is FieldKind.CHOICE and info.is_required():
         choices = (("choose…", OMITTED), *choices)
     default = info.get_default(call_default_factory=True, validated_data={})
     return FieldSpec(
@@ -159,21 +159,21 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
     return (rest[0] if len(rest) == 1 else hint), len(rest) < len(members)
 
 
-def _kind(name: str, hint: Any, *, multiline: bool) -> tuple[Kind, tuple[tuple[str, Any], ...]]:
+def _kind(name: str, hint: Any, *, multiline: bool) -> tuple[FieldKind, tuple[tuple[str, Any], ...]]:
     origin = typing.get_origin(hint) or hint
     if origin is Literal:
-        return Kind.CHOICE, tuple((str(value), value) for value in typing.get_args(hint))
+        return FieldKind.CHOICE, tuple((str(value), value) for value in typing.get_args(hint))
     if hint is bool:
-        return Kind.FLAG, ()
+        return FieldKind.FLAG, ()
     if hint is SecretStr:
-        return Kind.SECRET, ()
+        return FieldKind.SECRET, ()
     if hint in _TEXTS:
-        return (Kind.PARAGRAPH if multiline else Kind.TEXT), ()
+        return (FieldKind.PARAGRAPH if multiline else FieldKind.TEXT), ()
     if origin in (list, tuple, set, frozenset):
         inner = _without_annotation((typing.get_args(hint) or (str,))[0])
         if typing.get_origin(inner) is Literal:
-            return Kind.PICKS, tuple((str(value), value) for value in typing.get_args(inner))
-        return Kind.LINES, ()
+            return FieldKind.PICKS, tuple((str(value), value) for value in typing.get_args(inner))
+        return FieldKind.LINES, ()
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return Kind.TABLE, ()
+        return FieldKind.TABLE, ()
     raise TypeError(f"The form has no input for field {name!r} of type {hint!r}; use a type from fields.py.")

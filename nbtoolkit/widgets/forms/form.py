@@ -10,8 +10,8 @@ from nbtoolkit.errors import InvalidSettings, StaleResult
 from nbtoolkit.progress import PrintProgress, Progress
 from nbtoolkit.settings import Settings
 from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.forms.background_run import Operation, Slot, Status, slot
-from nbtoolkit.widgets.forms.fields import Kind
+from nbtoolkit.widgets.forms.background_run import Operation, RunStatus, Slot, slot
+from nbtoolkit.widgets.forms.fields import FieldKind
 from nbtoolkit.widgets.forms.state import Draft
 from nbtoolkit.widgets.notebook_env import is_interactive, mimebundle
 from nbtoolkit.workspace import Workspace
@@ -21,7 +21,7 @@ ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
-class Remedy(Generic[SettingsT, ResultT]):
+class SecondaryAction(Generic[SettingsT, ResultT]):
     """A run that first settles what blocks the step: its button's text, and when it can help."""
 
     text: str
@@ -60,7 +60,7 @@ class Form(Generic[SettingsT, ResultT]):
         folded: Iterable[str] = (),
         standing: Callable[[], object] | None = None,
         good: Callable[[ResultT], bool] | None = None,
-        remedy: Remedy[SettingsT, ResultT] | None = None,
+        remedy: SecondaryAction[SettingsT, ResultT] | None = None,
         costs: bool = False,
         apply: bool = False,
         action: str = "Run",
@@ -173,7 +173,7 @@ class Form(Generic[SettingsT, ResultT]):
         if operation is None:
             operation = self.start(apply=self._apply)
         tell = PrintProgress().show if self._view is None else None
-        if tell is None and operation.status is Status.RUNNING:  # some frontends queue a press on Cancel
+        if tell is None and operation.status is RunStatus.RUNNING:  # some frontends queue a press on Cancel
             print(f"{self.step} is running; ■ cancels it.", flush=True)  # noqa: T201
         operation.wait(tell=tell)
         changed = self.draft.changed_since(operation.settings)
@@ -213,7 +213,7 @@ class Form(Generic[SettingsT, ResultT]):
     def _shown(self, name: str) -> str:
         if not self.draft.is_set(name):
             return "–"
-        if self.draft.spec(name).kind is Kind.SECRET:
+        if self.draft.spec(name).kind is FieldKind.SECRET:
             return "set, not shown"
         return str(self.draft.shown(name)) or "–"
 

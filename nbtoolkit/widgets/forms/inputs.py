@@ -10,7 +10,7 @@ import traitlets
 from pydantic_core import PydanticUndefined
 
 from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.forms.fields import OMITTED, FieldSpec, Kind
+from nbtoolkit.widgets.forms.fields import OMITTED, FieldKind, FieldSpec
 
 _LABEL = "150px"
 _WIDTH = "620px"
@@ -47,7 +47,11 @@ class Input:
             page.help_line(spec.help), layout=w.Layout(margin=f"0 2px 2px {_INDENT}", width="auto")
         )
         self._note.layout.display = None if spec.help else "none"
-        picker = self._picker(suggestions) if spec.kind in (Kind.LINES, Kind.TABLE) and suggestions else []
+        picker = (
+            self._picker(suggestions)
+            if spec.kind in (FieldKind.LINES, FieldKind.TABLE) and suggestions
+            else []
+        )
         self.row = w.VBox(
             [self.widget, *picker, self._note],
             layout=w.Layout(width="100%", max_width=_WIDTH, margin="0 0 4px"),
@@ -78,7 +82,7 @@ class Input:
             return
         self.touched = True
         shown = change["new"]
-        if self.spec.kind is Kind.SECRET:
+        if self.spec.kind is FieldKind.SECRET:
             if not shown:
                 return
             self.show("")  # the kernel has it now; the widget's state shall not
@@ -107,19 +111,21 @@ def _widget(spec: FieldSpec, shown: Any, suggestions: Sequence[str], *, is_set: 
         "style": {"description_width": _LABEL},
         "layout": w.Layout(width="auto"),
     }
-    if spec.kind is Kind.FLAG:
+    if spec.kind is FieldKind.FLAG:
         return w.Checkbox(value=shown, indent=True, **common)
-    if spec.kind is Kind.CHOICE:
+    if spec.kind is FieldKind.CHOICE:
         return w.Dropdown(options=[label for label, _ in spec.choices], value=shown, **common)
-    if spec.kind is Kind.PICKS:
+    if spec.kind is FieldKind.PICKS:
         labels = [label for label, _ in spec.choices]
         return w.SelectMultiple(options=labels, value=shown, rows=len(labels), **common)
-    if spec.kind is Kind.SECRET:
+    if spec.kind is FieldKind.SECRET:
         # on blur or Enter only: taking the text away while somebody types would eat letters
         placeholder = "set, not shown" if is_set else ""
         return SecretBox(placeholder=placeholder, continuous_update=False, **common)
-    if spec.kind in (Kind.PARAGRAPH, Kind.LINES, Kind.TABLE):
-        hint = {Kind.LINES: "one per line", Kind.TABLE: "name = value, one per line"}.get(spec.kind, "")
+    if spec.kind in (FieldKind.PARAGRAPH, FieldKind.LINES, FieldKind.TABLE):
+        hint = {FieldKind.LINES: "one per line", FieldKind.TABLE: "name = value, one per line"}.get(
+            spec.kind, ""
+        )
         return w.Textarea(value=shown, rows=3, placeholder=hint, **common)
     placeholder = _placeholder(spec)
     if suggestions:

@@ -11,7 +11,7 @@ import ipywidgets as w
 
 from nbtoolkit.errors import NotApplied
 from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.forms.background_run import Operation, Status
+from nbtoolkit.widgets.forms.background_run import Operation, RunStatus
 
 _PERIOD = 0.1  # seconds between redrawn advances
 _LINES = 60
@@ -48,7 +48,7 @@ class RunView:
         """Show where the operation stands; redraws of a mere advance are limited to ten a second."""
         with self._lock:
             now = time.monotonic()
-            if operation.advanced and operation.status is Status.RUNNING and now - self._drawn < _PERIOD:
+            if operation.advanced and operation.status is RunStatus.RUNNING and now - self._drawn < _PERIOD:
                 return
             self._drawn = now
             self._draw(operation)
@@ -57,7 +57,7 @@ class RunView:
         buttons = tuple(self._buttons(operation))
         if self.actions.children != buttons:
             self.actions.children = buttons
-        running = operation.status is Status.RUNNING
+        running = operation.status is RunStatus.RUNNING
         self._draw_bar(operation, running=running)
         # notes are indented; the running phase already stands beside the bar
         log = page.log_lines(operation.lines[-_LINES:])
@@ -75,13 +75,15 @@ class RunView:
         elif running:
             self._bar.value = 0.0
         if not running:
-            self._bar.value = 1.0 if operation.status in (Status.DONE, Status.PLANNED) else self._bar.value
+            self._bar.value = (
+                1.0 if operation.status in (RunStatus.DONE, RunStatus.PLANNED) else self._bar.value
+            )
         self._bar.bar_style = {
-            Status.RUNNING: "info",
-            Status.DONE: "success" if not running and self._is_good(operation) else "danger",
-            Status.PLANNED: "info",
-            Status.CANCELLED: "warning",
-            Status.FAILED: "danger",
+            RunStatus.RUNNING: "info",
+            RunStatus.DONE: "success" if not running and self._is_good(operation) else "danger",
+            RunStatus.PLANNED: "info",
+            RunStatus.CANCELLED: "warning",
+            RunStatus.FAILED: "danger",
         }[operation.status]
         self._phase.value = page.plain(_phase(operation))
 
@@ -106,7 +108,7 @@ class RunView:
 
 def _phase(operation: Operation[Any]) -> str:
     seconds = f"{operation.seconds:.0f} s"
-    if operation.status is not Status.RUNNING:
+    if operation.status is not RunStatus.RUNNING:
         return f"{operation.status.value.capitalize()} after {seconds}"
     phase = "Cancelling" if operation.cancel_asked else operation.phase or "Starting"
     note = operation.lines[-1].strip() if operation.lines and operation.lines[-1].startswith(" ") else ""

@@ -11,7 +11,7 @@ import ipywidgets as w
 
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.forms.background_run import Operation, Status
+from nbtoolkit.widgets.forms.background_run import Operation, RunStatus
 from nbtoolkit.widgets.forms.inputs import Input, button
 from nbtoolkit.widgets.forms.run_view import RunView
 
@@ -75,9 +75,9 @@ class FormView:
 
     def _buttons(self, operation: Operation[Any] | None) -> Sequence[w.Button]:
         """Return the buttons for a state; called by the worker, which writes none of them."""
-        if operation is not None and operation.status is Status.RUNNING:
+        if operation is not None and operation.status is RunStatus.RUNNING:
             return [self.cancel_button]
-        planned = self._form.costs and operation is not None and operation.status is Status.PLANNED
+        planned = self._form.costs and operation is not None and operation.status is RunStatus.PLANNED
         return [
             self.run_button,
             *([self.apply_button] if planned else []),
@@ -155,7 +155,7 @@ class FormView:
 
     def _changed(self, operation: Operation[Any]) -> None:
         self._run_view.draw(operation)
-        if operation.status is not Status.RUNNING:
+        if operation.status is not RunStatus.RUNNING:
             self._show_standing()
 
     def _look(self) -> None:

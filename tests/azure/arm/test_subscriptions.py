@@ -15,7 +15,7 @@ from nbtoolkit.azure.arm.resource_providers import provider, register_providers
 from nbtoolkit.azure.auth.shared_credential import signed_in_as
 from nbtoolkit.azure.capacity import prices
 from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE, Hardware
-from nbtoolkit.azure.capacity.quota import Room, Usage, free_gpus, region_name
+from nbtoolkit.azure.capacity.quota import QuotaHeadroom, Usage, free_gpus, region_name
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed, InvalidSettings
 from nbtoolkit.progress import Progress
@@ -90,7 +90,7 @@ def test_free_gpus_are_what_the_quota_leaves(azure_double: AzureDouble) -> None:
     assert "0 of 8 in use" in str(room)
     cpu = free_gpus(Cloud.shared(), SUBSCRIPTION, "westus3", HARDWARE["none"])
     assert cpu.has(5) is True
-    unknown = Room(HARDWARE["A100"], "westus3", None, None, None)
+    unknown = QuotaHeadroom(HARDWARE["A100"], "westus3", None, None, None)
     assert (unknown.free, unknown.has(1)) == (None, None)
     assert Usage(limit=1, used=3).free == 0
 

@@ -22,7 +22,7 @@ from nbtoolkit.azure.auth import account_store as account
 from nbtoolkit.azure.auth import credential_sources as credentials
 from nbtoolkit.azure.auth import interactive_sign_in as sign_in
 from nbtoolkit.azure.auth import shared_credential as login
-from nbtoolkit.azure.auth.credential_sources import Source, Unavailable
+from nbtoolkit.azure.auth.credential_sources import CredentialSource, Unavailable
 from nbtoolkit.azure.auth.shared_credential import SharedCredential
 from nbtoolkit.azure.clients import ARM_SCOPE
 from nbtoolkit.errors import Cancelled, MissingDependency, NotSignedIn
@@ -65,16 +65,16 @@ def token(text: str = "t0", seconds: int = 3600) -> AccessTokenInfo:
     return AccessTokenInfo(text, int(time.time()) + seconds)
 
 
-def source(name: str, credential: Any, limit: float = 5.0, *, binding: bool = False) -> Source:
+def source(name: str, credential: Any, limit: float = 5.0, *, binding: bool = False) -> CredentialSource:
     def make() -> Any:
         if isinstance(credential, Exception):
             raise credential
         return credential
 
-    return Source(name, make, limit, binding)
+    return CredentialSource(name, make, limit, binding)
 
 
-def shared(*sources: Source) -> SharedCredential:
+def shared(*sources: CredentialSource) -> SharedCredential:
     return SharedCredential(lambda: sources)
 
 
@@ -371,7 +371,9 @@ def test_a_code_is_shown_and_the_sign_in_serves_later_kernels(by_hand: Any, tmp_
     # another kernel: nothing in memory, and nobody is asked
     host.sent.clear()
     later = SharedCredential(
-        lambda: (Source("earlier sign-in", lambda: account.credential(account.read(), host), limit=10),)
+        lambda: (
+            CredentialSource("earlier sign-in", lambda: account.credential(account.read(), host), limit=10),
+        )
     )
     assert later.get_token(ARM_SCOPE).token == "access-secret"
     assert set(host.sent) <= {"openid-configuration"}

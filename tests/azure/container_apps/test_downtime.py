@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit.azure.container_apps.replica_poller import Look
+from nbtoolkit.azure.container_apps.replica_poller import AppSnapshot
 from nbtoolkit.azure.startup.activation import Activation
 from nbtoolkit.azure.startup.new_revision import revise
 from nbtoolkit.errors import AzureFailed, Cancelled, NbtoolkitError, ServerFailed
@@ -105,7 +105,7 @@ def test_a_stop_that_azure_refuses_starts_nothing() -> None:
 
 def test_a_deploy_that_is_cancelled_in_its_downtime_starts_the_app_again() -> None:
     app: Any = FakeApp(start=[KeyboardInterrupt()])
-    look: Any = SimpleNamespace(look=lambda **_: Look())
+    look: Any = SimpleNamespace(look=lambda **_: AppSnapshot())
     state: Any = SimpleNamespace(stopped=False)
     release: Any = SimpleNamespace(id="r-1")
     with pytest.raises(Cancelled, match="was started again"):
@@ -118,7 +118,7 @@ def test_a_server_that_fails_while_it_starts_is_not_started_twice() -> None:
         raise ServerFailed("it crashed.", next_step="see the log", reason="it crashed")
 
     app: Any = FakeApp()
-    look: Any = SimpleNamespace(look=lambda **_: Look())
+    look: Any = SimpleNamespace(look=lambda **_: AppSnapshot())
     release: Any = SimpleNamespace(id="r-1")
     with pytest.raises(ServerFailed, match="The app tones is not stopped"):
         Activation(app, look, SimpleNamespace(stopped=False)).go("downtime", release, Progress(), fail)  # type: ignore[arg-type]

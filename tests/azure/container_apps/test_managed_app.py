@@ -19,7 +19,7 @@ from nbtoolkit.azure.container_apps.models import (
     ReplicaState,
     RevisionState,
 )
-from nbtoolkit.azure.container_apps.replica_poller import Look
+from nbtoolkit.azure.container_apps.replica_poller import AppSnapshot
 from nbtoolkit.azure.startup.activation import Activation, machine_of
 from nbtoolkit.azure.startup.timeline import Timeline
 from nbtoolkit.azure.target import AzureTarget
@@ -146,7 +146,7 @@ def test_a_servers_own_app_is_restarted_as_it_is_without_room_for_a_second_one()
     container = ContainerState("c", "Running", "", ready=True, started=True, restarts=0)
     running = ReplicaState("r-1", NOW, "Running", "", (container,))
     revision = RevisionState("r", True, NOW, 1, "Healthy", "Provisioned", "Running")
-    watch: Any = SimpleNamespace(look=lambda **_: Look((revision,), {"r": (running,)}))
+    watch: Any = SimpleNamespace(look=lambda **_: AppSnapshot((revision,), {"r": (running,)}))
     foreign = app()
     assert not is_ours(foreign)
     found = Activation(SimpleNamespace(), watch, foreign)  # type: ignore[arg-type]

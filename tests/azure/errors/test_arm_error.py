@@ -16,7 +16,7 @@ from azure.core.exceptions import (
 )
 
 from nbtoolkit.azure.errors.arm_error import explain, prefixed
-from nbtoolkit.azure.errors.translate import asking, or_none
+from nbtoolkit.azure.errors.translate import or_none, translate_errors
 from nbtoolkit.errors import AzureFailed, NotSignedIn, QuotaShort, StoreError
 
 
@@ -214,7 +214,7 @@ class Answer:
 
 
 def raised(error: Exception) -> AzureFailed:
-    with pytest.raises(AzureFailed) as caught, asking("read the app x"):
+    with pytest.raises(AzureFailed) as caught, translate_errors("read the app x"):
         raise error
     return caught.value
 
@@ -271,7 +271,7 @@ def test_what_does_not_exist_is_none_and_other_failures_are_raised() -> None:
 
 
 def test_errors_of_others_pass_through() -> None:
-    with pytest.raises(ZeroDivisionError), asking("divide"):
+    with pytest.raises(ZeroDivisionError), translate_errors("divide"):
         _ = 1 / 0
 
 

@@ -424,7 +424,7 @@ def test_a_stream_opened_while_all_are_closed_is_shut_too() -> None:
         return response
 
     azure.cloud = SimpleNamespace(http=lambda: httpx.Client(transport=httpx.MockTransport(late)))
-    source = log_streams.Source(
+    source = log_streams.LogSource(
         f"https://{HOST}/a/replicas/one/containers/inference/logstream", "one", console_record
     )
     with streams._opened(source, 1, True):

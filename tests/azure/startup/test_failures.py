@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from nbtoolkit.azure.container_apps.models import ReplicaState, RevisionState
-from nbtoolkit.azure.container_apps.replica_poller import Look
-from nbtoolkit.azure.startup.activation import Room
-from nbtoolkit.azure.startup.capacity_failures import looked_into
+from nbtoolkit.azure.container_apps.replica_poller import AppSnapshot
+from nbtoolkit.azure.startup.activation import RolloutRoom
+from nbtoolkit.azure.startup.capacity_failures import with_replica_details
 from nbtoolkit.azure.startup.failures import no_machine, of_events, of_replica, of_revision
-from nbtoolkit.azure.startup.monitor import Starting
-from nbtoolkit.azure.startup.timeline import Event, Timeline
-from nbtoolkit.azure.startup.wake_up import Waker
+from nbtoolkit.azure.startup.monitor import StartupMonitor
+from nbtoolkit.azure.startup.timeline import StartupEvent, Timeline
+from nbtoolkit.azure.startup.wake_up import WakeUpPoller
 from nbtoolkit.errors import ProvisionFailed, ServerFailed
 from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
@@ -24,18 +24,18 @@ from tests.azure.startup.test_monitor import NOW, Clock, Ingress, ingress, repli
 __all__ = ["ingress"]
 
 
-def look_of(*replicas: ReplicaState, revision: RevisionState | None = None) -> Look:
+def look_of(*replicas: ReplicaState, revision: RevisionState | None = None) -> AppSnapshot:
     found = revision or RevisionState("r", True, NOW, 1, "None", "Provisioned", "Activating")
-    return Look((found,), {found.name: replicas})
+    return AppSnapshot((found,), {found.name: replicas})
 
 
 class Quiet:
     """No events, no heartbeats, and one look."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: AppSnapshot) -> None:
         self.seen = look
 
-    def look(self, *, fresh: bool = False) -> Look:
+    def look(self, *, fresh: bool = False) -> AppSnapshot:
         return self.seen
 
     def of(self, replica: str) -> None:
@@ -44,7 +44,7 @@ class Quiet:
     def start(self) -> Quiet:
         return self
 
-    def latest(self) -> tuple[Event, ...]:
+    def latest(self) -> tuple[StartupEvent, ...]:
         return ()
 
     def end(self) -> None:
@@ -52,15 +52,17 @@ class Quiet:
 
 
 def starting(
-    monkeypatch: pytest.MonkeyPatch, look: Look, capacity_seconds: float, app: Any = None
-) -> Starting:
+    monkeypatch: pytest.MonkeyPatch, look: AppSnapshot, capacity_seconds: float, app: Any = None
+) -> StartupMonitor:
     quiet: Any = Quiet(look)
     app = app or app_of()
-    monkeypatch.setattr("nbtoolkit.azure.startup.monitor.Events", lambda _: quiet)
-    return Starting(app, quiet, quiet, before=Look(), replaced=False, capacity_seconds=capacity_seconds)
+    monkeypatch.setattr("nbtoolkit.azure.startup.monitor.EventPoller", lambda _: quiet)
+    return StartupMonitor(
+        app, quiet, quiet, before=AppSnapshot(), replaced=False, capacity_seconds=capacity_seconds
+    )
 
 
-def until_trouble(start: Starting, seconds: float = 10) -> None:
+def until_trouble(start: StartupMonitor, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         start.check()
@@ -100,7 +102,7 @@ def test_what_keeps_a_replica_from_starting_is_named_with_what_to_do(
 
 def test_one_failed_mount_may_pass_and_three_do_not() -> None:
     living = {"a": replica("Waiting")}
-    failed = Event("a", "FailedMount", "MountVolume.SetUp failed : Permission denied")
+    failed = StartupEvent("a", "FailedMount", "MountVolume.SetUp failed : Permission denied")
     assert of_events([failed, failed], living) is None
     found = of_events([failed, failed, failed], living)
     assert found is not None
@@ -135,8 +137,8 @@ def test_an_endpoint_that_cannot_be_reached_is_named_with_what_came_back(
     monkeypatch.setattr("nbtoolkit.azure.startup.wake_up._PAUSE", 0.01)
     monkeypatch.setattr("nbtoolkit.azure.startup.wake_up.UNREACHED", 0.1)
     Ingress.line = [(403, "text/html", "<html>Blocked by Example Corp")]
-    start = starting(monkeypatch, Look(), capacity_seconds=0)
-    start.wake(Waker(ingress))
+    start = starting(monkeypatch, AppSnapshot(), capacity_seconds=0)
+    start.wake(WakeUpPoller(ingress))
     assert "Requested" in start.doing() or start.doing().startswith("the endpoint")
     with pytest.raises(ServerFailed, match="Blocked by Example Corp") as failed:
         until_trouble(start)
@@ -146,7 +148,7 @@ def test_an_endpoint_that_cannot_be_reached_is_named_with_what_came_back(
     assert "the endpoint: something before the server answered 403 (text/html)" in start.doing()
 
     running = starting(monkeypatch, look_of(replica()), capacity_seconds=600)
-    running.wake(Waker(ingress))
+    running.wake(WakeUpPoller(ingress))
     until_trouble(running, seconds=0.4)  # a replica starts: the heartbeats tell how it goes
     running.end()
 
@@ -166,7 +168,7 @@ GAVE_UP = RevisionState(
 def machines(monkeypatch: pytest.MonkeyPatch) -> None:
     now: Any = SimpleNamespace(
         state=SimpleNamespace(environment_id="env", workload_profile="gpu"),
-        room=lambda: Room(True, "1 of 2 in use"),
+        room=lambda: RolloutRoom(True, "1 of 2 in use"),
     )
     monkeypatch.setattr("nbtoolkit.azure.startup.capacity_failures.Activation", lambda *_: now)
 
@@ -190,7 +192,7 @@ def test_azures_deadline_is_lack_of_a_machine_where_most_time_went_into_looking_
 ) -> None:
     machines(monkeypatch)
     clock = Clock()
-    start = starting(monkeypatch, Look(), capacity_seconds=600, app=app_of())
+    start = starting(monkeypatch, AppSnapshot(), capacity_seconds=600, app=app_of())
     start.timeline = Timeline(clock=clock)
     start.timeline.see([replica("Waiting", "AssigningReplica")], {})
     clock.now += waited
@@ -198,7 +200,7 @@ def test_azures_deadline_is_lack_of_a_machine_where_most_time_went_into_looking_
     clock.now += pulled
     start.timeline.see([replica("Waiting")], {})
     seen: Any = start._watch  # pyright: ignore[reportPrivateUsage]
-    seen.seen = Look((GAVE_UP,), {})
+    seen.seen = AppSnapshot((GAVE_UP,), {})
     with pytest.raises(ServerFailed, match=reason):
         start.check()
 
@@ -212,21 +214,31 @@ UNREADY = ProvisionFailed(
     ("replicas", "events", "reason", "step"),
     [
         ([replica("Waiting", "AssigningReplica", name="tones--r-1")], [], "has no capacity", "gpu='T4'"),
-        ([], [Event("tones--r-1", "AssigningReplica")], "has no capacity", "gpu='T4'"),
+        ([], [StartupEvent("tones--r-1", "AssigningReplica")], "has no capacity", "gpu='T4'"),
         ([replica("Waiting", "ImagePullBackOff", name="tones--r-1")], [], "cannot be pulled", "registry"),
-        ([], [Event("tones--r-1", "AssigningReplica"), Event("tones--r-1", "PullingImage")], None, "see"),
-        ([], [Event("tones--old-1", "AssigningReplica"), Event("tones", "RevisionFailed")], None, "see"),
+        (
+            [],
+            [StartupEvent("tones--r-1", "AssigningReplica"), StartupEvent("tones--r-1", "PullingImage")],
+            None,
+            "see",
+        ),
+        (
+            [],
+            [StartupEvent("tones--old-1", "AssigningReplica"), StartupEvent("tones", "RevisionFailed")],
+            None,
+            "see",
+        ),
     ],
 )
 def test_a_provision_whose_replicas_did_not_start_says_why(
     monkeypatch: pytest.MonkeyPatch,
     replicas: list[ReplicaState],
-    events: list[Event],
+    events: list[StartupEvent],
     reason: str | None,
     step: str,
 ) -> None:
     machines(monkeypatch)
-    said = looked_into(UNREADY, app_of(*replicas), Progress(), lambda _: events)
+    said = with_replica_details(UNREADY, app_of(*replicas), Progress(), lambda _: events)
     assert step in said.next_step
     assert "Operation expired" in said.message
     assert getattr(said, "causes", None) == [1]
@@ -236,4 +248,7 @@ def test_a_provision_whose_replicas_did_not_start_says_why(
 
 def test_a_provision_that_failed_otherwise_is_left_as_it_is() -> None:
     other = ProvisionFailed("The quota is used up.", next_step="see", causes=[])
-    assert looked_into(other, app_of(), Progress(), lambda _: pytest.fail("nobody need be asked")) is other
+    assert (
+        with_replica_details(other, app_of(), Progress(), lambda _: pytest.fail("nobody need be asked"))
+        is other
+    )

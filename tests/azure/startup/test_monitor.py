@@ -16,8 +16,8 @@ import pytest
 from nbtoolkit.azure.container_apps.models import ContainerState, ReplicaState
 from nbtoolkit.azure.container_apps.stale_cache import LastAnswer
 from nbtoolkit.azure.startup.heartbeats import Heartbeats
-from nbtoolkit.azure.startup.timeline import Event, Timeline
-from nbtoolkit.azure.startup.wake_up import Waker, ask
+from nbtoolkit.azure.startup.timeline import StartupEvent, Timeline
+from nbtoolkit.azure.startup.wake_up import WakeUpPoller, ask
 from nbtoolkit.errors import AzureFailed, NotInStore
 from nbtoolkit.filestore import LocalFolder
 from nbtoolkit.serving.share_layout import Heartbeat
@@ -76,9 +76,11 @@ def test_a_start_is_told_phase_by_phase_from_arm_and_heartbeats_alone() -> None:
 def test_events_make_the_timeline_finer_and_give_the_reason() -> None:
     timeline = Timeline()
     waiting = replica("Waiting")
-    timeline.see([waiting], {}, [Event("a", "PullingImage"), Event("a", "FailedMount", "MountVolume no")])
+    timeline.see(
+        [waiting], {}, [StartupEvent("a", "PullingImage"), StartupEvent("a", "FailedMount", "MountVolume no")]
+    )
     assert timeline.doing() == "a: PullingImage (MountVolume no)"
-    timeline.see([waiting], {}, [Event("a", "AssigningReplica")])
+    timeline.see([waiting], {}, [StartupEvent("a", "AssigningReplica")])
     assert "AssigningReplica" in timeline.doing()
 
 
@@ -168,7 +170,7 @@ def test_the_ingress_is_told_apart_from_a_server(
 def test_a_waker_asks_again_after_the_ingress_gave_up(ingress: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nbtoolkit.azure.startup.wake_up._PAUSE", 0.01)
     Ingress.line = [HELD, HELD, (200, "application/json", "{}")]
-    waker = Waker(ingress).start()
+    waker = WakeUpPoller(ingress).start()
     deadline = time.monotonic() + 5
     while not waker.awake and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nbtoolkit.serving.gateway.config import FrontSettings, StartRefused, on_network
+from nbtoolkit.serving.gateway.config import FrontSettings, GatewayStartRefused, on_network
 from nbtoolkit.serving.gateway.published_releases import NotYetReadable, Published
 from tests.support.gateway_harness import KEY, Front, Share, words
 
@@ -85,7 +85,7 @@ def test_the_key_may_come_from_a_file_and_never_shows(tmp_path: Path) -> None:
     settings = FrontSettings.read(tmp_path, 1, environ={"NBTOOLKIT_API_KEY_FILE": str(tmp_path / "key")})
     assert settings.key == KEY
     assert KEY not in repr(settings)
-    with pytest.raises(StartRefused, match="is not a folder"):
+    with pytest.raises(GatewayStartRefused, match="is not a folder"):
         FrontSettings.read(tmp_path / "none", 1, environ={"NBTOOLKIT_API_KEY": KEY})
 
 

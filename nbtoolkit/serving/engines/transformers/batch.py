@@ -49,7 +49,7 @@ class Prefill(Protocol):
         ...
 
 
-class SlotRows:
+class BatchedDecoder:
     """Rows of one batch; a new token's place is its row's length."""
 
     def __init__(self, model: Model) -> None:
@@ -120,11 +120,11 @@ class SlotPrefill:
 
     def join(self, rows: Rows, sequence: Sequence) -> None:
         """Copy a finished row into the batch."""
-        assert isinstance(rows, SlotRows)
+        assert isinstance(rows, BatchedDecoder)
         rows.add(sequence, self._cache, self._members.index(sequence))
 
 
-class OwnRows:
+class SequentialDecoder:
     """Rows with a cache each; every step advances the one whose turn it is."""
 
     def __init__(self, model: Model) -> None:
@@ -172,5 +172,5 @@ class OwnPrefill:
 
     def join(self, rows: Rows, sequence: Sequence) -> None:
         """Hand the cache over."""
-        assert isinstance(rows, OwnRows)
+        assert isinstance(rows, SequentialDecoder)
         rows.add(sequence, self._cache)

@@ -8,18 +8,18 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Value(BaseModel):
+class _ConfigModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class BaseFolder(_Value):
+class BaseFolder(_ConfigModel):
     """The base model: the name that requests use, and its folder."""
 
     name: str
     path: Path
 
 
-class Options(_Value):
+class Options(_ConfigModel):
     """How this engine process runs; nothing of it changes while it lives."""
 
     port: int = Field(ge=0, le=65535)

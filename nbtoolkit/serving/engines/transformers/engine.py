@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Options
 from .detokenizer import TokenNames
-from .errors import ApiError, StartRefused, end_now, unknown_model
-from .sequence import Event, Sequence
+from .errors import ApiError, EngineStartRefused, end_now, unknown_model
+from .sequence import Sequence, TokenEvent
 
 if TYPE_CHECKING:
     from .adapters import Adapters
-    from .model_loader import Loaded
+    from .model_loader import LoadedModel
     from .scheduler import Loop
 
-Deliver = Callable[[Event], None]
+Deliver = Callable[[TokenEvent], None]
 log = logging.getLogger(__name__)
 
 
@@ -37,13 +37,13 @@ class Engine:
         """Adapters that were let go of, maybe not unloaded yet, and their folders."""
         self.requests = 0
         self._started = time.monotonic()
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedModel | None = None
         self._loop: Loop | None = None
         self._adapters: Adapters | None = None
         self._names: TokenNames | None = None
         self._why_not: str | None = None
         self._cuda_error: str | None = None
-        self._events: list[tuple[Deliver, Event]] = []
+        self._events: list[tuple[Deliver, TokenEvent]] = []
         self._async: asyncio.AbstractEventLoop | None = None
         self._swapping = threading.Lock()
 
@@ -58,7 +58,7 @@ class Engine:
             self._loop.stop()
 
     @property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> LoadedModel:
         """What was loaded; a 503 with the phase until then."""
         if self._loaded is None:
             raise ApiError(
@@ -176,11 +176,11 @@ class Engine:
             self._enter("importing torch")  # seconds, during which /health already answers
             from .adapters import Adapters
             from .cpu_kernels import pack
-            from .model_loader import cuda_error, leave_a_core, load
+            from .model_loader import cuda_error, load, reserve_cpu_core
             from .model_runner import Model
             from .scheduler import Loop
 
-            leave_a_core()
+            reserve_cpu_core()
             self._cuda_error = cuda_error()
             loaded = load(self.options, self._enter)
             self._enter("laying out weights")
@@ -190,7 +190,7 @@ class Engine:
             self._adapters = Adapters(loaded.model)
             self._names = TokenNames(loaded.backend)
             self._loop = Loop(model, self._adapters, self.options.max_batch, self._flush)
-        except StartRefused as error:  # no second try would help: the process stays to tell
+        except EngineStartRefused as error:  # no second try would help: the process stays to tell
             self.error = str(error)
             self.phase = "failed"
             log.error("the engine cannot start: %s", error)
@@ -212,6 +212,6 @@ class Engine:
             self._async.call_soon_threadsafe(_deliver, events)
 
 
-def _deliver(events: list[tuple[Deliver, Event]]) -> None:
+def _deliver(events: list[tuple[Deliver, TokenEvent]]) -> None:
     for deliver, event in events:
         deliver(event)

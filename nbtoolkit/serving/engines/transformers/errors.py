@@ -37,7 +37,7 @@ class ApiError(Exception):
         return {"error": {**error, **self.facts}}
 
 
-class StartRefused(Exception):
+class EngineStartRefused(Exception):
     """The engine cannot serve this model on this machine; the message says why and what to do."""
 
 

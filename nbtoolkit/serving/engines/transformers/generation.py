@@ -9,21 +9,21 @@ from typing import Any
 
 from .engine import Engine
 from .errors import ApiError
-from .openai_responses import Choice, Wording, usage
+from .openai_responses import AnswerChoice, ResponseFormatter, usage
 from .openai_schema import Request
-from .sequence import Event, Sequence
+from .sequence import Sequence, TokenEvent
 
 
-class Answering:
+class GenerationStream:
     """The sequences of one request; :meth:`close` frees their rows, finished or not."""
 
-    def __init__(self, engine: Engine, request: Request, wording: Wording) -> None:
+    def __init__(self, engine: Engine, request: Request, wording: ResponseFormatter) -> None:
         self.request = request
         self._engine = engine
         self._wording = wording
         self._sequences: list[Sequence] = []
-        self._choices: list[Choice] = []
-        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self._choices: list[AnswerChoice] = []
+        self._events: asyncio.Queue[tuple[int, TokenEvent]] = asyncio.Queue()
         self._prompt_tokens = 0
 
     def ask(
@@ -36,7 +36,7 @@ class Answering:
             self._prompt_tokens += len(prompt)
             for number in range(self.request.n):
                 index = len(self._sequences)
-                self._choices.append(Choice())
+                self._choices.append(AnswerChoice())
                 self._sequences.append(
                     Sequence(
                         prompt,
@@ -95,7 +95,7 @@ class Answering:
             self.close()
         yield "data: [DONE]\n\n"
 
-    async def _all(self) -> AsyncIterator[tuple[int, Event]]:
+    async def _all(self) -> AsyncIterator[tuple[int, TokenEvent]]:
         """Yield the events of all answers until each is finished; the first error ends everything."""
         running = len(self._sequences)
         while running:

@@ -16,11 +16,11 @@ from transformers.utils.logging import disable_progress_bar
 from ...dtype import cpu_has_bfloat16, serving_dtype
 from .config import Options
 from .detokenizer import end_of_turn
-from .errors import StartRefused
+from .errors import EngineStartRefused
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """What the engine serves with."""
 
     model: Any
@@ -31,7 +31,7 @@ class Loaded:
     max_length: int
 
 
-def load(options: Options, phase: Callable[[str], None]) -> Loaded:
+def load(options: Options, phase: Callable[[str], None]) -> LoadedModel:
     """Read everything from disk; :class:`StartRefused` says what this machine cannot serve."""
     disable_progress_bar()  # the log is read by people
     phase("reading the configuration")
@@ -39,7 +39,7 @@ def load(options: Options, phase: Callable[[str], None]) -> Loaded:
     config = AutoConfig.from_pretrained(options.base.path, local_files_only=True, trust_remote_code=False)
     dtype = pick_dtype(options.dtype, getattr(config, "dtype", None), device)
     if options.quantization == "nf4" and device.type != "cuda":
-        raise StartRefused(
+        raise EngineStartRefused(
             "nf4 quantization needs a CUDA GPU (bitsandbytes), and this engine runs on "
             f"{device.type}. Deploy with quantization none, or on a GPU."
         )
@@ -49,7 +49,7 @@ def load(options: Options, phase: Callable[[str], None]) -> Loaded:
     )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
-        raise StartRefused(
+        raise EngineStartRefused(
             f"{options.tokenizer_path} holds no fast tokenizer (tokenizer.json), which streaming needs. "
             "Save the tokenizer once with transformers and deploy that folder."
         )
@@ -59,16 +59,16 @@ def load(options: Options, phase: Callable[[str], None]) -> Loaded:
     stop_ids = _stop_ids(options.base.path, tokenizer, template)
     limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 4096
     if options.max_model_len is not None and options.max_model_len > limit:
-        raise StartRefused(
+        raise EngineStartRefused(
             f"max_model_len is {options.max_model_len}, but {options.base.name} knows {limit} positions."
         )
-    return Loaded(model, tokenizer, backend, template, stop_ids, options.max_model_len or limit)
+    return LoadedModel(model, tokenizer, backend, template, stop_ids, options.max_model_len or limit)
 
 
 def pick_device(wanted: str) -> torch.device:
     """Return the GPU if there is a usable one, unless the CPU was asked for."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise StartRefused(
+        raise EngineStartRefused(
             f"A CUDA GPU was asked for, but torch cannot use one: {cuda_error() or 'there is none'}"
         )
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
@@ -98,7 +98,7 @@ def pick_dtype(wanted: str, stored: torch.dtype | str | None, device: torch.devi
     return getattr(torch, serving_dtype(wanted, device=device.type, saved=saved, has_bfloat16=fast))
 
 
-def leave_a_core() -> None:
+def reserve_cpu_core() -> None:
     """Give torch all cores but one; a container's quota counts.
 
     Front, HTTP and tokenizer share the machine, and an operation split over cores waits for its slowest
@@ -117,7 +117,7 @@ def leave_a_core() -> None:
 def _weights(options: Options, dtype: torch.dtype, device: torch.device) -> Any:
     path = options.base.path
     if not list(path.glob("*.safetensors")):
-        raise StartRefused(
+        raise EngineStartRefused(
             f"{path} holds no safetensors weights; other formats can run code and are not read."
         )
     settings: dict[str, Any] = {}

@@ -10,19 +10,19 @@ from typing import Any, Protocol
 
 from .detokenizer import TokenNames
 from .openai_schema import ChatRequest, CompletionRequest
-from .sequence import Event, Told
+from .sequence import TokenEvent, TokenLogprob
 
 
 @dataclass
-class Choice:
+class AnswerChoice:
     """One answer as far as it came."""
 
     text: str = ""
-    told: list[Told] = field(default_factory=list)
+    told: list[TokenLogprob] = field(default_factory=list)
     tokens: int = 0
     finish: str | None = None
 
-    def add(self, event: Event) -> None:
+    def add(self, event: TokenEvent) -> None:
         """Take in one event."""
         self.text += event.text
         self.told += event.told
@@ -30,12 +30,12 @@ class Choice:
         self.finish = event.finish
 
 
-class Wording(Protocol):
+class ResponseFormatter(Protocol):
     """How one endpoint words its answers."""
 
     head: dict[str, Any]
 
-    def whole(self, choices: Sequence_[Choice]) -> list[dict[str, Any]]:
+    def whole(self, choices: Sequence_[AnswerChoice]) -> list[dict[str, Any]]:
         """Return the ``choices`` of a complete answer."""
         ...
 
@@ -43,7 +43,7 @@ class Wording(Protocol):
         """Return the first chunk's choice, if the endpoint sends one before any text."""
         ...
 
-    def piece(self, index: int, event: Event) -> dict[str, Any]:
+    def piece(self, index: int, event: TokenEvent) -> dict[str, Any]:
         """Return the choice of the chunk that adds the event's text."""
         ...
 
@@ -65,7 +65,7 @@ class ChatWording:
         self._as_id = bool(request.return_tokens_as_token_ids)
         self._wanted = bool(request.logprobs)
 
-    def whole(self, choices: Sequence_[Choice]) -> list[dict[str, Any]]:
+    def whole(self, choices: Sequence_[AnswerChoice]) -> list[dict[str, Any]]:
         """Return the choices with their messages."""
         return [
             {
@@ -82,13 +82,13 @@ class ChatWording:
         delta = {"role": "assistant", "content": ""}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
-    def piece(self, index: int, event: Event) -> dict[str, Any]:
+    def piece(self, index: int, event: TokenEvent) -> dict[str, Any]:
         """Return the chunk that adds the event's text."""
         delta = {"content": event.text} if event.text or event.told else {}
         told = self._logprobs(event.told) if event.told else None
         return {"index": index, "delta": delta, "logprobs": told, "finish_reason": event.finish}
 
-    def _logprobs(self, told: Sequence_[Told]) -> dict[str, Any] | None:
+    def _logprobs(self, told: Sequence_[TokenLogprob]) -> dict[str, Any] | None:
         if not self._wanted:
             return None
         return {
@@ -121,7 +121,7 @@ class CompletionWording:
         self._as_id = bool(request.return_tokens_as_token_ids)
         self._wanted = request.logprobs is not None
 
-    def whole(self, choices: Sequence_[Choice]) -> list[dict[str, Any]]:
+    def whole(self, choices: Sequence_[AnswerChoice]) -> list[dict[str, Any]]:
         """Return the choices with their texts."""
         return [self._choice(i, choice.text, choice.told, choice.finish) for i, choice in enumerate(choices)]
 
@@ -129,14 +129,16 @@ class CompletionWording:
         """Return None: a plain completion begins with its text."""
         del index
 
-    def piece(self, index: int, event: Event) -> dict[str, Any]:
+    def piece(self, index: int, event: TokenEvent) -> dict[str, Any]:
         """Return the chunk that adds the event's text; offsets count from the answer's beginning."""
         return self._choice(index, event.text, event.told, event.finish)
 
-    def _choice(self, index: int, text: str, told: Sequence_[Told], finish: str | None) -> dict[str, Any]:
+    def _choice(
+        self, index: int, text: str, told: Sequence_[TokenLogprob], finish: str | None
+    ) -> dict[str, Any]:
         return {"index": index, "text": text, "logprobs": self._logprobs(told), "finish_reason": finish}
 
-    def _logprobs(self, told: Sequence_[Told]) -> dict[str, Any] | None:
+    def _logprobs(self, told: Sequence_[TokenLogprob]) -> dict[str, Any] | None:
         if not self._wanted:
             return None
 
@@ -153,7 +155,7 @@ class CompletionWording:
         }
 
 
-def usage(prompt_tokens: int, choices: Sequence_[Choice]) -> dict[str, int]:
+def usage(prompt_tokens: int, choices: Sequence_[AnswerChoice]) -> dict[str, int]:
     """Return the token counts; each prompt counts once, however many answers it got."""
     answer = sum(choice.tokens for choice in choices)
     return {

@@ -7,7 +7,7 @@ from collections import deque
 from .sequence import Sequence
 
 
-class Line:
+class WaitingQueue:
     """The waiting sequences of all adapters in one order."""
 
     def __init__(self) -> None:

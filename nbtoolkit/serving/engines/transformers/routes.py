@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from .engine import Engine
 from .errors import ApiError
-from .generation import Answering
+from .generation import GenerationStream
 from .openai_responses import ChatWording, CompletionWording
 from .openai_schema import ChatRequest, CompletionRequest, LoadAdapter, UnloadAdapter
 from .tokenization import answer_length, chat_prompt, completion_prompts
@@ -97,7 +97,7 @@ def build(engine: Engine, key: str) -> FastAPI:
         prompt = chat_prompt(loaded, body)
         wanted = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        answering = Answering(engine, body, ChatWording(body, engine.names))
+        answering = GenerationStream(engine, body, ChatWording(body, engine.names))
         answering.ask([prompt], adapter, [answer_length(loaded, prompt, wanted)], logprobs)
         return await _respond(answering, request)
 
@@ -107,14 +107,14 @@ def build(engine: Engine, key: str) -> FastAPI:
         adapter = engine.adapter_of(body.model)
         prompts = completion_prompts(loaded, body)
         lengths = [answer_length(loaded, prompt, body.max_tokens) for prompt in prompts]
-        answering = Answering(engine, body, CompletionWording(body, engine.names))
+        answering = GenerationStream(engine, body, CompletionWording(body, engine.names))
         answering.ask(prompts, adapter, lengths, body.logprobs)
         return await _respond(answering, request)
 
     return app
 
 
-async def _respond(answering: Answering, request: Request) -> Response:
+async def _respond(answering: GenerationStream, request: Request) -> Response:
     """Stream, or wait for the whole answer while watching whether the client is still there."""
     if answering.request.stream:
         return StreamingResponse(answering.chunks(), media_type="text/event-stream")

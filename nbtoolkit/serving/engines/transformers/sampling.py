@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .sampling_params import Choice, Sampling
+from .sampling_params import SampledToken, Sampling
 
 _HEAD = 256
 """How many of the likeliest tokens are sorted at first; all only where top_p needs more."""
@@ -15,7 +15,7 @@ _HEAD = 256
 
 def choose(
     logits: torch.Tensor, samplings: Sequence[Sampling], dice: Sequence[random.Random]
-) -> list[Choice]:
+) -> list[SampledToken]:
     """Choose one token for each row of ``logits`` [rows, vocabulary].
 
     All greedy rows cost one argmax together. Log-probabilities are those of the raw logits in
@@ -28,7 +28,7 @@ def choose(
         draws = _draw(picked.float(), [samplings[row] for row in drawn], [dice[row] for row in drawn])
         for row, token in zip(drawn, draws, strict=True):
             tokens[row] = token
-    choices = [Choice(token) for token in tokens]
+    choices = [SampledToken(token) for token in tokens]
     told = [row for row, sampling in enumerate(samplings) if sampling.logprobs is not None]
     if told:
         for row, choice in zip(told, _tell(logits, told, tokens, samplings), strict=True):
@@ -38,18 +38,18 @@ def choose(
 
 def _tell(
     logits: torch.Tensor, told: list[int], tokens: list[int], samplings: Sequence[Sampling]
-) -> list[Choice]:
+) -> list[SampledToken]:
     logprobs = logits[told].float().log_softmax(dim=-1)
     own = logprobs.gather(1, torch.tensor([[tokens[row]] for row in told], device=logits.device))
     most = max(samplings[row].logprobs or 0 for row in told)
     best = logprobs.topk(most, dim=-1) if most else None
     values = best.values.tolist() if best else [[] for _ in told]
     ids = best.indices.tolist() if best else [[] for _ in told]
-    choices: list[Choice] = []
+    choices: list[SampledToken] = []
     for at, row in enumerate(told):
         count = samplings[row].logprobs or 0
         top = list(zip(ids[at][:count], values[at][:count], strict=True))
-        choices.append(Choice(tokens[row], own[at, 0].item(), top))
+        choices.append(SampledToken(tokens[row], own[at, 0].item(), top))
     return choices
 
 

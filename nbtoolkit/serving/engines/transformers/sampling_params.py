@@ -17,13 +17,13 @@ class Sampling:
     """How many alternatives are told beside the chosen token; None tells nothing."""
     seed: int | None = None
 
-    def dice(self) -> random.Random:
+    def rng(self) -> random.Random:
         """Return the row's own random numbers, so that a seed means the same in any batch."""
         return random.Random(self.seed)  # noqa: S311 - sampling, not secrets
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SampledToken:
     """One token, and where asked its log-probability and the likeliest alternatives."""
 
     token: int

@@ -17,10 +17,10 @@ from typing import TypeVar
 import torch
 
 from .adapters import Adapters
-from .batch import OwnPrefill, OwnRows, Prefill, Prepared, Rows, SlotPrefill, SlotRows
+from .batch import BatchedDecoder, OwnPrefill, Prefill, Prepared, Rows, SequentialDecoder, SlotPrefill
 from .errors import end_if_device_lost, step_failed, unknown_model
 from .model_runner import Model
-from .request_queue import Line
+from .request_queue import WaitingQueue
 from .sampling import choose
 from .sequence import Sequence
 
@@ -44,7 +44,7 @@ class Loop:
         self._inbox: list[Sequence] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = False
-        self._line = Line()
+        self._line = WaitingQueue()
         self._prefill: Prefill | None = None
         self._groups: dict[str | None, Rows] = {}
         self.steps = 0
@@ -192,7 +192,9 @@ class Loop:
             if prepared is None:
                 return
             self._prefill = None
-            rows = self._groups.get(adapter) or (SlotRows if self.batched else OwnRows)(self.model)
+            rows = self._groups.get(adapter) or (BatchedDecoder if self.batched else SequentialDecoder)(
+                self.model
+            )
             for sequence in prepared[0]:
                 prefill.join(rows, sequence)
             self._groups[adapter] = rows

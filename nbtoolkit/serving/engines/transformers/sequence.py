@@ -10,25 +10,25 @@ from tokenizers import Tokenizer
 
 from .detokenizer import Detokenizer, StopFilter
 from .errors import ApiError
-from .sampling_params import Choice, Sampling
+from .sampling_params import SampledToken, Sampling
 
 FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TokenLogprob:
     """A token's log-probabilities, and where its text begins in the answer."""
 
-    choice: Choice
+    choice: SampledToken
     offset: int
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TokenEvent:
     """What one step added to an answer."""
 
     text: str = ""
-    told: tuple[Told, ...] = ()
+    told: tuple[TokenLogprob, ...] = ()
     tokens: int = 0
     """Tokens of the answer so far."""
     finish: FinishReason | None = None
@@ -51,12 +51,12 @@ class Sequence:
         stop_ids: frozenset[int],
         stops: list[str],
         tokenizer: Tokenizer,
-        deliver: Callable[[Event], None],
+        deliver: Callable[[TokenEvent], None],
     ) -> None:
         self.prompt = prompt
         self.adapter = adapter
         self.sampling = sampling
-        self.dice = sampling.dice()
+        self.dice = sampling.rng()
         self.answer: list[int] = []
         self.deliver = deliver
         self.cancelled = False
@@ -64,7 +64,7 @@ class Sequence:
         self._stop_ids = stop_ids
         self._filter = StopFilter(stops)
         self._detokenizer = Detokenizer(tokenizer, prompt)
-        self._told: list[Told] = []
+        self._told: list[TokenLogprob] = []
         self._decoded = 0
         self._shown = 0
 
@@ -83,11 +83,11 @@ class Sequence:
         """The newest token, which no cache holds yet."""
         return self.answer[-1] if self.answer else self.prompt[-1]
 
-    def take(self, choice: Choice) -> FinishReason | None:
+    def take(self, choice: SampledToken) -> FinishReason | None:
         """Add a token, deliver what may be shown, and tell whether the answer is finished."""
         self.answer.append(choice.token)
         if self.sampling.logprobs is not None:
-            self._told.append(Told(choice, self._decoded))
+            self._told.append(TokenLogprob(choice, self._decoded))
         if choice.token in self._stop_ids:
             # Its text is not part of the answer; what was held back in vain is.
             return self._end("stop", self._detokenizer.finish())
@@ -99,16 +99,16 @@ class Sequence:
         if self._filter.stopped:
             return self._finish("stop", shown)
         self._shown += len(shown)
-        told: tuple[Told, ...] = ()
+        told: tuple[TokenLogprob, ...] = ()
         if not self._filter.holding and self._told:
             told, self._told = tuple(self._told), []
         if shown or told:
-            self.deliver(Event(shown, told, len(self.answer)))
+            self.deliver(TokenEvent(shown, told, len(self.answer)))
         return None
 
     def fail(self, error: ApiError) -> None:
         """Deliver why there will be no more."""
-        self.deliver(Event(tokens=len(self.answer), error=error))
+        self.deliver(TokenEvent(tokens=len(self.answer), error=error))
 
     def _end(self, reason: FinishReason, text: str) -> FinishReason:
         shown = self._filter.push(text)
@@ -121,5 +121,5 @@ class Sequence:
         # Tokens of a stop string are not told, as their text is not.
         cut = self._shown if self._filter.stopped else None
         told = tuple(told for told in self._told if cut is None or told.offset < cut)
-        self.deliver(Event(shown, told, len(self.answer), reason))
+        self.deliver(TokenEvent(shown, told, len(self.answer), reason))
         return reason

@@ -10,10 +10,10 @@ from .errors import ApiError
 from .openai_schema import ChatRequest, CompletionRequest
 
 if TYPE_CHECKING:
-    from .model_loader import Loaded
+    from .model_loader import LoadedModel
 
 
-def chat_prompt(loaded: Loaded, request: ChatRequest) -> list[int]:
+def chat_prompt(loaded: LoadedModel, request: ChatRequest) -> list[int]:
     """Render the conversation with the template in force and return its tokens."""
     if not loaded.chat_template:
         raise ApiError(
@@ -35,7 +35,7 @@ def chat_prompt(loaded: Loaded, request: ChatRequest) -> list[int]:
     return _checked(ids, loaded, "messages")
 
 
-def completion_prompts(loaded: Loaded, request: CompletionRequest) -> list[list[int]]:
+def completion_prompts(loaded: LoadedModel, request: CompletionRequest) -> list[list[int]]:
     """Return the tokens of every prompt."""
     prompts = request.prompts
     if not prompts:
@@ -56,7 +56,7 @@ def completion_prompts(loaded: Loaded, request: CompletionRequest) -> list[list[
     return encoded
 
 
-def answer_length(loaded: Loaded, prompt: list[int], wanted: int | None) -> int:
+def answer_length(loaded: LoadedModel, prompt: list[int], wanted: int | None) -> int:
     """Return how many tokens may come; None takes what fits."""
     room = loaded.max_length - len(prompt)
     if wanted is not None and wanted > room:
@@ -64,7 +64,7 @@ def answer_length(loaded: Loaded, prompt: list[int], wanted: int | None) -> int:
     return wanted or room
 
 
-def _checked(ids: list[int], loaded: Loaded, param: str) -> list[int]:
+def _checked(ids: list[int], loaded: LoadedModel, param: str) -> list[int]:
     if not ids:
         raise ApiError(f"`{param}` has no tokens.", param=param)
     if len(ids) >= loaded.max_length:
@@ -72,7 +72,7 @@ def _checked(ids: list[int], loaded: Loaded, param: str) -> list[int]:
     return ids
 
 
-def _too_long(loaded: Loaded, prompt: int, wanted: int | None) -> ApiError:
+def _too_long(loaded: LoadedModel, prompt: int, wanted: int | None) -> ApiError:
     asked = (
         f"{prompt} tokens"
         if wanted is None

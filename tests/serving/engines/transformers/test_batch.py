@@ -19,7 +19,7 @@ from nbtoolkit.serving.engines.transformers.cpu_kernels import pack
 from nbtoolkit.serving.engines.transformers.model_runner import Model
 from nbtoolkit.serving.engines.transformers.sampling_params import Sampling
 from nbtoolkit.serving.engines.transformers.scheduler import Loop
-from nbtoolkit.serving.engines.transformers.sequence import Event, Sequence
+from nbtoolkit.serving.engines.transformers.sequence import Sequence, TokenEvent
 from tests.support.tiny_models import ARCHITECTURES, SLIDING_WINDOW, tiny_adapter, tiny_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
@@ -40,10 +40,10 @@ class Bench:
         if piece:
             self.loop.piece = piece
         self.tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
-        self.events: dict[Sequence, list[Event]] = {}
+        self.events: dict[Sequence, list[TokenEvent]] = {}
 
     def ask(self, prompt: list[int], length: int, adapter: str | None = None, **sampling: Any) -> Sequence:
-        events: list[Event] = []
+        events: list[TokenEvent] = []
         sequence = Sequence(
             prompt,
             adapter=adapter,

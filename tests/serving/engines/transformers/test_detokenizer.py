@@ -14,8 +14,8 @@ from nbtoolkit.serving.engines.transformers.detokenizer import (
     TokenNames,
     end_of_turn,
 )
-from nbtoolkit.serving.engines.transformers.sampling_params import Choice, Sampling
-from nbtoolkit.serving.engines.transformers.sequence import Event, Sequence
+from nbtoolkit.serving.engines.transformers.sampling_params import SampledToken, Sampling
+from nbtoolkit.serving.engines.transformers.sequence import Sequence, TokenEvent
 from tests.support.tiny_models import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, tiny_base
 
 
@@ -83,9 +83,9 @@ def test_a_stop_string_over_several_pieces_is_never_shown(
     assert out + stream.finish() == shown
 
 
-def answer(tokenizer: Tokenizer, tokens: list[int], **settings: Any) -> list[Event]:
+def answer(tokenizer: Tokenizer, tokens: list[int], **settings: Any) -> list[TokenEvent]:
     """Feed ``tokens`` to a sequence as if the model had chosen them."""
-    events: list[Event] = []
+    events: list[TokenEvent] = []
     sequence = Sequence(
         [1],
         adapter=None,
@@ -95,7 +95,7 @@ def answer(tokenizer: Tokenizer, tokens: list[int], **settings: Any) -> list[Eve
         **{"max_tokens": 50, "stop_ids": frozenset(), "stops": [], **settings},
     )
     for token in tokens:
-        if sequence.take(Choice(token)):
+        if sequence.take(SampledToken(token)):
             break
     return events
 

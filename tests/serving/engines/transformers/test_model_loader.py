@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from nbtoolkit.serving.engines.transformers.adapters import Adapters
 from nbtoolkit.serving.engines.transformers.config import Options
-from nbtoolkit.serving.engines.transformers.errors import ApiError, StartRefused
+from nbtoolkit.serving.engines.transformers.errors import ApiError, EngineStartRefused
 from nbtoolkit.serving.engines.transformers.model_loader import load, pick_dtype
 from tests.support.tiny_models import END_OF_TEXT, END_OF_TURN, tiny_adapter, tiny_base
 
@@ -73,12 +73,12 @@ def test_weights_on_a_network_mount_are_read_without_mmap(
 def test_nf4_without_cuda_is_refused_with_the_way_out(base: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(StartRefused, match=r"CUDA.*quantization none"):
+    with pytest.raises(EngineStartRefused, match=r"CUDA.*quantization none"):
         load(options(base, quantization="nf4"), quiet)
 
 
 def test_a_longer_context_than_the_models_is_refused(base: Path) -> None:
-    with pytest.raises(StartRefused, match=r"600.*512"):
+    with pytest.raises(EngineStartRefused, match=r"600.*512"):
         load(options(base, max_model_len=600), quiet)
     assert load(options(base, max_model_len=64), quiet).max_length == 64
 
@@ -86,7 +86,7 @@ def test_a_longer_context_than_the_models_is_refused(base: Path) -> None:
 def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
     base = tiny_base(tmp_path / "base", layers=1)
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
-    with pytest.raises(StartRefused, match="safetensors"):
+    with pytest.raises(EngineStartRefused, match="safetensors"):
         load(options(base), quiet)
 
 

@@ -56,9 +56,9 @@ def test_a_seed_gives_the_same_answer_in_any_batch() -> None:
     torch.manual_seed(0)
     logits = torch.randn(5, 300)
     seeded = Sampling(seed=7, top_p=0.9)
-    alone = choose(logits[2:3], [seeded], [seeded.dice()])[0].token
+    alone = choose(logits[2:3], [seeded], [seeded.rng()])[0].token
     mixed = [Sampling(temperature=0), Sampling(), seeded, Sampling(top_k=3), Sampling(temperature=0)]
-    assert choose(logits, mixed, [s.dice() for s in mixed])[2].token == alone
+    assert choose(logits, mixed, [s.rng() for s in mixed])[2].token == alone
 
 
 def test_greedy_rows_take_the_likeliest_whatever_their_neighbours_do() -> None:
@@ -69,7 +69,7 @@ def test_greedy_rows_take_the_likeliest_whatever_their_neighbours_do() -> None:
         Sampling(temperature=0),
         Sampling(),
     ]
-    tokens = [choice.token for choice in choose(logits, samplings, [s.dice() for s in samplings])]
+    tokens = [choice.token for choice in choose(logits, samplings, [s.rng() for s in samplings])]
     assert [tokens[0], tokens[2]] == [logits[0].argmax().item(), logits[2].argmax().item()]
 
 
@@ -81,7 +81,7 @@ def test_a_tiny_temperature_does_not_overflow() -> None:
 def test_log_probabilities_are_of_the_raw_logits_in_float32() -> None:
     logits = LOGITS.expand(3, -1).to(torch.bfloat16)
     samplings = [Sampling(temperature=0, logprobs=2), Sampling(temperature=9, logprobs=0), Sampling()]
-    first, second, third = choose(logits, samplings, [s.dice() for s in samplings])
+    first, second, third = choose(logits, samplings, [s.rng() for s in samplings])
     expected = logits[0].float().log_softmax(-1)
     assert first.logprob == pytest.approx(expected[0].item())
     assert first.top == [(0, pytest.approx(expected[0].item())), (1, pytest.approx(expected[1].item()))]
