@@ -13,14 +13,14 @@ from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Heartbeat
-from nbtoolkit.utils.display import html_table, text_table
+from nbtoolkit.utils.display import FactTable
 from nbtoolkit.workspace import Workspace
 
 State = Literal["stopped", "asleep", "starting", "ready", "degraded", "failed"]
 
 
-@dataclass(frozen=True)
-class TargetStatus:
+@dataclass(frozen=True, repr=False)
+class TargetStatus(FactTable):
     """How a target stands; prints well as text and in a notebook.
 
     ``state`` is ``degraded`` where something answers but not what was published, and ``asleep`` where nothing
@@ -43,15 +43,6 @@ class TargetStatus:
         if self.release:
             rows.append(("release", self.release))
         return [*rows, *self.facts.items()]
-
-    def __str__(self) -> str:
-        return text_table(self.rows())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return html_table(self.rows())
 
 
 class WheelSource(Protocol):

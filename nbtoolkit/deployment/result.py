@@ -10,11 +10,11 @@ from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.serving.release import Release
 from nbtoolkit.sync import SyncResult
 from nbtoolkit.target import Target
-from nbtoolkit.utils.display import html_table, text_table
+from nbtoolkit.utils.display import FactTable
 
 
-@dataclass(frozen=True)
-class Deployment:
+@dataclass(frozen=True, repr=False)
+class Deployment(FactTable):
     """A release that serves: where, with what proof, what was sent, and how to go back.
 
     ``seconds`` is the time from the call to the proof; ``previous`` the id of what served before.
@@ -60,12 +60,3 @@ class Deployment:
             ("go back", back),
             ("stop", "deployment.target.stop()"),
         ]
-
-    def __str__(self) -> str:
-        return text_table(self.rows())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return html_table(self.rows())

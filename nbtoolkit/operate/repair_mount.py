@@ -11,7 +11,7 @@ from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.errors import BrokenFile
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.utils.atomic_write import write_atomically
-from nbtoolkit.utils.display import html_table
+from nbtoolkit.utils.display import FactTable
 from nbtoolkit.utils.json_file import read_object
 from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
@@ -19,8 +19,8 @@ from nbtoolkit.workspace import Workspace
 _NOTE = "azure-mounts.json"
 
 
-@dataclass(frozen=True)
-class Repair:
+@dataclass(frozen=True, repr=False)
+class Repair(FactTable):
     """What became of the environment's key for the share, and why; the key is not kept."""
 
     app: str
@@ -39,15 +39,6 @@ class Repair:
         )
         rows = [("repaired", what), ("because", self.reason)]
         return [*rows, ("next", self.next_step)] if self.next_step else rows
-
-    def __str__(self) -> str:
-        return "\n".join(f"{label:<8}  {text}" for label, text in self.rows())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return html_table(self.rows())
 
 
 def repair(*, target: AzureTarget | None = None, progress: Progress | None = None) -> Repair:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
-from nbtoolkit.utils.display import html_table, text_table
+from nbtoolkit.utils.display import FactTable
 
 
-@dataclass(frozen=True)
-class Provision(Provisioned):
+@dataclass(frozen=True, repr=False)
+class Provision(FactTable, Provisioned):
     """Where releases run now; ``created`` are the ids of what this run made, ``seconds`` how long it took."""
 
     created: tuple[str, ...] = field(default=(), repr=False)
@@ -36,12 +36,3 @@ class Provision(Provisioned):
         ]
         rows += [("note", self.note)] if self.note else []
         return [*rows, ("next", "deploy an adapter"), ("remove", "teardown() of nbtoolkit.operate")]
-
-    def __str__(self) -> str:
-        return text_table(self.rows())
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return html_table(self.rows())

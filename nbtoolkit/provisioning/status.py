@@ -12,12 +12,12 @@ from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.provisioning.plan_builder import deployment_of
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.provisioning.validation import blockers
-from nbtoolkit.utils.display import html_table, text_table
+from nbtoolkit.utils.display import FactTable
 from nbtoolkit.workspace import Workspace
 
 
-@dataclass(frozen=True)
-class Standing:
+@dataclass(frozen=True, repr=False)
+class Standing(FactTable):
     """What the workspace's files say, and whether Azure works on a deployment of it right now."""
 
     provisioned: Provisioned | None
@@ -44,12 +44,6 @@ class Standing:
         if not self.signed_in:
             rows.append(("Azure", "nobody is signed in, so what runs there is not known"))
         return rows
-
-    def __str__(self) -> str:
-        return text_table(self.rows())
-
-    def _repr_html_(self) -> str:
-        return html_table(self.rows())
 
 
 def status(settings: ProvisionSettings, workspace: Workspace, cloud: Cloud) -> Standing:

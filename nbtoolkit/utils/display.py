@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from html import escape
 
@@ -9,6 +10,26 @@ LINK = "color:var(--jp-content-link-color,#0b57d0);text-decoration:underline"
 """How a link looks: widgets take the page's own style of links away."""
 _NEW_TAB = 'target="_blank" rel="noopener"'
 _LONGEST_URL = 100
+
+
+class FactTable(ABC):
+    """Print the rows of a value as a table: plain text, and HTML in a notebook.
+
+    A dataclass that inherits from it needs ``repr=False``.
+    """
+
+    @abstractmethod
+    def rows(self) -> list[tuple[str, str]]:
+        """Return label and text of each fact."""
+
+    def __str__(self) -> str:
+        return text_table(self.rows())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows())
 
 
 def html_table(facts: Iterable[tuple[str, str]], caption: str = "") -> str:
