@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from nbtoolkit.container_runtime.images import LockedWheel, Runtime
 from nbtoolkit.errors import MissingDependency, WheelsUnavailable
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving.content_hash import file_sha256
 from nbtoolkit.utils.atomic_write import write_atomically
+from nbtoolkit.utils.child_process import run_child
 
 REQUIREMENTS = "requirements.txt"
 """The lock's name beside its wheels on the share."""
 _BATCH_BYTES = 32 << 20
 _BATCH_WHEELS = 8
 """Wheels are kept batch by batch, so that a cancelled or failed fetch goes on where it was."""
-_POLL = 0.1
 
 
 @dataclass(frozen=True)
@@ -107,13 +102,8 @@ def _pip_download(runtime: Runtime, batch: list[LockedWheel], to: Path, progress
         "--disable-pip-version-check", "--progress-bar", "off", *target_options(runtime),
         "--dest", str(to), "--requirement", str(lock),
     ]  # fmt: skip
-    with tempfile.TemporaryFile() as output:
-        with _process(command, output) as process:
-            while process.poll() is None:
-                progress.sleep(_POLL)
-        output.seek(0)
-        said = output.read().decode("utf-8", "replace")
-    if process.returncode:
+    status, said = run_child(command, progress)
+    if status:
         raise _unavailable(runtime, said)
     absent = [one.file for one in batch if not (to / one.file).is_file()]
     if absent:
@@ -122,21 +112,6 @@ def _pip_download(runtime: Runtime, batch: list[LockedWheel], to: Path, progress
             next_step="make the lock again: python -m nbtoolkit.container_runtime.lock",
             files=absent,
         )
-
-
-@contextmanager
-def _process(command: list[str], output: IO[bytes]) -> Generator[subprocess.Popen[bytes]]:
-    """Start pip in a session of its own, so that ■ reaches it only through us; end it on leaving."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
-        process.wait()
 
 
 def _unavailable(runtime: Runtime, said: str) -> WheelsUnavailable | MissingDependency:

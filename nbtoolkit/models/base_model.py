@@ -21,6 +21,7 @@ from nbtoolkit.models.base_model_files import (
 from nbtoolkit.models.base_model_resolver import find_folder
 from nbtoolkit.models.safetensors_header import TensorInfo, read_header
 from nbtoolkit.progress import Progress
+from nbtoolkit.serving.stop_tokens import eos_token_ids
 from nbtoolkit.utils.display import html_table
 from nbtoolkit.utils.json_file import read_object
 from nbtoolkit.workspace import Workspace
@@ -111,14 +112,10 @@ class Base:
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
-        """The ids that end an answer: of the generation configuration, else of the model's."""
-        for source in (self.generation_config, self.config):
-            found = source.get("eos_token_id")
-            ids = found if isinstance(found, list) else [found]
-            numbers = [number for number in ids if type(number) is int]
-            if numbers:
-                return tuple(dict.fromkeys(numbers))
-        return ()
+        """The EOS token ids: those of the generation configuration, else those of the model's."""
+        return eos_token_ids(
+            *(source.get("eos_token_id") for source in (self.generation_config, self.config))
+        )
 
     @property
     def max_model_len(self) -> int | None:

@@ -75,7 +75,7 @@ def edit_config(adapter: Path, **changes: Any) -> None:
 
 
 def outcome(id: str, subject: Any) -> CheckOutcome:
-    from nbtoolkit.smoke.model_level import effect  # noqa: F401 - they register themselves
+    from nbtoolkit.smoke.model_level import degeneration, effect, load  # noqa: F401  they register checks
 
     return next(one for one in checks_of("model") if one.id == id).run(subject)
 
@@ -222,27 +222,6 @@ def test_greedy_answers_are_those_of_generate(models: Path) -> None:
     for ids, answer in zip(rows, answers, strict=True):
         whole = one.model.generate(input_ids=torch.tensor([ids]), max_new_tokens=12, do_sample=False)
         assert whole[0, len(ids) :].tolist()[: len(answer)] == answer
-
-
-@pytest.mark.parametrize(
-    ("template", "ends"),
-    [
-        ("{% for m in messages %}{{ m.content }}<|im_end|>\n{% endfor %}", ["<|endoftext|>", "<|im_end|>"]),
-        ("{% for m in messages %}{{ m.content }}\n{% endfor %}", ["<|endoftext|>"]),
-        ("{{ raise_exception('no assistant') }}", ["<|endoftext|>"]),
-        ("{{ messages[0].content }}<|im_end|>", ["<|endoftext|>"]),
-        (None, ["<|endoftext|>"]),
-    ],
-)
-def test_an_answer_ends_where_the_template_ends_a_turn(
-    models: Path, template: str | None, ends: list[str]
-) -> None:
-    from nbtoolkit.smoke.model_level.degeneration import _stop_ids
-
-    one = subject(models / "llama", models / "llama-adapter")
-    one.tokenizer.chat_template = template
-    found = _stop_ids(one)
-    assert found == set(one.tokenizer.convert_tokens_to_ids(ends))
 
 
 class Words:

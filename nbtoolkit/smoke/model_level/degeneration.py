@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 
+from nbtoolkit.serving.stop_tokens import stop_token_ids
 from nbtoolkit.smoke.check import CheckOutcome, check
 from nbtoolkit.smoke.model_level.context import ModelSubject
 from nbtoolkit.smoke.model_level.effect import BATCH
 from nbtoolkit.smoke.model_level.forward import padded
 from nbtoolkit.smoke.model_level.prompts import batches
-
-_MARK = "nbtoolkitmark"
 
 
 @check("G4", "model", "sanity")
@@ -78,7 +77,7 @@ def _answers(subject: ModelSubject, adapter: bool, length: int) -> list[list[int
 
 def _greedy(subject: ModelSubject, model: Any, rows: list[list[int]], length: int) -> list[list[int]]:
     """Answer greedily, all rows in one batch; a row ends before its stop token."""
-    stops = _stop_ids(subject)
+    stops = stop_token_ids(model, subject.tokenizer, subject.tokenizer.chat_template)
     ids, mask, positions = padded(rows, model.get_input_embeddings().weight.device)
     cache: Any = None
     answers: list[list[int]] = [[] for _ in rows]
@@ -100,26 +99,6 @@ def _greedy(subject: ModelSubject, model: Any, rows: list[list[int]], length: in
         if step % 8 == 0:
             subject.tell("writing greedy answers", step, length)
     return answers
-
-
-def _stop_ids(subject: ModelSubject) -> set[int]:
-    own = getattr(subject.model.generation_config, "eos_token_id", None)
-    ids = own if isinstance(own, list) else [own]
-    known = (*ids, subject.tokenizer.eos_token_id, _end_of_turn(subject.tokenizer))
-    return {one for one in known if one is not None}
-
-
-def _end_of_turn(tokenizer: Any) -> int | None:
-    """Return the special token that the template puts behind an answer, as the engine finds it."""
-    if not tokenizer.chat_template:
-        return None
-    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
-    try:
-        text: str = tokenizer.apply_chat_template(chat, tokenize=False)
-    except Exception:  # noqa: BLE001 - a template may raise anything; then it ends no turn
-        return None
-    ids = tokenizer.encode(text.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)
-    return ids[0] if _MARK in text and ids and ids[0] in tokenizer.added_tokens_decoder else None
 
 
 def _plain_attention(config: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
@@ -121,22 +120,3 @@ class TokenNames:
             return bytes([int(piece[3:5], 16)])
         text: str = self._tokenizer.decode([token], skip_special_tokens=False)
         return text.encode()
-
-
-def end_of_turn(tokenizer: Any, chat_template: str | None) -> int | None:
-    """Return the special token that the template puts behind an assistant's answer, or None.
-
-    Found by rendering one, since nothing else names it: Phi-3's ``<|end|>``, Gemma's ``<end_of_turn>``.
-    """
-    mark = "nbtoolkitmark"
-    conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
-    try:
-        text: str = tokenizer.apply_chat_template(conversation, tokenize=False, chat_template=chat_template)
-    except Exception:  # noqa: BLE001 - a template may raise anything; without one there is no turn
-        return None
-    _, found, rest = text.rpartition(mark)
-    if not found or not rest.strip():
-        return None
-    ids = tokenizer.backend_tokenizer.encode(rest.lstrip(), add_special_tokens=False).ids
-    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
-    return ids[0] if ids and ids[0] in added else None

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils.logging import disable_progress_bar
 
 from ...dtype import cpu_has_bfloat16, serving_dtype
+from ...stop_tokens import stop_token_ids
 from .config import Options
-from .detokenizer import end_of_turn
 from .errors import EngineStartRefused
 
 
@@ -56,7 +56,7 @@ def load(options: Options, phase: Callable[[str], None]) -> LoadedModel:
     template = options.chat_template or tokenizer.chat_template
     phase("loading weights")
     model = _weights(options, dtype, device)
-    stop_ids = _stop_ids(options.base.path, tokenizer, template)
+    stop_ids = stop_token_ids(model, tokenizer, template)
     limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 4096
     if options.max_model_len is not None and options.max_model_len > limit:
         raise EngineStartRefused(
@@ -140,12 +140,3 @@ def _weights(options: Options, dtype: torch.dtype, device: torch.device) -> Any:
         **settings,
     )
     return model.eval().requires_grad_(False)
-
-
-def _stop_ids(base: Path, tokenizer: Any, template: str | None) -> frozenset[int]:
-    """Return every id that ends an answer: the base's, the tokenizer's and the template's end of turn."""
-    stops: set[int | None] = {tokenizer.eos_token_id, end_of_turn(tokenizer, template) if template else None}
-    if (base / "generation_config.json").is_file():
-        declared = GenerationConfig.from_pretrained(base, local_files_only=True).eos_token_id
-        stops |= set(declared) if isinstance(declared, list) else {declared}
-    return frozenset(stop for stop in stops if stop is not None)

@@ -12,11 +12,10 @@ from nbtoolkit.serving.engines.transformers.detokenizer import (
     Detokenizer,
     StopFilter,
     TokenNames,
-    end_of_turn,
 )
 from nbtoolkit.serving.engines.transformers.sampling_params import SampledToken, Sampling
 from nbtoolkit.serving.engines.transformers.sequence import Sequence, TokenEvent
-from tests.support.tiny_models import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, tiny_base
+from tests.support.tiny_models import END_OF_TEXT, END_OF_TURN, tiny_base
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +144,3 @@ def test_tokens_are_named_by_text_bytes_or_id(tokenizer: Tokenizer) -> None:
     (the,) = ids(tokenizer, " the")
     assert names.text(the) == " the"
     assert names.text(ids(tokenizer, END_OF_TURN)[0]) == END_OF_TURN
-
-
-def test_the_end_of_turn_is_found_by_rendering_the_template(base: Path) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    assert end_of_turn(tokenizer, CHAT_TEMPLATE) == tokenizer.convert_tokens_to_ids(END_OF_TURN)
-    plain = "{% for m in messages %}{{ m['content'] }} and more{% endfor %}"
-    assert end_of_turn(tokenizer, plain) is None
-    assert end_of_turn(tokenizer, "{{ raise_exception('no assistant here') }}") is None
