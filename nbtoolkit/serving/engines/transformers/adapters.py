@@ -11,7 +11,7 @@ from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 
-from .cpu_kernels import restore, shorten
+from .cpu_kernels import repack, shorten
 from .errors import ApiError
 
 WEIGHTS = "adapter_model.safetensors"
@@ -104,6 +104,7 @@ class Adapters:
             ) from error
         self._names.append(name)
         self._find_layers()
+        repack(self._model)
 
     def keep(self, name: str) -> bool:
         """Keep an adapter that was about to be unloaded; tell whether there was one."""
@@ -124,6 +125,7 @@ class Adapters:
     def _remove(self, name: str) -> None:
         if self._peft is None:
             return
+        self._switch_off()  # peft leaves an active adapter's saved modules in the base
         tuner: Any = self._peft.base_model
         if self._names:
             if name in self._peft.peft_config:
@@ -137,13 +139,16 @@ class Adapters:
         self._peft = None
 
     def _find_layers(self) -> None:
-        """List peft's layers, and switch them all off."""
+        """List peft's layers, switch them all off and shorten them."""
+        self._switch_off()
+        for layer in self._layers:
+            shorten(layer)
+
+    def _switch_off(self) -> None:
+        """List peft's layers, also those of a half-loaded adapter, and switch them all off."""
         modules = list(self._model.modules())
         self._layers = [module for module in modules if isinstance(module, BaseTunerLayer)]
         self._wrappers = [module for module in modules if isinstance(module, AuxiliaryTrainingWrapper)]
-        for layer in self._layers:
-            restore(layer)
-            shorten(layer, lambda: self._active)
         self._model.eval()
         self._active = ""
         self.use(None)
