@@ -25,7 +25,7 @@ def child_process(command: Sequence[str], **options: Any) -> Generator[subproces
     It gets a session of its own: an interrupt in the notebook does not reach it, and its children are
     killed with it.
     """
-    process: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=True, **options)
+    process: subprocess.Popen[Any] = subprocess.Popen(command, start_new_session=True, **options)
     try:
         yield process
     finally:
