@@ -7,9 +7,9 @@ import gzip
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.errors import AzureFailed
-from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
 
 if TYPE_CHECKING:
     from nbtoolkit.azure.container_apps.app import App
@@ -19,12 +19,17 @@ _LOGS = "https://portal.azure.com/#blade/Microsoft_OperationsManagementSuite_Wor
 _LINES = 1000
 
 
-def app_page(provisioned: Provisioned) -> str:
+def portal_url(resource_id: str) -> str:
+    """Return the page of a resource in the Azure portal."""
+    return f"https://portal.azure.com/#resource{resource_id}"
+
+
+def app_page(provisioned: ResourceNames) -> str:
     """Return the app's page."""
     return portal_url(provisioned.app_id)
 
 
-def log_stream_page(provisioned: Provisioned) -> str:
+def log_stream_page(provisioned: ResourceNames) -> str:
     """Return the page that shows the app's log live; unlike our own log, opening it may wake the app."""
     return f"{portal_url(provisioned.app_id)}/logstream"
 

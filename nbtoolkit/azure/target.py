@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.gpu_profiles import Hardware
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.endpoint import API_KEY, Address
 from nbtoolkit.azure.container_apps.managed_app import check_ours, is_ours
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller, AppSnapshot
+from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.azure.startup.activation import Activation, machine_of
 from nbtoolkit.azure.startup.heartbeats import Heartbeats, is_going
 from nbtoolkit.azure.startup.monitor import CAPACITY_SECONDS, StartupMonitor
@@ -20,7 +22,6 @@ from nbtoolkit.azure.startup.wake_up import WakeUpPoller, ask
 from nbtoolkit.container_runtime.share_wheels import SharedWheels, wheels_named
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.filestore import FileStore
-from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
 from nbtoolkit.models import share_models as in_place
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
@@ -70,9 +71,9 @@ class AzureTarget:
         return f"Azure, app {self.provisioned.app} in {self.provisioned.resource_group}"
 
     @cached_property
-    def provisioned(self) -> Provisioned:
+    def provisioned(self) -> ResourceNames:
         """The names in the config file; raises :class:`InvalidSettings` where they are missing."""
-        return Provisioned.read(self.workspace)
+        return ResourceNames.read(self.workspace)
 
     @cached_property
     def app(self) -> App:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 from nbtoolkit.azure import portal_urls as pages
+from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.azure.target import AzureTarget
-from nbtoolkit.infra_files.inference_config import portal_url
 from nbtoolkit.utils.display import LINK
 
 

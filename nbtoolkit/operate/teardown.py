@@ -13,10 +13,10 @@ from nbtoolkit.azure.arm import created_resources as created
 from nbtoolkit.azure.arm import delete as removal
 from nbtoolkit.azure.arm import ownership
 from nbtoolkit.azure.arm.delete import Left
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.errors import AzureFailed, Busy, InvalidSettings
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.operate.teardown_dependents import log_workspace_of, needed_by_others, soft_deleted
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
@@ -85,7 +85,7 @@ def teardown(
     cloud = cloud or Cloud.shared()
     progress = progress or SILENT()
     with workspace.lock("teardown", target="azure"):
-        place = Provisioned.read(workspace)
+        place = ResourceNames.read(workspace)
         progress.phase("Looking what is there")
         plan = plan_teardown(settings, place, workspace, cloud, progress)
         if not _confirmed(settings, plan):
@@ -100,7 +100,7 @@ def teardown(
 
 
 def plan_teardown(
-    settings: TeardownSettings, place: Provisioned, workspace: Workspace, cloud: Cloud, progress: Progress
+    settings: TeardownSettings, place: ResourceNames, workspace: Workspace, cloud: Cloud, progress: Progress
 ) -> Teardown:
     """Return what a teardown would delete and what stays, for whom and at what cost; changes nothing.
 
@@ -145,7 +145,7 @@ def _besides(going: Sequence[str], there: Sequence[Left], workspace: Workspace, 
     return found
 
 
-def _around(place: Provisioned, cloud: Cloud, ours: Sequence[str]) -> list[str]:
+def _around(place: ResourceNames, cloud: Cloud, ours: Sequence[str]) -> list[str]:
     """Return the app and what it uses."""
     share = f"{place.account_id}/fileServices/default/shares/{place.file_share}"
     found = [place.app_id, share, place.account_id]
@@ -172,10 +172,10 @@ def _confirmed(settings: TeardownSettings, plan: Teardown) -> bool:
     return bool(given)
 
 
-def _forget_in_config(place: Provisioned, gone: Sequence[str], workspace: Workspace) -> None:
+def _forget_in_config(place: ResourceNames, gone: Sequence[str], workspace: Workspace) -> None:
     """Take the address of a deleted app out of the config file; the names stay for the next provision."""
     if place.endpoint and _within(place.app_id, gone):
-        Provisioned(
+        ResourceNames(
             place.subscription, place.resource_group, place.storage_account, place.file_share, place.app
         ).write(workspace)
 

@@ -9,9 +9,9 @@ from nbtoolkit.azure import resource_id as resource_ids
 from nbtoolkit.azure.arm import delete as removal
 from nbtoolkit.azure.arm import ownership
 from nbtoolkit.azure.arm.delete import Left
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
@@ -20,7 +20,7 @@ Body = Mapping[str, Any]
 
 
 def needed_by_others(
-    going: Iterable[str], place: Provisioned, workspace: Workspace, cloud: Cloud, progress: Progress
+    going: Iterable[str], place: ResourceNames, workspace: Workspace, cloud: Cloud, progress: Progress
 ) -> dict[str, str]:
     """Return id in lower case → why it must stay, for those of ``going`` that are not this workspace's alone.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
-def conflicts(settings: ProvisionSettings, existing: Existing, secrets: list[dict[str, Any]]) -> list[str]:
+def conflicts(
+    settings: ProvisionSettings, existing: ExistingResources, secrets: list[dict[str, Any]]
+) -> list[str]:
     """Return a blocker, with what to do, for each contradiction."""
     names = existing.names
     if existing.group is None and not settings.create_resource_group:
@@ -24,7 +26,7 @@ def conflicts(settings: ProvisionSettings, existing: Existing, secrets: list[dic
     return found
 
 
-def _place(settings: ProvisionSettings, existing: Existing) -> list[str]:
+def _place(settings: ProvisionSettings, existing: ExistingResources) -> list[str]:
     there = existing.location
     if existing.environment is None or not settings.location or settings.location == there:
         return []
@@ -34,12 +36,15 @@ def _place(settings: ProvisionSettings, existing: Existing) -> list[str]:
     ]
 
 
-def _share(existing: Existing) -> list[str]:
+def _share(existing: ExistingResources) -> list[str]:
     """Refuse to take a name in the environment that stands for another share."""
     storage = existing.environment_storage or {}
     file: Mapping[str, Any] = (storage.get("properties") or {}).get("azureFile") or {}
     names = existing.names
-    if not file or (file.get("accountName"), file.get("shareName")) == (names.account, names.share):
+    if not file or (file.get("accountName"), file.get("shareName")) == (
+        names.storage_account,
+        names.file_share,
+    ):
         return []
     return [
         f"{names.environment_storage} in the environment stands for another share "
@@ -48,7 +53,10 @@ def _share(existing: Existing) -> list[str]:
 
 
 def _app(
-    settings: ProvisionSettings, existing: Existing, body: Mapping[str, Any], secrets: list[dict[str, Any]]
+    settings: ProvisionSettings,
+    existing: ExistingResources,
+    body: Mapping[str, Any],
+    secrets: list[dict[str, Any]],
 ) -> list[str]:
     names, properties = existing.names, body.get("properties") or {}
     environment = str(properties.get("environmentId") or properties.get("managedEnvironmentId") or "")

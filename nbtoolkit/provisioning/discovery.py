@@ -9,34 +9,33 @@ from typing import Any
 from nbtoolkit.azure.arm import created_resources as created
 from nbtoolkit.azure.arm import existing_resources as azure_existing
 from nbtoolkit.azure.arm import ownership
-from nbtoolkit.azure.arm.existing_resources import Existing
-from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import region_name
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed, Blocked
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.permissions import forbidden
 from nbtoolkit.provisioning.following import inherit_from_app
-from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.workspace import Workspace
 
 
 def look(
     settings: ProvisionSettings, cloud: Cloud, progress: Progress, workspace: Workspace | None = None
-) -> tuple[ProvisionSettings, Existing]:
+) -> tuple[ProvisionSettings, ExistingResources]:
     """Return what exists, and the settings with every name and the region that this settles.
 
     An empty environment that ``workspace`` itself began and that failed counts as missing: making it again
     is the way to repair it.
     """
     progress.phase("Looking at what exists")
-    names = names_of(settings)
+    names = settings.resource_names()
     existing = _read(cloud, names, progress)
     spelled = str((existing.group or {}).get("id") or names.group_id)
     settings = settings.with_values(**_of_app(settings, existing.app))
-    if names_of(settings, spelled) != names:  # derived names depend on how Azure spells the group
-        existing = _read(cloud, names_of(settings, spelled), progress)
+    if settings.resource_names(spelled) != names:  # derived names depend on how Azure spells the group
+        existing = _read(cloud, settings.resource_names(spelled), progress)
     if workspace is not None and _failed_here(existing, workspace, cloud, progress):
         existing = replace(existing, environment=None, environment_storage=None)
     return inherit_from_app(_resolved(settings, existing), existing.app), existing
@@ -52,7 +51,7 @@ def refuse(sentences: list[str]) -> None:
         )
 
 
-def _read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
+def _read(cloud: Cloud, names: ResourceNames, progress: Progress) -> ExistingResources:
     """Return what exists; where that may not even be read, say all that is not allowed at once."""
     try:
         return azure_existing.read(cloud, names, progress)
@@ -63,7 +62,7 @@ def _read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
         raise
 
 
-def _failed_here(existing: Existing, workspace: Workspace, cloud: Cloud, progress: Progress) -> bool:
+def _failed_here(existing: ExistingResources, workspace: Workspace, cloud: Cloud, progress: Progress) -> bool:
     properties: Mapping[str, Any] = (existing.environment or {}).get("properties") or {}
     if properties.get("provisioningState") != "Failed":
         return False
@@ -84,17 +83,17 @@ def _of_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> dict[
     return {name: value for name, value in bound.items() if value and not getattr(settings, name)}
 
 
-def _resolved(settings: ProvisionSettings, existing: Existing) -> ProvisionSettings:
+def _resolved(settings: ProvisionSettings, existing: ExistingResources) -> ProvisionSettings:
     names = existing.names
     group = region_name(str((existing.group or {}).get("location") or ""))
     there = existing.location if existing.environment is not None else None
     return settings.with_values(
         resource_group=names.resource_group,
         location=settings.location or there or group,
-        storage_account=names.account,
-        file_share=names.share,
+        storage_account=names.storage_account,
+        file_share=names.file_share,
         environment_name=names.environment,
         environment_storage=names.environment_storage,
         app=names.app,
-        log_analytics=names.workspace,
+        log_analytics=names.log_analytics,
     )

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from nbtoolkit.azure.arm.existing_resources import Existing
-from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.what_if import Change, WhatIf
-from nbtoolkit.infra_files.inference_config import portal_url
+from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.utils.display import html_table, text_table
 
@@ -25,7 +25,7 @@ class ProvisionPlan:
     """
 
     settings: ProvisionSettings = field(repr=False)
-    existing: Existing = field(repr=False)
+    existing: ExistingResources = field(repr=False)
     blockers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class ProvisionPlan:
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     @property
-    def names(self) -> Names:
+    def names(self) -> ResourceNames:
         """The names of all resources."""
         return self.existing.names
 
@@ -50,7 +50,7 @@ class ProvisionPlan:
     @property
     def creates(self) -> list[str]:
         """The ids of what would be created; the environment's log workspace only with the environment."""
-        spared = {self.names.ids["workspace"]} if self.existing.environment is not None else set[str]()
+        spared = {self.names.ids["log_analytics"]} if self.existing.environment is not None else set[str]()
         return [id_ for id_ in self.existing.to_create if id_ not in spared]
 
     @property

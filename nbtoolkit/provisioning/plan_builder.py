@@ -10,8 +10,8 @@ from typing import Any
 from nbtoolkit.azure.arm import existing_resources as azure_existing
 from nbtoolkit.azure.arm.deployment import ArmDeployment
 from nbtoolkit.azure.arm.deployment_state import State
-from nbtoolkit.azure.arm.existing_resources import Existing
-from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.template import template
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed
@@ -56,7 +56,7 @@ def plan(
 
 def build_plan(
     settings: ProvisionSettings,
-    existing: Existing,
+    existing: ExistingResources,
     cloud: Cloud,
     progress: Progress,
     workspace: Workspace,
@@ -106,7 +106,7 @@ def build_plan(
     return _predicted(drawn, compiled, cloud, progress)
 
 
-def deployment_of(cloud: Cloud, names: Names) -> ArmDeployment:
+def deployment_of(cloud: Cloud, names: ResourceNames) -> ArmDeployment:
     """Return the one deployment of an app: its name is always the same, so that it is found again."""
     return ArmDeployment(cloud, names.subscription, names.resource_group, f"nbtoolkit-{names.app}")
 
@@ -125,7 +125,9 @@ def image_of(settings: ProvisionSettings, compiled: Mapping[str, Any]) -> str:
     return settings.image or str((compiled.get("variables") or {}).get("images", {}).get(settings.engine))
 
 
-def _secrets(existing: Existing, cloud: Cloud, progress: Progress) -> tuple[list[dict[str, Any]], list[str]]:
+def _secrets(
+    existing: ExistingResources, cloud: Cloud, progress: Progress
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the app's secrets, and a blocker where they may not be read: a change would drop them."""
     if existing.app is None:
         return [], []
@@ -137,7 +139,7 @@ def _secrets(existing: Existing, cloud: Cloud, progress: Progress) -> tuple[list
         return [], forbidden(cloud, existing.names, failed, progress)
 
 
-def _kept_image(settings: ProvisionSettings, existing: Existing, state: State | None) -> str | None:
+def _kept_image(settings: ProvisionSettings, existing: ExistingResources, state: State | None) -> str | None:
     """Return the app's image where it is neither ours nor chosen here, so that somebody else chose it."""
     if settings.image or existing.app is None or state is None:
         return None
@@ -147,7 +149,7 @@ def _kept_image(settings: ProvisionSettings, existing: Existing, state: State | 
 
 def _changes(
     settings: ProvisionSettings,
-    existing: Existing,
+    existing: ExistingResources,
     profile: str,
     image: str,
     secrets: list[dict[str, Any]],

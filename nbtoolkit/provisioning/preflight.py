@@ -7,7 +7,7 @@ from typing import Any
 
 from nbtoolkit.azure.arm import permissions
 from nbtoolkit.azure.arm import resource_providers as providers
-from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_providers import NEEDED, Provider
 from nbtoolkit.azure.arm.subscriptions import USABLE
 from nbtoolkit.azure.capacity import quota
@@ -44,7 +44,7 @@ _TYPES = {
 
 def preflight(
     settings: ProvisionSettings,
-    existing: Existing | None = None,
+    existing: ExistingResources | None = None,
     cloud: Cloud | None = None,
     *,
     workspace: Workspace | None = None,
@@ -98,7 +98,11 @@ def preflight(
 
 
 def _questions(
-    settings: ProvisionSettings, existing: Existing, hardware: Hardware, workspace: Workspace, cloud: Cloud
+    settings: ProvisionSettings,
+    existing: ExistingResources,
+    hardware: Hardware,
+    workspace: Workspace,
+    cloud: Cloud,
 ) -> dict[str, Callable[[], Any]]:
     names, where = existing.names, settings.location
     sub, cache = names.subscription, workspace.cache
@@ -113,14 +117,14 @@ def _questions(
         asked["rights"] = lambda: permissions.of_group(cloud, sub, names.resource_group)
     if where:
         asked["quota"] = lambda: quota.free_gpus(cloud, sub, where, hardware)
-    if existing.account is None:
+    if existing.storage_account is None:
         asked["name"] = lambda: name_taken(cloud, names)
     return asked
 
 
-def _needed(existing: Existing) -> list[str]:
+def _needed(existing: ExistingResources) -> list[str]:
     """Return the providers of what is created or changed; that of logs only for a workspace to be made."""
-    logs = existing.environment is None and existing.workspace is None
+    logs = existing.environment is None and existing.log_analytics is None
     return [one for one in NEEDED if logs or one != "Microsoft.OperationalInsights"]
 
 
@@ -176,7 +180,7 @@ def _check_providers(found: Findings, settings: ProvisionSettings, answers: Mapp
 def _check_rights(
     found: Findings,
     settings: ProvisionSettings,
-    existing: Existing,
+    existing: ExistingResources,
     adds_profile: bool,
     unregistered: list[str],
     answers: dict[str, Any],

@@ -20,7 +20,6 @@ from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.downtime import stopped
 from nbtoolkit.azure.startup.capacity_failures import with_replica_details
 from nbtoolkit.errors import NotApplied, ProvisionFailed
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.provisioning import saved_defaults as choices
 from nbtoolkit.provisioning import template_parameters as sent
@@ -91,7 +90,7 @@ def provision(
 
 def _taken_up(
     settings: ProvisionSettings,
-    existing: azure_existing.Existing,
+    existing: azure_existing.ExistingResources,
     workspace: Workspace,
     cloud: Cloud,
     progress: Progress,
@@ -157,7 +156,7 @@ def _deployed(
     # before anything is made: a run that is killed must not leave what no teardown knows of
     run = created.begin(workspace, deployment.id, drawn.creates)
     tags = {**tags_of(settings, compiled), ownership.RUN_TAG: run}
-    app = App(cloud, _place(drawn, None))
+    app = App(cloud, names)
     if drawn.downtime:
         progress.phase("Stopping the app; nothing answers until the change is made")
     with stopped(app, progress) if drawn.downtime else nullcontext():
@@ -175,7 +174,7 @@ def _finished(
     drawn: ProvisionPlan, asked: ProvisionSettings, workspace: Workspace, endpoint: str | None, start: float
 ) -> Provision:
     """Write what was provisioned into the workspace's files, where it differs, and return it."""
-    place = _place(drawn, endpoint)
+    place = replace(drawn.names, endpoint=endpoint)
     place.write(workspace)
     if asked.remember:
         left = set(FOLLOWED) - asked.model_fields_set
@@ -187,18 +186,6 @@ def _finished(
         changed=not drawn.nothing_to_do,
         seconds=time.monotonic() - start,
         costs=drawn.costs,
-    )
-
-
-def _place(drawn: ProvisionPlan, endpoint: str | None) -> Provisioned:
-    names = drawn.names
-    return Provisioned(
-        subscription=names.subscription,
-        resource_group=names.resource_group,
-        storage_account=names.account,
-        file_share=names.share,
-        app=names.app,
-        endpoint=endpoint,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nbtoolkit.azure.arm.create import free_name
-from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.capacity.gpu_profiles import Hardware
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
@@ -20,7 +20,7 @@ class Machine:
     blocker: str | None = None
 
 
-def machine_of(settings: ProvisionSettings, existing: Existing, default_name: str) -> Machine:
+def machine_of(settings: ProvisionSettings, existing: ExistingResources, default_name: str) -> Machine:
     """Find the profile by its type, as its name is anybody's choice; ``default_name`` is the template's."""
     hardware = Hardware.named(settings.gpu)
     wanted = settings.workload_profile

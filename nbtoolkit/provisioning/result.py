@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
+from nbtoolkit.azure.arm.resource_names import ResourceNames
+from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.utils.display import FactTable
 
 
 @dataclass(frozen=True, repr=False)
-class Provision(FactTable, Provisioned):
+class Provision(FactTable, ResourceNames):
     """Where releases run now; ``created`` are the ids of what this run made, ``seconds`` how long it took."""
 
     created: tuple[str, ...] = field(default=(), repr=False)

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 
 from nbtoolkit.azure import clients as clouds
-from nbtoolkit.azure.arm.existing_resources import Existing
-from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.gpu_profiles import QUOTA_PAGE
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
@@ -15,7 +15,6 @@ from nbtoolkit.azure.container_apps.replica_poller import AppPoller
 from nbtoolkit.azure.startup.activation import Activation
 from nbtoolkit.azure.startup.timeline import phase_of
 from nbtoolkit.errors import QuotaShort
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.settings import ProvisionSettings
@@ -34,7 +33,7 @@ class RolloutCapacity:
 
 
 def beside_of(
-    settings: ProvisionSettings, existing: Existing, profile: str, cloud: Cloud, progress: Progress
+    settings: ProvisionSettings, existing: ExistingResources, profile: str, cloud: Cloud, progress: Progress
 ) -> RolloutCapacity:
     """Return how a change of the app that makes a new revision can start; a few requests.
 
@@ -42,7 +41,7 @@ def beside_of(
     """
     if existing.app is None or PresentApp(existing.app).profile != profile:
         return RolloutCapacity()
-    app = _app(cloud, existing.names)
+    app = App(cloud, existing.names)
     here = run_cancellable(progress, lambda: Activation(app, AppPoller(app)))
     try:
         way = here.way(restart=True, allow_downtime=settings.allow_downtime, progress=progress)
@@ -82,12 +81,7 @@ def unready(app: App, progress: Progress) -> str:
     return f"The new revision {state.latest_revision} is not ready yet ({reason}); {meanwhile}."
 
 
-def _app(cloud: Cloud, names: Names) -> App:
-    place = Provisioned(names.subscription, names.resource_group, names.account, names.share, names.app)
-    return App(cloud, place)
-
-
-def _short(names: Names, room: str) -> RolloutCapacity:
+def _short(names: ResourceNames, room: str) -> RolloutCapacity:
     return RolloutCapacity(
         blockers=(
             f"The change of the app {names.app} starts a new revision, and there is no machine for it beside "

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.provisioning import saved_defaults as choices
 from nbtoolkit.settings import Settings
 from nbtoolkit.workspace import Workspace
@@ -118,6 +119,24 @@ class ProvisionSettings(Settings):
             name for name in found if name not in self.model_fields_set or getattr(self, name) in ("", None)
         }
         return self.with_values(**{name: found[name] for name in blank})
+
+    def resource_names(self, group_id: str = "") -> ResourceNames:
+        """Return the chosen name of each resource, else the AI Toolkit's default.
+
+        ``group_id`` is the id of an existing resource group as Azure spells it: the defaults depend on it.
+        """
+        parts = group_id.split("/")
+        subscription, group = (parts[2], parts[4]) if group_id else (self.subscription, self.resource_group)
+        return ResourceNames.derive(
+            subscription,
+            group,
+            storage_account=self.storage_account,
+            file_share=self.file_share,
+            environment=self.environment_name,
+            environment_storage=self.environment_storage,
+            app=self.app,
+            log_analytics=self.log_analytics,
+        )
 
     def with_values(self, **values: Any) -> ProvisionSettings:
         """Return the settings with some of them changed, checked again; what nobody chose stays so."""

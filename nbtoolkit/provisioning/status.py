@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nbtoolkit.azure.arm.deployment import ArmDeployment
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.errors import InvalidSettings, NotSignedIn
-from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
-from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.provisioning.plan_builder import deployment_of
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.provisioning.validation import blockers
@@ -20,7 +20,7 @@ from nbtoolkit.workspace import Workspace
 class Standing(FactTable):
     """What the workspace's files say, and whether Azure works on a deployment of it right now."""
 
-    provisioned: Provisioned | None
+    provisioned: ResourceNames | None
     running: ArmDeployment | None = None
     ended: str | None = None
     """How a deployment ended that this workspace has not taken up yet, since its kernel was gone."""
@@ -52,13 +52,13 @@ def status(settings: ProvisionSettings, workspace: Workspace, cloud: Cloud) -> S
     Raises :class:`AzureFailed`.
     """
     try:
-        place = Provisioned.read(workspace)
+        place = ResourceNames.read(workspace)
     except InvalidSettings:
         place = None
     settings = settings.completed(workspace)
     if blockers(settings):
         return Standing(place)
-    deployment = deployment_of(cloud, names_of(settings))
+    deployment = deployment_of(cloud, settings.resource_names())
     try:
         state = deployment.state()
     except NotSignedIn:

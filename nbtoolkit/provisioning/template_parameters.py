@@ -8,7 +8,7 @@ import secrets as randomness
 from collections.abc import Mapping
 from typing import Any
 
-from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.container_apps.app import secret_of
 from nbtoolkit.provisioning import saved_defaults as choices
 from nbtoolkit.provisioning.following import FOLLOWED
@@ -33,26 +33,26 @@ _AS_THEY_ARE = (
 
 
 def parameters_of(
-    settings: ProvisionSettings, existing: Existing, profile: str, secret_names: list[str]
+    settings: ProvisionSettings, existing: ExistingResources, profile: str, secret_names: list[str]
 ) -> dict[str, Any]:
     """Return the template's parameters but for the secrets' values; what exists is not to be created."""
     names, app = existing.names, PresentApp(existing.app or {})
     values: dict[str, Any] = {choices.PARAMETERS[name]: getattr(settings, name) for name in _AS_THEY_ARE}
     values |= {
         "location": settings.location,
-        "storageAccountName": names.account,
-        "fileShareName": names.share,
+        "storageAccountName": names.storage_account,
+        "fileShareName": names.file_share,
         "acaEnvironmentName": names.environment,
         "acaEnvironmentStorageName": names.environment_storage,
         "acaAppName": names.app,
-        "acaLogAnalyticsName": names.workspace,
+        "acaLogAnalyticsName": names.log_analytics,
         "workloadProfileName": profile,
-        "createStorage": existing.account is None,
-        "createFileShare": existing.share is None,
+        "createStorage": existing.storage_account is None,
+        "createFileShare": existing.file_share is None,
         "createEnvironment": existing.environment is None,
-        "createWorkspace": existing.environment is None and existing.workspace is None,
+        "createWorkspace": existing.environment is None and existing.log_analytics is None,
         # a new account has a new key, which an old connection to its namesake lacks
-        "createEnvironmentStorage": existing.environment_storage is None or existing.account is None,
+        "createEnvironmentStorage": existing.environment_storage is None or existing.storage_account is None,
         "secretNames": secret_names,
         "environmentVariables": {**app.variables, **settings.environment_variables},
         "tags": {**app.tags, **settings.tags},
@@ -67,7 +67,7 @@ def parameters_of(
     return {name: value for name, value in plain.items() if value not in ("", None, [], {})}
 
 
-def secret_names_of(settings: ProvisionSettings, existing: Existing) -> list[str]:
+def secret_names_of(settings: ProvisionSettings, existing: ExistingResources) -> list[str]:
     """Return the names of all secrets that the app will have: those it has, then new ones."""
     new = [API_KEY, *map(secret_of, settings.secrets)]
     if settings.hf_token is not None:
@@ -93,7 +93,9 @@ def secret_values(
     return values
 
 
-def unset_secrets(settings: ProvisionSettings, existing: Existing, environ: Mapping[str, str]) -> list[str]:
+def unset_secrets(
+    settings: ProvisionSettings, existing: ExistingResources, environ: Mapping[str, str]
+) -> list[str]:
     """Return a blocker for each secret that neither this kernel nor the app has a value of."""
     present = PresentApp(existing.app or {}).secret_names
     return [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.deployment import Deployment, DeploySettings, deploy
 from nbtoolkit.deployment import smoke_gate as gate
 from nbtoolkit.deployment.hash_cache import recall_sha256
 from nbtoolkit.errors import InvalidSettings, NbtoolkitError, SmokeTestFailed
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.share_models import share_path
@@ -103,7 +103,7 @@ class Note(str):
 def unprovisioned(workspace: Workspace) -> str:
     """Return why it is not known where this workspace runs on Azure, an empty text where it is."""
     try:
-        Provisioned.read(workspace)
+        ResourceNames.read(workspace)
     except InvalidSettings as error:
         return f"{error.message} Next: {error.next_step}."
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbtoolkit.infra_files.inference_config import Provisioned
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 
 from .double import AzureDouble
 from .share_auth import Account
@@ -12,9 +12,9 @@ ACCOUNT = "aistorage12345"
 SHARE = "aifileshare12345"
 
 
-def provisioned_share(double: AzureDouble) -> Provisioned:
+def provisioned_share(double: AzureDouble) -> ResourceNames:
     """Make a group, a storage account and a share, and return them as what was provisioned."""
-    found = Provisioned(double.subscription, GROUP, ACCOUNT, SHARE, "aiacaapp12345")
+    found = ResourceNames(double.subscription, GROUP, ACCOUNT, SHARE, "aiacaapp12345")
     double.arm.groups.add(GROUP)
     body = {"location": "westus3", "kind": "StorageV2", "sku": {"name": "Standard_LRS"}, "properties": {}}
     call = double.arm.put(found.account_id, body)
@@ -24,6 +24,6 @@ def provisioned_share(double: AzureDouble) -> Provisioned:
     return found
 
 
-def account_of(double: AzureDouble, found: Provisioned) -> Account:
+def account_of(double: AzureDouble, found: ResourceNames) -> Account:
     """Return the account's data plane: its keys, roles and firewall."""
     return double.files.create_account(found.storage_account)

@@ -19,11 +19,11 @@ PREFIX = "nbtoolkit/bench"
 def ours(folder: Path, where: dict[str, Any]) -> None:
     """Sync as a deploy does: plan, send what is missing, look whether it arrived."""
     from nbtoolkit import sync
+    from nbtoolkit.azure.arm.resource_names import ResourceNames
     from nbtoolkit.azure.clients import Cloud
     from nbtoolkit.azure.files.share import AzureShare
-    from nbtoolkit.infra_files.inference_config import Provisioned
 
-    store = AzureShare(Cloud(), Provisioned(**where["provisioned"]))
+    store = AzureShare(Cloud(), ResourceNames(**where["provisioned"]))
     sync.sync(folder, store, PREFIX, content_addressed=True)
 
 

@@ -29,8 +29,8 @@ from nbtoolkit import (
     scale,
     teardown,
 )
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.errors import NbtoolkitError
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Request
 from tests.support.tiny_models import tiny_adapter, tiny_base
@@ -198,7 +198,7 @@ class _Traveller:
         self._runs = running
 
     def _teardown(self, progress: Progress) -> None:
-        place = Provisioned.read(self._workspace)
+        place = ResourceNames.read(self._workspace)
         settings = TeardownSettings(scope="all", confirm_name=place.app)
         gone = teardown(settings, workspace=self._workspace, cloud=new_cloud(), progress=progress)
         if left := [str(one) for one in gone.left if "/providers/" in one.id]:  # an empty group may stay
@@ -239,7 +239,7 @@ class _Traveller:
 
     def _share(self) -> Path | None:
         try:
-            place = Provisioned.read(self._workspace)
+            place = ResourceNames.read(self._workspace)
         except NbtoolkitError:
             return None
         if self._double.files.share(place.storage_account, place.file_share) is None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nbtoolkit import AzureTarget, DeploySettings, deploy
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.errors import NbtoolkitError
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
 from tests.support import stub_deploy as deploy_double
@@ -36,7 +36,7 @@ class Serving:
         self._making.prepare()
         self._making.run(Progress())
         self.workspace = self._making.workspace
-        self.place = Provisioned.read(self.workspace)
+        self.place = ResourceNames.read(self.workspace)
         self.base = deploy_double.base(self.workspace.root / "tiny")
         self.share: Path = double.files.folder(self.place.storage_account, self.place.file_share)
         self.concurrency = 4

@@ -11,8 +11,8 @@ from typing import Any
 
 from nbtoolkit import ProvisionSettings, Workspace, provision
 from nbtoolkit.azure.arm import created_resources as created
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.errors import NbtoolkitError
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call
 
@@ -106,7 +106,7 @@ class Provisioning:
 
     def _unreadable(self) -> list[str]:
         try:
-            place = Provisioned.read(self.workspace)
+            place = ResourceNames.read(self.workspace)
         except NbtoolkitError as error:
             return [str(error)]
         return [] if place.endpoint else ["the config file has no endpoint"]

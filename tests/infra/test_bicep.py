@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit.azure.arm.default_names import DefaultNames
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.template import template
 from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE
 from nbtoolkit.container_runtime.images import RUNTIMES
@@ -20,7 +20,7 @@ from tests.support.bicep_compiler import BicepCompiler
 from tests.support.bicep_types import BicepTypes
 
 SUBSCRIPTION, GROUP = "3ceaaf30-8142-48ea-91d9-3080f9b439fc", "rg-demo"
-NAMES = DefaultNames.of(SUBSCRIPTION, GROUP)
+NAMES = ResourceNames.derive(SUBSCRIPTION, GROUP)
 SECRETS = {"nbtoolkit-api-key": "canary-key", "hf-token": "canary-token", "pull": "canary-password"}
 APP, ENVIRONMENT = "Microsoft.App/containerApps", "Microsoft.App/managedEnvironments"
 STORAGE, WORKSPACE = "Microsoft.Storage/storageAccounts", "Microsoft.OperationalInsights/workspaces"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE
 from nbtoolkit.azure.capacity.memory_fit import GIB, advice, fit
 from nbtoolkit.azure.clients import Cloud
@@ -533,11 +533,10 @@ def test_vllm_on_a_t4_is_a_warning(check: Check) -> None:
 
 def test_it_prints_well_and_escapes_what_comes_from_outside() -> None:
     settings = ProvisionSettings(subscription=SUBSCRIPTION, resource_group="rg")
-    from nbtoolkit.provisioning.names import names_of
 
     found = Preflight(
         settings,
-        Existing(names_of(settings)),
+        ExistingResources(settings.resource_names()),
         blockers=(f"settle {CANARY}",),
         warnings=("mind that",),
         facts={"app": CANARY},

@@ -19,11 +19,10 @@ import pytest
 from nbtoolkit import TeardownSettings, teardown
 from nbtoolkit.azure import clients as clouds
 from nbtoolkit.azure.arm import created_resources as created
-from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.template import template
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import Blocked, Cancelled, NbtoolkitError, NotApplied, ProvisionFailed
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import (
     Provision,
@@ -35,7 +34,6 @@ from nbtoolkit.provisioning import (
 from nbtoolkit.provisioning import (
     rollout_capacity as beside,
 )
-from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.provisioning.plan_builder import deployment_of
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call, Refused
@@ -74,8 +72,8 @@ class Place:
         )
 
     @property
-    def names(self) -> Names:
-        return names_of(self.settings())
+    def names(self) -> ResourceNames:
+        return self.settings().resource_names()
 
     def group(self, location: str = "westus3") -> Place:
         groups = Cloud.shared().resources(SUBSCRIPTION).resource_groups
@@ -212,19 +210,19 @@ def test_everything_is_made_and_the_config_file_is_written(place: Place) -> None
     assert config == {
         "SUBSCRIPTION_ID": SUBSCRIPTION,
         "RESOURCE_GROUP_NAME": "my-rg",
-        "STORAGE_ACCOUNT_NAME": place.names.account,
-        "FILE_SHARE_NAME": place.names.share,
+        "STORAGE_ACCOUNT_NAME": place.names.storage_account,
+        "FILE_SHARE_NAME": place.names.file_share,
         "ACA_APP_NAME": place.names.app,
         "ACA_APP_ENDPOINT": place.app()["properties"]["configuration"]["ingress"]["fqdn"],
     }
-    assert Provisioned.read(place.workspace).app_id == made.app_id
+    assert ResourceNames.read(place.workspace).app_id == made.app_id
     assert set(created.recall(place.workspace)) == set(place.names.ids.values())
-    marks = {place.body(name)["tags"]["nbtoolkit-workspace"] for name in ("account", "environment")}
+    marks = {place.body(name)["tags"]["nbtoolkit-workspace"] for name in ("storage_account", "environment")}
     assert marks == {created.mark(place.workspace)}
     assert "tags" not in place.app()
     lines = "\n".join(place.progress.lines)
     assert "https://portal.azure.com/#view/HubsExtension/DeploymentDetails" in lines
-    assert f"storage account {place.names.account}: done" in lines
+    assert f"storage account {place.names.storage_account}: done" in lines
     assert f"container app {place.names.app}: done" in lines
     assert f"https://{made.endpoint.removeprefix('https://')}" in str(made)
 
@@ -235,9 +233,9 @@ def test_again_nothing_is_written_whatever_others_added(place: Place) -> None:
     place.body("environment")["properties"]["workloadProfiles"].append(
         {"name": "theirs", "workloadProfileType": "D4", "minimumCount": 0, "maximumCount": 2}
     )
-    for name in ("account", "environment"):
+    for name in ("storage_account", "environment"):
         place.body(name).setdefault("tags", {})["owner"] = "someone"
-    place.body("share")["properties"]["shareQuota"] = 5000
+    place.body("file_share")["properties"]["shareQuota"] = 5000
     domains = [{"name": "chat.example.org", "bindingType": "Disabled"}]
     secrets = [{"name": name, "value": value} for name, value in {**place.secrets(), "extra": "e"}.items()]
     configuration = {"secrets": secrets, "ingress": {"customDomains": domains}}
@@ -251,7 +249,8 @@ def test_again_nothing_is_written_whatever_others_added(place: Place) -> None:
     assert again.endpoint
 
     shared = {
-        name: copy.deepcopy(place.body(name)) for name in ("account", "share", "environment", "workspace")
+        name: copy.deepcopy(place.body(name))
+        for name in ("storage_account", "file_share", "environment", "log_analytics")
     }
     key = place.secrets()["nbtoolkit-api-key"]
     with pytest.raises(NotApplied, match="replicas, at most: 1 → 2"):
@@ -316,10 +315,10 @@ def test_a_missing_gpu_is_added_to_an_environment_and_no_machine_is_taken_away(p
 def test_a_share_is_made_in_an_account_that_exists(place: Place) -> None:
     place.group()
     place.run()
-    account = copy.deepcopy(place.body("account"))
+    account = copy.deepcopy(place.body("storage_account"))
     place.run(file_share="another", environment_storage="another", app="second")
-    assert place.body("account") == account
-    assert Provisioned.read(place.workspace).file_share == "another"
+    assert place.body("storage_account") == account
+    assert ResourceNames.read(place.workspace).file_share == "another"
 
 
 def test_chosen_names_are_remembered_where_asked(place: Place) -> None:
@@ -385,7 +384,7 @@ def test_a_failure_names_the_resource_the_cause_and_what_to_do_and_the_next_run_
     assert cause.resource == f"Microsoft.App/managedEnvironments {place.names.environment}"
     assert "SubscriptionNCA100Gpus" in caught.value.message
     assert "QuotaMenuBlade" in caught.value.next_step
-    assert place.names.account in str(place.double.arm.resources.keys())
+    assert place.names.storage_account in str(place.double.arm.resources.keys())
     place.double.arm.guards.remove(guard)
     assert place.run().changed
     assert not place.run(apply=False).changed
@@ -480,7 +479,7 @@ def test_a_deployment_of_a_killed_kernel_is_taken_up_and_not_started_twice(place
     assert made.endpoint
     assert any("Taking up the deployment" in line for line in place.progress.lines)
     assert place.writes().count(starts) == 1
-    assert Provisioned.read(place.workspace).app == place.names.app
+    assert ResourceNames.read(place.workspace).app == place.names.app
 
 
 def test_a_change_without_a_gpu_for_old_and_new_needs_consent_to_downtime(place: Place) -> None:
@@ -565,7 +564,7 @@ def test_what_may_not_be_read_is_a_blocker_with_all_that_is_missing(place: Place
 
 def test_a_subscription_in_capitals_gives_the_same_names(place: Place) -> None:
     capitals = "ABCDEF00-0000-0000-0000-00000000000A"
-    names = [names_of(place.settings(subscription=one)) for one in (capitals, capitals.lower())]
+    names = [place.settings(subscription=one).resource_names() for one in (capitals, capitals.lower())]
     assert names[0] == names[1]
 
 
@@ -588,10 +587,10 @@ def test_what_a_run_only_meant_to_create_is_not_taken_for_its_own(place: Place) 
         place.run()
     theirs = {"location": "westus3", "kind": "StorageV2", "sku": {"name": "Standard_LRS"}, "properties": {}}
     storage: Any = Cloud.shared().storage(SUBSCRIPTION)
-    storage.storage_accounts.begin_create("my-rg", place.names.account, theirs).result()
+    storage.storage_accounts.begin_create("my-rg", place.names.storage_account, theirs).result()
     place.double.faults.clear()
     place.run()
-    account, share = place.names.ids["account"], place.names.ids["share"]
+    account, share = place.names.ids["storage_account"], place.names.ids["file_share"]
     ours = created.recall(place.workspace)
     assert account not in ours
     assert share in ours
@@ -604,14 +603,16 @@ def test_what_a_run_only_meant_to_create_is_not_taken_for_its_own(place: Place) 
 def test_what_a_killed_run_created_is_known_to_the_next_teardown(place: Place) -> None:
     place.group()
     with pytest.raises(Killed):
-        place.run(progress=kill_at(f"storage account {place.names.account}: done"))
+        place.run(progress=kill_at(f"storage account {place.names.storage_account}: done"))
     assert created.recall(place.workspace) == ()
     place.wait_for_deployment()
-    Provisioned(SUBSCRIPTION, "my-rg", place.names.account, place.names.share, place.names.app).write(
-        place.workspace
-    )
+    ResourceNames(
+        SUBSCRIPTION, "my-rg", place.names.storage_account, place.names.file_share, place.names.app
+    ).write(place.workspace)
     planned = teardown(TeardownSettings(scope="all"), workspace=place.workspace)
-    assert {place.names.ids[name] for name in ("app", "environment", "account")} <= set(planned.deletes)
+    assert {place.names.ids[name] for name in ("app", "environment", "storage_account")} <= set(
+        planned.deletes
+    )
     teardown(TeardownSettings(scope="all", confirm_name=place.names.app), workspace=place.workspace)
     assert created.recall(place.workspace) == ()
     run = created.last_run(place.workspace)
@@ -622,9 +623,9 @@ def test_what_a_killed_run_created_is_known_to_the_next_teardown(place: Place) -
 def test_what_was_deleted_and_made_again_by_somebody_else_is_kept(place: Place) -> None:
     place.group()
     place.run()
-    del place.body("account")["tags"]["nbtoolkit-workspace"]
+    del place.body("storage_account")["tags"]["nbtoolkit-workspace"]
     plan_ = teardown(TeardownSettings(scope="all"), workspace=place.workspace)
-    assert not {place.names.ids["account"], place.names.ids["share"]} & set(plan_.deletes)
+    assert not {place.names.ids["storage_account"], place.names.ids["file_share"]} & set(plan_.deletes)
     assert "not made by this workspace" in str(plan_)
 
 

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit.azure.arm.existing_resources import Existing
-from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.provisioning import ProvisionSettings, blockers
 from nbtoolkit.provisioning import saved_defaults as choices
 from nbtoolkit.provisioning import template_parameters as sent
 from nbtoolkit.provisioning.conflicts import conflicts
 from nbtoolkit.provisioning.existing_app import drift, secret_drift
-from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.resource_choice import machine_of
 from nbtoolkit.workspace import Workspace
@@ -29,8 +28,10 @@ def settings(**values: Any) -> ProvisionSettings:
     return ProvisionSettings(**{"subscription": SUBSCRIPTION, "resource_group": "my-rg", **values})
 
 
-def existing(**found: Any) -> Existing:
-    return Existing(names_of(settings()), **{"group": {"name": "my-rg", "location": "westus3"}, **found})
+def existing(**found: Any) -> ExistingResources:
+    return ExistingResources(
+        settings().resource_names(), **{"group": {"name": "my-rg", "location": "westus3"}, **found}
+    )
 
 
 # Where values come from
@@ -166,8 +167,10 @@ def test_what_cannot_work_is_a_blocker_before_anybody_is_asked(values: dict[str,
 
 def test_names_are_those_of_the_ai_toolkit(shared: Path) -> None:
     for one in json.loads((shared / "azure" / "aitk-default-names.json").read_text()):
-        names = names_of(settings(subscription=one["subscription"], resource_group=one["resourceGroup"]))
-        assert names.account == one["names"]["Microsoft.Storage/storageAccounts"]
+        names = settings(
+            subscription=one["subscription"], resource_group=one["resourceGroup"]
+        ).resource_names()
+        assert names.storage_account == one["names"]["Microsoft.Storage/storageAccounts"]
         assert names.app == one["names"]["Microsoft.App/containerApps"]
 
 
@@ -175,9 +178,9 @@ APP: dict[str, Any] = {
     "tags": {"owner": "someone"},
     "identity": {"type": "None"},
     "properties": {
-        "environmentId": names_of(ProvisionSettings(subscription=SUBSCRIPTION, resource_group="my-rg")).ids[
-            "environment"
-        ],
+        "environmentId": ProvisionSettings(subscription=SUBSCRIPTION, resource_group="my-rg")
+        .resource_names()
+        .ids["environment"],
         "workloadProfileName": "theirs",
         "configuration": {
             "activeRevisionsMode": "Single",
@@ -259,7 +262,7 @@ def test_a_secret_without_a_value_anywhere_is_a_blocker() -> None:
 
 
 def test_only_what_is_missing_is_created() -> None:
-    names = names_of(settings())
+    names = settings().resource_names()
     nothing = sent.parameters_of(settings(), existing(), "p", ["k"])
     creates = (
         "createStorage",
@@ -269,10 +272,10 @@ def test_only_what_is_missing_is_created() -> None:
         "createEnvironmentStorage",
     )
     assert all(nothing[name] for name in creates)
-    there = existing(account={}, environment={"location": "westus3"}, environment_storage={})
+    there = existing(storage_account={}, environment={"location": "westus3"}, environment_storage={})
     some = sent.parameters_of(settings(), there, "p", ["k"])
     assert [some[name] for name in creates] == [False, True, False, False, False]
-    assert existing(account={}).to_create[0] == names.ids["share"]
+    assert existing(storage_account={}).to_create[0] == names.ids["file_share"]
 
 
 # Machines
@@ -318,7 +321,10 @@ def test_what_goes_together_has_no_conflicts() -> None:
         environment=environment(("Consumption", "Consumption")),
         environment_storage={
             "properties": {
-                "azureFile": {"accountName": there_names().account, "shareName": there_names().share}
+                "azureFile": {
+                    "accountName": there_names().storage_account,
+                    "shareName": there_names().file_share,
+                }
             }
         },
     )
@@ -329,8 +335,8 @@ HTTP = {"name": "http", "http": {"metadata": {"concurrentRequests": "4"}}}
 QUEUE = {"name": "jobs", "azureQueue": {"queueName": "q", "queueLength": 1}}
 
 
-def there_names() -> Names:
-    return names_of(settings())
+def there_names() -> ResourceNames:
+    return settings().resource_names()
 
 
 @pytest.mark.parametrize(

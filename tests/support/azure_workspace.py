@@ -14,9 +14,9 @@ from azure.mgmt.appcontainers import ContainerAppsAPIClient
 from azure.mgmt.storage import StorageManagementClient
 
 from nbtoolkit import DeploySettings, Workspace
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.target import AzureTarget
-from nbtoolkit.infra_files.inference_config import Provisioned
 from tests.azure_double import AzureDouble
 from tests.support.stub_deploy import adapter, base, report
 
@@ -54,7 +54,7 @@ class AzurePlace:
         app = self._app(profile, least, most)
         made = sdk.container_apps.begin_create_or_update(GROUP, APP, app).result().as_dict()
         host = made["properties"]["configuration"]["ingress"]["fqdn"]
-        self.place = Provisioned(double.subscription, GROUP, ACCOUNT, SHARE, APP, f"https://{host}")
+        self.place = ResourceNames(double.subscription, GROUP, ACCOUNT, SHARE, APP, f"https://{host}")
         self.place.write(self.workspace)
         sdk.close()
         credential.close()

@@ -17,11 +17,11 @@ import pytest
 from nbtoolkit.azure import clients as clouds
 from nbtoolkit.azure.arm import subscriptions as places
 from nbtoolkit.azure.arm.long_running import change
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.files.transport import transport
 from nbtoolkit.errors import Cancelled
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import ProvisionSettings, provision
 from nbtoolkit.utils.threads import CallTimeout, run_all_cancellable, run_cancellable
@@ -177,7 +177,7 @@ def test_regions_hear_a_cancel(azure_double: AzureDouble, hang: Hang) -> None:
 
 def test_a_write_without_an_answer_may_have_begun(azure_double: AzureDouble, hang: Hang) -> None:
     azure_double.faults.on("POST", "/containerApps/tones/stop$", hang)
-    app = App(Cloud.shared(), Provisioned(SUBSCRIPTION, "rg", "account", "share", "tones"))
+    app = App(Cloud.shared(), ResourceNames(SUBSCRIPTION, "rg", "account", "share", "tones"))
     error = cancelled(hang, app.stop)
     assert "the request to stop the app tones; it may have begun that" in error.message
 
@@ -194,7 +194,7 @@ def test_secrets_that_were_read_for_a_cancelled_change_are_not_written() -> None
 
     operations = SimpleNamespace(list_secrets=list_secrets, begin_update=lambda *given: wrote.append(given))
     cloud = SimpleNamespace(containerapps=lambda _: SimpleNamespace(container_apps=operations))
-    app = App(cloud, Provisioned("s", "rg", "account", "share", "tones"))  # type: ignore[arg-type]
+    app = App(cloud, ResourceNames("s", "rg", "account", "share", "tones"))  # type: ignore[arg-type]
     hanging = SimpleNamespace(met=reading)
     cancelled(hanging, lambda progress: app.set_secrets({"a": "b"}, progress))  # type: ignore[arg-type]
     go_on.set()

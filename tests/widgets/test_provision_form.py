@@ -23,7 +23,6 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import Cancelled, InvalidSettings, NotApplied
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import ProvisionSettings
-from nbtoolkit.provisioning.names import names_of
 from nbtoolkit.widgets import ProvisionForm
 from nbtoolkit.widgets.forms.background_run import RunStatus
 from nbtoolkit.workspace import Workspace
@@ -68,7 +67,7 @@ def test_a_default_that_nobody_chose_does_not_undo_what_scale_set(workspace: Wor
     form = ProvisionForm(settings(), workspace=workspace)
     form.start(apply=True)
     assert ended(form) is RunStatus.DONE
-    name = names_of(settings()).app
+    name = settings().resource_names().app
     apps = Cloud.shared().containerapps(SUBSCRIPTION).container_apps
     change = {"properties": {"template": {"scale": {"maxReplicas": 3}}}}
     apps.begin_update("my-rg", name, change).result()
@@ -97,7 +96,7 @@ def test_first_the_plan_then_apply_and_the_result_is_that_of_the_function(worksp
         form.result()
     view.apply_button.click()
     assert ended(form) is RunStatus.DONE
-    assert form.result().app == names_of(settings()).app
+    assert form.result().app == settings().resource_names().app
     assert form.operation is not None
     assert any(line.startswith("  container app") for line in form.operation.lines)
     assert json.loads(workspace.path("infra/inference.config.json").read_text())["ACA_APP_ENDPOINT"]
@@ -170,7 +169,7 @@ def test_cancel_reaches_azure(workspace: Workspace, azure_double: AzureDouble) -
 def test_a_form_takes_up_what_a_kernel_that_is_gone_has_started(
     workspace: Workspace, azure_double: AzureDouble
 ) -> None:
-    names = names_of(settings())
+    names = settings().resource_names()
     deployment = ArmDeployment(Cloud.shared(), SUBSCRIPTION, "my-rg", f"nbtoolkit-{names.app}")
     azure_double.clock.scale = SLOW
     values = {"gpu": "none", "secrets": {"nbtoolkit-api-key": "k"}}
@@ -244,7 +243,7 @@ def test_the_notebook_plans_headless_and_with_apply_it_provisions(
     secrets = (
         Cloud.shared()
         .containerapps(SUBSCRIPTION)
-        .container_apps.list_secrets("my-rg", names_of(settings()).app)
+        .container_apps.list_secrets("my-rg", settings().resource_names().app)
     )
     for secret in secrets.value:
         assert secret.value not in done.stdout + done.stderr + json.dumps(out)

@@ -7,7 +7,7 @@ from typing import Any
 
 from nbtoolkit.azure.arm.existing_resources import settled
 from nbtoolkit.azure.arm.long_running import change, start_request
-from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.errors import AzureFailed
@@ -15,7 +15,7 @@ from nbtoolkit.progress import Progress
 
 
 def create_group(
-    cloud: Cloud, names: Names, location: str, tags: Mapping[str, str], progress: Progress
+    cloud: Cloud, names: ResourceNames, location: str, tags: Mapping[str, str], progress: Progress
 ) -> None:
     """Create the resource group."""
     groups: Any = cloud.resources(names.subscription).resource_groups
@@ -25,7 +25,7 @@ def create_group(
         start_request(what, lambda: groups.create_or_update(names.resource_group, body), progress)
 
 
-def add_profile(cloud: Cloud, names: Names, added: Mapping[str, str], progress: Progress) -> str:
+def add_profile(cloud: Cloud, names: ResourceNames, added: Mapping[str, str], progress: Progress) -> str:
     """Add a machine to an environment, unless one of its type is there by now; return the profile's name.
 
     A PATCH replaces the list, so what the environment has at that very moment is sent along.

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from nbtoolkit.azure import clients as clouds
-from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import region_name
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import or_none, translate_errors
@@ -22,14 +22,14 @@ _PATIENCE = 900.0
 
 
 @dataclass(frozen=True)
-class Existing:
+class ExistingResources:
     """Each resource as Azure describes it, None where there is none. Holds no secret's value."""
 
-    names: Names
+    names: ResourceNames
     group: Body | None = None
-    account: Body | None = None
-    share: Body | None = None
-    workspace: Body | None = None
+    storage_account: Body | None = None
+    file_share: Body | None = None
+    log_analytics: Body | None = None
     environment: Body | None = None
     environment_storage: Body | None = None
     app: Body | None = None
@@ -57,24 +57,27 @@ class Existing:
         return [id_ for name, id_ in self.names.ids.items() if getattr(self, name) is None]
 
 
-def read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
+def read(cloud: Cloud, names: ResourceNames, progress: Progress) -> ExistingResources:
     """Return what there is; seven requests at most, in the time of three. Raises :class:`AzureFailed`."""
     groups: Any = cloud.resources(names.subscription).resource_groups
     group = run_cancellable(progress, lambda: _ask(lambda: groups.get(names.resource_group)))
     if group is None:
-        return Existing(names)
+        return ExistingResources(names)
     apps: Any = cloud.containerapps(names.subscription)
     storage: Any = cloud.storage(names.subscription)
     logs: Any = cloud.workspaces(names.subscription)
     where = names.resource_group
     outer: dict[str, Callable[[], Any]] = {
-        "account": lambda: storage.storage_accounts.get_properties(where, names.account),
-        "workspace": lambda: logs.workspaces.get(where, names.workspace),
+        "storage_account": lambda: storage.storage_accounts.get_properties(where, names.storage_account),
+        "log_analytics": lambda: logs.workspaces.get(where, names.log_analytics),
         "environment": lambda: apps.managed_environments.get(where, names.environment),
         "app": lambda: apps.container_apps.get(where, names.app),
     }
     inner: dict[str, tuple[str, Callable[[], Any]]] = {
-        "share": ("account", lambda: storage.file_shares.get(where, names.account, names.share)),
+        "file_share": (
+            "storage_account",
+            lambda: storage.file_shares.get(where, names.storage_account, names.file_share),
+        ),
         "environment_storage": (
             "environment",
             lambda: apps.managed_environments_storages.get(
@@ -84,7 +87,7 @@ def read(cloud: Cloud, names: Names, progress: Progress) -> Existing:
     }
     found = _all(outer, progress)
     within = {name: ask for name, (parent, ask) in inner.items() if found[parent] is not None}
-    return Existing(names, group, **found, **_all(within, progress))
+    return ExistingResources(names, group, **found, **_all(within, progress))
 
 
 def _all(questions: Mapping[str, Callable[[], Any]], progress: Progress) -> dict[str, Body | None]:
@@ -92,7 +95,7 @@ def _all(questions: Mapping[str, Callable[[], Any]], progress: Progress) -> dict
     return {name: answer.result() for name, answer in asked.items()}
 
 
-def secrets_of(cloud: Cloud, names: Names, progress: Progress) -> list[dict[str, Any]]:
+def secrets_of(cloud: Cloud, names: ResourceNames, progress: Progress) -> list[dict[str, Any]]:
     """Return the app's secrets with their values; keep them in memory only."""
     client: Any = cloud.containerapps(names.subscription)
 
@@ -103,7 +106,7 @@ def secrets_of(cloud: Cloud, names: Names, progress: Progress) -> list[dict[str,
     return [one.as_dict() for one in found or ()]
 
 
-def settled(cloud: Cloud, names: Names, progress: Progress) -> Body | None:
+def settled(cloud: Cloud, names: ResourceNames, progress: Progress) -> Body | None:
     """Return the environment once Azure has ended what it does to it, None where there is none.
 
     After a quarter of an hour it is returned as it is.
@@ -113,7 +116,7 @@ def settled(cloud: Cloud, names: Names, progress: Progress) -> Body | None:
     return _settled("environment", names.environment, look, progress)
 
 
-def settled_app(cloud: Cloud, names: Names, progress: Progress) -> Body | None:
+def settled_app(cloud: Cloud, names: ResourceNames, progress: Progress) -> Body | None:
     """Return the app by the same rule."""
     client: Any = cloud.containerapps(names.subscription)
     return _settled(
@@ -132,7 +135,7 @@ def _settled(what: str, name: str, look: Callable[[], Any], progress: Progress) 
         progress.sleep(clouds.POLL)
 
 
-def is_empty(cloud: Cloud, names: Names, progress: Progress) -> bool:
+def is_empty(cloud: Cloud, names: ResourceNames, progress: Progress) -> bool:
     """Tell whether no app of the subscription is in the environment. One request a page of apps."""
     client: Any = cloud.containerapps(names.subscription)
     wanted = names.ids["environment"].lower()

@@ -15,8 +15,8 @@ from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from nbtoolkit.azure.arm.resource_names import ResourceNames
     from nbtoolkit.azure.clients import Cloud
-    from nbtoolkit.infra_files.inference_config import Provisioned
 
 _SUFFIX = re.compile(r"[^a-z0-9]+")
 
@@ -28,7 +28,7 @@ class App:
     sent as a PATCH that names only what shall differ. Raises :class:`AzureFailed`, :class:`NotSignedIn`.
     """
 
-    def __init__(self, cloud: Cloud, provisioned: Provisioned) -> None:
+    def __init__(self, cloud: Cloud, provisioned: ResourceNames) -> None:
         self.cloud = cloud
         self.provisioned = provisioned
 

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import AGENT, Cloud, sdk
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.azure.files.errors import ROLE, code_of, store_error
 from nbtoolkit.errors import AzureFailed, NbtoolkitError, NotSignedIn, StoreError
-from nbtoolkit.infra_files.inference_config import Provisioned
 
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
@@ -32,7 +32,7 @@ class ShareAccess:
     it is read again, once.
     """
 
-    def __init__(self, cloud: Cloud, provisioned: Provisioned) -> None:
+    def __init__(self, cloud: Cloud, provisioned: ResourceNames) -> None:
         self._cloud = cloud
         self._provisioned = provisioned
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class ShareAccess:
         return f"ShareAccess({self.where})"
 
     @classmethod
-    def of(cls, cloud: Cloud, provisioned: Provisioned) -> ShareAccess:
+    def of(cls, cloud: Cloud, provisioned: ResourceNames) -> ShareAccess:
         """Return the one of this cloud and share."""
         place = f"{provisioned.account_id}/{provisioned.file_share}".lower()
         return cloud.keep(("file share", place), lambda: cls(cloud, provisioned))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.files import download as share_read
 from nbtoolkit.azure.files import upload as share_upload
@@ -18,7 +19,6 @@ from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
 from nbtoolkit.filestore import Entry
 from nbtoolkit.filestore.chunked_io import Source
 from nbtoolkit.filestore.paths import check_path, join
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Sent, silent
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class AzureShare:
     parallel = 32
     """Small files cost round trips, not bandwidth."""
 
-    def __init__(self, cloud: Cloud, provisioned: Provisioned) -> None:
+    def __init__(self, cloud: Cloud, provisioned: ResourceNames) -> None:
         self._access = ShareAccess.of(cloud, provisioned)
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.models import ReplicaState
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller, AppSnapshot
+from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.azure.startup.capacity_failures import is_given_up, no_machine_now
 from nbtoolkit.azure.startup.event_poller import EventPoller
 from nbtoolkit.azure.startup.failures import Trouble, of_events, of_replica, of_revision, unreached
@@ -14,7 +15,6 @@ from nbtoolkit.azure.startup.heartbeats import Heartbeats
 from nbtoolkit.azure.startup.timeline import ASSIGNING, StartupEvent, Timeline
 from nbtoolkit.azure.startup.wake_up import WakeUpPoller
 from nbtoolkit.errors import ServerFailed
-from nbtoolkit.infra_files.inference_config import portal_url
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share_layout import Heartbeat
 

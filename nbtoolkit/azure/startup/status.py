@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.azure.container_apps.replica_poller import AppSnapshot
+from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.azure.startup.failures import of_replica, of_revision
 from nbtoolkit.azure.startup.timeline import READY, phase_of
 from nbtoolkit.filestore import FileStore
-from nbtoolkit.infra_files.inference_config import Provisioned, portal_url
 from nbtoolkit.releases import publisher as publish
 from nbtoolkit.serving.share_layout import Heartbeat
 from nbtoolkit.target import State, TargetStatus
@@ -18,7 +19,7 @@ from nbtoolkit.target import State, TargetStatus
 
 def describe(
     target: str,
-    provisioned: Provisioned,
+    provisioned: ResourceNames,
     app: AppState,
     look: AppSnapshot,
     beats: Mapping[str, Heartbeat | None],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.capacity.gpu_profiles import Hardware
 from nbtoolkit.azure.capacity.memory_fit import Fit, advice, fit
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.files.share import AzureShare
 from nbtoolkit.errors import AzureFailed, InvalidBase, MissingDependency, StoreError
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.share_models import base_on, share_path
 from nbtoolkit.progress import Progress
@@ -21,7 +20,11 @@ _LONG = 300  # seconds of loading that are worth a warning
 
 
 def check_base(
-    settings: ProvisionSettings, existing: Existing, workspace: Workspace, cloud: Cloud, progress: Progress
+    settings: ProvisionSettings,
+    existing: ExistingResources,
+    workspace: Workspace,
+    cloud: Cloud,
+    progress: Progress,
 ) -> tuple[Findings, Fit | None]:
     """Return what is known of the fit.
 
@@ -32,7 +35,7 @@ def check_base(
         found.facts["base model"] = "not named, so its fit is not checked"
         return found, None
     on_share = share_path(settings.base_model)
-    if on_share is not None and existing.share is None:
+    if on_share is not None and existing.file_share is None:
         found.facts["base model"] = f"{settings.base_model}, on the share; its fit is checked at deploy"
         return found, None
     try:
@@ -72,11 +75,12 @@ def check_base(
     return found, result
 
 
-def _on_share(path: str, existing: Existing, workspace: Workspace, cloud: Cloud, progress: Progress) -> Base:
+def _on_share(
+    path: str, existing: ExistingResources, workspace: Workspace, cloud: Cloud, progress: Progress
+) -> Base:
     """Return a model as it lies on the share: its small files and headers are read, some dozen requests."""
-    names = existing.names
-    place = Provisioned(names.subscription, names.resource_group, names.account, names.share, names.app)
-    return run_cancellable(progress, lambda: base_on(AzureShare(cloud, place), path, workspace, progress))
+    share = AzureShare(cloud, existing.names)
+    return run_cancellable(progress, lambda: base_on(share, path, workspace, progress))
 
 
 def _duration(seconds: float) -> str:

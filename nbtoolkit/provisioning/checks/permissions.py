@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nbtoolkit.azure.arm import permissions
-from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.permissions import Grants
-from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
@@ -52,15 +52,15 @@ _LATER = {
 GROUP = "Microsoft.Resources/subscriptions/resourceGroups/write"
 
 
-def needed(existing: Existing, *, adds_profile: bool) -> list[str]:
+def needed(existing: ExistingResources, *, adds_profile: bool) -> list[str]:
     """Return the actions that are needed in the resource group, given what exists there."""
     actions = [*_ALWAYS]
-    if existing.account is None:
+    if existing.storage_account is None:
         actions += _STORAGE
-    if existing.share is None:
+    if existing.file_share is None:
         actions += _SHARE
     if existing.environment is None:
-        actions += [*(_WORKSPACE if existing.workspace is None else ()), *_LOGS]
+        actions += [*(_WORKSPACE if existing.log_analytics is None else ()), *_LOGS]
     if existing.environment is None or adds_profile:
         actions += _ENVIRONMENT
     if existing.environment_storage is None:
@@ -68,14 +68,14 @@ def needed(existing: Existing, *, adds_profile: bool) -> list[str]:
     return actions
 
 
-def forbidden(cloud: Cloud, names: Names, failed: AzureFailed, progress: Progress) -> list[str]:
+def forbidden(cloud: Cloud, names: ResourceNames, failed: AzureFailed, progress: Progress) -> list[str]:
     """Return blockers for a refusal: all that is not allowed, as far as Azure tells, else the refusal."""
     sentence = f"{failed.message} {failed.next_step[:1].upper()}{failed.next_step[1:]}."
     asked = {"rights": lambda: permissions.of_group(cloud, names.subscription, names.resource_group)}
     granted = query_all(asked, progress)["rights"]
     if not isinstance(granted, Grants):
         return [sentence]
-    actions = needed(Existing(names), adds_profile=False)
+    actions = needed(ExistingResources(names), adds_profile=False)
     return check_group(granted, actions, names.resource_group).blockers or [sentence]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from nbtoolkit.azure.arm.existing_resources import Body, Existing
+from nbtoolkit.azure.arm.existing_resources import Body, ExistingResources
 from nbtoolkit.provisioning.checks.findings import Findings
 
 _DONE = (None, "", "Succeeded")
 
 
-def check_standing(existing: Existing, location: str) -> Findings:
+def check_standing(existing: ExistingResources, location: str) -> Findings:
     """Tell of the group, the environment and the app what they are, and what stands in the way."""
     found, names = Findings(), existing.names
     found.facts["resource group"] = f"{names.resource_group} " + (

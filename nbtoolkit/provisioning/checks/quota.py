@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.capacity.gpu_profiles import QUOTA_PAGE
 from nbtoolkit.azure.capacity.quota import QuotaHeadroom
 from nbtoolkit.provisioning.checks.findings import Findings
@@ -12,7 +12,7 @@ _RAISE = f'ask for more in the portal (provider "Azure Container Apps"): {QUOTA_
 
 
 def check_room(
-    settings: ProvisionSettings, existing: Existing, room: QuotaHeadroom, *, adds_profile: bool
+    settings: ProvisionSettings, existing: ExistingResources, room: QuotaHeadroom, *, adds_profile: bool
 ) -> Findings:
     """Compare the quotas of a region with what the settings need there."""
     found = Findings()
@@ -28,7 +28,9 @@ def check_room(
     return found
 
 
-def _check_environments(found: Findings, existing: Existing, room: QuotaHeadroom, adds_profile: bool) -> None:
+def _check_environments(
+    found: Findings, existing: ExistingResources, room: QuotaHeadroom, adds_profile: bool
+) -> None:
     gains = existing.environment is None or adds_profile
     if gains and room.environments_free == 0 and room.gpu_environments is not None:
         found.block(
@@ -72,7 +74,7 @@ def _check_gpus(found: Findings, settings: ProvisionSettings, runs_there: bool, 
         )
 
 
-def _runs_there(existing: Existing, room: QuotaHeadroom) -> bool:
+def _runs_there(existing: ExistingResources, room: QuotaHeadroom) -> bool:
     """Tell whether the app itself may be what uses the GPUs."""
     if existing.app is None:
         return False

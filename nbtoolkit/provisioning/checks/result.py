@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 
-from nbtoolkit.azure.arm.existing_resources import Existing
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.capacity.memory_fit import Fit
 from nbtoolkit.azure.capacity.quota import QuotaHeadroom
 from nbtoolkit.errors import Blocked
@@ -24,7 +24,7 @@ class Preflight:
     """
 
     settings: ProvisionSettings = field(repr=False)
-    existing: Existing = field(repr=False)
+    existing: ExistingResources = field(repr=False)
     blockers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict[str, str])

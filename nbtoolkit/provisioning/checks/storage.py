@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from nbtoolkit.azure.arm.existing_resources import Existing
-from nbtoolkit.azure.arm.resource_names import Names
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import region_name
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
@@ -16,64 +16,65 @@ from nbtoolkit.provisioning.checks.findings import Findings
 _WITHOUT_FILES = ("BlobStorage", "BlockBlobStorage")
 
 
-def name_taken(cloud: Cloud, names: Names) -> str | None:
+def name_taken(cloud: Cloud, names: ResourceNames) -> str | None:
     """Return why an account cannot get its name, None where it can. One request."""
     client: Any = cloud.storage(names.subscription)
-    with translate_errors(f"ask whether the name {names.account} is free"):
+    with translate_errors(f"ask whether the name {names.storage_account} is free"):
         answer = client.storage_accounts.check_name_availability(
-            {"name": names.account, "type": "Microsoft.Storage/storageAccounts"}
+            {"name": names.storage_account, "type": "Microsoft.Storage/storageAccounts"}
         )
     if answer.name_available:
         return None
     if str(getattr(answer.reason, "value", answer.reason)) == "AlreadyExists":
         return (
-            f"The storage account name {names.account} is taken, by somebody else or in another group "
-            "(such names are unique in all of Azure): choose another storage_account."
+            f"The storage account name {names.storage_account} is taken, by somebody else or in another "
+            "group (such names are unique in all of Azure): choose another storage_account."
         )
-    return f"{names.account} cannot be the name of a storage account: {answer.message}"
+    return f"{names.storage_account} cannot be the name of a storage account: {answer.message}"
 
 
-def check_account(existing: Existing, location: str) -> Findings:
+def check_account(existing: ExistingResources, location: str) -> Findings:
     """Tell whether a replica can mount the share of an account that exists, and this kernel reach it."""
     found, names = Findings(), existing.names
-    account = existing.account
+    name = names.storage_account
+    account = existing.storage_account
     if account is None:
-        found.facts["storage"] = f"{names.account} is created, with the share {names.share}"
+        found.facts["storage"] = f"{name} is created, with the share {names.file_share}"
         return found
-    found.facts["storage"] = f"{names.account} exists, share {names.share} " + (
-        "is created" if existing.share is None else "exists"
+    found.facts["storage"] = f"{name} exists, share {names.file_share} " + (
+        "is created" if existing.file_share is None else "exists"
     )
     if account.get("kind") in _WITHOUT_FILES:
         found.block(
-            f"The storage account {names.account} is of the kind {account['kind']}, which has no shares: "
-            "choose another storage_account."
+            f"The storage account {name} is of the kind {account['kind']}, which has no "
+            "shares: choose another storage_account."
         )
     properties: Mapping[str, Any] = account.get("properties") or {}
     host = urlsplit(str((properties.get("primaryEndpoints") or {}).get("file") or "")).hostname
-    if host and host != f"{names.account}.file.core.windows.net".lower():
+    if host and host != f"{name}.file.core.windows.net".lower():
         found.block(
-            f"The shares of the storage account {names.account} are at {host}, and nbtoolkit looks for them "
-            f"at {names.account}.file.core.windows.net: choose an account with standard endpoints."
+            f"The shares of the storage account {name} are at {host}, and nbtoolkit looks for "
+            f"them at {name}.file.core.windows.net: choose an account with standard endpoints."
         )
     if properties.get("allowSharedKeyAccess") is False:
         found.block(
-            f"The storage account {names.account} refuses its keys, and Container Apps mounts a share with "
-            'nothing else: enable "Allow storage account key access" in its Configuration page, or choose '
-            "another storage_account. Where a policy of your organisation forbids it, ask for an exemption."
+            f"The storage account {name} refuses its keys, and Container Apps mounts a share "
+            'with nothing else: enable "Allow storage account key access" in its Configuration page, or '
+            "choose another storage_account. If a policy of your organisation forbids it, ask for exemption."
         )
     _check_network(found, existing, properties)
     there = region_name(str(account.get("location") or location))
     if there != location:
         found.warn(
-            f"The storage account {names.account} is in {there} and the app in {location}: models load more "
-            "slowly, and traffic between regions is billed."
+            f"The storage account {name} is in {there} and the app in {location}: models load "
+            "more slowly, and traffic between regions is billed."
         )
     _check_share(found, existing)
     return found
 
 
-def _check_network(found: Findings, existing: Existing, properties: Mapping[str, Any]) -> None:
-    account = existing.names.account
+def _check_network(found: Findings, existing: ExistingResources, properties: Mapping[str, Any]) -> None:
+    account = existing.names.storage_account
     rules: Mapping[str, Any] = properties.get("networkAcls") or {}
     subnet = _subnet(existing)
     private = subnet and any(_approved(one) for one in properties.get("privateEndpointConnections") or ())
@@ -108,13 +109,13 @@ def _check_network(found: Findings, existing: Existing, properties: Mapping[str,
             )
 
 
-def _check_share(found: Findings, existing: Existing) -> None:
-    share: Mapping[str, Any] = (existing.share or {}).get("properties") or {}
+def _check_share(found: Findings, existing: ExistingResources) -> None:
+    share: Mapping[str, Any] = (existing.file_share or {}).get("properties") or {}
     protocol = share.get("enabledProtocols")
     if protocol not in (None, "", "SMB"):
         found.block(
-            f"The share {existing.names.share} speaks {protocol}, and the app mounts SMB: choose another "
-            "file_share."
+            f"The share {existing.names.file_share} speaks {protocol}, and the app mounts SMB: choose "
+            "another file_share."
         )
 
 
@@ -123,7 +124,7 @@ def _approved(connection: Mapping[str, Any]) -> bool:
     return state.get("status") in (None, "Approved")
 
 
-def _subnet(existing: Existing) -> str | None:
+def _subnet(existing: ExistingResources) -> str | None:
     environment: Mapping[str, Any] = (existing.environment or {}).get("properties") or {}
     network: Mapping[str, Any] = environment.get("vnetConfiguration") or {}
     return network.get("infrastructureSubnetId")

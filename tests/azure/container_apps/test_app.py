@@ -17,13 +17,13 @@ from azure.core.exceptions import HttpResponseError
 
 from nbtoolkit.azure import clients as cloud
 from nbtoolkit.azure.arm import long_running as changes
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState, ReplicaState, RevisionState
 from nbtoolkit.errors import AzureFailed, Cancelled
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 
-PLACE = Provisioned("sub", "rg", "account", "share", "tones")
+PLACE = ResourceNames("sub", "rg", "account", "share", "tones")
 
 
 class Model(dict[str, Any]):

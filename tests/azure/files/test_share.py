@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 from nbtoolkit import sync
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.files import range_upload as share_ranges
 from nbtoolkit.azure.files.client import ShareAccess
@@ -25,7 +26,6 @@ from nbtoolkit.errors import AlreadyExists, Cancelled, NotInStore, StoreError, S
 from nbtoolkit.filestore import chunked_io as streams
 from nbtoolkit.filestore import make_folders
 from nbtoolkit.filestore import temp_files as temp_names
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble, Request, Response
 from tests.azure_double.clock import Clock
@@ -41,17 +41,17 @@ HOST = f"{ACCOUNT}.file.core.windows.net"
 
 
 @pytest.fixture
-def found(azure_double: AzureDouble) -> Provisioned:
+def found(azure_double: AzureDouble) -> ResourceNames:
     return provisioned_share(azure_double)
 
 
 @pytest.fixture
-def account(azure_double: AzureDouble, found: Provisioned) -> Account:
+def account(azure_double: AzureDouble, found: ResourceNames) -> Account:
     return account_of(azure_double, found)
 
 
 @pytest.fixture
-def store(azure_double: AzureDouble, found: Provisioned) -> AzureShare:
+def store(azure_double: AzureDouble, found: ResourceNames) -> AzureShare:
     """A share whose way in is known, so that a test's faults hit what it means."""
     share = AzureShare(Cloud(), found)
     share.make_folder("a")
@@ -83,7 +83,7 @@ def content(size: int = BIG) -> tuple[bytes, str]:
 
 
 def test_with_the_role_no_key_is_asked_for(
-    azure_double: AzureDouble, found: Provisioned, account: Account
+    azure_double: AzureDouble, found: ResourceNames, account: Account
 ) -> None:
     account.backup_role = True
     account.shared_key_access = False
@@ -94,7 +94,7 @@ def test_with_the_role_no_key_is_asked_for(
 
 
 def test_without_the_role_the_key_is_read_once_and_without_noise(
-    azure_double: AzureDouble, found: Provisioned, caplog: pytest.LogCaptureFixture
+    azure_double: AzureDouble, found: ResourceNames, caplog: pytest.LogCaptureFixture
 ) -> None:
     cloud = Cloud()
     threads = [threading.Thread(target=AzureShare(cloud, found).list, args=("",)) for _ in range(8)]
@@ -118,7 +118,7 @@ def test_a_rotated_key_is_read_again_once(
 
 
 def test_the_key_appears_nowhere(
-    azure_double: AzureDouble, found: Provisioned, account: Account, caplog: pytest.LogCaptureFixture
+    azure_double: AzureDouble, found: ResourceNames, account: Account, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     store = AzureShare(Cloud(), found)
@@ -137,7 +137,7 @@ def test_the_key_appears_nowhere(
 
 
 def test_who_may_neither_use_the_data_nor_read_keys_is_told_both(
-    azure_double: AzureDouble, found: Provisioned
+    azure_double: AzureDouble, found: ResourceNames
 ) -> None:
     azure_double.arm.permissions.forbid("Microsoft.Storage/storageAccounts/listKeys/action")
     with pytest.raises(StoreError, match="neither use the data") as caught:
@@ -158,7 +158,7 @@ def test_who_may_neither_use_the_data_nor_read_keys_is_told_both(
 )
 def test_a_share_that_refuses_says_why_and_what_to_do(
     azure_double: AzureDouble,
-    found: Provisioned,
+    found: ResourceNames,
     account: Account,
     harm: Callable[[AzureDouble, Account], object],
     cause: str,
@@ -322,7 +322,7 @@ def test_what_is_asked_after_the_connections_were_closed_opens_new_ones(store: A
 
 
 def test_a_share_with_an_unknown_certificate_is_not_trusted(
-    azure_double: AzureDouble, found: Provisioned, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    azure_double: AzureDouble, found: ResourceNames, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from nbtoolkit.azure.files import retry_policy as patience
 
@@ -519,18 +519,17 @@ KILLED = """
 import sys
 from pathlib import Path
 from nbtoolkit import sync
-from nbtoolkit.azure import share_ranges
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.infra_files.inference_config import Provisioned
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.files.share import AzureShare
-store = AzureShare(Cloud(), Provisioned(*sys.argv[2:7]))
+store = AzureShare(Cloud(), ResourceNames(*sys.argv[2:7]))
 print("begin", flush=True)
 sync.sync(Path(sys.argv[1]), store, "a/adapter", content_addressed=True)
 """
 
 
 def test_a_killed_upload_is_gone_on_with_by_the_next_sync(
-    azure_double: AzureDouble, store: AzureShare, found: Provisioned, tmp_path: Path
+    azure_double: AzureDouble, store: AzureShare, found: ResourceNames, tmp_path: Path
 ) -> None:
     data, sha256 = content(16 * streams.CHUNK)
     folder = tmp_path / "adapter"

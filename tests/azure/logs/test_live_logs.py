@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.logs import merger as log_readers
 from nbtoolkit.azure.logs import stream as logs
 from nbtoolkit.azure.logs.records import LogLine
 from nbtoolkit.errors import Cancelled
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from tests.support.container_app_harness import APP, GROUP, Azure
 from tests.support.container_app_harness import azure_fixture as azure_fixture
@@ -24,7 +24,7 @@ from tests.support.container_app_harness import azure_fixture as azure_fixture
 def app(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> App:
     monkeypatch.setattr(log_readers, "RELIST", 0.5)
     azure.environment()
-    provisioned = Provisioned(azure.double.subscription, GROUP, "acct", "share", APP)
+    provisioned = ResourceNames(azure.double.subscription, GROUP, "acct", "share", APP)
     return App(Cloud.shared(), provisioned)
 
 

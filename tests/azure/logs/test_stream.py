@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.logs import client as log_streams
 from nbtoolkit.azure.logs import merger as log_readers
 from nbtoolkit.azure.logs import stream as logs
@@ -26,7 +27,6 @@ from nbtoolkit.azure.logs.records import LogLine, console_record, parse_time, sy
 from nbtoolkit.azure.pauses import asked_pause
 from nbtoolkit.azure.portal_urls import app_page, log_query, log_query_page, query_page
 from nbtoolkit.errors import AzureFailed, Cancelled
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 
 HOST = "westus3.azurecontainerapps.dev"
@@ -90,7 +90,7 @@ class Azure:
         self.tokens = 0
         self.refuse: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
         self.hold: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self.provisioned = Provisioned("s", "g", "acc", "share", "aiapp")
+        self.provisioned = ResourceNames("s", "g", "acc", "share", "aiapp")
         client = httpx.Client(transport=httpx.MockTransport(self.answer))
         workspace = SimpleNamespace(customer_id="c-1", id=WORKSPACE)
         listing = SimpleNamespace(workspaces=SimpleNamespace(list=lambda: [workspace]))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.container_apps.models import ReplicaState, RevisionState
 from nbtoolkit.azure.container_apps.replica_poller import AppSnapshot
 from nbtoolkit.azure.startup.activation import RolloutRoom
@@ -17,7 +18,6 @@ from nbtoolkit.azure.startup.monitor import StartupMonitor
 from nbtoolkit.azure.startup.timeline import StartupEvent, Timeline
 from nbtoolkit.azure.startup.wake_up import WakeUpPoller
 from nbtoolkit.errors import ProvisionFailed, ServerFailed
-from nbtoolkit.infra_files.inference_config import Provisioned
 from nbtoolkit.progress import Progress
 from tests.azure.startup.test_monitor import NOW, Clock, Ingress, ingress, replica
 
@@ -176,7 +176,7 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> None:
 def app_of(*replicas: ReplicaState) -> Any:
     profiles = {"gpu": "Consumption-GPU-NC24-A100"}
     return SimpleNamespace(
-        provisioned=Provisioned("sub", "group", "account", "share", "tones", None),
+        provisioned=ResourceNames("sub", "group", "account", "share", "tones", None),
         environment=lambda _: SimpleNamespace(profiles=profiles),
         revisions=lambda: [GAVE_UP],
         replicas=lambda _: list(replicas),

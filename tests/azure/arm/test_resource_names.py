@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit.azure.arm.default_names import DefaultNames, unique_string
+from nbtoolkit.azure.arm.resource_names import ResourceNames, unique_string
 from tests.support.bicep_compiler import BicepCompiler
 
 ALPHABET = "abcXYZ019-_/.()ß üé漢字𝄞\u0301\u200b\n'\\${}["
@@ -51,7 +51,7 @@ def test_unique_string_is_azures_own(bicep: BicepCompiler) -> None:
 @pytest.mark.parametrize("index", range(8))
 def test_default_names_are_the_ai_toolkits(shared: Path, index: int) -> None:
     entry = json.loads((shared / "azure" / "aitk-default-names.json").read_text(encoding="utf-8"))[index]
-    names = DefaultNames.of(entry["subscription"], entry["resourceGroup"])
+    names = ResourceNames.derive(entry["subscription"], entry["resourceGroup"])
     share = f"{names.storage_account}/default/{names.file_share}"
     assert entry["names"] == {
         "Microsoft.Storage/storageAccounts": names.storage_account,
