@@ -10,6 +10,7 @@ import torch
 from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
+from safetensors import safe_open
 
 from .cpu_kernels import repack, shorten
 from .errors import ApiError
@@ -66,6 +67,7 @@ class Adapters:
         if name in self._names:
             raise ApiError(f"The lora adapter '{name}' has already been loaded.", param="lora_name")
         config = _checked_config(folder)
+        self._refuse_changed_biases(folder, config)
         self.use(None)
         try:
             if self._peft is None:
@@ -117,6 +119,36 @@ class Adapters:
         self.retiring.discard(name)
         self._names.remove(name)
         self._drop(name)
+
+    def _refuse_changed_biases(self, folder: Path, config: PeftConfig) -> None:
+        """Refuse a file with other values for the base's own biases: peft writes them into the base.
+
+        Biases inside ``modules_to_save`` are loaded into copies of these modules, LoRA's own ones into B.
+        """
+        saved: list[str] = list(getattr(config, "modules_to_save", None) or ())
+        biases = {
+            name.replace(".base_layer.", ".").replace(".original_module.", "."): parameter
+            for name, parameter in self._model.named_parameters()
+            if name.endswith(".bias")
+        }
+        changed: list[str] = []
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
+                bias = biases.get(name)
+                if bias is None or any(f".{module}." in f".{name}" for module in saved):
+                    continue
+                values = file.get_tensor(key).to(bias.device, bias.dtype)
+                if not torch.equal(values, bias):
+                    changed.append(key)
+        if changed:
+            raise ApiError(
+                f"The adapter in {folder} changes {len(changed)} biases of the base itself "
+                f"({_listed(changed)}): every other answer of this base would change too. Train it again "
+                'with bias="none", or merge it into the base and deploy the result as a base model.',
+                param="lora_path",
+                code="adapter_refused",
+            )
 
     def _drop(self, name: str) -> None:
         self._remove(name)
@@ -196,11 +228,8 @@ def _checked_config(folder: Path) -> PeftConfig:
 
 
 def _keys_differ(folder: Path, missing: list[str], unexpected: list[str]) -> ApiError:
-    def some(keys: list[str]) -> str:
-        return ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
-
-    parts = [f"{len(missing)} missing ({some(missing)})"] if missing else []
-    parts += [f"{len(unexpected)} unexpected ({some(unexpected)})"] if unexpected else []
+    parts = [f"{len(missing)} missing ({_listed(missing)})"] if missing else []
+    parts += [f"{len(unexpected)} unexpected ({_listed(unexpected)})"] if unexpected else []
     return ApiError(
         f"The keys of the adapter in {folder} do not fit this base: {'; '.join(parts)}.",
         param="lora_path",
@@ -208,3 +237,7 @@ def _keys_differ(folder: Path, missing: list[str], unexpected: list[str]) -> Api
         missing_keys=missing,
         unexpected_keys=unexpected,
     )
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from nbtoolkit.serving.engines.transformers.adapters import Adapters
@@ -198,6 +199,45 @@ def test_an_adapter_that_cannot_be_served_is_refused_and_changes_nothing(
     assert torch.equal(logits(model), plain)
     adapters.use("a_good")
     torch.testing.assert_close(logits(model), peft_logits(base, good), atol=1e-5, rtol=1e-4)
+
+
+def test_an_adapter_that_changes_the_bases_own_biases_is_refused(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base", "qwen2", layers=2)
+    adapter = tiny_adapter(tmp_path / "adapter", base, bias="lora_only")
+    other = tiny_adapter(tmp_path / "other", base, seed=3)
+    model = AutoModelForCausalLM.from_pretrained(base).eval()
+    plain = logits(model)
+    adapters = Adapters(model)
+    adapters.load("a_unchanged", adapter)  # the file holds the base's own values
+    adapters.unload("a_unchanged")
+    adapters.load("a_other", other)
+    file = adapter / "adapter_model.safetensors"
+    content = load_file(file)
+    biases = {key: values + 1 for key, values in content.items() if key.endswith(".bias")}
+    assert biases
+    save_file({**content, **biases}, file, {"format": "pt"})
+    with pytest.raises(ApiError, match=rf'changes {len(biases)} biases.*q_proj.*bias="none".*merge'):
+        adapters.load("a_biased", adapter)
+    assert adapters.names == ["a_other"]
+    assert torch.equal(logits(model), plain)
+
+
+@pytest.mark.parametrize("settings", [{"lora_bias": True}, {"modules_to_save": ["q_proj"]}], ids=str)
+def test_biases_that_belong_to_the_adapter_are_served(tmp_path: Path, settings: dict[str, Any]) -> None:
+    base = tiny_base(tmp_path / "base", "qwen2", layers=2)
+    adapter = tiny_adapter(tmp_path / "adapter", base, targets=("v_proj",), **settings)
+    file = adapter / "adapter_model.safetensors"
+    content = load_file(file)
+    biases = {key: values + 1 for key, values in content.items() if key.endswith(".bias")}
+    assert biases
+    save_file({**content, **biases}, file, {"format": "pt"})
+    model = AutoModelForCausalLM.from_pretrained(base).eval()
+    plain = logits(model)
+    adapters = Adapters(model)
+    adapters.load("a_biased", adapter)
+    assert torch.equal(logits(model), plain)
+    adapters.use("a_biased")
+    torch.testing.assert_close(logits(model), peft_logits(base, adapter), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["a.b", "a b", "", "../x"])
