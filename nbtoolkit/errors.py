@@ -1,35 +1,34 @@
 """The errors that nbtoolkit raises.
 
     NbtoolkitError
-    ├── InvalidSettings (ValueError)        a setting, a parameter or a file's content
-    │   └── BrokenFile                      a file that cannot be parsed: file, line and key
+    ├── InvalidSettings (ValueError)        a setting, a parameter or the content of a file
+    │   └── BrokenFile                      a file that cannot be parsed: path, line and key
     ├── WorkspaceNotFound (FileNotFoundError)
-    ├── InvalidAdapter (ValueError)         a folder that is no servable LoRA adapter
-    ├── InvalidBase (ValueError)            a folder that is no usable base model
-    ├── StoreError (OSError)                a file store said no
+    ├── InvalidAdapter (ValueError)         a folder that is not a servable LoRA adapter
+    ├── InvalidBase (ValueError)            a folder that is not a usable base model
+    ├── StoreError (OSError)                a file store refused or failed
     │   ├── AlreadyExists (FileExistsError)
     │   └── NotInStore (FileNotFoundError)
     ├── SyncRefused (ValueError)            files that must not or cannot be sent
-    ├── ReleaseChanged (RuntimeError)       another deploy won the race
-    ├── SmokeTestFailed (RuntimeError)      a check failed, or no green report for these bytes
+    ├── ReleaseChanged (RuntimeError)       another deploy published first
+    ├── SmokeTestFailed (RuntimeError)      a check failed, or there is no green report for these bytes
     ├── DeployFailed (RuntimeError)         the new release did not become healthy; the old one serves
-    ├── NotProven (RuntimeError)            what answers could not be shown to be the adapter
-    ├── ServerFailed (RuntimeError)         the server died or refused to start; with its last log lines
+    ├── ServerFailed (RuntimeError)         the server ended or refused to start; with its last log lines
     ├── NotReady (TimeoutError)             the endpoint did not answer in time; with the reason
-    ├── RequestRefused (RuntimeError)       the endpoint answered with an error
+    ├── RequestRefused (RuntimeError)       the endpoint returned an error
     ├── Busy (RuntimeError)                 another operation holds this workspace and target
     ├── AzureFailed (RuntimeError)          Azure refused or failed a request: status, code, request id
-    │   ├── NotSignedIn (PermissionError)   no source gives a token for Azure
+    │   ├── NotSignedIn (PermissionError)   no credential source returns a token for Azure
     │   └── QuotaShort                      fewer GPUs or environments left than are needed
-    ├── Blocked (RuntimeError)              what must be settled before the first write to Azure
-    ├── ProvisionFailed (RuntimeError)      a deployment to Azure failed; with each resource's cause
-    ├── WheelsUnavailable (RuntimeError)    a package of the container cannot be fetched
-    ├── StaleResult (RuntimeError)          a form's values changed since its run
+    ├── Blocked (RuntimeError)              blockers found before the first write to Azure
+    ├── ProvisionFailed (RuntimeError)      a deployment to Azure failed; with the cause of each resource
+    ├── WheelsUnavailable (RuntimeError)    a package of the container cannot be downloaded
+    ├── StaleResult (RuntimeError)          values of a form changed since its run
     ├── NotApplied (RuntimeError)           a step that costs money was planned, not run
     ├── MissingDependency (ImportError)     an optional extra is not installed
-    └── Cancelled (RuntimeError)            the user cancelled; says what still runs
+    └── Cancelled (RuntimeError)            the user cancelled; the message names what still runs
 
-Every error keeps its facts as attributes and ends with the next step.
+Every error declares its attributes and ends with the next step.
 """
 
 from __future__ import annotations
@@ -38,28 +37,30 @@ import os
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any
 
 
+@dataclass(eq=False, repr=False)
 class NbtoolkitError(Exception):
-    """Tell what happened, why, and what to do next.
+    """State what happened, the cause, and the next step.
 
-    ``facts`` become attributes of the error, for code that handles it.
+    Subclasses declare their attributes as fields of a dataclass.
     """
 
-    def __init__(self, message: str, *, next_step: str, **facts: Any) -> None:
-        super().__init__(message)
-        self.message = message
-        self.next_step = next_step
-        for name, value in facts.items():
-            setattr(self, name, value)
+    message: str
+    next_step: str = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\nNext: {self.next_step}"
 
     def _render_traceback_(self, *_: object) -> list[str]:
-        """Show a notebook the cause and the next step; the full traceback goes to a file."""
+        """Show the cause and the next step in a notebook; the full traceback goes to a file."""
         lines = [f"{type(self).__name__}: {self.message}", f"Next: {self.next_step}"]
         try:
             descriptor, path = tempfile.mkstemp(prefix="nbtoolkit-traceback-", suffix=".txt")
@@ -70,81 +71,147 @@ class NbtoolkitError(Exception):
         return [*lines, f"Full traceback: {path}"]
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class InvalidSettings(NbtoolkitError, ValueError):
-    """A setting, a parameter or a file's content is not acceptable."""
+    """A setting, a parameter or the content of a file is not valid; ``problems`` lists what is wrong."""
+
+    problems: Sequence[Any] = ()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class BrokenFile(InvalidSettings):
-    """A file cannot be parsed; the message names file, line and key."""
+    """A file cannot be parsed; the message names path, line and key."""
+
+    path: PurePath | str
+    problem: str = ""
+    line: int | None = None
+    column: int | None = None
+    key: str | None = None
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class WorkspaceNotFound(NbtoolkitError, FileNotFoundError):
-    """No folder upwards of the start is a workspace."""
+    """Neither the ``start`` folder nor a folder above it is a workspace."""
+
+    start: PurePath
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class InvalidAdapter(NbtoolkitError, ValueError):
-    """A folder is no servable LoRA adapter."""
+    """A folder is not a servable LoRA adapter; ``check`` is the id of the smoke test's check."""
+
+    path: PurePath | None = None
+    check: str = ""
+    problem: str = ""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class InvalidBase(NbtoolkitError, ValueError):
-    """A folder is no usable base model."""
+    """A folder is not a usable base model."""
+
+    path: PurePath | None = None
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class StoreError(NbtoolkitError, OSError):
-    """A file store refused or failed; ``status`` and ``code`` are the service's, None where there is none."""
+    """A file store refused or failed; ``status`` and ``code`` are the service's, None without an answer."""
 
+    path: PurePath | str | None = None
     status: int | None = None
     code: str | None = None
 
 
 class AlreadyExists(StoreError, FileExistsError):
-    """The name is taken and overwriting was not asked for."""
+    """The name is taken and overwriting was not requested."""
 
 
 class NotInStore(StoreError, FileNotFoundError):
     """The store has no such file."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SyncRefused(NbtoolkitError, ValueError):
-    """Some files must not or cannot be sent; nothing was."""
+    """Some files must not or cannot be sent; none was sent."""
+
+    problems: Sequence[str] = ()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ReleaseChanged(NbtoolkitError, RuntimeError):
-    """Another deploy published a release first; ``by`` and ``release`` tell which."""
+    """Another deploy published pointer ``n`` to ``release`` first; ``by`` names its author."""
+
+    by: str
+    release: str
+    n: int
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SmokeTestFailed(NbtoolkitError, RuntimeError):
-    """A check failed, or there is no green report for these bytes."""
+    """A check failed, or there is no green report for these bytes.
+
+    ``returncode`` and ``phase`` are those of a test process that ended early.
+    """
+
+    report: Any = None
+    checks: Sequence[Any] = ()
+    problems: Sequence[str] = ()
+    returncode: int | None = None
+    phase: str | None = None
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DeployFailed(NbtoolkitError, RuntimeError):
     """The new release did not become healthy and the old one serves again."""
 
+    release: str = ""
+    reason: str = ""
+    log: Sequence[str] = ()
 
-class NotProven(NbtoolkitError, RuntimeError):
-    """What answers could not be shown to be the adapter."""
 
-
+@dataclass(eq=False, repr=False, kw_only=True)
 class ServerFailed(NbtoolkitError, RuntimeError):
-    """The server died or did not start; the message holds its last log lines."""
+    """The server ended or did not start; the message contains its last log lines."""
+
+    reason: str = ""
+    exit_code: int | None = None
+    log: Sequence[str] = ()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class NotReady(NbtoolkitError, TimeoutError):
-    """The endpoint did not become ready in time; the message holds the reason."""
+    """The endpoint did not become ready in time; the message contains the reason.
+
+    ``lasting`` is True if waiting does not change the reason, None if that is unknown.
+    """
+
+    reason: str = ""
+    lasting: bool | None = None
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class RequestRefused(NbtoolkitError, RuntimeError):
-    """The endpoint answered a request with an error; ``status`` and ``code`` tell which."""
+    """The endpoint returned an error; ``retry_after`` is in seconds."""
+
+    status: int | None = None
+    code: str | None = None
+    retry_after: float | None = None
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Busy(NbtoolkitError, RuntimeError):
     """Another operation holds this workspace and target."""
 
+    pid: int
+    step: str
+    target: str
+    since: str
 
+
+@dataclass(eq=False, repr=False, kw_only=True)
 class AzureFailed(NbtoolkitError, RuntimeError):
-    """Azure refused or failed a request; ``status``, ``code``, ``request_id`` and ``causes`` tell more.
+    """Azure refused or failed a request.
 
-    ``status`` is None where no answer came, each of ``causes`` has a message and a next step.
+    ``status`` is None if no answer came. Each of ``causes`` has a message and a next step.
     """
 
     status: int | None = None
@@ -153,39 +220,65 @@ class AzureFailed(NbtoolkitError, RuntimeError):
     causes: Sequence[Any] = ()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class NotSignedIn(AzureFailed, PermissionError):
-    """No source of credentials gives a token for Azure; ``reasons`` says why, by the name of the source."""
+    """No credential source returns a token for Azure; ``reasons`` maps each source's name to its reason."""
 
-    reasons: Mapping[str, str] = MappingProxyType({})
+    reasons: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class QuotaShort(AzureFailed):
     """Azure has fewer GPUs or environments left for this subscription and region than are needed."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Blocked(NbtoolkitError, RuntimeError):
-    """Something must be settled before anything is written to Azure; ``blockers`` lists it."""
+    """``blockers`` must be resolved before anything is written to Azure."""
+
+    blockers: Sequence[str]
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ProvisionFailed(NbtoolkitError, RuntimeError):
-    """A deployment to Azure failed; ``causes`` holds the cause and next step of each resource."""
+    """A deployment to Azure failed; ``causes`` has the cause and next step of each resource."""
+
+    causes: Sequence[Any] = ()
+    portal_url: str = ""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class WheelsUnavailable(NbtoolkitError, RuntimeError):
-    """A locked package of the container cannot be fetched; ``output`` holds pip's words."""
+    """A locked package of the container cannot be downloaded; ``output`` is pip's."""
+
+    output: str = ""
+    files: Sequence[str] = ()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class StaleResult(NbtoolkitError, RuntimeError):
-    """A form's values changed since the run whose result was asked for."""
+    """``fields`` of a form changed since the run whose result was requested."""
+
+    fields: Sequence[str]
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class NotApplied(NbtoolkitError, RuntimeError):
-    """A step that costs money was planned and not run; ``plan`` holds the plan."""
+    """A step that costs money was planned and not run; ``plan`` is the plan."""
+
+    plan: Any
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class MissingDependency(NbtoolkitError, ImportError):
-    """An optional extra is not installed."""
+    """An optional extra is not installed; ``package`` cannot be imported."""
+
+    package: str
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Cancelled(NbtoolkitError, RuntimeError):
-    """The user cancelled; the message says what still runs."""
+    """The user cancelled; the message names what still runs."""
+
+    phase: str = ""
+    running: Sequence[str] = ()
+    release: str = ""
