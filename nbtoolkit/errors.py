@@ -36,7 +36,7 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from types import MappingProxyType
@@ -75,7 +75,7 @@ class NbtoolkitError(Exception):
 class InvalidSettings(NbtoolkitError, ValueError):
     """A setting, a parameter or the content of a file is not valid; ``problems`` lists what is wrong."""
 
-    problems: Sequence[Any] = ()
+    problems: Collection[Any] = ()
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -131,9 +131,9 @@ class NotInStore(StoreError, FileNotFoundError):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SyncRefused(NbtoolkitError, ValueError):
-    """Some files must not or cannot be sent; none was sent."""
+    """Some files must not or cannot be sent; none was sent; ``problems`` pairs name and reason."""
 
-    problems: Sequence[str] = ()
+    problems: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -199,12 +199,12 @@ class RequestRefused(NbtoolkitError, RuntimeError):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Busy(NbtoolkitError, RuntimeError):
-    """Another operation holds this workspace and target."""
+    """Another operation, ``step``, holds this workspace and target; ``since`` is an ISO time."""
 
-    pid: int
-    step: str
-    target: str
-    since: str
+    step: str = ""
+    target: str = ""
+    pid: int | None = None
+    since: str | None = None
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

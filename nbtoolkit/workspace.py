@@ -163,8 +163,8 @@ def _busy(step: str, target: str, holder: dict[str, Any] | None) -> Busy:
     return Busy(
         f"Cannot start {step!r} on target {target!r} of this workspace: {who}.",
         next_step="wait for it or cancel it where it runs, then run this step again",
-        pid=holder and holder["pid"],
-        step=holder and holder.get("step"),
-        since=holder and holder.get("since"),
+        step=str(holder.get("step", "")) if holder else "",
         target=target,
+        pid=int(holder["pid"]) if holder else None,
+        since=str(holder.get("since", "")) if holder else None,
     )

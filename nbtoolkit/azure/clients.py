@@ -162,5 +162,5 @@ def sdk(module: str, name: str) -> Any:
         raise MissingDependency(
             f"{module} cannot be imported: {error}.",
             next_step=install_hint("azure"),
-            name=module,
+            package=module,
         ) from error

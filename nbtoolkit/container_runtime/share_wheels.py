@@ -47,7 +47,6 @@ def wheels_named(lock: str | None, workspace: Workspace) -> SharedWheels | None:
             raise InvalidSettings(
                 f"The lock of the container's packages, {path}, is no file.",
                 next_step="leave wheels_lock out, or make one: python -m nbtoolkit.container_runtime.lock",
-                path=path,
             )
         runtime = replace(runtime, lock=path)
     return SharedWheels(runtime, workspace.cache)

@@ -119,7 +119,7 @@ def _unavailable(runtime: Runtime, said: str) -> WheelsUnavailable | MissingDepe
         return MissingDependency(
             f"{sys.executable} has no pip, which fetches the container's packages.",
             next_step="install it in the notebook's environment: python -m ensurepip, or uv pip install pip",
-            name="pip",
+            package="pip",
         )
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]

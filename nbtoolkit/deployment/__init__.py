@@ -190,7 +190,6 @@ def _earlier(history: list[Pointer], release_id: str | None) -> str:
     raise InvalidSettings(
         f"Cannot go back: {reason}. Deployed so far:{lines or ' nothing'}",
         next_step="name one of these: rollback('r-...')" if history else "deploy() first",
-        history=history,
     )
 
 

@@ -33,7 +33,4 @@ def check_fit(settings: DeploySettings, target: Target, base: Base, progress: Pr
     raise InvalidSettings(
         f"The base model does not fit: {said}.",
         next_step=f"{step}; or give override_reason where this estimate is wrong",
-        base=base.name,
-        needed=found.needed,
-        room=found.room,
     )

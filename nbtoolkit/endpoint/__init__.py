@@ -174,7 +174,7 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise MissingDependency(
-                "The package openai is not installed.", next_step=install_hint("openai")
+                "The package openai is not installed.", next_step=install_hint("openai"), package="openai"
             ) from error
         http = openai.DefaultHttpxClient(**client_options(self.url))
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key.get_secret_value(), http_client=http)

@@ -41,7 +41,7 @@ def wait_ready(ask: Callable[[], str], url: str, timeout: float, progress: Progr
             return
         if found != reason:
             progress.note(reason := found)
-        hopeless = failure is not None and bool(vars(failure).get("lasting"))
+        hopeless = failure is not None and isinstance(failure, NotReady) and bool(failure.lasting)
         lasting = min(lasting, time.monotonic() + RETRY_TIMEOUT) if hopeless else float("inf")
         if time.monotonic() >= min(deadline, lasting):
             raise _late(url, timeout, reason, failure)
@@ -75,7 +75,7 @@ class _Look:
         try:
             self._reason = self._ask()
         except (NotReady, RequestRefused) as error:
-            self._reason = str(vars(error).get("reason") or error.message)
+            self._reason = (error.reason if isinstance(error, NotReady) else "") or error.message
             self._failure = error
         except Exception as error:  # noqa: BLE001  raised by outcome(), in the thread that waits
             self._broken = error
@@ -84,7 +84,7 @@ class _Look:
 
 
 def _late(url: str, timeout: float, reason: str, failure: Failure | None) -> NotReady:
-    knows = failure is not None and "lasting" in vars(failure)
+    knows = isinstance(failure, NotReady) and failure.lasting is not None
     return NotReady(
         f"{url} was not ready within {timeout:g} s: {reason}.",
         next_step=failure.next_step

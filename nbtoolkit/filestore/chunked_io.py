@@ -72,7 +72,6 @@ def changed(name: str) -> SyncRefused:
     return SyncRefused(
         f"{name} changed while it was being sent.",
         next_step="let the program that writes it finish, then run the step again",
-        name=name,
     )
 
 
@@ -81,7 +80,6 @@ def unreadable(name: str, source: Source, error: OSError) -> SyncRefused:
     return SyncRefused(
         f"{name} cannot be read from {source!s}: {error.strerror or error}.",
         next_step="look whether the file is still there and yours to read, then run the step again",
-        name=name,
     )
 
 

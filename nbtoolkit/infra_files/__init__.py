@@ -45,8 +45,6 @@ class InfraFile:
             raise InvalidSettings(
                 f"{self.path}: {key!r} refers to a key vault, so its value is not in the file.",
                 next_step=f"write the value itself: {json.dumps({key: {'value': '...'}})}",
-                path=self.path,
-                key=key,
             )
         return None if isinstance(value, str) and not value.strip() else value
 
@@ -61,8 +59,6 @@ class InfraFile:
             raise InvalidSettings(
                 f"{self.path.name}: {key!r} cannot be {value!r}: wanted {wanted}, or None for the default.",
                 next_step=f"give {wanted}",
-                path=self.path,
-                key=key,
             )
         there = spelled in self._values
         old = self._values.get(spelled)
@@ -187,7 +183,6 @@ class InfraFiles:
             raise InvalidSettings(
                 f"There is no parameter file: neither {paths[0]} nor {other}.",
                 next_step="write one with the defaults: InfraFiles(workspace).create_inference_parameters()",
-                paths=paths,
             )
         return InfraFile(self.workspace, paths, schema.INFERENCE_PARAMETERS, nested=True)
 
@@ -222,7 +217,6 @@ class InfraFiles:
             raise InvalidSettings(
                 f"Two parameter files differ: {there[0]} and {there[1]}.",
                 next_step="keep the one that is right and delete the other",
-                paths=there,
             )
         return there or both[:1]
 

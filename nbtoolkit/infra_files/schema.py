@@ -151,6 +151,5 @@ def endpoint_url(value: str) -> str:
         raise InvalidSettings(
             f"ACA_APP_ENDPOINT is {value!r}, which is no address.",
             next_step="write it as app.region.azurecontainerapps.io, with or without https://",
-            value=value,
         )
     return url

@@ -60,7 +60,7 @@ def _not_found(text: str, looked: list[str], next_step: str, workspace: Workspac
     known = f" In {MODEL_CACHE}/ there are: {', '.join(there)}." if there else ""
     lines = "".join(f"\n  {place}" for place in looked)
     return InvalidBase(
-        f"The base model {text!r} was not found.{known} Looked for in:{lines}", next_step=next_step, text=text
+        f"The base model {text!r} was not found.{known} Looked for in:{lines}", next_step=next_step
     )
 
 
@@ -73,7 +73,7 @@ def _from_hub(name: str, revision: str | None, progress: Progress, *, download: 
         raise MissingDependency(
             f"The base model {name!r} is a hub name, and huggingface_hub is not installed.",
             next_step=f"{install_hint('model')}, or give the folder of a local copy",
-            name=name,
+            package=name,
         ) from error
     try:
         if not download:
@@ -99,7 +99,6 @@ def _unreachable(name: str, error: Exception) -> InvalidBase:
     return InvalidBase(
         f"The base model {name!r} could not be fetched from the hub: {first}",
         next_step="check the name and the network; for a private or gated model set HF_TOKEN",
-        name=name,
     )
 
 

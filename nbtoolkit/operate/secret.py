@@ -139,5 +139,4 @@ def _value(settings: SecretSettings) -> str:
         f"The secret {settings.name} has no value: none was typed, and this kernel has no environment "
         f"variable {settings.name}.",
         next_step="type it into the form, or set the variable before the notebook starts",
-        name=settings.name,
     )

@@ -167,7 +167,6 @@ def _confirmed(settings: TeardownSettings, plan: Teardown) -> bool:
         raise InvalidSettings(
             f"confirm_name is {given!r}, and the app is {plan.app!r}: nothing was deleted.",
             next_step=f"give confirm_name={plan.app!r} if it shall be deleted",
-            confirm_name=given,
         )
     return bool(given)
 

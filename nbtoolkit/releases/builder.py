@@ -70,13 +70,11 @@ def _check_names(base: Base, adapters: Mapping[str, Adapter]) -> None:
             raise InvalidSettings(
                 f"{name!r} cannot be a public model name.",
                 next_step="use at most 100 letters, digits and . _ : / - and begin with a letter or digit",
-                name=name,
             )
     if base.name in adapters:
         raise InvalidSettings(
             f"An adapter has the base model's public name {base.name!r}: requests could not tell them apart.",
             next_step="give the adapter another name, as in adapters={'my-adapter': ...}",
-            name=base.name,
         )
 
 
@@ -88,5 +86,4 @@ def _check_contents(served: Mapping[str, ServedAdapter]) -> None:
             raise InvalidSettings(
                 f"{first!r} and {name!r} are the same adapter, byte for byte ({adapter.sha256[:16]}).",
                 next_step="serve it under one name, or check that the right folders were given",
-                names=(first, name),
             )

@@ -87,7 +87,6 @@ def tokenizer_in_force(
                 f"The adapters {first!r} and {name!r} need different tokenizers or chat templates, and one "
                 "release has one of each.",
                 next_step="serve them in two deployments, or train them with the same tokenizer and template",
-                names=(first, name),
             )
     return chosen[first]
 

@@ -118,11 +118,13 @@ class SmokeReport(BaseModel):
             raise BrokenFile(
                 f"{path} is no smoke report of this version: {where}: {first['msg']}",
                 next_step="run the smoke test again; the file may be deleted",
+                path=path,
             ) from error
         if report.content != content:
             raise BrokenFile(
                 f"{path} was changed after the smoke test wrote it, so it proves nothing",
                 next_step="run the smoke test again; the file may be deleted",
+                path=path,
             )
         return report
 

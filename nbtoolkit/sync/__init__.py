@@ -141,7 +141,6 @@ def _settle(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
         raise StoreError(
             f"After sending, {planned.prefix} lacks {', '.join(sorted(lost))}.",
             next_step="see who else writes there, then run the step again",
-            lost=tuple(lost),
         )
     if planned.content_addressed:
         return

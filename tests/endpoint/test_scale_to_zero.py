@@ -28,7 +28,7 @@ def _stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def place(azure_double: AzureDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzurePlace:
-    monkeypatch.setattr(waiting, "PATIENCE", 0.5)
+    monkeypatch.setattr(waiting, "RETRY_TIMEOUT", 0.5)
     return AzurePlace(azure_double, tmp_path / "project")
 
 

@@ -45,8 +45,8 @@ def fast_azure(root: Path, *, stub: bool = True) -> Iterator[AzureDouble]:
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """Let this process wait for Azure as short as the double does."""
     patch.setattr(cloud, "POLL", 0.05)
-    patch.setattr(changes, "PATIENCE", 2.0)
-    patch.setattr(patience, "PATIENCE", 1.5)
+    patch.setattr(changes, "RETRY_TIMEOUT", 2.0)
+    patch.setattr(patience, "RETRY_TIMEOUT", 1.5)
     patch.setattr(patience, "UNREACHED", 1.0)
     patch.setattr(patience, "IN_USE", 0.5)
     patch.setattr(last_answer.LastAnswer.__init__, "__defaults__", (1.5,))

@@ -507,7 +507,7 @@ def test_an_azure_that_says_no_is_an_error_with_a_next_step(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = make()
-    monkeypatch.setattr(changes, "PATIENCE", 0.1)
+    monkeypatch.setattr(changes, "RETRY_TIMEOUT", 0.1)
     place.double.faults.on("PATCH", f"/containerApps/{APP}$", lock_conflict(), times=1000)
     with pytest.raises(AzureFailed, match="Another operation on the same resource") as busy:
         scale(ScaleSettings(maximum=4), target=place.target)

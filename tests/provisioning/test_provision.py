@@ -506,7 +506,7 @@ def test_a_change_without_a_gpu_for_old_and_new_needs_consent_to_downtime(place:
 def test_a_new_revision_that_does_not_get_ready_is_told_of(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beside, "PATIENCE", 0.5)
+    monkeypatch.setattr(beside, "RETRY_TIMEOUT", 0.5)
     place.group()
     gpu: dict[str, Any] = {"gpu": "T4", "min_replicas": 1}
     place.run(**gpu)

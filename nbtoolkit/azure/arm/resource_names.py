@@ -65,8 +65,6 @@ class ResourceNames:
             raise InvalidSettings(
                 f"{file.path} {what}, so it is not known where this workspace runs on Azure.",
                 next_step="run provision(), or write the names of existing resources into that file",
-                path=file.path,
-                missing=tuple(missing),
             )
         values["endpoint"] = files.endpoint
         return cls(**values)

@@ -56,7 +56,6 @@ class Hardware:
             raise InvalidSettings(
                 f"gpu is {name!r}, which is no machine of Container Apps that nbtoolkit knows.",
                 next_step=f"choose one of {', '.join(HARDWARE)}",
-                value=name,
             )
         return found
 

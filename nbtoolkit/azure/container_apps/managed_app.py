@@ -25,7 +25,6 @@ def check_ours(app: AppState) -> None:
             "deploy would change nothing that it serves.",
             next_step="run provision(): it updates the app in place, and share, names and secrets stay; or "
             "deploy with server='own', which starts what the app's own template names",
-            app=app.name,
         )
     engine = app.environment_variables.get("NBTOOLKIT_ENGINE") or SERVED_ENGINE
     if engine != SERVED_ENGINE:
@@ -33,6 +32,4 @@ def check_ours(app: AppState) -> None:
             f"The app {app.name} was provisioned with engine={engine!r}, and its image is made for that. "
             + OTHER_ENGINE,
             next_step="provision(ProvisionSettings(engine='transformers')), then deploy again",
-            app=app.name,
-            engine=engine,
         )

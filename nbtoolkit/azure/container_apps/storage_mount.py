@@ -61,7 +61,6 @@ def mount_of(app: App, now: AppState) -> Mount:
         raise InvalidSettings(
             f"The app {now.name} mounts no file share.",
             next_step="run provision(): it updates the app in place",
-            app=now.name,
         )
     subscription, group, environment = place_of(now.environment_id)
     with translate_errors(f"read the storage {names[0]} of the environment {environment}"):
@@ -74,7 +73,6 @@ def mount_of(app: App, now: AppState) -> Mount:
             f"The app {now.name} mounts the account {file.get('accountName')!r}, and the config file names "
             f"{account!r}.",
             next_step="correct STORAGE_ACCOUNT_NAME in infra/inference.config.json, or run provision()",
-            app=now.name,
         )
     return Mount(
         now.environment_id, names[0], str(file["accountName"]), file["shareName"], file["accessMode"]

@@ -137,15 +137,17 @@ class ShareAccess:
         except NotSignedIn:
             raise
         except AzureFailed as error:
-            facts = {"status": error.status, "code": error.code}
             if error.status != 403:
-                raise StoreError(error.message, next_step=error.next_step, **facts) from error
+                raise StoreError(
+                    error.message, next_step=error.next_step, status=error.status, code=error.code
+                ) from error
             raise StoreError(
                 f"Who is signed in may neither use the data of the storage account {account} nor read its "
                 "keys.",
                 next_step=f"ask an owner of the account for the role {ROLE!r}, or for the action "
                 "Microsoft.Storage/storageAccounts/listKeys/action",
-                **facts,
+                status=error.status,
+                code=error.code,
             ) from error
         keys = [
             key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
@@ -71,23 +72,22 @@ def store_error(doing: str, path: str, where: str, error: AzureError | OSError) 
         which = "the folder it lies in is" if code == "ParentNotFound" else "it is"
         return NotInStore(f"{what}: {which} not there.", next_step="look at what the folder holds", path=path)
     status: int | None = getattr(error, "status_code", None)
-    facts = {"path": path, "code": code, "status": status}
+    refused = partial(StoreError, path=path, status=status, code=code)
     if code in CAUSES:
         cause, next_step = CAUSES[code]
-        return StoreError(f"{what}: {cause} ({code}).", next_step=next_step, **facts)
+        return refused(f"{what}: {cause} ({code}).", next_step=next_step)
     if status is None:
         said = " ".join(str(error).split())[:300]
-        return StoreError(
+        return refused(
             f"{what}: no complete answer came ({said}).",
             next_step=f"check the network, the proxy (HTTPS_PROXY) and its certificate; then {_AGAIN}",
-            **facts,
         )
     said = str(error).partition("\n")[0][:300]
     if status == 429 or status >= 500:
         next_step = f"wait a few minutes, then {_AGAIN}"
     else:
         next_step = "search for that code in the documentation of Azure Files"
-    return StoreError(f"{what}: {said} ({code or status}).", next_step=next_step, **facts)
+    return refused(f"{what}: {said} ({code or status}).", next_step=next_step)
 
 
 def code_of(error: BaseException) -> str:

@@ -54,8 +54,8 @@ def with_replica_details(
     return ProvisionFailed(
         f"{failed.message}\n  Its replicas: {trouble.reason}.",
         next_step=trouble.next_step,
-        causes=getattr(failed, "causes", []),
-        portal_url=getattr(failed, "portal_url", None),
+        causes=failed.causes,
+        portal_url=failed.portal_url,
     )
 
 

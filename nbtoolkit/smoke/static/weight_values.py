@@ -134,5 +134,6 @@ def _numpy() -> Any:
         raise MissingDependency(
             "The smoke test reads the adapter's numbers with numpy, which is not installed.",
             next_step=install_hint("model"),
+            package="numpy",
         ) from error
     return numpy

@@ -131,7 +131,7 @@ class Form(Generic[SettingsT, ResultT]):
             raise InvalidSettings(
                 f"{self.step} cannot start: {' '.join(blocking)}",
                 next_step="settle this, then run it again",
-                blockers=blocking,
+                problems=blocking,
             )
         function, extra = run or self._run, {"apply": apply} if self.costs else {}
 

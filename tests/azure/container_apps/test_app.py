@@ -183,7 +183,7 @@ def test_another_refusal_is_an_error_with_its_cause() -> None:
 
 
 def test_a_conflict_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "PATIENCE", 0.05)
+    monkeypatch.setattr(changes, "RETRY_TIMEOUT", 0.05)
     app, _ = app_with(begin_stop=[refused(409, "ContainerAppLockConflict")])
     with pytest.raises(AzureFailed, match="ContainerAppLockConflict"):
         app.stop()

@@ -299,7 +299,7 @@ def test_a_service_that_stays_away_is_named_with_what_to_do(
 ) -> None:
     from nbtoolkit.azure.files import retry_policy as patience
 
-    monkeypatch.setattr(patience, "PATIENCE", 1)
+    monkeypatch.setattr(patience, "RETRY_TIMEOUT", 1)
     monkeypatch.setattr(patience, "UNREACHED", 1)
     azure_double.faults.on("GET", re_host(), Broken(503, "ServerBusy"), times=100)
     with pytest.raises(StoreError, match="throttling") as caught:
