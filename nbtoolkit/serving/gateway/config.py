@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PACKAGE = __name__.rpartition(".front.")[0]
+PACKAGE = (__package__ or "").rpartition(".")[0]
 """``nbtoolkit.serving`` in a checkout, ``serving`` on a share."""
 
 NETWORK_FILESYSTEMS = frozenset(
