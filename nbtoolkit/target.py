@@ -1,4 +1,4 @@
-"""Where releases run, whatever the place: this machine, or a cloud."""
+"""Protocols of a target: a machine or a cloud that serves releases."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from nbtoolkit.serving.share_layout import Heartbeat
 from nbtoolkit.utils.display import FactTable
 from nbtoolkit.workspace import Workspace
 
-State = Literal["stopped", "asleep", "starting", "ready", "degraded", "failed"]
+TargetState = Literal["stopped", "asleep", "starting", "ready", "degraded", "failed"]
 
 
 @dataclass(frozen=True, repr=False)
 class TargetStatus(FactTable):
-    """How a target stands; prints well as text and in a notebook.
+    """The status of a target; prints as a table, also in a notebook.
 
-    ``state`` is ``degraded`` where something answers but not what was published, and ``asleep`` where nothing
-    runs and a request starts a server. ``facts`` are further lines, label → text. Reading a status never
-    wakes a server that sleeps.
+    ``state`` is ``degraded`` if a server answers without the published release, and ``asleep`` if nothing
+    runs and a request starts a server. ``facts`` are further rows, label → text. Reading a status never
+    wakes a sleeping server.
     """
 
     target: str
-    state: State
+    state: TargetState
     summary: str
     url: str | None = None
     release: str | None = None
     facts: dict[str, str] = field(default_factory=dict[str, str])
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what is known, as label and text."""
+        """Return the rows of the table, as label and text."""
         rows = [("target", self.target), ("state", f"{self.state}: {self.summary}")]
         if self.url:
             rows.append(("endpoint", self.url))
@@ -46,34 +46,29 @@ class TargetStatus(FactTable):
 
 
 class WheelSource(Protocol):
-    """The packages that servers install from the share before they start."""
+    """The wheels that servers install from the share before they start."""
 
     @property
     def sha256(self) -> str:
-        """The identity of the lock that names them."""
+        """The sha256 of the lock that names the wheels."""
         ...
 
     def files(self, progress: Progress) -> Mapping[str, Path]:
-        """Return the lock and every package that it names, by file name; fetched where they are missing."""
+        """Return the lock and all its wheels by file name; downloads the missing ones."""
         ...
 
 
-class Target(Protocol):
-    """A place where releases run: a share, replicas of the server that watch it, and an endpoint."""
+class DeployingTarget(Protocol):
+    """What a deploy needs: a share, and replicas of the server that poll it for releases."""
 
     @property
     def workspace(self) -> Workspace:
-        """Whose reports, lock and settings count."""
+        """The workspace whose reports, lock and settings apply."""
         ...
 
     @property
     def name(self) -> str:
-        """What the workspace's lock and messages call this target."""
-        ...
-
-    @property
-    def key_place(self) -> str:
-        """Where the endpoint's key is kept, in words."""
+        """The target's name in the workspace's lock and in messages."""
         ...
 
     @property
@@ -83,36 +78,41 @@ class Target(Protocol):
 
     @property
     def poll(self) -> float:
-        """Seconds between two looks at its replicas while something is waited for."""
+        """Seconds between two polls of the replicas."""
         ...
 
     def wheels(self, lock: str | None = None) -> WheelSource | None:
-        """Return the packages that its servers install from the share, None where they find them on disk.
+        """Return the wheels that servers install from the share, None if they are already installed.
 
-        ``lock`` names another lock than the target's own, or ``"none"``.
+        ``lock`` names a lock other than the target's default, or ``"none"``.
         """
         ...
 
     def base_path(self, base: Base) -> str:
-        """Return where servers find a base model of this machine: absolute, or relative to the mount.
+        """Return the path of a local base model for servers: absolute, or relative to the mount.
 
-        A path that :func:`nbtoolkit.serving.share_layout.base_path` gives is one that a deploy sends it to.
+        A deploy uploads the base to a path that :func:`nbtoolkit.serving.share_layout.base_path` returns.
         """
         ...
 
-    def provision(self, progress: Progress | None = None, *, own: bool = False) -> None:
-        """Make what must exist before anything can be served, or say what to do; again changes nothing.
+    def check_memory(
+        self, base: Base, quantization: Literal["none", "nf4"], *, override: bool, progress: Progress
+    ) -> None:
+        """Raise :class:`InvalidSettings` if the base model does not fit into the memory of a replica.
 
-        ``own`` says that the user's own server shall run, which may need less than ours.
+        It is an estimate: with ``override`` it is only noted in ``progress``.
         """
         ...
 
-    def starts_own(self) -> bool:
-        """Tell whether the place knows by itself how the user's own server starts."""
+    def provision(self, progress: Progress | None = None, *, custom_server: bool = False) -> None:
+        """Create what serving requires, or raise with the next step; a second call changes nothing.
+
+        A ``custom_server`` may need less than the built-in one.
+        """
         ...
 
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
-        """Raise, before anything is published, where servers cannot be started anew as is allowed."""
+        """Raise, before anything is published, if servers cannot restart under ``allow_downtime``."""
         ...
 
     def activate(
@@ -123,67 +123,88 @@ class Target(Protocol):
         allow_downtime: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """See to it that servers run and will serve the published ``release``.
+        """Make servers run that will serve the published ``release``.
 
-        With ``restart`` running servers are started anew with the release's code; otherwise they swap by
-        themselves. Returns once they were asked to; raises :class:`ServerFailed`, and what
-        :meth:`check_restart` raises.
+        With ``restart`` running servers are restarted with the release's code; without it they hot-swap.
+        Returns once the change is requested; raises :class:`ServerFailed`, and the errors of
+        :meth:`check_restart`.
         """
         ...
 
-    def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
-        """Return the names of the replicas that run, none where the target sleeps or is stopped.
+    def replicas(self, *, refresh: bool = False) -> tuple[str, ...]:
+        """Return the names of the running replicas; empty if the target is asleep or stopped.
 
-        With ``sure`` the place itself is asked, at its cost; otherwise fresh heartbeats may do.
+        With ``refresh`` the list comes from the process table or ARM; without it recent heartbeats suffice.
         """
         ...
 
     def heartbeat(self, replica: str) -> Heartbeat | None:
-        """Return what a replica last said of itself since it started, None where nothing yet."""
+        """Return the last heartbeat of a replica since its start, None before the first one."""
         ...
 
     def check_alive(self) -> None:
-        """Raise :class:`ServerFailed`, with the last log lines, where a server that should run died."""
+        """Raise :class:`ServerFailed`, with the last log lines, if a server that must run has died."""
         ...
 
-    def waiting_for(self) -> str:
-        """Return what keeps servers from serving, as the place sees it; empty where it knows nothing."""
+    def not_ready_reason(self) -> str:
+        """Return why servers are not ready yet; empty if the target has no information."""
         ...
 
-    def phases(self) -> str:
-        """Return what the last start went through and for how long; empty where that is not known."""
+    def startup_phases(self) -> str:
+        """Return the phases of the last startup with their seconds; empty if unknown."""
         ...
 
-    def answers(self) -> bool:
-        """Tell whether the user's own server answers HTTP at all, whatever it says."""
+
+class OperableTarget(Protocol):
+    """What operating needs: status, logs, the endpoint, and stopping."""
+
+    @property
+    def key_location(self) -> str:
+        """Where the endpoint's key is stored, as text."""
         ...
 
     def status(self) -> TargetStatus:
-        """Tell how things stand, without waking anything."""
+        """Return the status, without waking anything."""
         ...
 
     def logs(
         self, follow: bool = False, tail: int | None = 200, progress: Progress | None = None
     ) -> Iterator[str]:
-        """Yield the last ``tail`` log lines (None: all there are), then with ``follow`` new ones."""
+        """Yield the last ``tail`` log lines (None: all available), then with ``follow`` new ones."""
         ...
 
     def endpoint(self) -> Endpoint:
-        """Return the address and key of what is served; raises :class:`NotReady` where nothing is."""
+        """Return the URL and key of the served release; raises :class:`NotReady` if nothing is served."""
         ...
 
-    def sleeps(self) -> bool:
-        """Tell whether nothing runs and a request would start a server."""
+    def is_asleep(self) -> bool:
+        """Return whether nothing runs and a request would start a server."""
         ...
 
     def stop(self, progress: Progress | None = None) -> None:
-        """End what runs and keep what is stored."""
+        """Stop all servers; stored files stay."""
         ...
 
-    def rest(self, progress: Progress | None = None) -> None:
-        """End what runs, and let the next request start a server where the place can do that."""
+    def scale_to_zero(self, progress: Progress | None = None) -> None:
+        """Stop all servers; the next request starts one if the target supports that."""
         ...
 
     def destroy(self, progress: Progress | None = None) -> None:
-        """Stop, and delete what nbtoolkit put there; nothing else."""
+        """Stop, and delete only what nbtoolkit put there."""
         ...
+
+
+class CustomServerTarget(Protocol):
+    """What the user's own server (``server="own"``) needs in addition."""
+
+    def has_start_commands(self) -> bool:
+        """Return whether the target itself defines how the custom server starts."""
+        ...
+
+    def responds(self) -> bool:
+        """Return whether the custom server answers HTTP requests, with any status."""
+        ...
+
+
+class Target(DeployingTarget, OperableTarget, CustomServerTarget, Protocol):
+    """A machine or a cloud that serves releases: a share, replicas that mount it, and an endpoint."""

@@ -1,4 +1,4 @@
-"""Choose the target that settings or a caller name."""
+"""Create the target that settings or a caller name."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from nbtoolkit.local import LocalTarget
 from nbtoolkit.target import Target
 from nbtoolkit.workspace import Workspace
 
-Place = Literal["local", "azure"]
-PLACES: tuple[Place, ...] = ("local", "azure")
+TargetName = Literal["local", "azure"]
+TARGET_NAMES: tuple[TargetName, ...] = ("local", "azure")
 
 
-def target_at(
-    place: Target | Place | None, *, keep: bool | None = None, workspace: Workspace | None = None
+def resolve_target(
+    target: Target | TargetName | None, *, keep: bool | None = None, workspace: Workspace | None = None
 ) -> Target:
-    """Return a target as it is, or the workspace's own one of that place; nothing is asked or started.
+    """Return the given target, or the workspace's target of that name; sends no request, starts nothing.
 
-    ``keep`` counts for this machine only.
+    ``keep`` applies to the local target only.
     """
-    if place == "azure":
-        from nbtoolkit.azure.target import AzureTarget  # late: it needs the Azure SDK
+    if target == "azure":
+        from nbtoolkit.azure.target import AzureTarget  # imported late: it needs the Azure SDK
 
         return AzureTarget(workspace)
-    if place is None or isinstance(place, str):
+    if target is None or isinstance(target, str):
         return LocalTarget(workspace, keep=keep)
-    if keep is not None and isinstance(place, LocalTarget):
-        return place.kept(keep)
-    return place
+    if keep is not None and isinstance(target, LocalTarget):
+        return target.kept(keep)
+    return target
 
 
-def store_with(path: str, workspace: Workspace) -> FileStore:
+def share_containing(path: str, workspace: Workspace) -> FileStore:
     """Return the share that contains ``path``: the local target's if the path exists there, else Azure's.
 
     Raises :class:`InvalidSettings` if the workspace names no share on Azure.

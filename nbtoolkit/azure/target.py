@@ -7,6 +7,7 @@ from functools import cached_property
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.gpu_profiles import Hardware
+from nbtoolkit.azure.capacity.memory_fit import Quantization, check_memory
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.endpoint import API_KEY, Address
@@ -19,7 +20,7 @@ from nbtoolkit.azure.startup.monitor import CAPACITY_SECONDS, StartupMonitor
 from nbtoolkit.azure.startup.status import describe
 from nbtoolkit.azure.startup.timeline import Timeline
 from nbtoolkit.azure.startup.wake_up import WakeUpPoller, ask
-from nbtoolkit.container_runtime.share_wheels import SharedWheels, wheels_named
+from nbtoolkit.container_runtime.share_wheels import SharedWheels, resolve_wheels
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.models import share_models as in_place
@@ -102,7 +103,7 @@ class AzureTarget:
         return Address(self.app)
 
     @property
-    def key_place(self) -> str:
+    def key_location(self) -> str:
         """Where the key is, in words."""
         return f"secret {API_KEY} of the app {self.provisioned.app}"
 
@@ -113,7 +114,7 @@ class AzureTarget:
 
     def wheels(self, lock: str | None = None) -> SharedWheels | None:
         """Return the packages of the container's image, or of a lock of your own; None for ``"none"``."""
-        return wheels_named(lock, self.workspace)
+        return resolve_wheels(lock, self.workspace)
 
     def base_path(self, base: Base) -> str:
         """Return the folder on the share that a deploy sends the base model to, once."""
@@ -127,23 +128,31 @@ class AzureTarget:
         """Return every base model below ``model-cache/`` on the share, as a setting names it."""
         return in_place.bases_on(self.share)
 
-    def provision(self, progress: Progress | None = None, *, own: bool = False) -> None:
+    def provision(self, progress: Progress | None = None, *, custom_server: bool = False) -> None:
         """See that what :func:`nbtoolkit.provision` makes is there, and for our server runs our template.
 
         Asks ARM nothing while replicas of ours give fresh signs of life.
         """
         if not run_cancellable(progress, self._beats.all_ready):
             state = run_cancellable(progress, self.app.get)
-            if not own:
+            if not custom_server:
                 check_ours(state)
 
-    def starts_own(self) -> bool:
+    def has_start_commands(self) -> bool:
         """Tell whether the app's template is not ours, and so has start commands of its own."""
         return not is_ours(self.app.get())
 
     def machine(self) -> Hardware | None:
         """Return the machine that the app runs on, None for one that is not known; two requests."""
         return machine_of(self.app)
+
+    def check_memory(
+        self, base: Base, quantization: Quantization, *, override: bool, progress: Progress
+    ) -> None:
+        """Raise :class:`InvalidSettings` if the base does not fit into the GPU memory; two requests to ARM."""
+        hardware = run_cancellable(progress, self.machine)
+        if hardware is not None:
+            check_memory(base, hardware, quantization, override=override, progress=progress)
 
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
         """Raise :class:`QuotaShort` where a new server has no GPU, and no downtime is allowed."""
@@ -178,14 +187,14 @@ class AzureTarget:
         starting.wake(WakeUpPoller(url, ours=release.code.kind == "nbtoolkit"))
         self._beats.sweep({replica.name for replica in now.look.living})
 
-    def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
-        """Return the replicas whose container runs; without ``sure`` those that freshly say they serve.
+    def replicas(self, *, refresh: bool = False) -> tuple[str, ...]:
+        """Return the replicas whose container runs; without ``refresh`` those that freshly say they serve.
 
         One that is still being started reads the newest pointer by itself, and gets no request before.
         """
-        if not sure and (ready := self._beats.all_ready()):
+        if not refresh and (ready := self._beats.all_ready()):
             return ready
-        names = [replica.name for replica in self._watch.look(fresh=sure).running]
+        names = [replica.name for replica in self._watch.look(fresh=refresh).running]
         return tuple(sorted(name for name in names if not is_going(self._beats.of(name))))
 
     def heartbeat(self, replica: str) -> Heartbeat | None:
@@ -193,7 +202,7 @@ class AzureTarget:
         return self._beats.of(replica)
 
     def check_alive(self) -> None:
-        """Raise :class:`ServerFailed` where ARM's states say that waiting is of no use, with the cause."""
+        """Raise :class:`ServerFailed` where ARM's states say that waiting is useless, with the cause."""
         if self._starting is None:
             if self._beats.all_ready():
                 return  # a hot swap: the replicas themselves tell
@@ -202,16 +211,16 @@ class AzureTarget:
         if self._starting:
             self._starting.check()
 
-    def waiting_for(self) -> str:
+    def not_ready_reason(self) -> str:
         """Return the phases of the replicas that do not serve yet, with Azure's reasons."""
         return self._starting.doing() if self._starting else ""
 
-    def phases(self) -> str:
+    def startup_phases(self) -> str:
         """Return the phases of the last start with their seconds, a line for each replica of several."""
         lines = str(self.timeline or "").splitlines()
         return lines[0].partition(": ")[2] if len(lines) == 1 else "\n".join(lines)
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         """Tell whether the user's own server answers, as the newest revision runs it."""
         app = self.app.get()
         look = self._watch.look()
@@ -245,7 +254,7 @@ class AzureTarget:
             self._starting.served()
         return self._address.endpoint()
 
-    def sleeps(self) -> bool:
+    def is_asleep(self) -> bool:
         """Tell whether nothing runs and a request would start a replica."""
         return not self._watch.look(fresh=True).living and not self.app.get().stopped
 
@@ -258,7 +267,7 @@ class AzureTarget:
             self.app.stop(progress)
         self._watch.forget()
 
-    def rest(self, progress: Progress | None = None) -> None:
+    def scale_to_zero(self, progress: Progress | None = None) -> None:
         """Send the app to sleep: nothing runs, and the next request starts a replica."""
         self.stop(progress)
         self.app.start(progress)

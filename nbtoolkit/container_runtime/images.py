@@ -44,7 +44,7 @@ class LockedWheel:
 
 
 @dataclass(frozen=True)
-class Runtime:
+class ContainerRuntime:
     """An image, and the wheels that go with it.
 
     ``python`` is the image's version, ``glibc`` the oldest minor version of glibc 2 that the wheels must run
@@ -104,7 +104,7 @@ def parse_lock(text: str, path: Path) -> list[LockedWheel]:
     return found
 
 
-TRANSFORMERS = Runtime(
+TRANSFORMERS = ContainerRuntime(
     engine="transformers",
     image=(
         "docker.io/pytorch/pytorch:2.13.0-cuda12.6-cudnn9-runtime"
@@ -116,7 +116,7 @@ TRANSFORMERS = Runtime(
 those of the T4 (7.5) and the A100 (8.0). It runs on a CPU as well. Tag, digest, Python and torch are taken
 from other projects that pin the same digest; it was never pulled by this one."""
 
-VLLM = Runtime(
+VLLM = ContainerRuntime(
     engine="vllm",
     image="mcr.microsoft.com/aks/kaito/kaito-base:0.4.2",
     lock=_HERE / "vllm.lock",

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from nbtoolkit.container_runtime.images import RUNTIMES, LockedWheel, Runtime
+from nbtoolkit.container_runtime.images import RUNTIMES, ContainerRuntime, LockedWheel
 from nbtoolkit.container_runtime.wheel_download import download, target_options
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.installation import DISTRIBUTION
@@ -46,7 +46,7 @@ def requirements(engine: str) -> list[str]:
 
 
 def resolve(
-    runtime: Runtime, needed: Sequence[str], constraints: Path, brought: Mapping[str, str] = BROUGHT
+    runtime: ContainerRuntime, needed: Sequence[str], constraints: Path, brought: Mapping[str, str] = BROUGHT
 ) -> list[LockedWheel]:
     """Return the wheels for an image, those that it brings along left out; sizes are 0.
 
@@ -76,7 +76,7 @@ def resolve(
     return sorted((one for one in wheels if one.name not in brought), key=lambda one: one.name)
 
 
-def lock_text(runtime: Runtime, wheels: Sequence[LockedWheel]) -> str:
+def lock_text(runtime: ContainerRuntime, wheels: Sequence[LockedWheel]) -> str:
     """Return the content of a lock file."""
     total = sum(one.size for one in wheels) / 1e6
     head = [

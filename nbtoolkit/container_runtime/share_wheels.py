@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nbtoolkit.container_runtime.images import TRANSFORMERS, Runtime
-from nbtoolkit.container_runtime.wheel_download import fetch
+from nbtoolkit.container_runtime.images import TRANSFORMERS, ContainerRuntime
+from nbtoolkit.container_runtime.wheel_download import fetch_wheels
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.progress import Progress
 from nbtoolkit.workspace import Workspace
@@ -20,7 +20,7 @@ NO_WHEELS = "none"
 class SharedWheels:
     """The wheels of one runtime, kept in a folder of this machine between deploys."""
 
-    runtime: Runtime
+    runtime: ContainerRuntime
     cache: Path
 
     @property
@@ -30,10 +30,10 @@ class SharedWheels:
 
     def files(self, progress: Progress) -> Mapping[str, Path]:
         """Return the lock and its wheels by file name; those that are missing here are fetched."""
-        return fetch(self.runtime, self.cache, progress).files
+        return fetch_wheels(self.runtime, self.cache, progress).files
 
 
-def wheels_named(lock: str | None, workspace: Workspace) -> SharedWheels | None:
+def resolve_wheels(lock: str | None, workspace: Workspace) -> SharedWheels | None:
     """Return the wheels of a lock: by default those of the transformers engine, the one that we serve with.
 
     ``"none"`` says that the image needs none. Raises :class:`InvalidSettings` where the lock is no file.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbtoolkit.container_runtime.images import LockedWheel, Runtime
+from nbtoolkit.container_runtime.images import ContainerRuntime, LockedWheel
 from nbtoolkit.errors import MissingDependency, WheelsUnavailable
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving.content_hash import file_sha256
@@ -30,7 +30,9 @@ class DownloadedWheels:
     files: Mapping[str, Path]
 
 
-def fetch(runtime: Runtime, cache: Path, progress: Progress | None = None) -> DownloadedWheels:
+def fetch_wheels(
+    runtime: ContainerRuntime, cache: Path, progress: Progress | None = None
+) -> DownloadedWheels:
     """Return the wheels of a runtime; those that lie in ``cache`` with the right content are not fetched.
 
     pip runs in a process of its own, with the user's own index, proxy and certificates. Costs a read of what
@@ -50,7 +52,9 @@ def fetch(runtime: Runtime, cache: Path, progress: Progress | None = None) -> Do
     )
 
 
-def download(runtime: Runtime, wheels: Iterable[LockedWheel], folder: Path, progress: Progress) -> None:
+def download(
+    runtime: ContainerRuntime, wheels: Iterable[LockedWheel], folder: Path, progress: Progress
+) -> None:
     """Download wheels into a folder, each checked against its hash; raises :class:`WheelsUnavailable`."""
     wheels = list(wheels)
     total, done = sum(one.size for one in wheels), 0
@@ -63,7 +67,7 @@ def download(runtime: Runtime, wheels: Iterable[LockedWheel], folder: Path, prog
         progress.advance(done, total, "B")
 
 
-def target_options(runtime: Runtime) -> list[str]:
+def target_options(runtime: ContainerRuntime) -> list[str]:
     """Return the options that make pip choose wheels for an image and not for this machine."""
     platforms = [option for tag in runtime.platforms for option in ("--platform", tag)]
     return [
@@ -94,7 +98,7 @@ def _batches(wheels: list[LockedWheel]) -> Iterator[list[LockedWheel]]:
         yield batch
 
 
-def _pip_download(runtime: Runtime, batch: list[LockedWheel], to: Path, progress: Progress) -> None:
+def _pip_download(runtime: ContainerRuntime, batch: list[LockedWheel], to: Path, progress: Progress) -> None:
     lock = to / REQUIREMENTS
     lock.write_text("".join(f"{one.requirement}\n" for one in batch), encoding="utf-8")
     command = [
@@ -114,7 +118,7 @@ def _pip_download(runtime: Runtime, batch: list[LockedWheel], to: Path, progress
         )
 
 
-def _unavailable(runtime: Runtime, said: str) -> WheelsUnavailable | MissingDependency:
+def _unavailable(runtime: ContainerRuntime, said: str) -> WheelsUnavailable | MissingDependency:
     if "No module named pip" in said:
         return MissingDependency(
             f"{sys.executable} has no pip, which fetches the container's packages.",

@@ -7,20 +7,19 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from nbtoolkit.deployment.fingerprint_proof import Proof
-from nbtoolkit.deployment.memory_check import check_fit
-from nbtoolkit.deployment.resolve_release import resolve
+from nbtoolkit.deployment.resolve_release import resolve_release
 from nbtoolkit.deployment.result import Deployment
 from nbtoolkit.deployment.rollout import Rollout, RolloutOutcome
 from nbtoolkit.deployment.settings import DeploySettings
 from nbtoolkit.errors import Cancelled, InvalidSettings
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.releases import publisher as publish
+from nbtoolkit.releases import publisher
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import OWN, Pointer
 from nbtoolkit.sync import SyncResult
 from nbtoolkit.target import Target
-from nbtoolkit.target_factory import Place, target_at
+from nbtoolkit.target_factory import TargetName, resolve_target
 from nbtoolkit.utils.threads import run_cancellable
 
 _LAST_WORD = 1.5
@@ -46,10 +45,10 @@ def deploy(
     """
     start = time.monotonic()
     progress = progress or SILENT()
-    target = target_at(target or settings.target, keep=settings.keep)
+    target = resolve_target(target or settings.target, keep=settings.keep)
     with target.workspace.lock("deploy", target=target.name), _report_state_on_cancel(target) as seen:
-        resolved = resolve(settings, target, progress)
-        target.provision(progress, own=settings.server == "own")
+        resolved = resolve_release(settings, target, progress)
+        target.provision(progress, custom_server=settings.server == "own")
         rollout = Rollout(
             target,
             resolved.release,
@@ -59,9 +58,14 @@ def deploy(
             progress=progress,
         )
         if resolved.base and rollout.loads_base:
-            check_fit(settings, target, resolved.base, progress)
+            target.check_memory(
+                resolved.base,
+                settings.quantization,
+                override=settings.override_reason is not None,
+                progress=progress,
+            )
         rollout.check()
-        sent = publish.stage(
+        sent = publisher.stage_release(
             target.share,
             resolved.release,
             resolved.adapters,
@@ -77,7 +81,7 @@ def deploy(
 def rollback(
     release_id: str | None = None,
     *,
-    target: Target | Place | None = None,
+    target: Target | TargetName | None = None,
     allow_downtime: bool = False,
     timeout: float = 1800,
     progress: Progress | None = None,
@@ -90,12 +94,12 @@ def rollback(
     """
     start = time.monotonic()
     progress = progress or SILENT()
-    target = target_at(target)
+    target = resolve_target(target)
     with target.workspace.lock("rollback", target=target.name), _report_state_on_cancel(target):
         progress.phase("Reading the history")
-        history = publish.history(target.share)
+        history = publisher.pointer_history(target.share)
         chosen = _earlier(history, release_id)
-        release = publish.read_release(target.share, chosen)
+        release = publisher.read_release(target.share, chosen)
         _check_complete(target.share, release, history)
         rollout = Rollout(
             target,
@@ -121,8 +125,8 @@ def _deployed(
         sync=sent,
         seconds=time.monotonic() - start,
         how=outcome.how,
-        previous=_before(publish.history(target.share), release.id),
-        phases=target.phases(),
+        previous=_before(publisher.pointer_history(target.share), release.id),
+        phases=target.startup_phases(),
     )
 
 
@@ -132,14 +136,16 @@ def _report_state_on_cancel(target: Target) -> Generator[Pointer | None]:
 
     The share and the target are asked, since an interrupt comes between any two steps.
     """
-    seen = publish.active(target.share)
+    seen = publisher.active_pointer(target.share)
     try:
         yield seen
     except (Cancelled, KeyboardInterrupt) as stopped:
         what = stopped.message if isinstance(stopped, Cancelled) else "Interrupted."
         try:
             now, runs = run_cancellable(
-                None, lambda: (publish.active(target.share), bool(target.replicas())), timeout=_LAST_WORD
+                None,
+                lambda: (publisher.active_pointer(target.share), bool(target.replicas())),
+                timeout=_LAST_WORD,
             )
         except Exception as problem:  # noqa: BLE001  the user's own stop is what must be reported
             raise Cancelled(
@@ -200,7 +206,7 @@ def _check_complete(store: FileStore, release: Release, history: list[Pointer]) 
             (
                 p.release
                 for p in reversed(history)
-                if publish.read_release(store, p.release).code.kind == "own"
+                if publisher.read_release(store, p.release).code.kind == "own"
             ),
             None,
         )

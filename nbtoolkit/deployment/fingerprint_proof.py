@@ -11,7 +11,7 @@ from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import NbtoolkitError, NotInStore, NotReady, RequestRefused
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.progress import Progress
-from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.fingerprint import Fingerprint, Verdict
 from nbtoolkit.serving.release import Release
 from nbtoolkit.smoke.report import SmokeReport
@@ -49,12 +49,12 @@ class Proof:
         return f'<pre style="white-space:pre-wrap">{escape(str(self))}</pre>'
 
 
-def fingerprints(store: FileStore, release: Release) -> dict[str, Fingerprint]:
+def read_fingerprints(store: FileStore, release: Release) -> dict[str, Fingerprint]:
     """Return the fingerprints in the smoke reports that a release names, by adapter name."""
     found: dict[str, Fingerprint] = {}
     for name, sha256 in release.reports.items():
         try:
-            report = SmokeReport.model_validate_json(store.read(share.report_path(sha256)))
+            report = SmokeReport.model_validate_json(store.read(share_layout.report_path(sha256)))
         except (NotInStore, ValueError):  # deleted, or of another version: then it is said to be not proven
             continue
         if report.fingerprint:
@@ -62,7 +62,7 @@ def fingerprints(store: FileStore, release: Release) -> dict[str, Fingerprint]:
     return found
 
 
-class OldAnswers:
+class PreviousAnswers:
     """Ask the adapters that are about to be replaced what they say to the new ones' contexts.
 
     The questions run beside the deploy's own steps. Answers that came too late, from the new adapter, are

@@ -18,7 +18,7 @@ _SETTLED = 2.0
 """Seconds after a change until a file's times are sure to tell another change apart."""
 
 
-def recall_sha256(adapter: Adapter, workspace: Workspace) -> None:
+def use_cached_sha256(adapter: Adapter, workspace: Workspace) -> None:
     """Give an adapter the sha256 that was computed for these very files, else compute and remember it.
 
     Files are the same where size, inode and both times are; only what is sent is ever trusted to it, and

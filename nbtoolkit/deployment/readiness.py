@@ -9,7 +9,7 @@ from functools import partial
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import ReleaseChanged, StoreError
 from nbtoolkit.progress import Progress
-from nbtoolkit.releases import publisher as publish
+from nbtoolkit.releases import publisher
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Heartbeat, Pointer
 from nbtoolkit.target import Target
@@ -23,7 +23,7 @@ class Unhealthy(Exception):
     """The release does not become healthy; the text says why."""
 
 
-def serving_now(target: Target, active: Pointer | None) -> Release | None:
+def current_release(target: Target, active: Pointer | None) -> Release | None:
     """Return the release that the running replicas serve, None where nothing serves or they differ.
 
     One whose engine is being restarted counts. The user's own server gives no heartbeat: where one was
@@ -41,12 +41,12 @@ def serving_now(target: Target, active: Pointer | None) -> Release | None:
 
 def _read(target: Target, release_id: str) -> Release | None:
     try:
-        return publish.read_release(target.share, release_id)
+        return publisher.read_release(target.share, release_id)
     except StoreError:  # its file was deleted from the share: it cannot be gone back to
         return None
 
 
-def wait_served(
+def wait_until_served(
     target: Target,
     release: Release,
     pointer: Pointer,
@@ -55,7 +55,7 @@ def wait_served(
     *,
     restarted: bool = False,
     allow_downtime: bool = False,
-    among: frozenset[str] | None = None,
+    only: frozenset[str] | None = None,
 ) -> None:
     """Return once every replica, or of those ``among`` the named, reports the release under this pointer.
 
@@ -68,11 +68,11 @@ def wait_served(
     look = time.monotonic() + _LOOK_FOR_OTHERS
     told, sure = "", False
     while True:
-        if among is None:
+        if only is None:
             run_cancellable(progress, target.check_alive)
-        beats = run_cancellable(progress, partial(_beats, target, among, sure=sure))
+        beats = run_cancellable(progress, partial(_beats, target, only, sure=sure))
         if beats and all(_serves(beat, release, pointer, wanted) for beat in beats.values()):
-            if sure or among or set(beats) == set(target.replicas(sure=True)):
+            if sure or only or set(beats) == set(target.replicas(refresh=True)):
                 return
             sure = True  # a replica is starting that gave no sign of life yet, or one has just gone
             continue
@@ -83,29 +83,29 @@ def wait_served(
             restarted = True
             target.activate(release, restart=True, allow_downtime=allow_downtime, progress=progress)
             continue
-        state = target.waiting_for() or _state(beats)
+        state = target.not_ready_reason() or _state(beats)
         if state != told:
             progress.note(state)
             told = state
         now = time.monotonic()
         if now >= look:
-            check_still_ours(target, pointer)
+            raise_if_superseded(target, pointer)
             look = now + max(_LOOK_FOR_OTHERS, 2 * target.poll)
         if now >= deadline:
             raise Unhealthy(f"it was not served within {timeout:g} s; {state}")
         progress.sleep(target.poll)
 
 
-def wait_answer(target: Target, timeout: float, progress: Progress) -> None:
+def wait_until_responding(target: Target, timeout: float, progress: Progress) -> None:
     """Return once the user's own server answers HTTP at all; its start commands may take minutes."""
     progress.phase("Waiting for an answer of your own server")
     deadline = time.monotonic() + timeout
     told = ""
     while True:
         run_cancellable(progress, target.check_alive)
-        if run_cancellable(progress, target.answers):
+        if run_cancellable(progress, target.responds):
             return
-        state = target.waiting_for()
+        state = target.not_ready_reason()
         if state and state != told:
             progress.note(state)
             told = state
@@ -116,7 +116,7 @@ def wait_answer(target: Target, timeout: float, progress: Progress) -> None:
 
 
 def _beats(target: Target, among: frozenset[str] | None, *, sure: bool) -> dict[str, Heartbeat | None]:
-    names = target.replicas(sure=sure) if among is None else among
+    names = target.replicas(refresh=sure) if among is None else among
     return {replica: target.heartbeat(replica) for replica in names}
 
 
@@ -141,9 +141,9 @@ def _state(beats: Mapping[str, Heartbeat | None]) -> str:
     return "; ".join(said)
 
 
-def check_still_ours(target: Target, pointer: Pointer) -> None:
+def raise_if_superseded(target: Target, pointer: Pointer) -> None:
     """Raise :class:`ReleaseChanged` where another deploy published since."""
-    now = publish.active(target.share)
+    now = publisher.active_pointer(target.share)
     if now and now.n > pointer.n:
         raise ReleaseChanged(
             f"{now.by} published {now.release} as number {now.n} before {pointer.release} was served.",
@@ -154,7 +154,7 @@ def check_still_ours(target: Target, pointer: Pointer) -> None:
         )
 
 
-def check_answers(endpoint: Endpoint, release: Release) -> None:
+def check_models_respond(endpoint: Endpoint, release: Release) -> None:
     """Ask every model of a release for one token, so that an engine that cannot answer is noticed."""
     names = [adapter.name for adapter in release.adapters]
     for name in names or ([release.base.name] if release.base else []):

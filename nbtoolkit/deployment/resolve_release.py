@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbtoolkit.deployment import smoke_gate as gate
-from nbtoolkit.deployment.hash_cache import recall_sha256
+from nbtoolkit.deployment import smoke_gate
+from nbtoolkit.deployment.hash_cache import use_cached_sha256
 from nbtoolkit.deployment.settings import DeploySettings
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.infra_files import InfraFiles
-from nbtoolkit.local.custom_server import with_fixed_port
-from nbtoolkit.models import share_models as in_place
+from nbtoolkit.models import share_models
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
-from nbtoolkit.releases import builder as release
-from nbtoolkit.releases import publisher as publish
+from nbtoolkit.releases import builder, publisher
+from nbtoolkit.releases.start_commands import with_fixed_port
 from nbtoolkit.serving.release import Release, ServedCode
 from nbtoolkit.serving.share_layout import OWN
 from nbtoolkit.target import Target, WheelSource
@@ -25,7 +24,7 @@ from nbtoolkit.utils.threads import run_cancellable
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedRelease:
     """A release and where its parts lie here."""
 
     release: Release
@@ -36,7 +35,7 @@ class Resolved:
     wheels: WheelSource | None = None
 
 
-def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Resolved:
+def resolve_release(settings: DeploySettings, target: Target, progress: Progress) -> ResolvedRelease:
     """Read base and adapters, ask the gate, and put the release together.
 
     Raises what reading them raises, and :class:`SmokeTestFailed`.
@@ -50,38 +49,38 @@ def resolve(settings: DeploySettings, target: Target, progress: Progress) -> Res
     places: dict[str, str] = {}
     for name, folder in settings.adapters.items():
         progress.check()
-        if path := in_place.share_path(folder):
+        if path := share_models.share_path(folder):
             places[name] = path
-            adapters[name] = Adapter.read(in_place.fetch_adapter(target.share, path, workspace, progress))
+            adapters[name] = Adapter.read(share_models.fetch_adapter(target.share, path, workspace, progress))
         else:
             adapters[name] = Adapter.read(workspace.path(folder))
-        recall_sha256(adapters[name], workspace)
-    passed = gate.check(settings, workspace, base, adapters, progress)
-    code = publish.serving_folder()
+        use_cached_sha256(adapters[name], workspace)
+    passed = smoke_gate.check_smoke_reports(settings, workspace, base, adapters, progress)
+    code = publisher.serving_folder()
     wheels = target.wheels(settings.wheels_lock)
-    built = release.build(
+    built = builder.build_release(
         base,
         base_path,
         adapters,
         settings.engine,
-        publish.code_sha256(code),
+        publisher.code_sha256(code),
         {name: report.sha256 for name, report in passed.reports.items()},
         passed.override_reason,
         wheels.sha256 if wheels else None,
         places,
     )
-    return Resolved(built, code, base, adapters, passed.files, wheels)
+    return ResolvedRelease(built, code, base, adapters, passed.files, wheels)
 
 
 def _base(settings: DeploySettings, target: Target, progress: Progress) -> tuple[Base, str]:
     """Return the base model and where servers find it; one that lies on the share is served there."""
-    if path := in_place.share_path(settings.base):
-        return in_place.base_on(target.share, path, target.workspace, progress), path
+    if path := share_models.share_path(settings.base):
+        return share_models.base_on(target.share, path, target.workspace, progress), path
     base = Base.resolve(settings.base, target.workspace, progress)
     return base, target.base_path(base)
 
 
-def _own(settings: DeploySettings, target: Target, progress: Progress) -> Resolved:
+def _own(settings: DeploySettings, target: Target, progress: Progress) -> ResolvedRelease:
     folder = target.workspace.path(OWN)
     if not folder.is_dir():
         raise InvalidSettings(
@@ -89,14 +88,16 @@ def _own(settings: DeploySettings, target: Target, progress: Progress) -> Resolv
             next_step="put your inference code there, or deploy with server='nbtoolkit'",
         )
     code = ServedCode(
-        kind="own", sha256=publish.own_code_sha256(folder), commands=_commands(settings, target, progress)
+        kind="own",
+        sha256=publisher.custom_server_sha256(folder),
+        commands=_commands(settings, target, progress),
     )
-    return Resolved(Release(base=None, code=code), folder)
+    return ResolvedRelease(Release(base=None, code=code), folder)
 
 
 def _commands(settings: DeploySettings, target: Target, progress: Progress) -> tuple[str, ...]:
     """Return the start commands of the parameter file, none where the place starts what it names itself."""
-    if run_cancellable(progress, target.starts_own):
+    if run_cancellable(progress, target.has_start_commands):
         return ()
     parameters = InfraFiles(target.workspace).inference_parameters
     commands = parameters.get("defaultCommands")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nbtoolkit.deployment.fingerprint_proof import Proof
-from nbtoolkit.deployment.rollout import How
+from nbtoolkit.deployment.rollout import RolloutMethod
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.serving.release import Release
 from nbtoolkit.sync import SyncResult
@@ -26,7 +26,7 @@ class Deployment(FactTable):
     target: Target = field(repr=False)
     sync: SyncResult
     seconds: float
-    how: How
+    how: RolloutMethod
     previous: str | None = None
     phases: str = ""
     """What its start went through and for how long, where the target tells."""
@@ -36,7 +36,7 @@ class Deployment(FactTable):
         release, has_key = self.release, bool(self.endpoint.key.get_secret_value())
         rows = [
             ("endpoint", self.endpoint.url),
-            *([("key", f"endpoint.key; kept in {self.target.key_place}")] if has_key else []),
+            *([("key", f"endpoint.key; kept in {self.target.key_location}")] if has_key else []),
             ("release", f"{release.id}, by {self.how}, {self.seconds:.1f} s"),
             *([("start", self.phases)] if self.phases else []),
         ]

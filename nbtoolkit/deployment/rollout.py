@@ -7,25 +7,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from nbtoolkit.deployment.fingerprint_proof import OldAnswers, Proof, fingerprints, prove
+from nbtoolkit.deployment.fingerprint_proof import PreviousAnswers, Proof, prove, read_fingerprints
 from nbtoolkit.deployment.readiness import (
     Unhealthy,
-    check_answers,
-    check_still_ours,
-    serving_now,
-    wait_answer,
-    wait_served,
+    check_models_respond,
+    current_release,
+    raise_if_superseded,
+    wait_until_responding,
+    wait_until_served,
 )
 from nbtoolkit.errors import Cancelled, DeployFailed, NbtoolkitError, ReleaseChanged, ServerFailed
 from nbtoolkit.progress import Progress, UncancellableProgress
-from nbtoolkit.releases import publisher as publish
+from nbtoolkit.releases import publisher
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Pointer
 from nbtoolkit.target import Target
 from nbtoolkit.utils.threads import run_cancellable
 
-How = Literal["unchanged", "hot swap", "start", "restart"]
+RolloutMethod = Literal["unchanged", "hot swap", "start", "restart"]
 
 NOT_OURS = "it has no /health like ours; ask it yourself whether your adapter answers"
 _RESTORE_TIMEOUT = 300.0
@@ -37,7 +37,7 @@ _LOG_LINES = 20
 class RolloutOutcome:
     """How a release came to serve, its proof, and what served before."""
 
-    how: How
+    how: RolloutMethod
     proof: Proof
     before: Release | None
 
@@ -62,13 +62,13 @@ class Rollout:
         self._target = target
         self._release = release
         self._seen = seen
-        self._by = publish.publisher(target.workspace.root)
+        self._by = publisher.publisher_name(target.workspace.root)
         self._timeout = timeout
         self._allow_downtime = allow_downtime
         self._progress = progress
-        self._before = run_cancellable(progress, lambda: serving_now(target, seen))
-        self._slept = self._before is None and run_cancellable(progress, target.sleeps)
-        self._how: How = run_cancellable(progress, self._way)
+        self._before = run_cancellable(progress, lambda: current_release(target, seen))
+        self._slept = self._before is None and run_cancellable(progress, target.is_asleep)
+        self._how: RolloutMethod = run_cancellable(progress, self._way)
 
     @property
     def loads_base(self) -> bool:
@@ -90,7 +90,7 @@ class Rollout:
         Raises :class:`ReleaseChanged` where another deploy won, :class:`DeployFailed` after what served
         before was put back, and :class:`Cancelled` or KeyboardInterrupt as they came.
         """
-        prints = fingerprints(self._target.share, self._release)
+        prints = read_fingerprints(self._target.share, self._release)
         old = self._old_answers(prints)
         pointer = self._publish()
         try:
@@ -99,10 +99,10 @@ class Rollout:
             raise
         except Exception as problem:  # whatever it was, the pointer must not stay on the bad one
             with suppress(OSError):  # the share does not answer: putting back asks it again
-                check_still_ours(self._target, pointer)  # else it is the other deploy's matter by now
+                raise_if_superseded(self._target, pointer)  # else it is the other deploy's matter by now
             raise self._restored(pointer, problem) from problem
 
-    def _way(self) -> How:
+    def _way(self) -> RolloutMethod:
         if not self._target.replicas():
             return "start"
         if self._release.code.kind == "own":
@@ -113,10 +113,10 @@ class Rollout:
             return "unchanged"
         return "restart" if self._release.needs_restart_from(self._before) else "hot swap"
 
-    def _old_answers(self, prints: Mapping[str, Fingerprint]) -> OldAnswers | None:
+    def _old_answers(self, prints: Mapping[str, Fingerprint]) -> PreviousAnswers | None:
         if self._how != "hot swap" or self._before is None:
             return None
-        return OldAnswers(self._target.endpoint(), self._before, self._release, prints)
+        return PreviousAnswers(self._target.endpoint(), self._before, self._release, prints)
 
     def _publish(self) -> Pointer:
         """Return the pointer in force: the present one where it names this release and was not refused."""
@@ -125,7 +125,7 @@ class Rollout:
             return seen
         self._progress.phase(f"Publishing {self._release.id}")
         expected = seen.n if seen else 0
-        return publish.publish(self._target.share, self._release.id, expected=expected, by=self._by)
+        return publisher.publish_release(self._target.share, self._release.id, expected=expected, by=self._by)
 
     def _refused(self, n: int) -> bool:
         """Tell whether a server refused this pointer: it will not try the same one again."""
@@ -133,16 +133,16 @@ class Rollout:
         return any(beat and beat.failed and beat.failed.n == n for beat in beats)
 
     def _serve(
-        self, pointer: Pointer, prints: Mapping[str, Fingerprint], old: OldAnswers | None
+        self, pointer: Pointer, prints: Mapping[str, Fingerprint], old: PreviousAnswers | None
     ) -> RolloutOutcome:
         how, target, release = self._how, self._target, self._release
         target.activate(
             release, restart=how == "restart", allow_downtime=self._allow_downtime, progress=self._progress
         )
         if release.code.kind == "own":
-            wait_answer(target, self._timeout, self._progress)
+            wait_until_responding(target, self._timeout, self._progress)
             return RolloutOutcome(how, Proof(not_proven={"your own server": NOT_OURS}), self._before)
-        wait_served(
+        wait_until_served(
             target,
             release,
             pointer,
@@ -155,7 +155,7 @@ class Rollout:
         endpoint = target.endpoint()
         proof = prove(endpoint, release, prints, old.get() if old else {}, self._progress)
         if proof.refuted:
-            check_still_ours(target, pointer)
+            raise_if_superseded(target, pointer)
             raise Unhealthy(f"what answers is not the adapter: {proof}")
         return RolloutOutcome(how, proof, self._before)
 
@@ -197,16 +197,16 @@ class Rollout:
         if before is None or replaced:
             return self._ended(pointer, replaced=bool(replaced), progress=progress)
         progress.phase(f"Putting back {before.id}")
-        back = publish.publish(share, before.id, expected=pointer.n, by=self._by)
-        names = self._target.replicas(sure=True)
+        back = publisher.publish_release(share, before.id, expected=pointer.n, by=self._by)
+        names = self._target.replicas(refresh=True)
         beats = {name: self._target.heartbeat(name) for name in names}
         still = frozenset(name for name, beat in beats.items() if beat and beat.release == before.id)
         self._target.activate(before, restart=not still, allow_downtime=True, progress=progress)
         timeout = max(_RESTORE_TIMEOUT, self._timeout)
         if before.code.kind == "own":
-            wait_answer(self._target, timeout, progress)
+            wait_until_responding(self._target, timeout, progress)
             return f"Release {before.id} serves again."
-        wait_served(
+        wait_until_served(
             self._target,
             before,
             back,
@@ -215,15 +215,17 @@ class Rollout:
             restarted=not still,
             allow_downtime=True,
             # new servers that failed stand beside the old ones: those have served all the time
-            among=still if still and self._how == "restart" else None,
+            only=still if still and self._how == "restart" else None,
         )
-        check_answers(self._target.endpoint(), before)
+        check_models_respond(self._target.endpoint(), before)
         return f"Release {before.id} serves again."
 
     def _ended(self, pointer: Pointer, *, replaced: bool, progress: Progress) -> str:
         """End what runs where nothing served before; what slept sleeps again."""
         last, target = self._seen, self._target
-        if self._release.code.kind == "own" and target.starts_own():  # it ran before, as others made it
+        if (
+            self._release.code.kind == "own" and target.has_start_commands()
+        ):  # it ran before, as others made it
             return (
                 "The app, which nbtoolkit did not make, is left as it is, with the new files in inference/."
             )
@@ -233,9 +235,9 @@ class Rollout:
         if replaced:
             return "Its files had replaced the former ones in inference/, so nothing runs now."
         if last and known:  # a later start shall not meet the bad one
-            publish.publish(target.share, last.release, expected=pointer.n, by=self._by)
+            publisher.publish_release(target.share, last.release, expected=pointer.n, by=self._by)
             if self._slept:
-                target.rest(progress)
+                target.scale_to_zero(progress)
                 return f"Nothing runs, as before; the next request starts {last.release}."
         return "There is nothing to put back, so nothing runs now."
 

@@ -16,7 +16,7 @@ from nbtoolkit.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Passed:
+class GateResult:
     """What let the adapters through: reports by public name, and the reason where one was needed."""
 
     reports: Mapping[str, SmokeReport]
@@ -24,13 +24,13 @@ class Passed:
     override_reason: str | None
 
 
-def check(
+def check_smoke_reports(
     settings: DeploySettings,
     workspace: Workspace,
     base: Base,
     adapters: Mapping[str, Adapter],
     progress: Progress,
-) -> Passed:
+) -> GateResult:
     """Return the smoke reports of all adapters.
 
     Raises :class:`SmokeTestFailed` where an adapter's newest report is missing, not green or of another way
@@ -62,7 +62,7 @@ def check(
     if problems:
         progress.note(f"deployed without a green smoke report, because: {settings.override_reason}")
     files = {name: _file(settings, workspace, report) for name, report in reports.items()}
-    return Passed(reports, files, settings.override_reason if problems else None)
+    return GateResult(reports, files, settings.override_reason if problems else None)
 
 
 def _report(

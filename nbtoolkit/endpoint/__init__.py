@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from nbtoolkit.endpoint.http_client import Wire, client_options
+from nbtoolkit.endpoint.http_client import HttpClient, client_options
 from nbtoolkit.endpoint.readiness import wait_ready
 from nbtoolkit.errors import InvalidSettings, MissingDependency, NotReady, RequestRefused
 from nbtoolkit.installation import install_hint
@@ -80,7 +80,7 @@ class Endpoint:
         self.url = url.rstrip("/")
         self.key = key if isinstance(key, SecretStr) else SecretStr(key)
         self.release = release
-        self._wire = Wire(self.url, self.key)
+        self._wire = HttpClient(self.url, self.key)
 
     def __repr__(self) -> str:
         release = f", release={self.release!r}" if self.release else ""

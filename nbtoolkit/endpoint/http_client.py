@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from nbtoolkit.endpoint import ingress_errors as gateway
+from nbtoolkit.endpoint import ingress_errors
 from nbtoolkit.errors import NotReady, RequestRefused
 from nbtoolkit.utils.tls import tls_context
 
@@ -21,7 +21,7 @@ REQUEST_TIMEOUT = 600.0
 """Seconds without a byte before a request is given up; the server sends a sign of life every 15 s."""
 
 
-class Wire:
+class HttpClient:
     """Send requests to one address with one key; refusals become errors with a next step."""
 
     def __init__(self, url: str, key: SecretStr) -> None:
@@ -63,7 +63,7 @@ class Wire:
 
     def check_gateway(self, response: httpx.Response) -> None:
         """Raise :class:`NotReady` where what stands before the server answered in its place."""
-        if said := gateway.said(response):
+        if said := ingress_errors.parse_ingress_error(response):
             raise NotReady(
                 f"{self._url} cannot answer: {said.reason}.",
                 next_step=said.next_step,
@@ -82,7 +82,7 @@ class Wire:
 
     def _unreachable(self, error: Exception) -> NotReady:
         held = isinstance(error, _httpx().ReadTimeout)
-        reason = gateway.HELD if held else str(error) or type(error).__name__
+        reason = ingress_errors.HELD if held else str(error) or type(error).__name__
         return NotReady(
             f"{self._url} does not answer ({reason})",
             next_step="see the target's status(); a stopped server is started by deploy()",
@@ -123,7 +123,7 @@ def _refused(response: httpx.Response) -> RequestRefused:
         message, code = error["message"], error.get("code")
     except (ValueError, KeyError, TypeError):  # an ingress or a proxy answered, not the server
         message, code = response.text[:500] or response.reason_phrase, None
-    said, after = gateway.said(response), response.headers.get("Retry-After")
+    said, after = ingress_errors.parse_ingress_error(response), response.headers.get("Retry-After")
     request = f"{response.request.method} {response.request.url.path}"
     return RequestRefused(
         f"{request} was answered {response.status_code}: {message}",

@@ -14,7 +14,7 @@ HELD = (
 _TO_START = "a stopped app is started by deploy(), rollback() or scale(); status() tells how it stands"
 
 
-class Said(NamedTuple):
+class IngressError(NamedTuple):
     """Why no server answers, what to do, and whether waiting is of no use."""
 
     reason: str
@@ -22,24 +22,26 @@ class Said(NamedTuple):
     lasting: bool = False
 
 
-def said(response: httpx.Response) -> Said | None:
+def parse_ingress_error(response: httpx.Response) -> IngressError | None:
     """Return what a gateway says, None where a server answered."""
     status, text = response.status_code, response.text[:200].strip()
     if text.startswith("{"):
         return None  # our server says everything as JSON
     if status == 504:
-        return Said(
+        return IngressError(
             f"no server was ready while the gateway held the request to its limit (504 {text})",
             "wait longer: endpoint.wait(); the target's status() tells how far the start is",
         )
     if status == 403 and "access denied" in text.lower():
-        return Said(
+        return IngressError(
             f"the app's address rules keep this machine out (403 {text})",
             "add this machine's address to allowed_ip_ranges and provision() again",
             lasting=True,
         )
     if status in (403, 404) and "container app" in text.lower():
-        return Said(f"the app is stopped, or there is none ({status} {text})", _TO_START, lasting=True)
+        return IngressError(
+            f"the app is stopped, or there is none ({status} {text})", _TO_START, lasting=True
+        )
     if status in (502, 503):
-        return Said(f"the gateway answered {status}: {text}", "call endpoint.wait(), then ask again")
+        return IngressError(f"the gateway answered {status}: {text}", "call endpoint.wait(), then ask again")
     return None

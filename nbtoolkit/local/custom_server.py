@@ -16,7 +16,6 @@ from nbtoolkit.errors import InvalidSettings, ServerFailed
 from nbtoolkit.progress import Progress
 
 _MOUNT = re.compile(r"(?<![\w./-])/mount(?![\w.-])")
-_FIXED_PORT = re.compile(r"export PORT=(\d+) GRADIO_SERVER_PORT=\1")
 _PLAIN_PATH = re.compile(r"[\w./+@%,:=-]+")
 
 
@@ -43,7 +42,7 @@ _QUOTED_TRAP = (
 )
 
 
-def on_this_machine(commands: Sequence[str], share: Path) -> tuple[str, ...]:
+def replace_mount(commands: Sequence[str], share: Path) -> tuple[str, ...]:
     """Return commands with the container's ``/mount`` replaced by the folder that is the share here.
 
     Only the commands are changed, where ``/mount`` stands as a whole name; code that names ``/mount`` itself
@@ -58,18 +57,6 @@ def on_this_machine(commands: Sequence[str], share: Path) -> tuple[str, ...]:
     return tuple(_MOUNT.sub(lambda _: str(share), command) for command in commands)
 
 
-def with_fixed_port(commands: Sequence[str], port: int | None) -> tuple[str, ...]:
-    """Return commands that tell the server its port first, where one is chosen; else they get a free one."""
-    first = () if port is None else (f"export PORT={port} GRADIO_SERVER_PORT={port}",)
-    return (*first, *commands)
-
-
-def fixed_port(commands: Sequence[str]) -> int | None:
-    """Return the port that :func:`with_fixed_port` wrote into commands."""
-    found = _FIXED_PORT.fullmatch(commands[0]) if commands else None
-    return int(found[1]) if found else None
-
-
 def shell() -> str:
     """Return the shell that runs the commands: bash as in the container, else sh."""
     found = shutil.which("bash") or shutil.which("sh")
@@ -81,7 +68,7 @@ def shell() -> str:
     return found
 
 
-def own_python(folder: Path, progress: Progress) -> Path:
+def create_environment(folder: Path, progress: Progress) -> Path:
     """Return the folder of the programs of a Python of the server's own; making it takes some seconds, once.
 
     It sees the packages of this environment, and ``pip install`` among the commands does not change them.

@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def secret_values(environment: Mapping[str, str]) -> list[str]:
     return [value for name, value in environment.items() if _SECRET.search(name) and len(value) >= 8]
 
 
-def api_key(path: Path) -> str:
+def ensure_api_key(path: Path) -> str:
     """Return the key in a file that only its owner may read, made on first use; two makers agree on one."""
     with contextlib.suppress(FileNotFoundError):
         if key := path.read_text(encoding="utf-8").strip():
@@ -96,20 +95,3 @@ def listening_ports(server: ProcessId) -> set[int]:
             connections = member.net_connections(kind="tcp")
             ports |= {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN and c.laddr}
     return ports
-
-
-def is_headless() -> bool:
-    """Tell whether this is a notebook run without a person, as by papermill.
-
-    Such a client says with every cell that it takes no input; a notebook in a browser or editor does.
-    """
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    kernel = getattr(shell, "kernel", None)
-    if kernel is None:
-        return False
-    takes_input = getattr(kernel, "_allow_stdin", None)
-    if takes_input is not None:
-        return not takes_input
-    parent = psutil.Process().parent()
-    return parent is not None and "papermill" in " ".join(parent.cmdline())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from nbtoolkit.local import custom_server as own
-from nbtoolkit.local import log
-from nbtoolkit.local.environment import HOST, HUB_TOKENS, api_key, clean_environment, secret_values
-from nbtoolkit.local.launcher import Order
+from nbtoolkit.local import custom_server, log
+from nbtoolkit.local.environment import HOST, HUB_TOKENS, clean_environment, ensure_api_key, secret_values
+from nbtoolkit.local.launcher import LaunchSpec
 from nbtoolkit.local.state_files import StateFiles
 from nbtoolkit.progress import Progress
-from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.release import Release
 
 REPLICA = "local"
@@ -19,17 +18,17 @@ POLL = "0.5"
 """Seconds between two looks of the server for a new release."""
 
 
-def orders(
+def launch_spec_for(
     files: StateFiles, release: Release, extra: Mapping[str, str], progress: Progress
-) -> Callable[[int], Order]:
+) -> Callable[[int], LaunchSpec]:
     """Return what to run for a release, given a port; ``extra`` is added to the environment."""
     how = _own if release.code.kind == "own" else _ours
     command_for, env = how(files, release, progress)
     env = {**env, "PYTHONUNBUFFERED": "1", **extra}
-    hidden = [api_key(files.key), *secret_values(env)]
+    hidden = [ensure_api_key(files.key), *secret_values(env)]
 
-    def order(port: int) -> Order:
-        return Order(
+    def order(port: int) -> LaunchSpec:
+        return LaunchSpec(
             command=command_for(port),
             cwd=str(files.work),
             env={"PORT": str(port), "GRADIO_SERVER_PORT": str(port), **env},
@@ -49,9 +48,9 @@ _How = tuple[Callable[[int], list[str]], dict[str, str]]
 
 def _ours(files: StateFiles, release: Release, _: Progress) -> _How:
     """Run the share's copy of our server, as the container does, and nothing of this checkout."""
-    program = [sys.executable, "-P", "-m", share.CODE_PACKAGE, "--mount", str(files.share), "--port"]
+    program = [sys.executable, "-P", "-m", share_layout.CODE_PACKAGE, "--mount", str(files.share), "--port"]
     env = clean_environment() | {
-        "PYTHONPATH": str(files.share / share.code_path(release.code.sha256)),
+        "PYTHONPATH": str(files.share / share_layout.code_path(release.code.sha256)),
         "PYTHONDONTWRITEBYTECODE": "1",  # the folder's name is the hash of what it holds
         "NBTOOLKIT_API_KEY_FILE": str(files.key),
         "NBTOOLKIT_BIND": HOST,
@@ -63,12 +62,12 @@ def _ours(files: StateFiles, release: Release, _: Progress) -> _How:
 
 def _own(files: StateFiles, release: Release, progress: Progress) -> _How:
     """Run the user's start commands in one shell, with a Python that they may install packages into."""
-    commands = own.on_this_machine(release.code.commands, files.share)
-    programs = own.own_python(files.root / "own-python", progress)
+    commands = custom_server.replace_mount(release.code.commands, files.share)
+    programs = custom_server.create_environment(files.root / "own-python", progress)
     env = clean_environment(keep=HUB_TOKENS)
     env |= {
         "PATH": f"{programs}:{env.get('PATH', '')}",
         "NBTOOLKIT_MOUNT": str(files.share),
         "GRADIO_SERVER_NAME": HOST,
     }
-    return lambda _: [own.shell(), "-c", own.start_script(commands)], env
+    return lambda _: [custom_server.shell(), "-c", custom_server.start_script(commands)], env

@@ -21,21 +21,21 @@ from typing import IO, Literal
 
 from filelock import FileLock, Timeout
 
-from nbtoolkit.local.processes import ProcessId, ask_group_to_end, kill_group
-from nbtoolkit.local.state_files import Reason, ServerRecord, StateFiles
+from nbtoolkit.local.processes import ProcessId, kill_group, terminate_group
+from nbtoolkit.local.state_files import EndReason, ServerRecord, StateFiles
 
-GRACE = 35.0
+STOP_GRACE = 35.0
 """Seconds for running answers to finish after SIGTERM; the server takes 30 at most."""
 ORPHANED_GRACE = 5.0
 """Seconds for the same where the notebook is gone, and with it whoever waited for the answers."""
 WATCH = 0.5
 """Seconds between two looks at the owners."""
-ANOTHER_RUNS = 3
+ALREADY_RUNNING = 3
 """Exit code where a server of this root runs already."""
 
 
 @dataclass(frozen=True)
-class Order:
+class LaunchSpec:
     """What to run: ``env`` is the whole environment, ``secrets`` are masked in the log."""
 
     command: list[str]
@@ -56,17 +56,17 @@ class Order:
 def main() -> int:
     """Run one server until it ends; return its exit code."""
     files = StateFiles(Path(sys.argv[1]))
-    order = Order(**json.load(sys.stdin))
+    order = LaunchSpec(**json.load(sys.stdin))
     lock = FileLock(files.server_lock)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        return ANOTHER_RUNS
+        return ALREADY_RUNNING
     return _ServerRun(files, order).until_end()  # the lock ends with this process, however it ends
 
 
 class _ServerRun:
-    def __init__(self, files: StateFiles, order: Order) -> None:
+    def __init__(self, files: StateFiles, order: LaunchSpec) -> None:
         self._files = files
         self._order = order
         self._log = _rotating(files.log, order)
@@ -85,7 +85,7 @@ class _ServerRun:
             process_group=0,  # what the server starts is ended with it
         )
         record = ServerRecord(
-            launcher=ProcessId.own(),
+            launcher=ProcessId.current(),
             server=ProcessId.of(process.pid),
             kind=order.kind,
             port=order.port,
@@ -105,8 +105,8 @@ class _ServerRun:
         self._files.write_record(replace(record, exit_code=process.returncode, reason=reason))
         return process.returncode
 
-    def _watch(self, process: subprocess.Popen[bytes], record: ServerRecord) -> Reason:
-        reason: Reason = "it ended by itself"
+    def _watch(self, process: subprocess.Popen[bytes], record: ServerRecord) -> EndReason:
+        reason: EndReason = "it ended by itself"
         deadline: float | None = None
         while True:
             try:
@@ -117,7 +117,7 @@ class _ServerRun:
                 return reason
             if deadline is None:
                 if event == "stop":
-                    reason, deadline = "it was stopped", time.monotonic() + GRACE
+                    reason, deadline = "it was stopped", time.monotonic() + STOP_GRACE
                 elif self._abandoned():
                     reason = "the notebook that started it ended"
                     deadline = time.monotonic() + ORPHANED_GRACE
@@ -129,7 +129,7 @@ class _ServerRun:
 
     def _ask_to_end(self, process: subprocess.Popen[bytes]) -> None:
         if self._order.kind == "own":
-            ask_group_to_end(process.pid)  # a shell would not pass it on
+            terminate_group(process.pid)  # a shell would not pass it on
         else:
             process.terminate()  # the front alone, as in a container: its engine must live a little longer
 
@@ -155,7 +155,7 @@ class _ServerRun:
         self._log.emit(logging.makeLogRecord({"msg": line}))
 
 
-def _rotating(path: Path, order: Order) -> logging.Handler:
+def _rotating(path: Path, order: LaunchSpec) -> logging.Handler:
     return logging.handlers.RotatingFileHandler(
         path, maxBytes=order.log_bytes, backupCount=order.log_files, encoding="utf-8", errors="replace"
     )

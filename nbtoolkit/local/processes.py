@@ -26,7 +26,7 @@ class ProcessId:
         return cls(pid, psutil.Process(pid).create_time())
 
     @classmethod
-    def own(cls) -> ProcessId:
+    def current(cls) -> ProcessId:
         """Return the identity of this process."""
         return cls.of(os.getpid())
 
@@ -39,7 +39,7 @@ class ProcessId:
         except psutil.Error:
             return False
 
-    def ask_to_end(self) -> None:
+    def terminate(self) -> None:
         """Send SIGTERM, if this process still runs; on Windows it ends at once."""
         if self.alive():
             with contextlib.suppress(psutil.Error):
@@ -52,7 +52,7 @@ class ProcessId:
                 psutil.Process(self.pid).kill()
 
 
-def ask_group_to_end(leader: int) -> None:
+def terminate_group(leader: int) -> None:
     """Send SIGTERM to all processes of a group; on Windows to its leader's family."""
     if os.name == "nt":
         _kill_family(leader)

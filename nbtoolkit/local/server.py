@@ -17,14 +17,14 @@ import nbtoolkit
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.local import log
 from nbtoolkit.local.environment import free_port, listening_ports, port_is_free
-from nbtoolkit.local.launcher import ANOTHER_RUNS, GRACE, Order
-from nbtoolkit.local.processes import ProcessId, ask_group_to_end, kill_group
+from nbtoolkit.local.launcher import ALREADY_RUNNING, STOP_GRACE, LaunchSpec
+from nbtoolkit.local.processes import ProcessId, kill_group, terminate_group
 from nbtoolkit.local.state_files import ServerRecord, StateFiles
 from nbtoolkit.progress import Progress
 
 LISTENS_WITHIN = 120.0
 """Seconds for a server to open its port; ours needs about 4, on a laden machine more."""
-STOPS_WITHIN = GRACE + 5
+STOPS_WITHIN = STOP_GRACE + 5
 ENDED_WITHIN = 3.0
 """Seconds for a launcher to write down how its server ended: it first reads the last of the output."""
 LOG_LINES = 25
@@ -39,7 +39,7 @@ _ending: set[Path] = set()
 """Roots whose server is asked to end when this process does."""
 
 
-class Server:
+class LocalServer:
     """The server process of one root, whichever process started it."""
 
     def __init__(self, files: StateFiles) -> None:
@@ -65,7 +65,7 @@ class Server:
         record = self.record()
         return record if record and record.running else None
 
-    def start(self, order_for: Callable[[int], Order], port: int, progress: Progress) -> ServerRecord:
+    def start(self, order_for: Callable[[int], LaunchSpec], port: int, progress: Progress) -> ServerRecord:
         """Start a server at ``port`` or the next free one, and return once it listens.
 
         The user's own server is not waited for: its start commands may take their time. Where another
@@ -119,9 +119,9 @@ class Server:
             progress.phase("Stopping the server; running answers may finish")
             if record.running:  # at once: a server that is ending must not be taken for one that serves
                 self.files.write_record(replace(record, reason="it was stopped"))
-            record.launcher.ask_to_end()
+            record.launcher.terminate()
         else:
-            ask_group_to_end(record.server.pid)
+            terminate_group(record.server.pid)
         deadline = time.monotonic() + STOPS_WITHIN
         while record.launcher.alive() or record.server.alive():
             if time.monotonic() >= deadline:
@@ -131,7 +131,7 @@ class Server:
             self.record()
             progress.sleep(_POLL)
 
-    def _launch(self, order: Order, progress: Progress) -> ServerRecord:
+    def _launch(self, order: LaunchSpec, progress: Progress) -> ServerRecord:
         self.files.record.unlink(missing_ok=True)
         environment = {**order.env, "PYTHONPATH": str(Path(nbtoolkit.__file__).parent.parent)}
         with self.files.launcher_log.open("wb") as errors:
@@ -155,7 +155,7 @@ class Server:
         return record
 
     def _not_launched(self, code: int) -> ServerFailed:
-        if code == ANOTHER_RUNS:
+        if code == ALREADY_RUNNING:
             return ServerFailed(
                 f"A server of {self.files.root} runs already, though its record is gone.",
                 next_step=f"end the process that names {self.files.root} and runs nbtoolkit.local.launcher",
@@ -194,7 +194,7 @@ def _reap() -> None:
                 _launchers.remove(one)
 
 
-def end_at_exit(files: StateFiles) -> None:
+def terminate_at_exit(files: StateFiles) -> None:
     """Ask the launcher to end the server at this process's normal end, if nobody else owns it.
 
     Only a courtesy that saves half a second: the launcher watches its owners by itself, since a killed
@@ -202,7 +202,7 @@ def end_at_exit(files: StateFiles) -> None:
     """
     if files.root not in _ending:
         _ending.add(files.root)
-        atexit.register(_leave, files, ProcessId.own())
+        atexit.register(_leave, files, ProcessId.current())
 
 
 def _leave(files: StateFiles, me: ProcessId) -> None:
@@ -210,7 +210,7 @@ def _leave(files: StateFiles, me: ProcessId) -> None:
     if me.pid == os.getpid() and me in owners and not any(o.alive() for o in owners if o != me):
         record = files.read_record()
         if record and record.running:
-            record.launcher.ask_to_end()
+            record.launcher.terminate()
 
 
 def _exit(code: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from nbtoolkit.local.processes import ProcessId
 from nbtoolkit.utils.atomic_write import write_atomically
 
-Reason = Literal["it was stopped", "it ended by itself", "the notebook that started it ended"]
+EndReason = Literal["it was stopped", "it ended by itself", "the notebook that started it ended"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ServerRecord:
     code: str
     started: float
     exit_code: int | None = None
-    reason: Reason | None = None
+    reason: EndReason | None = None
 
     @property
     def running(self) -> bool:

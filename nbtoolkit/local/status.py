@@ -6,10 +6,10 @@ import time
 
 from nbtoolkit.local.state_files import ServerRecord
 from nbtoolkit.serving.share_layout import Heartbeat
-from nbtoolkit.target import State, TargetStatus
+from nbtoolkit.target import TargetState, TargetStatus
 
 
-def describe(
+def describe_server(
     target: str, record: ServerRecord | None, heartbeat: Heartbeat | None, url: str | None, open_port: bool
 ) -> TargetStatus:
     """Return the status of a server; ``url`` is None where it does not run.
@@ -25,7 +25,7 @@ def describe(
         "server": "ours" if record.kind == "nbtoolkit" else "your own, from inference/ on the share",
     }
     if record.kind == "own":
-        state: State = "ready" if open_port else "starting"
+        state: TargetState = "ready" if open_port else "starting"
         summary = (
             "it listens; what it serves is not proven" if open_port else "its start commands are running"
         )
@@ -40,9 +40,9 @@ def describe(
     return TargetStatus(target, state, summary, url=url, release=heartbeat.release, facts=facts)
 
 
-def _condition(heartbeat: Heartbeat) -> tuple[State, str]:
+def _condition(heartbeat: Heartbeat) -> tuple[TargetState, str]:
     if heartbeat.failed:
-        state: State = "degraded" if heartbeat.phase == "ready" else "failed"
+        state: TargetState = "degraded" if heartbeat.phase == "ready" else "failed"
         return state, f"release {heartbeat.failed.release} is not served: {heartbeat.failed.error}"
     if heartbeat.phase == "ready" and heartbeat.pending:
         return "degraded", f"release {heartbeat.pending} waits for a restart: deploy again, or rollback()"

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -15,19 +16,20 @@ from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import NotInStore, NotReady
 from nbtoolkit.filestore import LocalFolder
 from nbtoolkit.local import log
-from nbtoolkit.local.custom_server import fixed_port
-from nbtoolkit.local.environment import HOST, api_key, is_headless, listening_ports
-from nbtoolkit.local.launch_spec import REPLICA, orders
+from nbtoolkit.local.environment import HOST, ensure_api_key, listening_ports
+from nbtoolkit.local.launch_spec import REPLICA, launch_spec_for
 from nbtoolkit.local.processes import ProcessId
-from nbtoolkit.local.server import Server, end_at_exit
+from nbtoolkit.local.server import LocalServer, terminate_at_exit
 from nbtoolkit.local.state_files import ServerRecord, StateFiles
-from nbtoolkit.local.status import describe
+from nbtoolkit.local.status import describe_server
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.serving import share_layout as share
+from nbtoolkit.releases.start_commands import fixed_port
+from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Heartbeat
 from nbtoolkit.target import TargetStatus
+from nbtoolkit.utils.notebook import is_headless
 from nbtoolkit.workspace import Workspace
 
 PORT = 7860
@@ -59,7 +61,7 @@ class LocalTarget:
         self._port = port
         self._env = dict(env or {})
         self._files = StateFiles(self.root)
-        self._server = Server(self._files)
+        self._server = LocalServer(self._files)
 
     def __repr__(self) -> str:
         return f"LocalTarget({str(self.root)!r})"
@@ -101,15 +103,22 @@ class LocalTarget:
         """Return the same target with another ``keep``."""
         return LocalTarget(self.workspace, self.root, keep, port=self._port, env=self._env)
 
-    def provision(self, progress: Progress | None = None, *, own: bool = False) -> None:
+    def check_memory(
+        self, base: Base, quantization: Literal["none", "nf4"], *, override: bool, progress: Progress
+    ) -> None:
+        """Check nothing: the memory that this machine has left is not known in advance."""
+        del base, quantization, override
+        progress.check()
+
+    def provision(self, progress: Progress | None = None, *, custom_server: bool = False) -> None:
         """Make the share's folder and the key; again changes nothing."""
-        del own  # it gets both as well
+        del custom_server  # it gets both as well
         (progress or SILENT()).check()
         for folder in (self._files.share, self._files.work):
             folder.mkdir(parents=True, exist_ok=True)
-        api_key(self._files.key)
+        ensure_api_key(self._files.key)
 
-    def starts_own(self) -> bool:
+    def has_start_commands(self) -> bool:
         """Tell that only the release says how the user's own server starts."""
         return False
 
@@ -142,22 +151,22 @@ class LocalTarget:
             last = self._server.record()
             self._server.stop(progress)
             with suppress(FileNotFoundError):  # the old server's must not be taken for the new one's
-                (self._files.share / share.heartbeat_path(REPLICA)).unlink()
+                (self._files.share / share_layout.heartbeat_path(REPLICA)).unlink()
             progress.phase("Starting the server on this machine")
-            order_for = orders(self._files, release, self._env, progress)
+            order_for = launch_spec_for(self._files, release, self._env, progress)
             asked = fixed_port(release.code.commands) or self._port
             port = asked or (last.port if last else PORT)
             self._server.start(order_for, port, progress)
 
-    def replicas(self, *, sure: bool = False) -> tuple[str, ...]:
+    def replicas(self, *, refresh: bool = False) -> tuple[str, ...]:
         """Return the one replica's name while the server runs."""
-        del sure  # the process table never lies
+        del refresh  # the process table never lies
         return (REPLICA,) if self._server.running() else ()
 
     def heartbeat(self, replica: str = REPLICA) -> Heartbeat | None:
         """Return what the server last said of itself since it started, None where nothing yet."""
         try:
-            return Heartbeat.model_validate_json(self.share.read(share.heartbeat_path(replica)))
+            return Heartbeat.model_validate_json(self.share.read(share_layout.heartbeat_path(replica)))
         except (NotInStore, ValidationError):
             return None
 
@@ -165,11 +174,11 @@ class LocalTarget:
         """Raise :class:`ServerFailed`, with the last log lines, where the server died."""
         self._server.raise_if_dead()
 
-    def waiting_for(self) -> str:
+    def not_ready_reason(self) -> str:
         """Know nothing beyond the server's own heartbeat."""
         return ""
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         """Tell whether the user's own server answers HTTP at all, whatever it says."""
         return self.endpoint().reachable()
 
@@ -177,9 +186,9 @@ class LocalTarget:
         """Tell how things stand; asks the process table and the share, never the server."""
         record = self._server.record()
         if record is None or not record.running:
-            return describe(str(self), record, None, None, open_port=False)
+            return describe_server(str(self), record, None, None, open_port=False)
         url, listens = self._url(record), bool(listening_ports(record.server))
-        return describe(str(self), record, self.heartbeat(), url, open_port=listens)
+        return describe_server(str(self), record, self.heartbeat(), url, open_port=listens)
 
     def logs(
         self, follow: bool = False, tail: int | None = 200, progress: Progress | None = None
@@ -205,22 +214,22 @@ class LocalTarget:
             )
         heartbeat = self.heartbeat() if record.kind == "nbtoolkit" else None
         release = heartbeat.release if heartbeat else None
-        return Endpoint(self._url(record), api_key(self._files.key), release=release)
+        return Endpoint(self._url(record), ensure_api_key(self._files.key), release=release)
 
     @property
-    def key_place(self) -> str:
+    def key_location(self) -> str:
         """Where the key is, in words."""
         return f"file {self._files.key}"
 
-    def phases(self) -> str:
+    def startup_phases(self) -> str:
         """Tell nothing: a start takes seconds here, and the log has them."""
         return ""
 
-    def sleeps(self) -> bool:
+    def is_asleep(self) -> bool:
         """Tell that no request starts a server on this machine."""
         return False
 
-    def rest(self, progress: Progress | None = None) -> None:
+    def scale_to_zero(self, progress: Progress | None = None) -> None:
         """End the server, as :meth:`stop` does."""
         self.stop(progress)
 
@@ -242,7 +251,7 @@ class LocalTarget:
             return
         self.stop(progress)
         progress.phase("Deleting what was served")
-        self.share.delete_folder(share.ROOT)
+        self.share.delete_folder(share_layout.ROOT)
         for folder in (self._files.work, self.root / "own-python"):
             shutil.rmtree(folder, ignore_errors=True)
         for path in self._files.all_files():
@@ -271,14 +280,14 @@ class LocalTarget:
         known = [] if fresh else self._files.read_owners()
         kept = not fresh and not known  # one whose owners have all died is about to end, not kept
         owners = [one for one in known if one.alive()]
-        me = ProcessId.own()
+        me = ProcessId.current()
         if self.keep:
             owners = []
         elif not kept and me not in owners:
             owners.append(me)
         self._files.write_owners(owners)
         if me in owners:
-            end_at_exit(self._files)
+            terminate_at_exit(self._files)
 
     def _url(self, record: ServerRecord) -> str:
         port = record.port

@@ -9,13 +9,13 @@ from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.releases.tokenizer import tokenizer_in_force
-from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.release import EngineSettings, Release, ServedAdapter, ServedBase, ServedCode
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
 
 
-def build(
+def build_release(
     base: Base,
     base_path: str,
     adapters: Mapping[str, Adapter],
@@ -24,7 +24,7 @@ def build(
     reports: Mapping[str, str] | None = None,
     override_reason: str | None = None,
     wheels_sha256: str | None = None,
-    in_place: Mapping[str, str] | None = None,
+    share_paths: Mapping[str, str] | None = None,
 ) -> Release:
     """Return the release that serves ``adapters`` by public name on ``base``.
 
@@ -41,11 +41,11 @@ def build(
             f"There is a smoke report for {stray[0]!r}, which is no adapter of this release.",
             next_step=f"name it as one of: {', '.join(adapters) or 'none'}",
         )
-    places = in_place or {}
+    places = share_paths or {}
     served = {
         name: ServedAdapter(
             name=name,
-            path=places.get(name) or share.adapter_path(adapter.sha256),
+            path=places.get(name) or share_layout.adapter_path(adapter.sha256),
             sha256=adapter.sha256,
             rank=adapter.rank,
         )

@@ -22,7 +22,7 @@ from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.releases.staging import (
-    own_code_sha256,
+    custom_server_sha256,
     put_once,
     stage_adapters,
     stage_base,
@@ -30,29 +30,29 @@ from nbtoolkit.releases.staging import (
     stage_reports,
     stage_wheels,
 )
-from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.content_hash import code_sha256
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Pointer
 from nbtoolkit.sync import SyncResult
 
 __all__ = [
-    "active",
+    "active_pointer",
     "code_sha256",
-    "history",
-    "own_code_sha256",
-    "publish",
-    "publisher",
+    "custom_server_sha256",
+    "pointer_history",
+    "publish_release",
+    "publisher_name",
     "read_release",
     "serving_folder",
-    "stage",
+    "stage_release",
 ]
 
 ATTEMPTS = 20
 """Names that are tried for a pointer; only broken pointers of others use one up."""
 
 
-def stage(
+def stage_release(
     store: FileStore,
     release: Release,
     adapters: Mapping[str, Adapter],
@@ -80,10 +80,10 @@ def stage(
     result += stage_reports(store, release, reports or {}, progress)
     progress.check()
     content = release.model_dump_json(indent=2).encode()
-    return result + put_once(store, share.release_path(release.id), content)
+    return result + put_once(store, share_layout.release_path(release.id), content)
 
 
-def publish(store: FileStore, release_id: str, *, expected: int, by: str) -> Pointer:
+def publish_release(store: FileStore, release_id: str, *, expected: int, by: str) -> Pointer:
     """Make a staged release the public one and return its pointer.
 
     ``expected`` is the number of the active pointer when the deploy began, 0 where there was none. Raises
@@ -106,22 +106,22 @@ def publish(store: FileStore, release_id: str, *, expected: int, by: str) -> Poi
         n = max([expected, *numbers]) + 1
         pointer = Pointer(n=n, release=release_id, by=by, at=datetime.now(UTC))
         try:
-            _write(store, share.pointer_path(n), pointer.model_dump_json(indent=2).encode())
+            _write(store, share_layout.pointer_path(n), pointer.model_dump_json(indent=2).encode())
         except AlreadyExists:
             continue  # somebody was faster: look who
         return pointer
     raise StoreError(
-        f"No pointer could be written to {share.ACTIVE} in {ATTEMPTS} attempts, though none there is valid.",
-        next_step=f"look at what writes to {share.ACTIVE} on the share",
+        f"No pointer could be written to {share_layout.ACTIVE} in {ATTEMPTS} attempts, and none there is valid.",
+        next_step=f"look at what writes to {share_layout.ACTIVE} on the share",
     )
 
 
-def active(store: FileStore) -> Pointer | None:
+def active_pointer(store: FileStore) -> Pointer | None:
     """Return the highest valid pointer, None where nothing was published. Two requests."""
     return _highest_valid(store, _numbers(store))
 
 
-def history(store: FileStore) -> list[Pointer]:
+def pointer_history(store: FileStore) -> list[Pointer]:
     """Return all valid pointers, the oldest first. One request each."""
     pointers = (_read_pointer(store, n) for n in sorted(_numbers(store)))
     return [pointer for pointer in pointers if pointer]
@@ -129,7 +129,7 @@ def history(store: FileStore) -> list[Pointer]:
 
 def read_release(store: FileStore, release_id: str) -> Release:
     """Return a staged release; raises NotInStore if there is none, StoreError if it is damaged."""
-    path = share.release_path(release_id)
+    path = share_layout.release_path(release_id)
     try:
         release = Release.model_validate_json(store.read(path))
     except NotInStore as error:
@@ -151,7 +151,7 @@ def read_release(store: FileStore, release_id: str) -> Release:
     return release
 
 
-def publisher(workspace: Path) -> str:
+def publisher_name(workspace: Path) -> str:
     """Return who publishes from a workspace: ``user@host:folder``."""
     try:
         user = getpass.getuser()
@@ -162,12 +162,16 @@ def publisher(workspace: Path) -> str:
 
 def serving_folder() -> Path:
     """Return the folder of the server that is sent as code."""
-    return Path(share.__file__).parent
+    return Path(share_layout.__file__).parent
 
 
 def _numbers(store: FileStore) -> list[int]:
     """Return the numbers of all pointers, valid or not, and sweep what killed publishers left."""
-    found = (share.pointer_number(entry.name) for entry in sweep(store, share.ACTIVE) if not entry.is_folder)
+    found = (
+        share_layout.pointer_number(entry.name)
+        for entry in sweep(store, share_layout.ACTIVE)
+        if not entry.is_folder
+    )
     return [n for n in found if n is not None]
 
 
@@ -178,7 +182,7 @@ def _highest_valid(store: FileStore, numbers: list[int]) -> Pointer | None:
 
 def _read_pointer(store: FileStore, n: int) -> Pointer | None:
     try:
-        pointer = Pointer.model_validate_json(store.read(share.pointer_path(n)))
+        pointer = Pointer.model_validate_json(store.read(share_layout.pointer_path(n)))
     except (NotInStore, ValidationError):
         return None
     return pointer if pointer.n == n else None

@@ -14,8 +14,7 @@ from nbtoolkit.models.adapter import CONFIG, Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.base_model_files import CONFIG as BASE_CONFIG
 from nbtoolkit.progress import Progress
-from nbtoolkit.serving import content_hash as digest
-from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving import content_hash, share_layout
 from nbtoolkit.serving.release import Release
 from nbtoolkit.sync import SyncResult
 from nbtoolkit.sync.scan import check_files, files_of
@@ -33,7 +32,7 @@ def stage_adapters(
     result = SyncResult()
     for served in release.adapters:
         adapter = adapters.get(served.name)
-        if adapter is None or served.path != share.adapter_path(served.sha256):
+        if adapter is None or served.path != share_layout.adapter_path(served.sha256):
             if not any(entry.name == CONFIG for entry in store.list(served.path)):
                 raise NotInStore(
                     f"The adapter {served.name} is not on the share, at {served.path}, and was not given.",
@@ -50,7 +49,7 @@ def stage_adapters(
 def stage_base(store: FileStore, release: Release, base: Base | None, progress: Progress) -> SyncResult:
     """Send the base model where the release has it on the share as content; elsewhere it is used in place."""
     served = release.base
-    if served is None or served.path != share.base_path(served.sha256):
+    if served is None or served.path != share_layout.base_path(served.sha256):
         return SyncResult()
     if base is None:
         if not any(entry.name == BASE_CONFIG for entry in store.list(served.path)):
@@ -78,7 +77,7 @@ def stage_wheels(
     sha256 = release.code.wheels_sha256
     if sha256 is None:
         return SyncResult()
-    folder = share.wheels_path(sha256)
+    folder = share_layout.wheels_path(sha256)
     if any(entry.name == WHEELS_LOCK for entry in store.list(folder)):
         return SyncResult()
     files = dict(wheels(progress))
@@ -94,20 +93,26 @@ def stage_code(store: FileStore, release: Release, code: Path, progress: Progres
     """
     sha256 = release.code.sha256
     if release.code.kind == "own":
-        planned = sync.plan(code, store, share.OWN, progress=progress)
-        if own_code_sha256(code) != sha256:
+        planned = sync.plan(code, store, share_layout.OWN, progress=progress)
+        if custom_server_sha256(code) != sha256:
             raise _changed(f"The code in {code}", sha256)
         return sync.apply(planned, store, progress)
-    files = digest.code_files(code)
+    files = content_hash.code_files(code)
     check_files(files, code)
     return _send(
-        store, files, share.code_path(sha256), sha256, share.CODE_PACKAGE, f"The code in {code}", progress
+        store,
+        files,
+        share_layout.code_path(sha256),
+        sha256,
+        share_layout.CODE_PACKAGE,
+        f"The code in {code}",
+        progress,
     )
 
 
-def own_code_sha256(folder: Path) -> str:
+def custom_server_sha256(folder: Path) -> str:
     """Return the identity of the user's own server: all files of its folder that are sent."""
-    return digest.folder_sha256(files_of(folder))
+    return content_hash.folder_sha256(files_of(folder))
 
 
 def stage_reports(
@@ -117,9 +122,9 @@ def stage_reports(
     result = SyncResult()
     for name, sha256 in release.reports.items():
         progress.check()
-        path = share.report_path(sha256)
+        path = share_layout.report_path(sha256)
         if name not in reports:
-            if not any(entry.name == path.rpartition("/")[2] for entry in store.list(share.REPORTS)):
+            if not any(entry.name == path.rpartition("/")[2] for entry in store.list(share_layout.REPORTS)):
                 raise NotInStore(
                     f"The smoke report of {name} is not on the share and was not given.",
                     next_step="run the smoke test again, then deploy",
@@ -169,7 +174,7 @@ def _send(
     planned = sync.plan(named, store, prefix, content_addressed=True, progress=progress)
     # After the plan, which holds the hash of every file that will be sent: what is changed from here on is
     # noticed while it is sent.
-    if planned.missing and digest.folder_sha256(files) != sha256:
+    if planned.missing and content_hash.folder_sha256(files) != sha256:
         raise _changed(what, sha256)
     return sync.apply(planned, store, progress)
 

@@ -37,7 +37,7 @@ class TokenizerFacts:
         """Whether the folder holds a tokenizer at all; a template alone is none."""
         return bool(self.vocabularies)
 
-    def says_the_same_as(self, base: TokenizerFacts) -> bool:
+    def is_equivalent_to(self, base: TokenizerFacts) -> bool:
         """Tell whether this tokenizer, the template aside, says nothing else than the base's."""
         common = self.vocabularies.keys() & base.vocabularies.keys()
         same_words = bool(common) and all(self.vocabularies[k] == base.vocabularies[k] for k in common)
@@ -58,7 +58,7 @@ def tokenizer_in_force(
     is no tokenizer at all, :class:`InvalidAdapter` where an adapter's cannot be read.
     """
     try:
-        base_facts = read_facts(base)
+        base_facts = read_tokenizer_facts(base)
     except BrokenFile as error:
         raise InvalidBase(
             f"The base model's tokenizer: {error.message}", next_step=error.next_step
@@ -66,7 +66,7 @@ def tokenizer_in_force(
     chosen: dict[str, ServedTokenizer] = {}
     for name, (folder, path) in adapters.items():
         try:
-            facts = read_facts(folder)
+            facts = read_tokenizer_facts(folder)
         except BrokenFile as error:
             raise InvalidAdapter(
                 f"A5: the tokenizer of adapter {name!r}: {error.message}",
@@ -92,7 +92,7 @@ def tokenizer_in_force(
 
 
 def _served(own: TokenizerFacts, path: str, base: TokenizerFacts, base_path: str) -> ServedTokenizer:
-    takes_own = own.exists and not own.says_the_same_as(base)
+    takes_own = own.exists and not own.is_equivalent_to(base)
     facts, folder = (own, path) if takes_own else (base, base_path)
     template = own.template if own.template is not None else base.template
     return ServedTokenizer(
@@ -102,7 +102,7 @@ def _served(own: TokenizerFacts, path: str, base: TokenizerFacts, base_path: str
     )
 
 
-def read_facts(folder: Path) -> TokenizerFacts:
+def read_tokenizer_facts(folder: Path) -> TokenizerFacts:
     """Return what the tokenizer files of a folder say; raises :class:`BrokenFile`."""
     readers: dict[str, Callable[[Path], str]] = {
         "tokenizer.json": _words_digest,

@@ -10,8 +10,8 @@ from pathlib import Path
 from nbtoolkit.errors import NotReady, RequestRefused, ServerFailed
 from nbtoolkit.local import LocalTarget
 from nbtoolkit.progress import Progress
-from nbtoolkit.releases import publisher as publish
-from nbtoolkit.releases.builder import build
+from nbtoolkit.releases import publisher
+from nbtoolkit.releases.builder import build_release
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import EngineSettings, Release
 from nbtoolkit.smoke.check import CheckOutcome, check
@@ -79,24 +79,26 @@ def _start(contract: ContractSubject, target: LocalTarget, folder: Path) -> Rele
     contract.progress.phase("Smoke test: starting the real server")
     report = folder / "report.json"
     report.write_bytes(contract.so_far.content)
-    release = build(
+    release = build_release(
         subject.base,
         str(subject.base.path),
         {ADAPTER: subject.adapter},
         EngineSettings(kind=settings.engine, dtype=settings.dtype, quantization=settings.quantization),
-        publish.code_sha256(publish.serving_folder()),
+        publisher.code_sha256(publisher.serving_folder()),
         reports={ADAPTER: contract.so_far.sha256},
     )
     target.provision(contract.progress)
-    publish.stage(
+    publisher.stage_release(
         target.share,
         release,
         {ADAPTER: subject.adapter},
-        publish.serving_folder(),
+        publisher.serving_folder(),
         {ADAPTER: report},
         contract.progress,
     )
-    publish.publish(target.share, release.id, expected=0, by=publish.publisher(contract.workspace.root))
+    publisher.publish_release(
+        target.share, release.id, expected=0, by=publisher.publisher_name(contract.workspace.root)
+    )
     target.activate(release, restart=False, progress=contract.progress)
     return release
 

@@ -23,7 +23,7 @@ from nbtoolkit.smoke.model_check_ids import skipped
 from nbtoolkit.smoke.model_level.messages import Facts, Found, Result, Task
 from nbtoolkit.smoke.report import SmokeReport, newest
 from nbtoolkit.smoke.settings import SmokeSettings
-from nbtoolkit.target_factory import store_with
+from nbtoolkit.target_factory import share_containing
 from nbtoolkit.workspace import Workspace
 
 _VERSIONS = ("torch", "transformers", "peft", "safetensors", "bitsandbytes")
@@ -63,13 +63,13 @@ def smoke_test(
 
 def _base(settings: SmokeSettings, workspace: Workspace, progress: Progress) -> Base:
     if path := in_place.share_path(settings.base):
-        return in_place.fetch_base(store_with(path, workspace), path, workspace, progress)
+        return in_place.fetch_base(share_containing(path, workspace), path, workspace, progress)
     return Base.resolve(settings.base, workspace, progress)
 
 
 def _adapter_folder(settings: SmokeSettings, workspace: Workspace, progress: Progress) -> Path:
     if path := in_place.share_path(settings.adapter):
-        return in_place.fetch_adapter(store_with(path, workspace), path, workspace, progress)
+        return in_place.fetch_adapter(share_containing(path, workspace), path, workspace, progress)
     return workspace.path(settings.adapter)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.deployment import Deployment, DeploySettings, deploy
-from nbtoolkit.deployment import smoke_gate as gate
-from nbtoolkit.deployment.hash_cache import recall_sha256
+from nbtoolkit.deployment import Deployment, DeploySettings, deploy, smoke_gate
+from nbtoolkit.deployment.hash_cache import use_cached_sha256
 from nbtoolkit.errors import InvalidSettings, NbtoolkitError, SmokeTestFailed
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
@@ -15,7 +14,7 @@ from nbtoolkit.models.share_models import share_path
 from nbtoolkit.progress import Progress
 from nbtoolkit.smoke import smoke_test
 from nbtoolkit.target import Target
-from nbtoolkit.target_factory import target_at
+from nbtoolkit.target_factory import resolve_target
 from nbtoolkit.widgets import html as page
 from nbtoolkit.widgets import model_picker as found
 from nbtoolkit.widgets.forms.form import Form, SecondaryAction
@@ -61,7 +60,7 @@ class DeployForm(Form[DeploySettings, Deployment]):
         """Return where these settings lead; while they are incomplete, this machine."""
         place = settings.target if settings else "local"
         keep = settings.keep if settings else None
-        return target_at(self.target or place, keep=keep, workspace=self.workspace)
+        return resolve_target(self.target or place, keep=keep, workspace=self.workspace)
 
     def _deploy(self, settings: DeploySettings, *, progress: Progress) -> Deployment:
         return deploy(settings, target=self._place(settings), progress=progress)
@@ -124,8 +123,8 @@ def blockers(settings: DeploySettings, workspace: Workspace) -> list[str]:
         base = Base.resolve(settings.base, workspace)
         adapters = {name: Adapter.read(workspace.path(folder)) for name, folder in settings.adapters.items()}
         for adapter in adapters.values():
-            recall_sha256(adapter, workspace)
-        gate.check(settings, workspace, base, adapters, Progress())
+            use_cached_sha256(adapter, workspace)
+        smoke_gate.check_smoke_reports(settings, workspace, base, adapters, Progress())
     except SmokeTestFailed as error:
         problems = getattr(error, "problems", None)
         if problems is None:

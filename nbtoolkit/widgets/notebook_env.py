@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from nbtoolkit.local.environment import is_headless
+from nbtoolkit.utils.notebook import is_headless
 from nbtoolkit.widgets import html as page
 
 

@@ -74,7 +74,7 @@ def test_an_app_of_another_template_restarts_with_new_files_of_its_owner(make: M
     foreign = {**app, "env": plain, "command": starts, "probes": []}
     place.target.app.update({"template": {"containers": [foreign], "scale": {"minReplicas": 1}}})
     until(lambda: [one.name for one in place.target.app.revisions() if one.active] == [f"{APP}--0000001"])
-    until(lambda: place.target.replicas(sure=True))
+    until(lambda: place.target.replicas(refresh=True))
 
     own = place.workspace.root / "inference"
     own.mkdir()

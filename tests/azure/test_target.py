@@ -48,14 +48,14 @@ def test_first_deploy_then_a_hot_swap_that_asks_arm_for_no_change(make: Make) ->
     assert "key           endpoint.key; kept in secret nbtoolkit-api-key of the app tones" in str(first)
     assert dict(first.rows())["start"].endswith("→ ready")
     assert first.endpoint.key.get_secret_value() not in "\n".join([str(first), repr(first), *told.lines])
-    replicas = place.target.replicas(sure=True)
+    replicas = place.target.replicas(refresh=True)
 
     place.forget_requests()
     second = sent(place, "calm")
     assert (second.how, bool(second.proof), place.says()) == ("hot swap", True, "calm")
     arm = [seen.path.rpartition("/")[2] for seen in place.double.requests if "management" in seen.host]
     assert arm == ["revisions", "replicas"]  # once at the end, to be sure that nobody was forgotten
-    assert place.target.replicas(sure=True) == replicas
+    assert place.target.replicas(refresh=True) == replicas
 
     place.forget_requests()
     assert sent(place, "calm").how == "unchanged"
@@ -66,9 +66,9 @@ def test_first_deploy_then_a_hot_swap_that_asks_arm_for_no_change(make: Make) ->
 def test_every_replica_swaps_and_is_asked_for_its_word(make: Make) -> None:
     place = make(least=2, most=2)
     sent(place, "brave")
-    assert len(place.target.replicas(sure=True)) == 2
+    assert len(place.target.replicas(refresh=True)) == 2
     assert sent(place, "calm").how == "hot swap"
-    said = {place.target.heartbeat(name).adapters["tone"] for name in place.target.replicas(sure=True)}  # type: ignore[union-attr]
+    said = {place.target.heartbeat(name).adapters["tone"] for name in place.target.replicas(refresh=True)}  # type: ignore[union-attr]
     assert len(said) == 1
     assert {place.says() for _ in range(6)} == {"calm"}
 

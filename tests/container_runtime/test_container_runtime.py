@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit.container_runtime.images import RUNTIMES, TRANSFORMERS, VLLM, LockedWheel, Runtime
+from nbtoolkit.container_runtime.images import RUNTIMES, TRANSFORMERS, VLLM, ContainerRuntime, LockedWheel
 from nbtoolkit.container_runtime.lock import BROUGHT, lock_text, resolve
-from nbtoolkit.container_runtime.wheel_download import REQUIREMENTS, fetch
+from nbtoolkit.container_runtime.wheel_download import REQUIREMENTS, fetch_wheels
 from nbtoolkit.errors import BrokenFile, Cancelled, InvalidSettings, WheelsUnavailable
 from nbtoolkit.progress import Progress
 from tests.support.tiny_wheels import make_wheel
@@ -56,7 +56,7 @@ def locked(wheel: Path) -> LockedWheel:
     return LockedWheel(name, version, hashlib.sha256(content).hexdigest(), wheel.name, len(content))
 
 
-def runtime_with(tmp_path: Path, *wheels: Path) -> Runtime:
+def runtime_with(tmp_path: Path, *wheels: Path) -> ContainerRuntime:
     runtime = dataclasses.replace(TRANSFORMERS, lock=tmp_path / "test.lock")
     runtime.lock.write_text(lock_text(runtime, [locked(one) for one in wheels]))
     return runtime
@@ -68,7 +68,7 @@ def test_fetches_the_images_wheels_on_any_machine(tmp_path: Path, index: Path) -
     make_wheel(index, "beta", "2.1", tag=f"cp{sys.version_info[0]}{sys.version_info[1]}-none-linux_x86_64")
     make_wheel(index, "beta", "2.1", tag="cp312-cp312-win_amd64")
     runtime, told = runtime_with(tmp_path, pure, native), Told()
-    wheels = fetch(runtime, tmp_path / "cache", told)
+    wheels = fetch_wheels(runtime, tmp_path / "cache", told)
     assert sorted(wheels.files) == ["alpha-1.0-py3-none-any.whl", native.name, REQUIREMENTS]
     assert wheels.files[native.name].read_bytes() == native.read_bytes()
     lock = wheels.files[REQUIREMENTS].read_bytes()
@@ -81,12 +81,12 @@ def test_fetches_the_images_wheels_on_any_machine(tmp_path: Path, index: Path) -
 def test_what_is_there_is_not_fetched_again(tmp_path: Path, index: Path) -> None:
     wheels = [make_wheel(index, f"package{i}", "1.0") for i in range(3)]
     runtime, cache = runtime_with(tmp_path, *wheels), tmp_path / "cache"
-    fetched = fetch(runtime, cache)
+    fetched = fetch_wheels(runtime, cache)
     (index / "package0-1.0-py3-none-any.whl").unlink()  # pip could not fetch it any more
     fetched.files["package1-1.0-py3-none-any.whl"].write_bytes(b"torn")
     fetched.files["package2-1.0-py3-none-any.whl"].unlink()
     told = Told()
-    again = fetch(runtime, cache, told)
+    again = fetch_wheels(runtime, cache, told)
     assert told.phases == ["Fetching 2 packages for the container"]
     assert all(again.files[wheel.name].stat().st_size for wheel in wheels)
     for wheel in wheels[1:]:
@@ -94,7 +94,7 @@ def test_what_is_there_is_not_fetched_again(tmp_path: Path, index: Path) -> None
     for wheel in index.iterdir():
         wheel.unlink()
     told = Told()
-    assert fetch(runtime, cache, told) == again
+    assert fetch_wheels(runtime, cache, told) == again
     assert told.phases == []
 
 
@@ -103,12 +103,12 @@ def test_a_failed_fetch_keeps_what_came(tmp_path: Path, index: Path) -> None:
     runtime = runtime_with(tmp_path, *wheels)
     wheels[9].rename(tmp_path / "away")
     with pytest.raises(WheelsUnavailable, match=r"package09==1\.0"):
-        fetch(runtime, tmp_path / "cache")
+        fetch_wheels(runtime, tmp_path / "cache")
     for wheel in wheels[:8]:
         wheel.unlink()
     (tmp_path / "away").rename(wheels[9])
     told = Told()
-    fetch(runtime, tmp_path / "cache", told)
+    fetch_wheels(runtime, tmp_path / "cache", told)
     assert told.phases == ["Fetching 2 packages for the container"]
     assert not [path for path in (tmp_path / "cache" / "wheels").iterdir() if path.name.startswith(".")]
 
@@ -117,7 +117,7 @@ def test_other_bytes_than_the_lock_names_are_refused(tmp_path: Path, index: Path
     runtime = runtime_with(tmp_path, make_wheel(index, "alpha", "1.0"))
     make_wheel(index, "alpha", "1.0", code="evil = True")
     with pytest.raises(WheelsUnavailable, match=r"other bytes than the lock names.*alpha==1\.0") as failure:
-        fetch(runtime, tmp_path / "cache")
+        fetch_wheels(runtime, tmp_path / "cache")
     assert "Next: use an index that mirrors PyPI unchanged" in str(failure.value)
     assert not list((tmp_path / "cache" / "wheels").glob("*.whl"))
 
@@ -126,7 +126,7 @@ def test_a_wheel_for_another_platform_alone_is_named_as_missing(tmp_path: Path, 
     wheel = make_wheel(index, "alpha", "1.0", tag="cp312-cp312-manylinux_2_28_x86_64")
     runtime = dataclasses.replace(runtime_with(tmp_path, wheel), python="3.11")
     with pytest.raises(WheelsUnavailable, match=r"alpha==1\.0") as failure:
-        fetch(runtime, tmp_path / "cache")
+        fetch_wheels(runtime, tmp_path / "cache")
     assert "Python 3.11 on Linux" in failure.value.next_step
 
 
@@ -136,7 +136,7 @@ def test_an_index_out_of_reach_is_named(tmp_path: Path, index: Path, monkeypatch
     monkeypatch.setenv("PIP_INDEX_URL", "http://user:canary-token@127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(WheelsUnavailable, match="the package index does not answer") as failure:
-        fetch(runtime, tmp_path / "cache")
+        fetch_wheels(runtime, tmp_path / "cache")
     assert "pip config list" in failure.value.next_step
     assert "canary-token" not in f"{failure.value!s}{vars(failure.value)}"
 
@@ -150,7 +150,7 @@ def test_a_cancel_ends_pip(tmp_path: Path, index: Path, monkeypatch: pytest.Monk
     threading.Timer(1.0, progress.cancel).start()
     began = time.monotonic()
     with pytest.raises(Cancelled, match="Fetching 1 packages"):
-        fetch(runtime, tmp_path / "cache", progress)
+        fetch_wheels(runtime, tmp_path / "cache", progress)
     assert time.monotonic() - began < 2.5
 
 
@@ -184,7 +184,7 @@ def test_resolves_for_the_image_and_leaves_out_what_it_brings(tmp_path: Path, in
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
-def test_locks_agree_with_the_versions_that_are_tested(runtime: Runtime, repo: Path) -> None:
+def test_locks_agree_with_the_versions_that_are_tested(runtime: ContainerRuntime, repo: Path) -> None:
     lines = (repo / "constraints.txt").read_text().splitlines()
     pins = {plain(name): version for name, _, version in (line.partition("==") for line in lines) if version}
     differ = [
@@ -196,7 +196,7 @@ def test_locks_agree_with_the_versions_that_are_tested(runtime: Runtime, repo: P
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
-def test_locked_wheels_run_in_the_image_and_are_not_its_own(runtime: Runtime) -> None:
+def test_locked_wheels_run_in_the_image_and_are_not_its_own(runtime: ContainerRuntime) -> None:
     for one in runtime.wheels:
         assert plain(one.file.split("-")[0]) == one.name
         assert not one.name.startswith(("torch", "nvidia", "triton", "cuda")), one

@@ -13,9 +13,9 @@ import pytest
 
 from nbtoolkit import LocalTarget, deploy, rollback
 from nbtoolkit.errors import DeployFailed, InvalidSettings
-from nbtoolkit.local import custom_server as own
+from nbtoolkit.local import custom_server
 from nbtoolkit.progress import Progress
-from nbtoolkit.releases import publisher as publish
+from nbtoolkit.releases import publisher
 from tests.local.test_server import processes_of
 from tests.support import stub_deploy as deploy_double
 from tests.support.stub_deploy import Place
@@ -40,7 +40,9 @@ COMMANDS = ["cd /mount/inference", "export FROM_COMMAND=yes", "python3 ./server.
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A workspace with a server of its own; this environment's Python runs it."""
-    monkeypatch.setattr(own, "own_python", lambda folder, progress: Path(sys.executable).parent)
+    monkeypatch.setattr(
+        custom_server, "create_environment", lambda folder, progress: Path(sys.executable).parent
+    )
     place = Place(tmp_path / "workspace")
     write(place)
     yield place
@@ -96,7 +98,7 @@ def test_deploying_the_same_2000_files_again_sends_nothing_and_starts_it_anew(pl
     assert (again.sync.sent_files, again.sync.sent_bytes) == (0, 0)
     assert again.sync.skipped_files >= 2_002
     assert (again.how, again.release) == ("restart", first.release)
-    assert len(publish.history(place.target.share)) == 1
+    assert len(publisher.pointer_history(place.target.share)) == 1
     assert says(place).startswith("hello")
 
 
@@ -181,13 +183,13 @@ def test_what_is_missing_is_said_before_anything_runs(place: Place) -> None:
     ],
 )
 def test_mount_is_mapped_where_it_stands_as_a_whole_name(command: str, mapped: str) -> None:
-    assert own.on_this_machine([command], Path("/s/h")) == (mapped,)
+    assert custom_server.replace_mount([command], Path("/s/h")) == (mapped,)
 
 
 def test_share_that_needs_quotes_is_refused_where_a_command_names_it() -> None:
     with pytest.raises(InvalidSettings, match="'/a b/share'"):
-        own.on_this_machine(["cd /mount"], Path("/a b/share"))
-    assert own.on_this_machine(["true"], Path("/a b/share")) == ("true",)
+        custom_server.replace_mount(["cd /mount"], Path("/a b/share"))
+    assert custom_server.replace_mount(["true"], Path("/a b/share")) == ("true",)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,10 @@ def test_commands_share_one_shell_that_ends_at_the_first_failure(
     commands: list[str], code: int, said: str
 ) -> None:
     done = subprocess.run(
-        [own.shell(), "-c", own.start_script(commands)], capture_output=True, text=True, check=False
+        [custom_server.shell(), "-c", custom_server.start_script(commands)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == code
     assert said in done.stdout + done.stderr
@@ -211,7 +216,7 @@ def test_commands_share_one_shell_that_ends_at_the_first_failure(
 
 
 def test_own_python_sees_this_environment_and_does_not_change_it(tmp_path: Path) -> None:
-    programs = own.own_python(tmp_path / "own", Progress())
+    programs = custom_server.create_environment(tmp_path / "own", Progress())
     code = "import pydantic, sys, sysconfig; print(sys.prefix, sysconfig.get_path('purelib'))"
     out = subprocess.run([programs / "python3", "-c", code], capture_output=True, text=True, check=True)
     prefix, packages = out.stdout.split()
@@ -219,5 +224,5 @@ def test_own_python_sees_this_environment_and_does_not_change_it(tmp_path: Path)
     assert Path(packages).is_relative_to(tmp_path)
     assert (programs / "pip").exists()
     made = (tmp_path / "own/complete").stat().st_mtime_ns
-    assert own.own_python(tmp_path / "own", Progress()) == programs
+    assert custom_server.create_environment(tmp_path / "own", Progress()) == programs
     assert (tmp_path / "own/complete").stat().st_mtime_ns == made

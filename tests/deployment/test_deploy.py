@@ -27,8 +27,8 @@ from nbtoolkit.errors import (
     SmokeTestFailed,
 )
 from nbtoolkit.progress import Progress
-from nbtoolkit.releases import publisher as publish
-from nbtoolkit.serving import content_hash as digest
+from nbtoolkit.releases import publisher
+from nbtoolkit.serving import content_hash
 from nbtoolkit.serving.release import Release
 from tests.local.test_server import processes_of
 from tests.support import stub_deploy as deploy_double
@@ -87,7 +87,7 @@ def test_deploying_the_same_again_sends_and_publishes_nothing_and_still_proves(p
     assert (again.sync.sent_files, again.sync.sent_bytes) == (0, 0)
     assert again.how == "unchanged"
     assert again.proof
-    assert [pointer.n for pointer in publish.history(place.target.share)] == [1]
+    assert [pointer.n for pointer in publisher.pointer_history(place.target.share)] == [1]
     assert starts(place) == 1
 
 
@@ -97,7 +97,7 @@ def test_stopped_server_is_started_again_by_the_same_deploy(place: Place) -> Non
     place.target.stop()
     again = deploy(settings, target=place.target)
     assert (again.how, again.sync.sent_files, place.says()) == ("start", 0, "red")
-    assert len(publish.history(place.target.share)) == 1
+    assert len(publisher.pointer_history(place.target.share)) == 1
 
 
 def test_new_adapter_is_swapped_without_a_restart(place: Place) -> None:
@@ -124,7 +124,7 @@ def test_deploy_without_a_smoke_report_says_what_to_run(place: Place) -> None:
     with pytest.raises(SmokeTestFailed, match=r"no smoke report for sha256 .* on tiny") as caught:
         deploy(place.settings(untested), target=place.target)
     assert "smoke_test" in caught.value.next_step
-    assert publish.active(place.target.share) is None
+    assert publisher.active_pointer(place.target.share) is None
     assert processes_of(place.target) == []
 
 
@@ -151,7 +151,7 @@ def test_override_lets_through_and_is_kept_in_the_release(place: Place) -> None:
     untested = place.adapter("red", proven=False)
     done = deploy(place.settings(untested, override_reason="a demo"), target=place.target)
     assert done.release.override_reason == "a demo"
-    stored = publish.read_release(place.target.share, done.release.id)
+    stored = publisher.read_release(place.target.share, done.release.id)
     assert stored.override_reason == "a demo"
     assert not done.proof
     assert "without a smoke report" in str(done.proof)
@@ -191,10 +191,10 @@ def test_rollback_to_an_unknown_release_lists_the_history(place: Place) -> None:
 
 def test_rollback_to_deleted_bytes_is_refused_before_anything_changes(place: Place) -> None:
     deploy(place.settings(place.adapter("red")), target=place.target)
-    first = publish.active(place.target.share)
+    first = publisher.active_pointer(place.target.share)
     deploy(place.settings(place.adapter("blue")), target=place.target)
     assert first
-    gone = publish.read_release(place.target.share, first.release).adapters[0].path
+    gone = publisher.read_release(place.target.share, first.release).adapters[0].path
     shutil.rmtree(place.target.mount / gone)
     with pytest.raises(InvalidSettings, match=r"tone .* no longer on the share"):
         rollback(target=place.target)
@@ -232,7 +232,7 @@ def test_whatever_goes_wrong_after_publishing_what_served_before_is_put_back(
             deploy(place.settings(place.adapter("blue")), target=place.target)
     assert type(problem).__name__ in caught.value.message
     assert caught.value.__cause__ is problem
-    active = publish.active(place.target.share)
+    active = publisher.active_pointer(place.target.share)
     assert active
     assert active.release == first.release.id
     assert place.says() == "red"
@@ -258,7 +258,7 @@ def test_adapter_that_does_not_load_leaves_the_old_one_serving(place: Place, on_
     assert ("missing keys" if on_load == "refuse" else "the engine ended") in str(caught.value)
     assert "Last log lines" in str(caught.value)
     assert place.says() == "red"
-    active = publish.active(place.target.share)
+    active = publisher.active_pointer(place.target.share)
     assert active
     assert active.release == first.release.id
     assert place.target.status().state == "ready"
@@ -296,7 +296,7 @@ def test_failed_deploy_after_a_stop_does_not_stay_the_one_to_start(place: Place)
     place.target.stop()
     with pytest.raises(DeployFailed, match="nothing runs now"):
         deploy(place.settings(place.adapter("bad", on_load="refuse")), target=place.target)
-    active = publish.active(place.target.share)
+    active = publisher.active_pointer(place.target.share)
     assert active
     assert active.release == first.release.id
 
@@ -385,7 +385,7 @@ def test_interrupt_while_putting_back_tells_what_is_public(place: Place, line: s
     stop = InterruptAt(line.format(first=first))
     with pytest.raises(Cancelled, match=r"missing keys(.|\n)*while what served before") as caught:
         deploy(place.settings(bad), target=place.target, progress=stop)
-    active = publish.active(place.target.share)
+    active = publisher.active_pointer(place.target.share)
     assert active
     assert vars(caught.value)["release"] == active.release
     assert said.format(first=first, bad=active.release) in caught.value.message
@@ -397,14 +397,14 @@ def test_interrupt_while_putting_back_tells_what_is_public(place: Place, line: s
 def test_interrupt_just_after_the_pointer_was_written_does_not_deny_it(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = publish.publish
+    real = publisher.publish_release
 
     def interrupted(*what: Any, **how: Any) -> None:
         real(*what, **how)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(publish, "publish", interrupted)
+        patch.setattr(publisher, "publish", interrupted)
         with pytest.raises(Cancelled, match=r"Interrupted\. r-.* was published by .*; no server runs"):
             deploy(place.settings(place.adapter("red")), target=place.target)
     deploy(place.settings(place.adapter("red")), target=place.target)
@@ -417,7 +417,7 @@ def test_interrupt_of_a_deploy_whose_share_no_longer_answers_is_still_told_as_on
     class CutOff(Progress):
         def show(self, text: str) -> None:
             if text.startswith("Sending"):
-                monkeypatch.setattr(publish, "active", cut_off)
+                monkeypatch.setattr(publisher, "active_pointer", cut_off)
                 raise KeyboardInterrupt
 
     with pytest.raises(Cancelled, match=r"Interrupted\. What is public now cannot be read: FileNotFound"):
@@ -447,8 +447,8 @@ def test_unchanged_large_adapter_is_not_read_again(place: Place, monkeypatch: py
     settings = place.settings(red)
     deploy(settings, target=place.target)
     read: list[str] = []
-    real = digest.file_sha256
-    monkeypatch.setattr(digest, "file_sha256", lambda path: read.append(path.parent.name) or real(path))
+    real = content_hash.file_sha256
+    monkeypatch.setattr(content_hash, "file_sha256", lambda path: read.append(path.parent.name) or real(path))
     assert deploy(settings, target=place.target).how == "unchanged"
     assert "red" not in read
     assert read, "the server's code is hashed every time"
@@ -469,9 +469,9 @@ def test_full_disk_does_not_fail_an_adapters_hash(place: Place, monkeypatch: pyt
             raise FULL
 
         patch.setattr(os, "fsync", full)
-        hashes.recall_sha256(red, place.workspace)
+        hashes.use_cached_sha256(red, place.workspace)
     assert sorted(path.name for path in place.workspace.state.iterdir()) == [".gitignore", "reports"]
-    hashes.recall_sha256(red, place.workspace)
+    hashes.use_cached_sha256(red, place.workspace)
     assert json.loads((place.workspace.state / "adapter-hashes.json").read_text())[str(red.path)]["sha256"]
 
 

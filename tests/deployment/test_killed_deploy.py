@@ -18,7 +18,7 @@ import pytest
 from nbtoolkit import Deployment, deploy
 from nbtoolkit.errors import ReleaseChanged
 from nbtoolkit.progress import Progress
-from nbtoolkit.releases import publisher as publish
+from nbtoolkit.releases import publisher
 from tests.support import stub_deploy as deploy_double
 from tests.support.stub_deploy import Place
 
@@ -186,7 +186,7 @@ def test_of_two_racing_deploys_one_wins_and_the_other_is_told_by_whom(two: tuple
         assert str(winner.workspace.root) in str(error)
         assert vars(error)["by"].endswith(str(winner.workspace.root))
         assert winner.says() == loser.says() == words[winner]
-        assert len(publish.history(winner.target.share)) == turn + 1
+        assert len(publisher.pointer_history(winner.target.share)) == turn + 1
 
 
 def test_deploy_that_is_overtaken_while_it_waits_is_told_by_whom(two: tuple[Place, Place]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nbtoolkit import deploy
-from nbtoolkit.endpoint import readiness as waiting
+from nbtoolkit.endpoint import readiness
 from nbtoolkit.errors import Cancelled, NotReady, RequestRefused
 from nbtoolkit.widgets import ChatForm
 from tests.azure_double import AzureDouble
@@ -28,7 +28,7 @@ def _stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def place(azure_double: AzureDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzurePlace:
-    monkeypatch.setattr(waiting, "RETRY_TIMEOUT", 0.5)
+    monkeypatch.setattr(readiness, "RETRY_TIMEOUT", 0.5)
     return AzurePlace(azure_double, tmp_path / "project")
 
 

@@ -91,7 +91,7 @@ def test_server_whose_notebook_just_died_ends_with_the_one_that_goes_on_with_it(
     target.provision()
     release = double.release(target)
     target.activate(release, restart=False)
-    files, me = StateFiles(target.root), ProcessId.own()
+    files, me = StateFiles(target.root), ProcessId.current()
     launcher = json.loads(files.record.read_text())["launcher"]["pid"]
     os.kill(launcher, signal.SIGSTOP)  # it has not noticed yet that the owner died
     try:

@@ -367,7 +367,7 @@ def test_name_tells_roots_apart(make: Make, tmp_path: Path) -> None:
 
 
 def test_process_identity_needs_number_and_start() -> None:
-    me = ProcessId.own()
+    me = ProcessId.current()
     assert me.alive()
     assert not ProcessId(me.pid, me.created - 100).alive()
     child = subprocess.Popen(["true"])

@@ -11,7 +11,7 @@ from nbtoolkit.errors import Cancelled, NotInStore, StoreError
 from nbtoolkit.filestore import LocalFolder
 from nbtoolkit.models import share_models as in_place
 from nbtoolkit.progress import Progress
-from nbtoolkit.target_factory import store_with
+from nbtoolkit.target_factory import share_containing
 from tests.support.stub_deploy import adapter, base
 
 
@@ -120,4 +120,4 @@ def test_a_base_on_the_share_has_the_identity_of_the_whole_folder(share: Share, 
 def test_a_test_finds_the_share_of_this_machine_first(workspace: Workspace) -> None:
     local = workspace.state / "local" / "share" / "models" / "x"
     local.mkdir(parents=True)
-    assert isinstance(store_with("models/x", workspace), LocalFolder)
+    assert isinstance(share_containing("models/x", workspace), LocalFolder)

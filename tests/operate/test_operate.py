@@ -125,7 +125,7 @@ def test_limits_of_a_stopped_app_change_without_starting_it(make: Make) -> None:
 
 def test_new_limits_need_a_gpu_beside_the_running_one_or_consent_to_downtime(make: Make) -> None:
     place, told = make(gpu=True, least=1), Told()
-    until(lambda: place.target.replicas(sure=True))
+    until(lambda: place.target.replicas(refresh=True))
     place.double.apps.quota.limits[A100_QUOTA] = 1
     place.forget_requests()
     with pytest.raises(QuotaShort, match="1 of 1 in use, 0 free, needed 1") as short:
@@ -169,8 +169,8 @@ def test_a_replaced_secret_restarts_what_runs_and_says_so(
     place = make()
     monkeypatch.setenv("HF_TOKEN", CANARY)
     put_secret(SecretSettings(), target=place.target)
-    until(lambda: place.target.replicas(sure=True))
-    before = place.target.replicas(sure=True)
+    until(lambda: place.target.replicas(refresh=True))
+    before = place.target.replicas(refresh=True)
     monkeypatch.setenv("HF_TOKEN", f"{CANARY}-2")
     place.forget_requests()
     put = put_secret(SecretSettings(), target=place.target)
@@ -179,7 +179,7 @@ def test_a_replaced_secret_restarts_what_runs_and_says_so(
     assert writes(place)[0] == f"PATCH {APP}"
     assert set(writes(place)[1:]) == {"POST restart"}  # two where the newer revision is still taking over
     assert place.target.app.secrets()["hf-token"] == f"{CANARY}-2"
-    until(lambda: (now := place.target.replicas(sure=True)) and not set(now) & set(before))
+    until(lambda: (now := place.target.replicas(refresh=True)) and not set(now) & set(before))
 
 
 def test_a_sleeping_app_is_not_woken_for_a_replaced_secret(make: Make) -> None:
@@ -197,7 +197,7 @@ def test_a_sleeping_app_is_not_woken_for_a_replaced_secret(make: Make) -> None:
 
 def test_a_secret_that_needs_a_gpu_which_is_not_there_changes_nothing(make: Make) -> None:
     place = make(gpu=True, least=1)
-    until(lambda: place.target.replicas(sure=True))
+    until(lambda: place.target.replicas(refresh=True))
     place.double.apps.quota.limits[A100_QUOTA] = 1
     place.forget_requests()
     with pytest.raises(QuotaShort):

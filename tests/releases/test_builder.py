@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from nbtoolkit.errors import InvalidAdapter, InvalidBase, InvalidSettings
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
-from nbtoolkit.releases.builder import build
-from nbtoolkit.releases.tokenizer import read_facts
+from nbtoolkit.releases.builder import build_release
+from nbtoolkit.releases.tokenizer import read_tokenizer_facts
 from nbtoolkit.serving.release import EngineSettings, Release
 from tests.support.model_folders import TOKENIZER, write_adapter, write_base, write_tokenizer
 
@@ -34,7 +34,7 @@ def tone(tmp_path: Path) -> Adapter:
 
 
 def release(base: Base, engine: EngineSettings | None = None, /, **adapters: Adapter) -> Release:
-    return build(base, BASE_PATH, adapters, engine or EngineSettings(), CODE)
+    return build_release(base, BASE_PATH, adapters, engine or EngineSettings(), CODE)
 
 
 def another(tmp_path: Path, name: str, fill: bytes = b"\2") -> Path:
@@ -46,7 +46,7 @@ def changed_tokenizer(**changes: Any) -> dict[str, Any]:
 
 
 def test_it_says_what_is_served_by_hash(base: Base, tone: Adapter) -> None:
-    made = build(
+    made = build_release(
         base,
         BASE_PATH,
         {"tone": tone},
@@ -77,8 +77,10 @@ def test_its_id_is_its_content(tmp_path: Path, base: Base, tone: Adapter) -> Non
         release(base, tone=tone),
         release(base, other=tone, tone=other),
         release(base, EngineSettings(quantization="nf4"), tone=tone, other=other),
-        build(base, BASE_PATH, {"tone": tone, "other": other}, EngineSettings(), "f" * 64),
-        build(base.named("public"), BASE_PATH, {"tone": tone, "other": other}, EngineSettings(), CODE),
+        build_release(base, BASE_PATH, {"tone": tone, "other": other}, EngineSettings(), "f" * 64),
+        build_release(
+            base.named("public"), BASE_PATH, {"tone": tone, "other": other}, EngineSettings(), CODE
+        ),
     ]
     assert len({both.id, *(one.id for one in different)}) == 6
     with pytest.raises(ValidationError, match="frozen"):
@@ -104,7 +106,7 @@ def test_names_and_contents_must_be_told_apart(base: Base, tone: Adapter) -> Non
     with pytest.raises(InvalidSettings, match="'a' and 'b' are the same adapter"):
         release(base, a=tone, b=tone)
     with pytest.raises(InvalidSettings, match="smoke report for 'other'"):
-        build(base, BASE_PATH, {"tone": tone}, EngineSettings(), CODE, {"other": REPORT})
+        build_release(base, BASE_PATH, {"tone": tone}, EngineSettings(), CODE, {"other": REPORT})
 
 
 def test_an_unusable_rank_is_refused(tmp_path: Path, base: Base) -> None:
@@ -199,15 +201,15 @@ def test_adapters_of_one_release_must_agree(tmp_path: Path, base: Base, tone: Ad
 def test_templates_are_found_where_libraries_put_them(tmp_path: Path) -> None:
     folder = tmp_path / "t"
     folder.mkdir()
-    assert read_facts(folder).template is None
+    assert read_tokenizer_facts(folder).template is None
     write_tokenizer(folder, template=None, chat_template=[{"name": "default", "template": "of the list"}])
-    assert read_facts(folder).template == "of the list"
+    assert read_tokenizer_facts(folder).template == "of the list"
     write_tokenizer(folder, template=None, chat_template="of the configuration")
-    assert read_facts(folder).template == "of the configuration"
+    assert read_tokenizer_facts(folder).template == "of the configuration"
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": "of the json"}))
-    assert read_facts(folder).template == "of the json"
+    assert read_tokenizer_facts(folder).template == "of the json"
     (folder / "chat_template.jinja").write_text("of its own file")
-    assert read_facts(folder).template == "of its own file"
+    assert read_tokenizer_facts(folder).template == "of its own file"
 
 
 def test_a_missing_or_broken_tokenizer_is_told(base: Base, tone: Adapter) -> None:

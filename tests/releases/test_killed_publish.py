@@ -14,12 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit.filestore import LocalFolder
-from nbtoolkit.filestore import temp_files as temp_names
+from nbtoolkit.filestore import LocalFolder, temp_files
 from nbtoolkit.models.adapter import Adapter
-from nbtoolkit.releases import publisher as publish
-from nbtoolkit.serving import content_hash as digest
-from nbtoolkit.serving import share_layout as share
+from nbtoolkit.releases import publisher
+from nbtoolkit.serving import content_hash, share_layout
 from nbtoolkit.serving.release import Release, ServedAdapter, ServedCode
 
 MOMENTS = 20
@@ -50,11 +48,13 @@ def some_code(folder: Path, seed: int, modules: int = MODULES) -> Path:
 def deploy(root: Path, adapter: Path, code: Path, expected: int) -> tuple[int, str]:
     """Do what a deploy does with the share; return the files sent and the release's id."""
     value = Adapter.read(adapter)
-    served = ServedAdapter(name="tone", path=share.adapter_path(value.sha256), sha256=value.sha256, rank=2)
-    release = Release(base=None, adapters=(served,), code=ServedCode(sha256=publish.code_sha256(code)))
+    served = ServedAdapter(
+        name="tone", path=share_layout.adapter_path(value.sha256), sha256=value.sha256, rank=2
+    )
+    release = Release(base=None, adapters=(served,), code=ServedCode(sha256=publisher.code_sha256(code)))
     store = LocalFolder(root)
-    result = publish.stage(store, release, {"tone": value}, code)
-    publish.publish(store, release.id, expected=expected, by="killed")
+    result = publisher.stage_release(store, release, {"tone": value}, code)
+    publisher.publish_release(store, release.id, expected=expected, by="killed")
     return result.sent_files, release.id
 
 
@@ -105,13 +105,13 @@ def files_under(root: Path) -> dict[str, tuple[int, int]]:
 
 
 def assert_public_release_is_whole(store: LocalFolder) -> str:
-    pointer = publish.active(store)
+    pointer = publisher.active_pointer(store)
     assert pointer is not None
-    release = publish.read_release(store, pointer.release)
+    release = publisher.read_release(store, pointer.release)
     for adapter in release.adapters:
-        assert digest.adapter_sha256(store.root / adapter.path) == adapter.sha256
-    code = store.root / share.code_path(release.code.sha256) / share.CODE_PACKAGE
-    assert digest.code_sha256(code) == release.code.sha256
+        assert content_hash.adapter_sha256(store.root / adapter.path) == adapter.sha256
+    code = store.root / share_layout.code_path(release.code.sha256) / share_layout.CODE_PACKAGE
+    assert content_hash.code_sha256(code) == release.code.sha256
     return release.id
 
 
@@ -135,10 +135,10 @@ def test_a_deploy_killed_at_random_moments(tmp_path: Path) -> None:
         killed_at_work += child.kill_after(moment.uniform(0.02, 0.95) * whole)
 
         public = assert_public_release_is_whole(store)
-        pointer = publish.active(store)
+        pointer = publisher.active_pointer(store)
         assert pointer is not None
         left = {n: at for n, at in files_under(store.root).items() if n.startswith("nbtoolkit/")}
-        finished = {n for n in left if not temp_names.is_temporary(n.rpartition("/")[2])}
+        finished = {n for n in left if not temp_files.is_temporary(n.rpartition("/")[2])}
         partial += len(before) < len(finished)
 
         sent, new_id = deploy(store.root, new.path, new_code, expected=pointer.n)
@@ -148,7 +148,7 @@ def test_a_deploy_killed_at_random_moments(tmp_path: Path) -> None:
         assert {n: now[n] for n in finished} == {n: left[n] for n in finished}  # none was sent again
         assert set(now) - finished == {n for n in now if n not in left}
         assert sent == len(now) - len(finished) - 1  # and the pointer
-        assert not any(temp_names.is_temporary(n.rpartition("/")[2]) for n in now)
+        assert not any(temp_files.is_temporary(n.rpartition("/")[2]) for n in now)
         assert assert_public_release_is_whole(store) == new_id
     assert killed_at_work >= MOMENTS // 2
     assert partial >= 3
@@ -172,16 +172,16 @@ def test_a_deploy_killed_between_two_steps(tmp_path: Path, step: str, after: int
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
-    pointer = publish.active(store)
+    pointer = publisher.active_pointer(store)
     assert (pointer is not None) == ((step, after) == ("hardlink_to", LINKS))
 
-    finished = {n for n in files_under(store.root) if not temp_names.is_temporary(n.rpartition("/")[2])}
+    finished = {n for n in files_under(store.root) if not temp_files.is_temporary(n.rpartition("/")[2])}
     assert len(finished) >= (after if step == "hardlink_to" else 0)
 
     sent, _ = deploy(store.root, adapter.path, code, expected=pointer.n if pointer else 0)
     assert sent == LINKS - 1 - len(finished) + (pointer is not None)
     assert_public_release_is_whole(store)
-    assert not any(temp_names.is_temporary(n.rpartition("/")[2]) for n in files_under(store.root))
+    assert not any(temp_files.is_temporary(n.rpartition("/")[2]) for n in files_under(store.root))
 
 
 def _die_after(root: Path, adapter: Path, code: Path, step: str, after: int) -> None:

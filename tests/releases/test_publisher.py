@@ -13,12 +13,10 @@ from pathlib import Path
 import pytest
 
 from nbtoolkit.errors import NotInStore, ReleaseChanged, StoreError, SyncRefused
-from nbtoolkit.filestore import LocalFolder, make_folders
-from nbtoolkit.filestore import temp_files as temp_names
+from nbtoolkit.filestore import LocalFolder, make_folders, temp_files
 from nbtoolkit.models.adapter import Adapter
-from nbtoolkit.releases import publisher as publish
-from nbtoolkit.serving import content_hash as digest
-from nbtoolkit.serving import share_layout as share
+from nbtoolkit.releases import publisher
+from nbtoolkit.serving import content_hash, share_layout
 from nbtoolkit.serving.release import Release, ServedAdapter, ServedBase, ServedCode
 
 SHA = "0" * 64
@@ -46,10 +44,10 @@ def release_of(adapters: dict[str, Adapter], code: Path, reports: dict[str, str]
     return Release(
         base=ServedBase(name="tiny", path="model-cache/tiny", sha256=SHA),
         adapters=tuple(
-            ServedAdapter(name=name, path=share.adapter_path(a.sha256), sha256=a.sha256, rank=2)
+            ServedAdapter(name=name, path=share_layout.adapter_path(a.sha256), sha256=a.sha256, rank=2)
             for name, a in adapters.items()
         ),
-        code=ServedCode(sha256=publish.code_sha256(code)),
+        code=ServedCode(sha256=publisher.code_sha256(code)),
         reports=reports or {},
     )
 
@@ -66,7 +64,7 @@ def code(tmp_path: Path) -> Path:
 
 def staged(store: LocalFolder, adapter: Adapter, code: Path, name: str = "tone") -> Release:
     release = release_of({name: adapter}, code)
-    publish.stage(store, release, {name: adapter}, code)
+    publisher.stage_release(store, release, {name: adapter}, code)
     return release
 
 
@@ -79,22 +77,22 @@ def test_a_staged_release_is_complete_under_its_hashes_and_not_public(
     report_sha256 = hashlib.sha256(report.read_bytes()).hexdigest()
     release = release_of({"tone": adapter}, code, {"tone": report_sha256})
 
-    result = publish.stage(store, release, {"tone": adapter}, code, {"tone": report})
+    result = publisher.stage_release(store, release, {"tone": adapter}, code, {"tone": report})
 
     assert result.sent_files == 2 + 3 + 1 + 1
-    assert digest.adapter_sha256(store.root / release.adapters[0].path) == adapter.sha256
-    there = store.root / share.code_path(release.code.sha256) / share.CODE_PACKAGE
-    assert digest.code_sha256(there) == release.code.sha256
-    assert store.read(share.report_path(report_sha256)) == report.read_bytes()
-    assert publish.read_release(store, release.id) == release
-    assert publish.active(store) is None
+    assert content_hash.adapter_sha256(store.root / release.adapters[0].path) == adapter.sha256
+    there = store.root / share_layout.code_path(release.code.sha256) / share_layout.CODE_PACKAGE
+    assert content_hash.code_sha256(there) == release.code.sha256
+    assert store.read(share_layout.report_path(report_sha256)) == report.read_bytes()
+    assert publisher.read_release(store, release.id) == release
+    assert publisher.active_pointer(store) is None
 
 
 def test_an_unchanged_stage_sends_nothing(store: LocalFolder, code: Path, tmp_path: Path) -> None:
     adapter = an_adapter(tmp_path / "tone")
     release = staged(store, adapter, code)
 
-    again = publish.stage(store, release, {"tone": adapter}, code)
+    again = publisher.stage_release(store, release, {"tone": adapter}, code)
 
     assert (again.sent_files, again.sent_bytes) == (0, 0)
     assert again.skipped_files == 2 + 3 + 1
@@ -107,7 +105,7 @@ def test_a_second_adapter_is_all_that_a_second_release_sends(
     staged(store, one, code)
     both = {"one": one, "two": two}
 
-    result = publish.stage(store, release_of(both, code), both, code)
+    result = publisher.stage_release(store, release_of(both, code), both, code)
 
     assert result.sent_files == 2 + 1  # its files, and the release
 
@@ -121,9 +119,9 @@ def test_an_adapter_that_changed_since_the_release_was_built_is_refused(
     adapter.weights.write_bytes(weights[:-1] + b"!")
 
     with pytest.raises(SyncRefused, match="changed since the release was built"):
-        publish.stage(store, release, {"tone": adapter}, code)
+        publisher.stage_release(store, release, {"tone": adapter}, code)
     assert store.list(release.adapters[0].path) == []
-    assert store.list(share.RELEASES) == []
+    assert store.list(share_layout.RELEASES) == []
 
 
 def test_code_and_report_that_changed_are_refused(store: LocalFolder, code: Path, tmp_path: Path) -> None:
@@ -132,12 +130,12 @@ def test_code_and_report_that_changed_are_refused(store: LocalFolder, code: Path
     report.write_text("{}")
     release = release_of({"tone": adapter}, code, {"tone": SHA})
     with pytest.raises(SyncRefused, match=r"smoke report .*report.json changed"):
-        publish.stage(store, release, {"tone": adapter}, code, {"tone": report})
+        publisher.stage_release(store, release, {"tone": adapter}, code, {"tone": report})
 
     release = release_of({"tone": adapter}, code)
     (code / "__main__.py").write_text("print('another')\n")
     with pytest.raises(SyncRefused, match="The code in"):
-        publish.stage(LocalFolder(tmp_path / "other"), release, {"tone": adapter}, code)
+        publisher.stage_release(LocalFolder(tmp_path / "other"), release, {"tone": adapter}, code)
 
 
 def test_an_adapter_used_in_place_is_looked_for_and_never_written(
@@ -148,12 +146,12 @@ def test_an_adapter_used_in_place_is_looked_for_and_never_written(
     served = ServedAdapter(name="tone", path=place, sha256=adapter.sha256, rank=2)
     release = release_of({}, code).model_copy(update={"adapters": (served,)})
 
-    publish.stage(store, release, {}, code)
-    assert store.list(share.ADAPTERS) == []
+    publisher.stage_release(store, release, {}, code)
+    assert store.list(share_layout.ADAPTERS) == []
 
     shutil.rmtree(store.root / place)
     with pytest.raises(NotInStore, match=place):
-        publish.stage(store, release, {}, code)
+        publisher.stage_release(store, release, {}, code)
 
 
 def test_a_users_own_server_goes_to_its_folder_and_nothing_there_is_deleted(
@@ -167,8 +165,10 @@ def test_a_users_own_server_goes_to_its_folder_and_nothing_there_is_deleted(
     store.write("inference/theirs.txt", b"left by fine-tuning")
 
     def deploy() -> int:
-        served = ServedCode(kind="own", sha256=publish.own_code_sha256(own), commands=("python server.py",))
-        return publish.stage(store, Release(base=None, code=served), {}, own).sent_files
+        served = ServedCode(
+            kind="own", sha256=publisher.custom_server_sha256(own), commands=("python server.py",)
+        )
+        return publisher.stage_release(store, Release(base=None, code=served), {}, own).sent_files
 
     assert deploy() == 2
     assert [e.name for e in store.list("inference")] == ["server.py", "theirs.txt"]
@@ -183,13 +183,13 @@ def test_a_release_that_was_edited_on_the_share_is_an_error(
 ) -> None:
     adapter = an_adapter(tmp_path / "tone")
     release = staged(store, adapter, code)
-    path = share.release_path(release.id)
+    path = share_layout.release_path(release.id)
     store.write(path, store.read(path).replace(b"tiny", b"tidy"))
 
     with pytest.raises(StoreError, match="holds something else"):
-        publish.stage(store, release, {"tone": adapter}, code)
+        publisher.stage_release(store, release, {"tone": adapter}, code)
     with pytest.raises(StoreError, match="holds r-"):
-        publish.read_release(store, release.id)
+        publisher.read_release(store, release.id)
 
 
 def test_pointers_count_up_and_the_highest_valid_one_is_active(
@@ -197,54 +197,54 @@ def test_pointers_count_up_and_the_highest_valid_one_is_active(
 ) -> None:
     one = staged(store, an_adapter(tmp_path / "one", 1), code)
     two = staged(store, an_adapter(tmp_path / "two", 2), code)
-    publish.publish(store, one.id, expected=0, by="ada")
-    second = publish.publish(store, two.id, expected=1, by="ada")
-    assert publish.active(store) == second
+    publisher.publish_release(store, one.id, expected=0, by="ada")
+    second = publisher.publish_release(store, two.id, expected=1, by="ada")
+    assert publisher.active_pointer(store) == second
 
-    store.write(share.pointer_path(3), b"{broken")
-    store.write(share.pointer_path(9), second.model_dump_json().encode())  # says it is number 2
-    store.write(f"{share.ACTIVE}/notes.txt", b"")
-    assert publish.active(store) == second
-    assert [p.n for p in publish.history(store)] == [1, 2]
+    store.write(share_layout.pointer_path(3), b"{broken")
+    store.write(share_layout.pointer_path(9), second.model_dump_json().encode())  # says it is number 2
+    store.write(f"{share_layout.ACTIVE}/notes.txt", b"")
+    assert publisher.active_pointer(store) == second
+    assert [p.n for p in publisher.pointer_history(store)] == [1, 2]
 
-    back = publish.publish(store, one.id, expected=2, by="ada")
+    back = publisher.publish_release(store, one.id, expected=2, by="ada")
     assert (back.n, back.release) == (10, one.id)  # beyond the broken ones, which stay as they are
-    assert publish.active(store) == back
+    assert publisher.active_pointer(store) == back
 
 
 def test_the_loser_of_a_race_is_told_by_whom(store: LocalFolder, code: Path, tmp_path: Path) -> None:
     one = staged(store, an_adapter(tmp_path / "one", 1), code)
     two = staged(store, an_adapter(tmp_path / "two", 2), code)
-    publish.publish(store, one.id, expected=0, by="ada@lovelace:/home/ada/tones")
+    publisher.publish_release(store, one.id, expected=0, by="ada@lovelace:/home/ada/tones")
 
     with pytest.raises(ReleaseChanged, match="ada@lovelace:/home/ada/tones published") as caught:
-        publish.publish(store, two.id, expected=0, by="bob")
+        publisher.publish_release(store, two.id, expected=0, by="bob")
     assert vars(caught.value)["by"] == "ada@lovelace:/home/ada/tones"
     assert vars(caught.value)["release"] == one.id
-    assert [p.n for p in publish.history(store)] == [1]
+    assert [p.n for p in publisher.pointer_history(store)] == [1]
 
 
 def test_only_a_staged_release_can_be_published(store: LocalFolder) -> None:
     with pytest.raises(NotInStore, match="no release r-123456789abc"):
-        publish.publish(store, "r-123456789abc", expected=0, by="ada")
-    assert publish.active(store) is None
+        publisher.publish_release(store, "r-123456789abc", expected=0, by="ada")
+    assert publisher.active_pointer(store) is None
 
 
 def test_what_a_killed_publisher_left_is_swept_and_a_living_ones_is_not(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
     release = staged(store, an_adapter(tmp_path / "one"), code)
-    publish.publish(store, release.id, expected=0, by="ada")
-    living = temp_names.new()
+    publisher.publish_release(store, release.id, expected=0, by="ada")
+    living = temp_files.new()
     fields = living.split("-")
     fields[2] = "4194999"  # a pid beyond Linux's highest
     dead = "-".join(fields)
-    assert temp_names.is_abandoned(dead)
+    assert temp_files.is_abandoned(dead)
     for name in (living, dead):
-        store.write(f"{share.ACTIVE}/{name}", b"")
+        store.write(f"{share_layout.ACTIVE}/{name}", b"")
 
-    publish.active(store)
-    assert [e.name for e in store.list(share.ACTIVE)] == [living, "1.json"]
+    publisher.active_pointer(store)
+    assert [e.name for e in store.list(share_layout.ACTIVE)] == [living, "1.json"]
 
 
 ROUNDS = 6
@@ -256,7 +256,7 @@ def _race(root: Path, ids: list[str], by: str, barrier, results) -> None:
     for n, release_id in zip(range(ROUNDS), ids, strict=False):
         barrier.wait(60)
         try:
-            pointer = publish.publish(store, release_id, expected=n, by=by)
+            pointer = publisher.publish_release(store, release_id, expected=n, by=by)
             results.put((n, by, pointer.n, None))
         except ReleaseChanged as error:
             results.put((n, by, None, vars(error)["by"]))
@@ -286,7 +286,7 @@ def test_of_many_publishers_in_threads_and_processes_exactly_one_wins_each_numbe
             racer.join(120)
         outcome = [results.get_nowait() for _ in range(ROUNDS * len(racers))]
 
-    pointers = publish.history(store)
+    pointers = publisher.pointer_history(store)
     assert [p.n for p in pointers] == list(range(1, ROUNDS + 1))
     for n, pointer in enumerate(pointers):
         winners = [(by, number) for round_, by, number, _ in outcome if round_ == n and number]
@@ -295,12 +295,12 @@ def test_of_many_publishers_in_threads_and_processes_exactly_one_wins_each_numbe
 
 
 def test_the_publisher_names_user_host_and_workspace(tmp_path: Path) -> None:
-    who = publish.publisher(tmp_path)
+    who = publisher.publisher_name(tmp_path)
     user_and_host, _, folder = who.partition(":")
     assert folder == str(tmp_path)
     assert all(user_and_host.split("@"))
 
 
 def test_the_server_that_is_sent_is_a_package_with_a_main_module() -> None:
-    assert (publish.serving_folder() / "__init__.py").is_file()
-    assert "release.py" in digest.code_files(publish.serving_folder())
+    assert (publisher.serving_folder() / "__init__.py").is_file()
+    assert "release.py" in content_hash.code_files(publisher.serving_folder())

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from nbtoolkit import Adapter, Base, DeploySettings, LocalTarget, SmokeReport, Workspace
-from nbtoolkit.releases import publisher as publish
+from nbtoolkit.releases import publisher
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe
 from nbtoolkit.smoke.check import LEVELS, Check
 from tests.support.stub_engine import stub_logprobs
 
 HERE = Path(__file__).parent
-REAL_CODE = Path(publish.serving_folder())
+REAL_CODE = Path(publisher.serving_folder())
 
 
 def server_code(folder: Path) -> Path:
@@ -38,7 +38,7 @@ def server_code(folder: Path) -> Path:
 def use_stub(code: Path) -> pytest.MonkeyPatch:
     """Let deploys of this process send the code with the stub."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(publish, "serving_folder", lambda: code)
+    patch.setattr(publisher, "serving_folder", lambda: code)
     return patch
 
 

@@ -19,9 +19,9 @@ from nbtoolkit.azure.auth.credential_sources import reason
 from nbtoolkit.azure.auth.shared_credential import SignedIn
 from nbtoolkit.azure.clients import ARM_SCOPE, sdk
 from nbtoolkit.errors import NotSignedIn, StoreError
-from nbtoolkit.local.environment import is_headless
 from nbtoolkit.progress import PrintProgress, Progress
 from nbtoolkit.settings import Settings
+from nbtoolkit.utils.notebook import is_headless
 
 Method = Literal["device-code", "browser"]
 Tell = Callable[[str, str, datetime], None]

@@ -8,7 +8,9 @@ from math import prod
 from typing import Any, Literal
 
 from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE, Hardware
+from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.models.base_model import Base
+from nbtoolkit.progress import Progress
 from nbtoolkit.serving.dtype import serving_dtype
 
 Quantization = Literal["none", "nf4"]
@@ -127,6 +129,23 @@ def advice(base: Base, hardware: Hardware, quantization: Quantization) -> str:
             if fit(base, HARDWARE["A100"], wanted).fits:
                 return "choose the GPU A100" + (" and quantization nf4" if wanted == "nf4" else "")
     return "choose a smaller base model: one GPU serves a replica here"
+
+
+def check_memory(
+    base: Base, hardware: Hardware, quantization: Quantization, *, override: bool, progress: Progress
+) -> None:
+    """Raise :class:`InvalidSettings` if the base does not fit; with ``override`` only note it."""
+    found = fit(base, hardware, quantization)
+    if found.roomy:
+        return
+    estimate, step = f"{found}, on {hardware.label}", advice(base, hardware, quantization)
+    if found.fits or override:
+        progress.note(f"{estimate}: long or many chats have to wait, or run out of memory; {step}")
+        return
+    raise InvalidSettings(
+        f"The base model does not fit: {estimate}.",
+        next_step=f"{step}; or give override_reason if this estimate is wrong",
+    )
 
 
 def _gib(count: float) -> str:

@@ -12,9 +12,9 @@ from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.azure.startup.failures import of_replica, of_revision
 from nbtoolkit.azure.startup.timeline import READY, phase_of
 from nbtoolkit.filestore import FileStore
-from nbtoolkit.releases import publisher as publish
+from nbtoolkit.releases import publisher
 from nbtoolkit.serving.share_layout import Heartbeat
-from nbtoolkit.target import State, TargetStatus
+from nbtoolkit.target import TargetState, TargetStatus
 
 
 def describe(
@@ -26,8 +26,8 @@ def describe(
     store: FileStore,
 ) -> TargetStatus:
     """Return the status of the app; ``beats`` are its living replicas' heartbeats."""
-    pointer = publish.active(store)
-    own = pointer is not None and publish.read_release(store, pointer.release).code.kind == "own"
+    pointer = publisher.active_pointer(store)
+    own = pointer is not None and publisher.read_release(store, pointer.release).code.kind == "own"
     state, summary = _condition(app, look, beats, pointer.release if pointer else None, own=own)
     facts = {"replicas": _replicas(app, look, beats)}
     adapters = {name: sha for beat in beats.values() if beat for name, sha in beat.adapters.items()}
@@ -55,13 +55,13 @@ def _condition(
     published: str | None,
     *,
     own: bool,
-) -> tuple[State, str]:
+) -> tuple[TargetState, str]:
     if app.provisioning_state.lower() == "failed":
         return "failed", "Azure could not provision the app: see the portal"
     if app.stopped:
         return "stopped", "the app is stopped: no request wakes it; deploy() or rollback() starts it again"
     serves = any(beat and beat.phase == READY for beat in beats.values())
-    bad: State = "degraded" if serves else "failed"
+    bad: TargetState = "degraded" if serves else "failed"
     if look.latest and (trouble := of_revision(look.latest)):
         return bad, trouble.reason
     if not look.living:
@@ -82,11 +82,11 @@ def _condition(
 
 def _ours(
     look: AppSnapshot, beats: Mapping[str, Heartbeat | None], published: str | None
-) -> tuple[State, str]:
+) -> tuple[TargetState, str]:
     said = [beat for beat in beats.values() if beat]
     serving = [beat for beat in said if beat.phase == READY]
     if failed := next((beat.failed for beat in said if beat.failed), None):
-        state: State = "degraded" if serving else "failed"
+        state: TargetState = "degraded" if serving else "failed"
         return state, f"release {failed.release} is not served: {failed.error}"
     if published is None:
         return "starting", "the container waits for a first deploy()"

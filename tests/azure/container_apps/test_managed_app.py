@@ -24,9 +24,8 @@ from nbtoolkit.azure.startup.activation import Activation, machine_of
 from nbtoolkit.azure.startup.timeline import Timeline
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.container_runtime.images import TRANSFORMERS
-from nbtoolkit.container_runtime.share_wheels import SharedWheels, wheels_named
+from nbtoolkit.container_runtime.share_wheels import SharedWheels, resolve_wheels
 from nbtoolkit.deployment import Deployment, Proof
-from nbtoolkit.deployment.memory_check import check_fit
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.models.base_model import Base
@@ -67,10 +66,10 @@ def test_the_wheels_are_those_of_the_engine_that_serves_whatever_the_parameter_f
     (tmp_path / "infra" / "inference.parameters.json").write_text(
         '{"parameters":{"engine":{"value":"vllm"}}}'
     )
-    found = wheels_named(None, Workspace(tmp_path))
+    found = resolve_wheels(None, Workspace(tmp_path))
     assert isinstance(found, SharedWheels)
     assert found.runtime == TRANSFORMERS
-    assert wheels_named("none", Workspace(tmp_path)) is None
+    assert resolve_wheels("none", Workspace(tmp_path)) is None
 
 
 def test_vllm_is_provisioned_for_a_server_of_ones_own_only() -> None:
@@ -122,7 +121,8 @@ def fits(
     monkeypatch.setattr(AzureTarget, "machine", lambda _: hardware)
     told = Told()
     settings = DeploySettings(adapters={"a": Path("a")}, base="/mount/model-cache/big", **values)
-    check_fit(settings, target, base, told)
+    override = settings.override_reason is not None
+    target.check_memory(base, settings.quantization, override=override, progress=told)
     return told.lines
 
 
@@ -136,7 +136,7 @@ def test_a_base_model_that_does_not_fit_is_refused_before_anything_is_sent(
     assert fits(target, big, HARDWARE["A100"], monkeypatch) == []
     assert fits(target, big, None, monkeypatch) == []
     told = fits(target, big, HARDWARE["T4"], monkeypatch, override_reason="I measured it")
-    assert any("find no memory" in line for line in told)
+    assert any("run out of memory" in line for line in told)
 
 
 # Apps of others
@@ -169,9 +169,9 @@ def test_a_deployment_shows_the_phases_of_its_start(target: AzureTarget) -> None
         now[0] += seconds
         timeline.see([ReplicaState("r-1", NOW, "NotRunning", details, (waiting,))], {})
     starting: Any = SimpleNamespace(timeline=timeline)
-    assert target.phases() == ""
+    assert target.startup_phases() == ""
     target._starting = starting  # pyright: ignore[reportPrivateUsage]
-    assert target.phases() == "AssigningReplica 5 s → PullingImage 30 s"
+    assert target.startup_phases() == "AssigningReplica 5 s → PullingImage 30 s"
 
     release = Release(base=None, code=ServedCode(kind="own", sha256="0" * 64))
     shown = Deployment(
@@ -182,7 +182,7 @@ def test_a_deployment_shows_the_phases_of_its_start(target: AzureTarget) -> None
         SyncResult(),
         40.0,
         "start",
-        phases=target.phases(),
+        phases=target.startup_phases(),
     )
     rows = dict(shown.rows())
     assert rows["start"] == "AssigningReplica 5 s → PullingImage 30 s"
