@@ -149,7 +149,7 @@ class AzureTarget:
     def check_memory(
         self, base: Base, quantization: Quantization, *, override: bool, progress: Progress
     ) -> None:
-        """Raise :class:`InvalidSettings` if the base does not fit into the GPU memory; two requests to ARM."""
+        """Raise :class:`InvalidSettings` if the base does not fit on the GPU; two requests to ARM."""
         hardware = run_cancellable(progress, self.machine)
         if hardware is not None:
             check_memory(base, hardware, quantization, override=override, progress=progress)

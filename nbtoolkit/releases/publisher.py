@@ -111,7 +111,7 @@ def publish_release(store: FileStore, release_id: str, *, expected: int, by: str
             continue  # somebody was faster: look who
         return pointer
     raise StoreError(
-        f"No pointer could be written to {share_layout.ACTIVE} in {ATTEMPTS} attempts, and none there is valid.",
+        f"No pointer could be written to {share_layout.ACTIVE} in {ATTEMPTS} attempts; none is valid.",
         next_step=f"look at what writes to {share_layout.ACTIVE} on the share",
     )
 
