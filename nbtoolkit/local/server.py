@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from nbtoolkit import _version
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.local import log
 from nbtoolkit.local.environment import free_port, listening_ports, port_is_free
@@ -133,7 +132,7 @@ class LocalServer:
 
     def _launch(self, order: LaunchSpec, progress: Progress) -> ServerRecord:
         self.files.record.unlink(missing_ok=True)
-        environment = {**order.env, "PYTHONPATH": str(Path(_version.__file__).parent.parent)}
+        environment = {**order.env, "PYTHONPATH": str(Path(__file__).parents[2])}
         with self.files.launcher_log.open("wb") as errors:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "nbtoolkit.local.launcher", str(self.files.root)],
