@@ -88,7 +88,7 @@ class Settings(BaseModel):
         try:
             settings = cls(**{name: v for name, v in found.values.items() if name in cls.model_fields})
         except InvalidSettings as error:
-            problems = [_placed(problem, found.places) for problem in error.__dict__.get("problems", ())]
+            problems = [_placed(problem, found.places) for problem in error.problems]
         if settings is None:  # raised outside of the handler, as in __init__
             raise _invalid(cls, problems)
         forgotten = [
@@ -206,7 +206,7 @@ def _translated(cls: type[Settings], values: Any) -> Generator[None]:
         if not isinstance(raised, InvalidSettings) or error.errors()[0]["loc"]:
             problems = settings_problems.read(cls, error, values)
         else:  # from our own constructor, which pydantic has wrapped
-            problems = list(raised.__dict__.get("problems", ()))
+            problems = list(raised.problems)
     if problems:
         raise _invalid(cls, problems)
 

@@ -1,4 +1,4 @@
-"""Forms for JupyterLab over the plain functions; the same objects work headless."""
+"""Forms for JupyterLab over the plain functions; the same objects also run headless."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbtoolkit.widgets.chat.form import ChatForm as ChatForm
+    from nbtoolkit.widgets.chat import ChatForm as ChatForm
     from nbtoolkit.widgets.deploy_form import DeployForm as DeployForm
-    from nbtoolkit.widgets.forms.form import Form as Form
+    from nbtoolkit.widgets.forms import Form as Form
     from nbtoolkit.widgets.log_view import LogView as LogView
     from nbtoolkit.widgets.operate_forms import ScaleForm as ScaleForm
     from nbtoolkit.widgets.operate_forms import SecretForm as SecretForm
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from nbtoolkit.widgets.sign_in_form import SignIn as SignIn
     from nbtoolkit.widgets.smoke_form import SmokeForm as SmokeForm
 
-_HOME = {
-    "ChatForm": "chat.form",
+_MODULES = {
+    "ChatForm": "chat",
     "DeployForm": "deploy_form",
-    "Form": "forms.form",
+    "Form": "forms",
     "LogView": "log_view",
     "ProvisionForm": "provision_form",
     "ScaleForm": "operate_forms",
@@ -45,6 +45,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'nbtoolkit.widgets' has no attribute {name!r}")
-    return getattr(import_module(f"nbtoolkit.widgets.{_HOME[name]}"), name)
+    return getattr(import_module(f"nbtoolkit.widgets.{_MODULES[name]}"), name)

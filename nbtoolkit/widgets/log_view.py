@@ -1,43 +1,39 @@
-"""A target's log in a notebook: its last lines, and new ones while they are followed."""
+"""Display a target's log in a notebook: the last lines, and new lines while it is followed."""
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from nbtoolkit.errors import Cancelled, NbtoolkitError
 from nbtoolkit.progress import Progress
 from nbtoolkit.target import Target
-from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.notebook_env import mimebundle
+from nbtoolkit.utils.threads import start_daemon
+from nbtoolkit.widgets.html import error_card, heading, html_of, muted_line
+from nbtoolkit.widgets.notebook_display import NotebookDisplay
 
-KEPT = 500
-"""Lines that stay on screen."""
+MAX_LINES = 500
+"""Lines that are displayed at most."""
 
 
-class LogView:
-    """Show the last ``tail`` lines of a target's log and follow it on a press; headless, just the lines.
+class LogView(NotebookDisplay):
+    """Display the last ``tail`` lines of a target's log and follow it on request; headless, only the lines.
 
-    Reading a log never wakes a server that sleeps.
+    Reading a log never wakes an app at zero replicas.
     """
 
     def __init__(self, target: Target, *, tail: int = 100) -> None:
         self.target = target
         self.tail = tail
-        self._view: Any = None
 
     def lines(self) -> list[str]:
-        """Return the last lines as they are now."""
+        """Return the last lines now."""
         return list(self.target.logs(tail=self.tail))
 
-    @property
-    def view(self) -> Any:
-        """The widgets, built on first use."""
-        if self._view is None:
-            self._view = _Widgets(self)
-        return self._view
+    def _build_view(self) -> Any:
+        return _LogWidgets(self)
 
     def __repr__(self) -> str:
         try:
@@ -46,14 +42,11 @@ class LogView:
             return str(error)
 
     def _repr_html_(self) -> str:
-        return page.represent(repr(self))
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        return mimebundle(self)
+        return html_of(repr(self))
 
 
-class _Widgets:
-    """The view's widgets; the worker writes what they show."""
+class _LogWidgets:
+    """The widgets of a log; only the thread that reads the log writes them."""
 
     def __init__(self, log: LogView) -> None:
         import ipywidgets as w
@@ -61,49 +54,47 @@ class _Widgets:
         from nbtoolkit.widgets.forms.inputs import button
 
         self._log = log
-        self._reading = Progress()
+        self._reader = Progress()
         self._text = w.HTML(layout=w.Layout(width="100%", flex="0 0 auto"))
         self._note = w.HTML()
         buttons = [
-            button("Follow", "primary", lambda _: self._begin(follow=True)),
-            button("Stop following", "", lambda _: self._reading.cancel()),
+            button("Follow", "primary", lambda _: self._start(follow=True)),
+            button("Stop following", "", lambda _: self._reader.cancel()),
         ]
-        title = w.HTML(page.heading(f"Log: {log.target}"))
-        # from the bottom up, so that the newest line stays in sight without a script
-        scroll = w.Box(
+        title = w.HTML(heading(f"Log: {log.target}"))
+        # column-reverse keeps the newest line in view without a script
+        scroll_box = w.Box(
             [self._text],
             layout=w.Layout(flex_flow="column-reverse", max_height="420px", overflow="auto", width="100%"),
         )
-        self.widget = w.VBox([title, w.HBox(buttons), self._note, scroll])
-        self._begin(follow=False)
+        self.widget = w.VBox([title, w.HBox(buttons), self._note, scroll_box])
+        self._start(follow=False)
 
-    def _begin(self, *, follow: bool) -> None:
-        self._reading.cancel()
-        self._reading = Progress()
-        threading.Thread(
-            target=self._read, args=(follow, self._reading), name="nbtoolkit-log", daemon=True
-        ).start()
+    def _start(self, *, follow: bool) -> None:
+        self._reader.cancel()
+        self._reader = Progress()
+        start_daemon(partial(self._read, follow, self._reader), name="log")
 
     def _read(self, follow: bool, progress: Progress) -> None:
-        lines: deque[str] = deque(maxlen=KEPT)
+        lines: deque[str] = deque(maxlen=MAX_LINES)
         try:
-            self._say(progress, "Following; new lines appear below." if follow else "Reading…")
+            self._show_note(progress, "Following; new lines appear below." if follow else "Reading…")
             for line in self._log.target.logs(follow=follow, tail=self._log.tail, progress=progress):
                 lines.append(line)
                 if follow:
                     self._draw(lines, progress)
             self._draw(lines, progress)
-            self._say(progress, "The log ended." if follow else "")
+            self._show_note(progress, "The log ended." if follow else "")
         except Cancelled:
-            if progress is self._reading:
-                self._note.value = page.muted("Not followed any more.")
-        except (NbtoolkitError, OSError) as error:
-            self._note.value = page.failure(error)
+            if progress is self._reader:
+                self._note.value = muted_line("Stopped following.")
+        except Exception as error:  # noqa: BLE001 - shown here, because nothing reads a thread's error
+            self._note.value = error_card(error)
 
-    def _say(self, progress: Progress, text: str) -> None:
-        progress.check()  # another reader may have taken over
-        self._note.value = page.muted(text)
+    def _show_note(self, progress: Progress, text: str) -> None:
+        progress.check()  # raises Cancelled if another thread reads the log now
+        self._note.value = muted_line(text)
 
     def _draw(self, lines: Iterable[str], progress: Progress) -> None:
         progress.check()
-        self._text.value = page.represent("\n".join(lines) or "The log is empty.")
+        self._text.value = html_of("\n".join(lines) or "The log is empty.")

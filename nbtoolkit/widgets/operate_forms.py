@@ -1,9 +1,9 @@
-"""The forms that look after what runs on Azure."""
+"""The forms for a running app on Azure: scale, secrets and teardown."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.operate import (
@@ -17,39 +17,42 @@ from nbtoolkit.operate import (
     teardown,
 )
 from nbtoolkit.target import TargetStatus
-from nbtoolkit.widgets.forms.form import Form
+from nbtoolkit.widgets.forms import Form
 
 if TYPE_CHECKING:
     from nbtoolkit.azure.target import AzureTarget
 
 
 class ScaleForm(Form[ScaleSettings, TargetStatus]):
-    """Set how many replicas there may be, and stop or start the app; starts from how that is now."""
+    """Set the minimum and maximum number of replicas, and stop or start the app.
+
+    The initial values are those of the app.
+    """
 
     def __init__(self, target: AzureTarget, settings: ScaleSettings | None = None) -> None:
         super().__init__(
-            settings or _present(target),
+            settings or _current_scale(target),
             partial(scale, target=target),
             step="Scale",
             workspace=target.workspace,
             target=target.name,
-            folded=["allow_downtime"],
-            standing=target.status,
-            action="Set limits",
+            advanced=["allow_downtime"],
+            status=target.status,
+            run_label="Set limits",
         )
 
 
-def _present(target: AzureTarget) -> ScaleSettings:
-    """Return the app's limits as they are; the defaults where Azure does not tell, which a run would."""
+def _current_scale(target: AzureTarget) -> ScaleSettings:
+    """Return the limits of the app; the defaults if Azure refuses, because a run reports that error."""
     try:
-        now = target.app.get()
+        app = target.app.get()
     except NbtoolkitError:
         return ScaleSettings()
-    return ScaleSettings(minimum=now.min_replicas, maximum=now.max_replicas, running=not now.stopped)
+    return ScaleSettings(minimum=app.min_replicas, maximum=app.max_replicas, running=not app.stopped)
 
 
 class SecretForm(Form[SecretSettings, SecretPut]):
-    """Add or replace one secret of the app; its value never comes back to the notebook."""
+    """Add or replace one secret of the app; its value is never sent back to the notebook."""
 
     def __init__(self, target: AzureTarget, settings: SecretSettings | None = None) -> None:
         super().__init__(
@@ -58,13 +61,13 @@ class SecretForm(Form[SecretSettings, SecretPut]):
             step="Put a secret",
             workspace=target.workspace,
             target=target.name,
-            folded=["allow_downtime"],
-            action="Put secret",
+            advanced=["allow_downtime"],
+            run_label="Put secret",
         )
 
 
 class TeardownForm(Form[TeardownSettings, Teardown]):
-    """Delete the app, or all that this workspace created: the plan first, then with the app's name."""
+    """Delete the app, or all that this workspace created; without the app's name, show the plan."""
 
     def __init__(self, target: AzureTarget, settings: TeardownSettings | None = None) -> None:
         super().__init__(
@@ -75,11 +78,7 @@ class TeardownForm(Form[TeardownSettings, Teardown]):
             target=target.name,
         )
 
-    @property
-    def view(self) -> Any:
-        """The form's widgets, built on first use."""
-        if self._view is None:
-            from nbtoolkit.widgets.teardown_view import TeardownView
-
-            self._view = TeardownView(self)
-        return self._view
+    def run_button(self) -> tuple[str, str]:
+        """Return a label and style that tell whether the current values delete anything."""
+        deletes = bool(self.state.input_value("confirm_name").strip())
+        return ("Delete", "danger") if deletes else ("Show plan", "primary")

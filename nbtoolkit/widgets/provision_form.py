@@ -1,4 +1,4 @@
-"""The form of a provision."""
+"""The form of a provision: show the plan, then apply it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import Provision, ProvisionSettings, blockers, provision
 from nbtoolkit.provisioning.provision import TARGET
 from nbtoolkit.provisioning.status import Standing, status
-from nbtoolkit.widgets.forms.form import Form
+from nbtoolkit.widgets.forms import Form
 from nbtoolkit.workspace import Workspace
 
-_SHOWN = (
+_MAIN_FIELDS = (
     "subscription",
     "resource_group",
     "create_resource_group",
@@ -22,15 +22,17 @@ _SHOWN = (
     "engine",
     "max_replicas",
 )
-PICKED = ("subscription", "resource_group", "location")
+_LISTED_FIELDS = ("subscription", "resource_group", "location")
+"""Fields whose values are listed by Azure."""
 
 
 class ProvisionForm(Form[ProvisionSettings, Provision]):
     """Plan, then provision; headless, ``result()`` is :func:`nbtoolkit.provisioning.provision`.
 
-    What the workspace's files have chosen is filled in. Subscriptions, resource groups and regions are
-    listed while somebody types. A deployment that runs already, also one of a kernel that is gone, is taken
-    up when the form opens. Nothing that costs money is created before Apply, or without ``apply``.
+    The initial values come from the files of the workspace. Subscriptions, resource groups and regions are
+    suggested while the user types. A deployment that is already running, also one that another kernel
+    started, is resumed when the form opens. Nothing that costs money is created before Apply, or without
+    ``apply``.
     """
 
     def __init__(
@@ -43,54 +45,49 @@ class ProvisionForm(Form[ProvisionSettings, Provision]):
     ) -> None:
         self.workspace = workspace or Workspace.find()
         self.cloud = cloud or Cloud.shared()
-        self._given = (settings or ProvisionSettings()).completed(self.workspace).model_fields_set
+        initial = (settings or ProvisionSettings()).completed(self.workspace)
+        self._set_by_caller = initial.model_fields_set
         super().__init__(
-            (settings or ProvisionSettings()).completed(self.workspace),
+            initial,
             self._provision,
             step="Provision",
             workspace=self.workspace,
             target=TARGET,
-            blockers=partial(_blockers, self.workspace),
-            suggestions={name: partial(self._known, name) for name in PICKED},
-            folded=[name for name in ProvisionSettings.model_fields if name not in _SHOWN],
-            standing=self._look_around,
-            costs=True,
+            blockers=self._provision_blockers,
+            suggestions={name: partial(self._current_value, name) for name in _LISTED_FIELDS},
+            advanced=[name for name in ProvisionSettings.model_fields if name not in _MAIN_FIELDS],
+            status=self._status,
+            needs_apply=True,
             apply=apply,
         )
 
-    @property
-    def view(self) -> Any:
-        """The form's widgets, built on first use."""
-        if self._view is None:
-            from nbtoolkit.widgets.provision_view import ProvisionView
+    def _build_view(self) -> Any:
+        from nbtoolkit.widgets.provision_view import ProvisionView
 
-            self._view = ProvisionView(self)
-        return self._view
+        return ProvisionView(self, self.cloud)
+
+    def _provision_blockers(self, settings: ProvisionSettings) -> list[str]:
+        return blockers(settings.completed(self.workspace))
 
     def _provision(
         self, settings: ProvisionSettings, *, progress: Progress, apply: bool = False
     ) -> Provision:
-        plain = ProvisionSettings()
-        untouched = {  # a form fills in every field: what an app has rules over a default that nobody chose
+        defaults = ProvisionSettings()
+        unchosen = {  # a form sets every field: an unchosen default must not override the value of the app
             name
-            for name in settings.model_fields_set - self._given
-            if getattr(settings, name) == getattr(plain, name)
+            for name in settings.model_fields_set - self._set_by_caller
+            if getattr(settings, name) == getattr(defaults, name)
         }
-        asked = settings.without(untouched)
-        return provision(asked, apply=apply, workspace=self.workspace, cloud=self.cloud, progress=progress)
+        chosen = settings.without(unchosen)
+        return provision(chosen, apply=apply, workspace=self.workspace, cloud=self.cloud, progress=progress)
 
-    def _look_around(self) -> Standing:
-        """Return where things stand; a deployment that runs in Azure is taken up by the form."""
-        checked = self.draft.check()
-        settings = checked.settings or ProvisionSettings()
-        found = status(settings, self.workspace, self.cloud)
-        if found.running is not None and self.operation is None and checked.settings is not None:
+    def _status(self) -> Standing:
+        """Return what is provisioned; start the form's run if a deployment is running in Azure."""
+        settings = self.state.validate().settings
+        provisioned = status(settings or ProvisionSettings(), self.workspace, self.cloud)
+        if provisioned.running is not None and self.current_run is None and settings is not None:
             self.start()
-        return found
+        return provisioned
 
-    def _known(self, name: str) -> list[str]:
-        return [str(self.draft.shown(name))]
-
-
-def _blockers(workspace: Workspace, settings: ProvisionSettings) -> list[str]:
-    return blockers(settings.completed(workspace))
+    def _current_value(self, name: str) -> list[str]:
+        return [str(self.state.input_value(name))]

@@ -1,53 +1,52 @@
-"""The widgets of a provision: a form whose places are picked from Azure's own lists."""
+"""The widgets of a provision: lists of subscriptions, resource groups and regions, and the sign-in."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as w
 
-from nbtoolkit.azure.arm import subscriptions as places
+from nbtoolkit.azure.arm.subscriptions import regions, resource_groups, subscriptions
+from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import NotSignedIn
-from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.forms.background_run import Operation, RunStatus
+from nbtoolkit.utils.threads import start_daemon
+from nbtoolkit.widgets.forms.background_run import BackgroundRun, RunStatus
+from nbtoolkit.widgets.forms.model import FormModel
 from nbtoolkit.widgets.forms.view import FormView
+from nbtoolkit.widgets.html import error_card
 from nbtoolkit.widgets.sign_in_form import SignIn
-
-if TYPE_CHECKING:
-    from nbtoolkit.widgets.provision_form import ProvisionForm
 
 
 class ProvisionView(FormView):
-    """Fill the lists in a worker; what is typed by hand always counts as well.
+    """Fill the lists in a worker thread; any typed text is accepted as well.
 
-    The panel to sign in stands on top while nobody is.
+    The sign-in panel is on top while there is no sign-in.
     """
 
-    def __init__(self, form: ProvisionForm) -> None:
-        self._provision_form = form
-        self._listed_for: str | None = None
+    def __init__(self, form: FormModel[Any, Any], cloud: Cloud) -> None:
+        self._cloud = cloud
+        self._listed_subscription: str | None = None
         self._listing = threading.Lock()
-        self._places_note = w.HTML(layout=w.Layout(width="auto", display="none"))
+        self._list_error = w.HTML(layout=w.Layout(width="auto", display="none"))
         self.sign_in = SignIn()
         self.sign_in_panel = w.VBox([self.sign_in.view.widget], layout=w.Layout(display="none"))
-        self.sign_in.watch(self._signed_in)
+        self.sign_in.subscribe(self._sign_in_changed)
         super().__init__(form)
-        self.widget.children = (self.sign_in_panel, self._places_note, *self.widget.children)
-        self.list_places()
+        self.widget.children = (self.sign_in_panel, self._list_error, *self.widget.children)
+        self._list_in_background()
 
-    def list_places(self) -> None:
-        """Ask Azure for what there is to pick from, in a worker."""
-        threading.Thread(target=self._list, name="nbtoolkit-places", daemon=True).start()
+    def _list_in_background(self) -> None:
+        start_daemon(self._list, name="azure-lists")
 
-    # Below: callbacks.
+    # Below: called by callbacks.
 
-    def _typed(self, name: str, shown: Any) -> None:
-        super()._typed(name, shown)
+    def _input_changed(self, name: str, entered: Any) -> None:
+        super()._input_changed(name, entered)
         if name == "subscription":
-            self.list_places()
+            self._list_in_background()
 
-    # Below: the worker; it writes the lists, never a value.
+    # Below: called by worker threads, which write the lists and never a value.
 
     def _list(self) -> None:
         with self._listing:
@@ -56,28 +55,28 @@ class ProvisionView(FormView):
             except NotSignedIn:
                 self.sign_in_panel.layout.display = None
                 return
-            except Exception as error:  # noqa: BLE001 - a thread's error would be seen by nobody
-                self._places_note.value = page.failure(error)
-                self._places_note.layout.display = None
+            except Exception as error:  # noqa: BLE001 - shown here, because nothing reads a thread's error
+                self._list_error.value = error_card(error)
+                self._list_error.layout.display = None
             self.sign_in_panel.layout.display = "none"
 
     def _fill(self) -> None:
-        cloud = self._provision_form.cloud
-        checked = self._provision_form.draft.check().settings
-        chosen = checked.subscription if checked is not None else ""
-        if self._listed_for is None:
-            self._offer("subscription", places.subscriptions(cloud))
-            self._listed_for = ""
-        if chosen and chosen != self._listed_for:
-            self._offer("resource_group", [one.name for one in places.resource_groups(chosen, cloud)])
-            self._offer("location", places.regions(chosen, cloud))
-            self._listed_for = chosen
-        self._places_note.layout.display = "none"
+        settings = self._form.state.validate().settings
+        subscription = settings.subscription if settings is not None else ""
+        if self._listed_subscription is None:
+            self._set_options("subscription", subscriptions(self._cloud))
+            self._listed_subscription = ""
+        if subscription and subscription != self._listed_subscription:
+            groups = resource_groups(subscription, self._cloud)
+            self._set_options("resource_group", [group.name for group in groups])
+            self._set_options("location", regions(subscription, self._cloud))
+            self._listed_subscription = subscription
+        self._list_error.layout.display = "none"
 
-    def _offer(self, name: str, options: list[Any]) -> None:
+    def _set_options(self, name: str, options: list[Any]) -> None:
         self._inputs[name].widget.options = tuple(map(str, options))
 
-    def _signed_in(self, operation: Operation[Any]) -> None:
-        if operation.status is RunStatus.DONE:
+    def _sign_in_changed(self, run: BackgroundRun[Any]) -> None:
+        if run.status is RunStatus.DONE:
             self._list()
-            self._show_standing()
+            self._show_status()

@@ -1,4 +1,4 @@
-"""The panel that signs in to Azure: who is signed in, a button, and the code to enter."""
+"""The sign-in panel of Azure: the current sign-in, a button, and the device code to enter."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from nbtoolkit.azure.auth import shared_credential as login
+from nbtoolkit.azure.auth import shared_credential
 from nbtoolkit.azure.auth.interactive_sign_in import SignInSettings, blockers, sign_in
 from nbtoolkit.azure.auth.shared_credential import SignedIn
 from nbtoolkit.errors import NotSignedIn
 from nbtoolkit.progress import Progress
-from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.forms.background_run import Operation, RunStatus
-from nbtoolkit.widgets.forms.form import Form
+from nbtoolkit.widgets.forms import Form
+from nbtoolkit.widgets.forms.background_run import BackgroundRun, RunStatus
+from nbtoolkit.widgets.html import FONT_STYLE, MUTED_STYLE, TEXT_STYLE, table, text_line
 
 
 class SignIn(Form[SignInSettings, SignedIn]):
-    """Show who is signed in to Azure, and let a person sign in with a code or in a browser.
+    """Show the current sign-in to Azure, and sign in with a device code or in a browser.
 
-    Only its button signs in: ``result()`` returns who is signed in, after a press that one, and asks nobody.
-    It raises :class:`NotSignedIn` where nobody is. Headless it is plain text.
+    Only the button starts a sign-in. ``result()`` waits for it if it is running, and returns the current
+    sign-in otherwise; raises :class:`NotSignedIn` if there is none. Headless, the panel is text.
     """
 
     def __init__(self, settings: SignInSettings | None = None) -> None:
@@ -31,65 +31,62 @@ class SignIn(Form[SignInSettings, SignedIn]):
             step="Sign in to Azure",
             target="azure",
             blockers=blockers,
-            standing=_standing,
+            status=_sign_in_status,
+            run_label="Sign in",
         )
 
     def result(self) -> SignedIn:
-        """Return who is signed in; a sign-in that runs is waited for (■ cancels it)."""
-        return login.signed_in_as() if self.operation is None else super().result()
+        """Return the current sign-in; waits for a running one (■ cancels it)."""
+        return shared_credential.signed_in_as() if self.current_run is None else super().result()
 
-    @property
-    def view(self) -> Any:
-        """The panel's widgets, built on first use."""
-        if self._view is None:
-            import ipywidgets as w
+    def _build_view(self) -> Any:
+        import ipywidgets as w
 
-            from nbtoolkit.widgets.forms.view import FormView
+        from nbtoolkit.widgets.forms.view import FormView
 
-            self._code_view = w.HTML(layout=w.Layout(width="auto", display="none"))
-            self._view = view = FormView(self)
-            view.run_button.description = "Sign in"
-            view.widget.children = (*view.widget.children, self._code_view)
-            self.watch(self._draw_code)
-            if self.operation is not None:  # a cell that was run again
-                self._draw_code(self.operation)
-        return self._view
+        self._code_view = w.HTML(layout=w.Layout(width="auto", display="none"))
+        view = FormView(self)
+        view.widget.children = (*view.widget.children, self._code_view)
+        self.subscribe(self._draw_code)
+        if self.current_run is not None:  # the cell was run again
+            self._draw_code(self.current_run)
+        return view
 
-    # Below: the worker.
+    # Below: called by the worker thread.
 
     def _sign_in(self, settings: SignInSettings, *, progress: Progress) -> SignedIn:
         try:
-            return sign_in(progress, settings.method, settings.tenant or None, tell=_code.show)
+            return sign_in(progress, settings.method, settings.tenant or None, tell=_device_code.show)
         finally:
-            _code.card = ""
+            _device_code.card = ""
 
-    def _draw_code(self, operation: Operation[Any]) -> None:
-        card = _code.card if operation.status is RunStatus.RUNNING else ""
+    def _draw_code(self, run: BackgroundRun[Any]) -> None:
+        card = _device_code.card if run.status is RunStatus.RUNNING else ""
         if self._code_view.value != card:
             self._code_view.value = card
             self._code_view.layout.display = None if card else "none"
 
     def __repr__(self) -> str:
-        source = login.credential().source
-        who = f"with {source}" if source else "nothing asked yet"
-        return f"Sign-in to Azure ({who}); signed_in_as() tells who, and asks nobody to sign in"
+        source = shared_credential.credential().source
+        text = f"with {source}" if source else "no token requested yet"
+        return f"Sign-in to Azure ({text}); signed_in_as() returns the account and starts no sign-in"
 
 
-class _Code:
-    """The card with the code that is waited for, for every panel of this process."""
+class _DeviceCode:
+    """The card with the device code of the running sign-in, for every panel of this process."""
 
     def __init__(self) -> None:
         self.card = ""
 
     def show(self, address: str, code: str, until: datetime) -> None:
-        self.card = code_card(address, code, until)
+        self.card = device_code_card(address, code, until)
 
 
-_code = _Code()
+_device_code = _DeviceCode()
 
 
-class _Nobody:
-    """That nobody is signed in, as a state and not as a failure."""
+class _NoSignIn:
+    """The status without a sign-in, displayed as a status and not as an error."""
 
     def __init__(self, error: NotSignedIn) -> None:
         self._error = error
@@ -98,19 +95,18 @@ class _Nobody:
         return self._error.message
 
     def _repr_html_(self) -> str:
-        reasons = self._error.reasons
-        return page.plain("Not signed in.") + page.table(reasons.items())
+        return text_line("Not signed in.") + table(self._error.reasons.items())
 
 
-def _standing() -> SignedIn | _Nobody:
+def _sign_in_status() -> SignedIn | _NoSignIn:
     try:
-        return login.signed_in_as()
+        return shared_credential.signed_in_as()
     except NotSignedIn as error:
-        return _Nobody(error)
+        return _NoSignIn(error)
 
 
-def code_card(address: str, code: str, until: datetime) -> str:
-    """Return the link and the code as HTML; both come from outside."""
+def device_code_card(address: str, code: str, until: datetime) -> str:
+    """Return the link and the device code as escaped HTML; only https addresses become links."""
     safe = escape(address, quote=True)
     link = (
         f'<a href="{safe}" target="_blank" rel="noopener" style="text-decoration:underline">{safe}</a>'
@@ -118,8 +114,8 @@ def code_card(address: str, code: str, until: datetime) -> str:
         else safe
     )
     return (
-        f'<div style="{page.FONT};{page.TEXT};margin:6px 0">Open {link} and enter '
+        f'<div style="{FONT_STYLE};{TEXT_STYLE};margin:6px 0">Open {link} and enter '
         f'<code style="font-size:18px;letter-spacing:2px;user-select:all">{escape(code)}</code>'
-        f'<div style="{page.MUTED}">Good until {until.astimezone():%H:%M}. '
+        f'<div style="{MUTED_STYLE}">Valid until {until.astimezone():%H:%M}. '
         "Enter it only if you pressed Sign in yourself.</div></div>"
     )

@@ -9,11 +9,11 @@ from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.share_models import share_path
 from nbtoolkit.progress import Progress
 from nbtoolkit.smoke import SmokeReport, SmokeSettings, smoke_test
-from nbtoolkit.widgets import model_picker as found
-from nbtoolkit.widgets.forms.form import Form
+from nbtoolkit.widgets.forms import Form
+from nbtoolkit.widgets.model_picker import adapter_folders, base_folders
 from nbtoolkit.workspace import Workspace
 
-_SHOWN = ("adapter", "base", "levels")
+_MAIN_FIELDS = ("adapter", "base", "levels")
 
 
 class SmokeForm(Form[SmokeSettings, SmokeReport]):
@@ -23,34 +23,34 @@ class SmokeForm(Form[SmokeSettings, SmokeReport]):
         self.workspace = workspace or Workspace.find()
         super().__init__(
             settings or SmokeSettings,
-            self._test,
+            self._smoke_test,
             step="Smoke test",
             workspace=self.workspace,
-            blockers=partial(blockers, workspace=self.workspace),
+            blockers=partial(smoke_blockers, workspace=self.workspace),
             suggestions={
-                "adapter": partial(found.adapter_folders, self.workspace),
-                "base": partial(found.base_folders, self.workspace),
+                "adapter": partial(adapter_folders, self.workspace),
+                "base": partial(base_folders, self.workspace),
             },
-            folded=[name for name in SmokeSettings.model_fields if name not in _SHOWN],
-            good=lambda report: report.green,
+            advanced=[name for name in SmokeSettings.model_fields if name not in _MAIN_FIELDS],
+            is_success=lambda report: report.green,
         )
 
-    def _test(self, settings: SmokeSettings, *, progress: Progress) -> SmokeReport:
+    def _smoke_test(self, settings: SmokeSettings, *, progress: Progress) -> SmokeReport:
         return smoke_test(settings, progress=progress, workspace=self.workspace)
 
 
-def blockers(settings: SmokeSettings, workspace: Workspace) -> list[str]:
-    """Return why the smoke test cannot begin; a bad adapter is for the test itself to report.
+def smoke_blockers(settings: SmokeSettings, workspace: Workspace) -> list[str]:
+    """Return why the smoke test cannot start; the test itself reports an invalid adapter.
 
-    What lies on the share is looked for by the test, which fetches it.
+    Models on the share are not checked here, because the test fetches them.
     """
-    sentences: list[str] = []
+    blockers: list[str] = []
     try:
         if not share_path(settings.base):
             Base.resolve(settings.base, workspace)
     except NbtoolkitError as error:
-        sentences.append(error.message)
+        blockers.append(error.message)
     folder = workspace.path(settings.adapter)
     if not share_path(settings.adapter) and not folder.is_dir():
-        sentences.append(f"The adapter {folder} is no folder.")
-    return sentences
+        blockers.append(f"The adapter {folder} is not a folder.")
+    return blockers

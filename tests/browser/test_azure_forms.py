@@ -141,7 +141,7 @@ def look_after_it(notebook: NotebookPage, page: Any, lab: Lab) -> None:
     log.get_by_text("Following; new lines appear below.").wait_for()
     screenshot(page, "05-top")
     log.get_by_role("button", name="Stop following").click()
-    log.get_by_text("Not followed any more.").wait_for()
+    log.get_by_text("Stopped following.").wait_for()
 
     limits = notebook.form(4)
     limits.scroll_into_view_if_needed()

@@ -219,7 +219,7 @@ def test_a_broken_file_is_located(
     path = put(infra, CONFIG.replace(old, new, 1))
     with pytest.raises(BrokenFile, match=said) as caught:
         _ = infra.inference_config
-    assert (vars(caught.value)["line"], vars(caught.value)["key"]) == (line, key)
+    assert (caught.value.line, caught.value.key) == (line, key)
     assert str(path) in str(caught.value)
     assert f"line {line}" in str(caught.value)
 

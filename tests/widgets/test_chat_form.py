@@ -1,34 +1,26 @@
-"""A chat streams answers, keeps its history, compares with the base and can be stopped."""
+"""The chat form: streaming, history, comparison with the base, stop and wake-up."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from nbtoolkit.errors import InvalidSettings, RequestRefused
 from nbtoolkit.inference.conversation import ChatSettings, Conversation
-from nbtoolkit.widgets.chat.form import ChatForm
+from nbtoolkit.widgets import ChatForm
 from tests.support.fake_endpoint import BASE, FakeEndpoint, refused
+from tests.support.recording_progress import until
 
 CANARY = "<img src=x onerror=alert(1)>"
-
-
-def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def chat(endpoint: FakeEndpoint, settings: ChatSettings | None = None) -> ChatForm:
     return ChatForm(endpoint, settings)  # type: ignore[arg-type]
 
 
-def test_ask_answers_from_the_first_adapter_and_remembers() -> None:
+def test_ask_uses_the_first_adapter_and_sends_the_history() -> None:
     endpoint = FakeEndpoint({"tone": ["joy", "!"], BASE: ["Well"]})
     form = chat(endpoint, ChatSettings(system="Be short.", temperature=0.5, seed=3))
     assert form.ask("I won!") == "joy!"
@@ -49,28 +41,28 @@ def test_ask_answers_from_the_first_adapter_and_remembers() -> None:
     assert "> I won!\ntone: joy!" in repr(form)
 
 
-def test_ask_refuses_a_model_that_is_not_served_by_name() -> None:
+def test_ask_rejects_a_model_that_is_not_served() -> None:
     with pytest.raises(InvalidSettings, match="'other'") as caught:
         chat(FakeEndpoint({"tone": ["joy"], BASE: ["Well"]})).ask("hi", "other")
     assert "tone, tiny-base" in caught.value.next_step
 
 
-def test_ask_raises_what_the_endpoint_raises() -> None:
+def test_ask_raises_the_error_of_the_endpoint() -> None:
     with pytest.raises(RequestRefused, match="too many"):
         chat(FakeEndpoint({"tone": [refused("too many")]})).ask("hi")
 
 
-def test_each_model_sees_its_own_answers_in_the_history() -> None:
+def test_each_model_gets_its_own_answers_in_the_history() -> None:
     endpoint = FakeEndpoint({"tone": ["joy"], BASE: ["Well"]})
     conversation = Conversation(endpoint)  # type: ignore[arg-type]
     for prompt in ("one", "two"):
         turn = conversation.send(prompt, [BASE, "tone"], ChatSettings())
         until(lambda turn=turn: not turn.open)
-    seen = {request["model"]: request["prompt"][1]["content"] for request in endpoint.requests[2:]}
-    assert seen == {"tone": "joy", BASE: "Well"}
+    contents = {request["model"]: request["prompt"][1]["content"] for request in endpoint.requests[2:]}
+    assert contents == {"tone": "joy", BASE: "Well"}
 
 
-def test_a_turn_nobody_answered_is_left_out_of_the_history() -> None:
+def test_a_turn_without_an_answer_is_not_in_the_history() -> None:
     endpoint = FakeEndpoint({"tone": [refused("no")]})
     conversation = Conversation(endpoint)  # type: ignore[arg-type]
     turn = conversation.send("lost", ["tone"], ChatSettings())
@@ -92,15 +84,15 @@ def test_stop_keeps_the_text_so_far_and_closes_the_request() -> None:
     assert answer.text == "first "
 
 
-def test_stop_is_not_undone_by_the_piece_that_comes_meanwhile() -> None:
+def test_a_piece_that_arrives_during_stop_does_not_undo_it() -> None:
     class Piece(str):
-        """A piece in whose very adding somebody presses Stop."""
+        """A piece during whose concatenation the user presses Stop."""
 
         __slots__ = ()
 
         def __radd__(self, text: str) -> str:
             stopping.start()
-            stopping.join(0.2)  # it may have to wait for this piece
+            stopping.join(0.2)  # stop() may wait for this piece
             return text + str(self)
 
     class Endpoint:
@@ -117,7 +109,7 @@ def test_stop_is_not_undone_by_the_piece_that_comes_meanwhile() -> None:
     assert (answer.state, answer.text) == ("stopped", "first ")
 
 
-def test_an_unforeseen_error_ends_the_answer_and_is_shown() -> None:
+def test_an_unexpected_error_ends_the_answer_and_is_displayed() -> None:
     form = chat(FakeEndpoint({"tone": ["first ", KeyError("choices")]}))
     turn = form.conversation.send("hi", ["tone"], ChatSettings())
     until(lambda: not turn.open)
@@ -125,7 +117,7 @@ def test_an_unforeseen_error_ends_the_answer_and_is_shown() -> None:
     assert "choices" in form._repr_html_()
 
 
-def test_one_failing_model_does_not_take_the_other_with_it() -> None:
+def test_an_error_of_one_model_does_not_stop_the_other() -> None:
     endpoint = FakeEndpoint({"tone": [refused("queue full")], BASE: ["Well"]})
     conversation = Conversation(endpoint)  # type: ignore[arg-type]
     turn = conversation.send("hi", [BASE, "tone"], ChatSettings())
@@ -133,7 +125,7 @@ def test_one_failing_model_does_not_take_the_other_with_it() -> None:
     assert (turn.answers[BASE].text, turn.answers["tone"].state) == ("Well", "failed")
 
 
-def test_sending_from_the_form_compares_side_by_side() -> None:
+def test_send_compares_adapter_and_base() -> None:
     endpoint = FakeEndpoint({"tone": ["joy"], BASE: ["Well"]})
     view = chat(endpoint).view
     assert view.model.value == "tone"
@@ -147,7 +139,7 @@ def test_sending_from_the_form_compares_side_by_side() -> None:
     until(lambda: view._actions.children[0] is view.send_button)
 
 
-def test_the_form_offers_stop_while_an_answer_comes() -> None:
+def test_the_stop_button_is_displayed_during_an_answer() -> None:
     endpoint = FakeEndpoint({"tone": ["first ", "second"]})
     endpoint.gate.clear()
     view = chat(endpoint).view
@@ -160,14 +152,14 @@ def test_the_form_offers_stop_while_an_answer_comes() -> None:
     assert "second" not in view._turns.value
 
 
-def test_comparing_is_offered_for_adapters_only() -> None:
+def test_compare_is_displayed_for_adapters_only() -> None:
     view = chat(FakeEndpoint({"tone": ["joy"], BASE: ["Well"]})).view
     assert view.compare.layout.display is None
     view.model.value = BASE
     assert view.compare.layout.display == "none"
 
 
-def test_clear_forgets_everything() -> None:
+def test_clear_deletes_all_turns() -> None:
     form = chat(FakeEndpoint({"tone": ["joy"]}))
     form.ask("hi")
     assert "joy" in form.view._turns.value
@@ -176,7 +168,7 @@ def test_clear_forgets_everything() -> None:
     assert form.conversation.turns == []
 
 
-def test_an_endpoint_that_does_not_answer_is_explained_and_can_be_asked_again() -> None:
+def test_reload_models_after_the_endpoint_was_not_ready() -> None:
     class Waking(FakeEndpoint):
         awake = False
 
@@ -187,19 +179,19 @@ def test_an_endpoint_that_does_not_answer_is_explained_and_can_be_asked_again() 
 
     endpoint = Waking({"tone": ["joy"]})
     view = chat(endpoint).view
-    assert "the server is loading" in view._problem.value
+    assert "the server is loading" in view._message.value
     endpoint.awake = True
     view.reload_button.click()
     assert view.model.value == "tone"
-    assert view._problem.value == ""
+    assert view._message.value == ""
 
 
-def test_a_bad_sampling_setting_is_explained_and_keeps_from_sending() -> None:
+def test_an_invalid_sampling_setting_disables_send() -> None:
     view = chat(FakeEndpoint({"tone": ["joy"]})).view
     view.prompt.value = "hi"
-    view._fields["temperature"].widget.value = "hot"
+    view._sampling["temperature"].widget.value = "hot"
     assert view.send_button.disabled
-    assert "wanted a number" in view._fields["temperature"].row.children[1].value
+    assert "wanted a number" in view._sampling["temperature"].row.children[1].value
 
 
 def test_prompts_answers_names_and_errors_are_escaped() -> None:

@@ -1,7 +1,8 @@
-"""A settings model becomes inputs, and what is typed becomes settings or a message beside the field."""
+"""Form fields: input widgets from a settings model, and settings or error messages from the inputs."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field, SecretStr, field_validator
 from nbtoolkit.settings import Settings
 from nbtoolkit.widgets.forms.fields import FieldKind, field_specs
 from nbtoolkit.widgets.forms.inputs import Input
-from nbtoolkit.widgets.forms.state import Draft
+from nbtoolkit.widgets.forms.state import FormState
 
 
 class Everything(Settings):
@@ -58,17 +59,17 @@ FULL = Everything(
 )
 
 
-def test_every_type_survives_the_way_to_its_input_and_back() -> None:
-    draft = Draft(FULL)
-    for spec in draft.specs:
+def test_every_field_type_survives_a_round_trip_through_its_input() -> None:
+    state = FormState(FULL)
+    for spec in state.specs:
         if spec.kind is not FieldKind.SECRET:
-            draft.put_shown(spec.name, draft.shown(spec.name))
-    assert draft.check().settings == FULL
+            state.set_input(spec.name, state.input_value(spec.name))
+    assert state.validate().settings == FULL
 
 
-def test_every_type_gets_the_input_that_suits_it() -> None:
+def test_every_field_type_has_its_input_widget() -> None:
     widgets = {
-        spec.name: type(Input(spec, Draft(FULL).shown(spec.name), lambda _: None).widget).__name__
+        spec.name: type(Input(spec, FormState(FULL).input_value(spec.name), lambda _: None).widget).__name__
         for spec in field_specs(Everything)
     }
     assert widgets == {
@@ -91,7 +92,7 @@ def test_every_type_gets_the_input_that_suits_it() -> None:
     }
 
 
-def test_titles_help_and_folding_come_from_the_model() -> None:
+def test_title_help_and_advanced_come_from_the_settings_model() -> None:
     specs = {spec.name: spec for spec in field_specs(Everything)}
     assert (specs["name"].title, specs["name"].help, specs["name"].required) == (
         "Name",
@@ -103,46 +104,46 @@ def test_titles_help_and_folding_come_from_the_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "typed", "said"),
+    ("field", "typed", "message"),
     [
         ("count", "two", "'two': wanted a whole number"),
         ("count", "0", "'0': wanted at least 1"),
         ("ratio", "much", "'much': wanted a number"),
         ("tags", "LOUD", "['LOUD']: tags are written in lower case"),
         ("adapters", "joy", "line 1, 'joy', is not of the form: name = value"),
-        ("adapters", "a = x\n\na = y", "line 3 names 'a' a second time"),
+        ("adapters", "a = x\n\na = y", "line 3 repeats the name 'a'"),
         ("name", " ", "A value is needed"),
     ],
 )
-def test_a_bad_value_is_explained_at_its_field(field: str, typed: str, said: str) -> None:
-    draft = Draft(FULL)
-    draft.put_shown(field, typed)
-    checked = draft.check()
-    assert checked.settings is None
-    assert checked.problems == {field: said}
+def test_an_invalid_value_has_an_error_message_at_its_field(field: str, typed: str, message: str) -> None:
+    state = FormState(FULL)
+    state.set_input(field, typed)
+    validated = state.validate()
+    assert validated.settings is None
+    assert validated.problems == {field: message}
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("count", 2), ("maybe", None), ("tags", []), ("folder", Path("models"))]
 )
-def test_an_emptied_input_means_the_default(field: str, value: Any) -> None:
-    draft = Draft(FULL)
-    draft.put_shown(field, "")
-    settings = draft.check().settings
+def test_an_empty_input_means_the_default(field: str, value: Any) -> None:
+    state = FormState(FULL)
+    state.set_input(field, "")
+    settings = state.validate().settings
     assert settings is not None
     assert getattr(settings, field) == value
 
 
-def test_a_choice_that_may_be_left_to_the_default_says_so() -> None:
-    spec = Draft(Everything(name="n")).spec("flag")
-    assert Input(spec, spec.show(None), lambda _: None).widget.value == "default"
-    assert [spec.read(label) for label in ("default", "yes", "no")] == [None, True, False]
+def test_an_optional_choice_offers_the_default() -> None:
+    spec = FormState(Everything(name="n")).spec("flag")
+    assert Input(spec, spec.to_input(None), lambda _: None).widget.value == "default"
+    assert [spec.from_input(label) for label in ("default", "yes", "no")] == [None, True, False]
 
 
-def test_picking_adds_a_line_once_and_counts_as_typed() -> None:
-    draft = Draft(FULL)
+def test_the_picker_adds_a_line_once_and_reports_a_change() -> None:
+    state = FormState(FULL)
     typed: list[str] = []
-    field = Input(draft.spec("adapters"), "a = x", typed.append, suggestions=["b = y"])
+    field = Input(state.spec("adapters"), "a = x", typed.append, suggestions=["b = y"])
     picker = field.row.children[1]
     for _ in range(2):
         picker.value = "b = y"
@@ -151,17 +152,17 @@ def test_picking_adds_a_line_once_and_counts_as_typed() -> None:
     assert typed == ["a = x\nb = y"]
 
 
-def test_a_choice_that_is_required_starts_unchosen() -> None:
+def test_a_required_choice_has_no_initial_value() -> None:
     class Needed(Settings):
         size: Literal["small", "large"]
 
-    draft = Draft(Needed)
-    assert draft.check().problems == {"size": "A value is needed"}
-    draft.put_shown("size", "large")
-    assert draft.check().settings == Needed(size="large")
+    state = FormState(Needed)
+    assert state.validate().problems == {"size": "A value is needed"}
+    state.set_input("size", "large")
+    assert state.validate().settings == Needed(size="large")
 
 
-def test_a_type_without_an_input_is_refused_by_name() -> None:
+def test_a_type_without_an_input_widget_is_an_error_with_the_field_name() -> None:
     class Odd(Settings):
         weird: complex = 1j
 
@@ -169,21 +170,21 @@ def test_a_type_without_an_input_is_refused_by_name() -> None:
         field_specs(Odd)
 
 
-def test_changes_are_named() -> None:
-    draft = Draft(FULL)
-    assert draft.changed_since(FULL) == []
-    draft.put_shown("count", "4")
-    draft.put_shown("kind", "none")
-    assert draft.changed_since(FULL) == ["count", "kind"]
-    draft.put_shown("count", "four")
-    assert draft.changed_since(FULL) == ["count"]
+def test_changed_since_returns_the_changed_fields() -> None:
+    state = FormState(FULL)
+    assert state.changed_since(FULL) == []
+    state.set_input("count", "4")
+    state.set_input("kind", "none")
+    assert state.changed_since(FULL) == ["count", "kind"]
+    state.set_input("count", "four")
+    assert state.changed_since(FULL) == ["count"]
 
 
-def test_a_typed_secret_reaches_the_settings_and_leaves_the_widget() -> None:
-    draft = Draft(Everything(name="n"))
-    box = Input(draft.spec("token"), draft.shown("token"), lambda shown: draft.put_shown("token", shown))
+def test_a_typed_secret_is_in_the_settings_and_not_in_the_widget() -> None:
+    state = FormState(Everything(name="n"))
+    box = Input(state.spec("token"), "", partial(state.set_input, "token"))
     box.widget.set_state({"value": "hunter2"})  # as the frontend sends it
-    settings = draft.check().settings
+    settings = state.validate().settings
     assert settings is not None
     assert settings.token == SecretStr("hunter2")
     assert "hunter2" not in str(box.widget.get_state())
@@ -191,14 +192,14 @@ def test_a_typed_secret_reaches_the_settings_and_leaves_the_widget() -> None:
     assert box.widget.trait_metadata("value", "echo_update") is False
 
 
-def test_a_given_secret_never_reaches_the_widget() -> None:
-    draft = Draft(FULL)
-    box = Input(draft.spec("token"), draft.shown("token"), lambda _: None, is_set=draft.is_set("token"))
+def test_an_initial_secret_is_not_in_the_widget() -> None:
+    state = FormState(FULL)
+    box = Input(state.spec("token"), state.input_value("token"), lambda _: None, is_set=state.is_set("token"))
     assert "s3cret" not in str(box.widget.get_state())
     assert box.widget.placeholder == "set, not shown"
 
 
-def test_help_and_problems_are_escaped() -> None:
+def test_help_and_error_messages_are_escaped() -> None:
     canary = "<img src=x onerror=alert(1)>"
 
     class Hostile(Settings):

@@ -1,4 +1,4 @@
-"""Under papermill a form is text, its result() runs in the foreground, and an error fails the run."""
+"""Forms under papermill: displayed as text, result() runs in the foreground, an error fails the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BakeSettings(Settings):
 def bake(settings, *, progress):
     progress.phase("Heating the oven")
     if settings.cake == "stone":
-        raise InvalidAdapter("A stone is no cake.", next_step="bake a plum cake")
+        raise InvalidAdapter("A stone is not a cake.", next_step="bake a plum cake")
     return f"a {settings.cake} cake"
 """,
     "form = Form(BakeSettings(cake=cake), bake, step='Bake', workspace=Workspace(Path.cwd()))\nform",
@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_headless_run_prints_the_form_the_progress_and_the_result(folder: Path) -> None:
+def test_a_headless_run_outputs_form_progress_and_result(folder: Path) -> None:
     done, notebook = run(folder, "apple")
     assert done.returncode == 0, done.stderr
     form, result = notebook.cells[-2].outputs, notebook.cells[-1].outputs
@@ -74,5 +74,5 @@ def test_an_error_fails_the_run_with_its_cause_and_next_step(folder: Path) -> No
     done, notebook = run(folder, "stone")
     assert done.returncode != 0
     error = next(output for output in notebook.cells[-1].outputs if output["output_type"] == "error")
-    assert "A stone is no cake." in "\n".join(error["traceback"])
+    assert "A stone is not a cake." in "\n".join(error["traceback"])
     assert "Next: bake a plum cake" in "\n".join(error["traceback"])

@@ -1,78 +1,77 @@
-"""The widgets of a chat: inputs and buttons are written by callbacks, the transcript by its painter."""
+"""The widgets of a chat; callbacks write the inputs and buttons, the redraw thread the transcript."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import wait
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as w
 
 from nbtoolkit.endpoint.ingress_errors import HELD
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.progress import Progress
-from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.chat.html import transcript
+from nbtoolkit.utils.threads import start_daemon
+from nbtoolkit.widgets.chat.session import ChatSession
 from nbtoolkit.widgets.forms.inputs import Input, button
-from nbtoolkit.widgets.forms.state import Draft
+from nbtoolkit.widgets.forms.state import FormState
+from nbtoolkit.widgets.html import error_card, heading, muted_line, transcript
 
-if TYPE_CHECKING:
-    from nbtoolkit.widgets.chat.form import ChatForm
-
-_PERIOD = 0.1  # seconds between redraws
-_REST = 1.0  # seconds without a change after which the painter leaves
-_AT_ONCE = 2.0  # seconds for which a cell waits for a server that may be ready
+_REDRAW_INTERVAL = 0.1  # seconds between two redraws
+_REDRAW_IDLE = 1.0  # seconds without a change after which the redraw thread ends
+_MODELS_WAIT = 2.0  # seconds for which the cell waits for the list of models
 
 
-class _Told(Progress):
-    """Show why the server does not answer yet."""
+class _CallbackProgress(Progress):
+    """Pass each line to a callback."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, on_line: Callable[[str], None]) -> None:
         super().__init__()
-        self._say = say
+        self._on_line = on_line
 
     def show(self, text: str) -> None:
-        self._say(page.muted(text.strip()))
+        self._on_line(text.strip())
 
 
-class Painter:
-    """Call ``paint`` in one thread of its own after each change, at most ten times a second."""
+class Redrawer:
+    """Call ``draw`` in one thread after each change, at most ten times a second."""
 
-    def __init__(self, paint: Callable[[], None]) -> None:
-        self._paint = paint
+    def __init__(self, draw: Callable[[], None]) -> None:
+        self._draw = draw
         self._dirty = threading.Event()
         self._lock = threading.Lock()
-        self._working = False
+        self._running = False
 
-    def changed(self) -> None:
-        """Ask for a redraw; the last change is always drawn."""
+    def request(self) -> None:
+        """Request a redraw; the last change is always drawn."""
         with self._lock:
             self._dirty.set()
-            if not self._working:
-                self._working = True
-                threading.Thread(target=self._work, name="nbtoolkit-painter", daemon=True).start()
+            if not self._running:
+                self._running = True
+                start_daemon(self._work, name="redraw")
 
     def _work(self) -> None:
         pause = threading.Event()
         while True:
-            if self._dirty.wait(_REST):
+            if self._dirty.wait(_REDRAW_IDLE):
                 self._dirty.clear()
-                self._paint()
-                pause.wait(_PERIOD)
+                self._draw()
+                pause.wait(_REDRAW_INTERVAL)
                 continue
             with self._lock:
                 if not self._dirty.is_set():
-                    self._working = False
+                    self._running = False
                     return
 
 
 class ChatView:
     """Build and update the widgets of one chat."""
 
-    def __init__(self, form: ChatForm) -> None:
-        self._form = form
-        self._draft: Draft[Any] = Draft(form.settings)
+    def __init__(self, session: ChatSession) -> None:
+        self._session = session
+        self._state: FormState[Any] = FormState(session.settings)
         self.model = w.Dropdown(description="Model", style={"description_width": "initial"})
         self.compare = w.Checkbox(description="Compare with the base", indent=False)
         self.reload_button = button("Reload models", "", self._reload_pressed)
@@ -82,92 +81,91 @@ class ChatView:
         self.send_button = button("Send", "primary", self._send_pressed)
         self.stop_button = button("Stop", "", self._stop_pressed)
         self.clear_button = button("Clear", "", self._clear_pressed)
-        self._problem = w.HTML(layout=w.Layout(width="auto"))
+        self._message = w.HTML(layout=w.Layout(width="auto"))
         self._turns = w.HTML(layout=w.Layout(width="100%", flex="0 0 auto"))
         self._actions = w.HBox([self.send_button, self.clear_button])
-        self._fields = {spec.name: self._field(spec.name) for spec in self._draft.specs}
-        self.widget = self._built()
+        self._sampling = {
+            spec.name: Input(
+                spec, self._state.input_value(spec.name), partial(self._input_changed, spec.name)
+            )
+            for spec in self._state.specs
+        }
+        self.widget = self._build()
         self.model.observe(self._changed, names="value")
         self.prompt.observe(self._changed, names="value")
         self._load()
-        self._painter = Painter(self._paint)
-        form.conversation.changed = self._painter.changed
-        self._turns.value = transcript(form.conversation.turns)
+        self._redrawer = Redrawer(self._draw)
+        session.conversation.changed = self._redrawer.request
+        self._turns.value = transcript(session.conversation.turns)
 
-    def _built(self) -> w.VBox:
-        choice = w.HBox(
+    def _build(self) -> w.VBox:
+        model_row = w.HBox(
             [self.model, self.compare, self.reload_button],
             layout=w.Layout(align_items="center", flex_flow="row wrap", grid_gap="4px 16px"),
         )
-        # from the bottom up, so that a growing answer stays in sight without a script
-        scroll = w.Box(
+        # column-reverse keeps a growing answer in view without a script
+        scroll_box = w.Box(
             [self._turns],
             layout=w.Layout(flex_flow="column-reverse", max_height="420px", overflow="auto", width="100%"),
         )
-        sampling = w.Accordion([w.VBox([field.row for field in self._fields.values()])])
+        sampling = w.Accordion([w.VBox([field.row for field in self._sampling.values()])])
         sampling.set_title(0, "Sampling")
         return w.VBox(
             [
-                w.HTML(page.heading("Chat")),
-                choice,
-                scroll,
+                w.HTML(heading("Chat")),
+                model_row,
+                scroll_box,
                 self.prompt,
                 self._actions,
-                self._problem,
+                self._message,
                 sampling,
             ],
             layout=w.Layout(width="100%", max_width="960px", padding="4px 0 8px"),
         )
 
-    def _field(self, name: str) -> Input:
-        return Input(self._draft.spec(name), self._draft.shown(name), partial(self._typed, name))
-
     def _load(self) -> None:
-        """Fill the list of models; where the server sleeps or starts, a worker does it once it is ready."""
+        """Fill the list of models; if the server is not ready, a worker thread fills it later."""
         self.send_button.disabled = True
-        worker = threading.Thread(target=self._fetch, name="nbtoolkit-models", daemon=True)
-        worker.start()
-        worker.join(_AT_ONCE)
-        if worker.is_alive():
-            self._say(page.muted(f"Waiting for {self._form.endpoint.url}: {HELD}."))
+        if wait([start_daemon(self._load_models, name="models")], _MODELS_WAIT).not_done:
+            self._show_message(muted_line(f"Waiting for {self._session.endpoint.url}: {HELD}."))
 
-    # Below: the worker that asks for the models; it fills the empty list once.
+    # Below: called by the worker thread that loads the models; it fills the empty list once.
 
-    def _fetch(self) -> None:
-        problem = ""
+    def _load_models(self) -> None:
+        error_html = ""
         try:
-            served = self._form.wait(_Told(self._say)).models
+            self._session.wait(_CallbackProgress(lambda line: self._show_message(muted_line(line))))
+            names = [model.id for model in self._session.models]
         except NbtoolkitError as error:
-            served, problem = [], page.failure(error)
-        names = [model.id for model in served]
+            names, error_html = [], error_card(error)
         self.model.options = names
         self.model.value = names[0] if names else None
-        self.reload_button.layout.display = "none" if served else None
-        self._refresh(problem)
+        self.reload_button.layout.display = "none" if names else None
+        self._refresh(error_html)
 
-    def _say(self, shown: str) -> None:
-        self._problem.value = shown
-        self._problem.layout.display = None if shown else "none"
+    def _show_message(self, html: str) -> None:
+        self._message.value = html
+        self._message.layout.display = None if html else "none"
 
-    # Below: callbacks and the notebook's own cells.
+    # Below: called by callbacks and by the notebook's cells.
 
-    def _refresh(self, problem: str = "") -> None:
-        checked = self._draft.check()
-        for name, field in self._fields.items():
-            field.show_problem(checked.problems.get(name))
-        if checked.settings is not None:
-            self._form.settings = checked.settings
-        chosen = self.model.value
-        has_base = bool(chosen and self._form.base_of(chosen))
+    def _refresh(self, message: str = "") -> None:
+        validated = self._state.validate()
+        for name, field in self._sampling.items():
+            field.show_problem(validated.problems.get(name))
+        if validated.settings is not None:
+            self._session.settings = validated.settings
+        model = self.model.value
+        has_base = bool(model and self._session.base_of(model))
         self.compare.layout.display = None if has_base else "none"
-        self._say(problem)
-        self.send_button.disabled = not (chosen and self.prompt.value.strip() and checked.settings)
+        self._show_message(message)
+        self.send_button.disabled = not (model and self.prompt.value.strip() and validated.settings)
 
     def _changed(self, _: object) -> None:
         self._refresh()
 
-    def _typed(self, name: str, shown: Any) -> None:
-        self._draft.put_shown(name, shown)
+    def _input_changed(self, name: str, entered: Any) -> None:
+        self._state.set_input(name, entered)
         self._refresh()
 
     def _reload_pressed(self, _: w.Button) -> None:
@@ -175,23 +173,23 @@ class ChatView:
 
     def _send_pressed(self, _: w.Button) -> None:
         prompt, model = self.prompt.value.strip(), self.model.value
-        if not (prompt and model) or self._form.conversation.open:
-            return  # a press that was queued behind a running cell
-        base = self._form.base_of(model) if self.compare.value else None
+        if not (prompt and model) or self._session.conversation.open:
+            return  # this press was queued while a cell was running
+        base = self._session.base_of(model) if self.compare.value else None
         models = [base, model] if base else [model]
         self.prompt.value = ""
-        self._form.conversation.send(prompt, models, self._form.settings)
+        self._session.conversation.send(prompt, models, self._session.settings)
 
     def _stop_pressed(self, _: w.Button) -> None:
-        self._form.conversation.stop()
+        self._session.conversation.stop()
 
     def _clear_pressed(self, _: w.Button) -> None:
-        self._form.conversation.clear()
+        self._session.conversation.clear()
 
-    # Below: the painter.
+    # Below: called by the redraw thread.
 
-    def _paint(self) -> None:
-        conversation = self._form.conversation
+    def _draw(self) -> None:
+        conversation = self._session.conversation
         self._turns.value = transcript(conversation.turns)
         first = self.stop_button if conversation.open else self.send_button
         if self._actions.children[0] is not first:

@@ -1,4 +1,4 @@
-"""One run of a step in a worker thread, and the place where forms of the same step meet."""
+"""Run a step in a worker thread, at most once at a time per workspace, target and step."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any, Generic, TypeVar, cast
 
 from nbtoolkit.errors import Cancelled, NotApplied
 from nbtoolkit.progress import Progress
+from nbtoolkit.utils.threads import start_daemon
 
 ResultT = TypeVar("ResultT")
 
-_TICK = 0.5  # seconds between signs of life in a phase that reports nothing
-_ALIVE = 0.2  # seconds between looks at a running worker, so that ■ is noticed
+_NOTIFY_INTERVAL = 0.5
+"""Seconds between notifications in a phase that reports nothing."""
+_WAIT_POLL = 0.2
+"""Seconds between two checks of a waiting cell, so that ■ is noticed."""
 
 
 class RunStatus(Enum):
-    """Where a run stands."""
+    """The status of a run."""
 
     RUNNING = "running"
     DONE = "done"
@@ -27,10 +30,11 @@ class RunStatus(Enum):
     FAILED = "failed"
 
 
-class Operation(Generic[ResultT]):
-    """Run ``function(progress)`` in a worker thread; watchers are told of every change, in that thread.
+class BackgroundRun(Generic[ResultT]):
+    """Run ``function(progress)`` in a worker thread and call the listeners on every change, in that thread.
 
     ``settings`` are those of the run. ``lines`` are phases and notes in order (notes are indented).
+    ``advance`` is the last reported amount, its total and its unit.
     """
 
     def __init__(self, settings: Any, function: Callable[[Progress], ResultT]) -> None:
@@ -39,56 +43,62 @@ class Operation(Generic[ResultT]):
         self.error: BaseException | None = None
         self.result: ResultT | None = None
         self.lines: list[str] = []
-        self.advanced: tuple[float, float | None, str] | None = None
+        self.advance: tuple[float, float | None, str] | None = None
         self._function = function
-        self._progress = _Reporter(self)
+        self._progress = _RunProgress(self)
         self._ended = threading.Event()
-        self._began = time.monotonic()
-        self._seconds: float | None = None
-        self._watchers: list[Callable[[Operation[Any]], None]] = []
+        self._start_time = time.monotonic()
+        self._duration: float | None = None
+        self._listeners: list[Callable[[BackgroundRun[Any]], None]] = []
 
     def start(self) -> None:
-        """Start the worker."""
-        threading.Thread(target=self._work, name="nbtoolkit-form", daemon=True).start()
+        """Start the worker thread."""
+        start_daemon(self._work, name="form")
 
     @property
     def phase(self) -> str:
-        """The phase that runs, or ran last."""
+        """The current phase, or the last one."""
         return self._progress.current_phase
 
     @property
     def seconds(self) -> float:
-        """How long it has been running, or ran."""
-        return time.monotonic() - self._began if self._seconds is None else self._seconds
+        """The duration of the run, so far or in total."""
+        return time.monotonic() - self._start_time if self._duration is None else self._duration
 
     @property
-    def cancel_asked(self) -> bool:
-        """Tell whether a cancel request is out."""
-        return self._progress.cancel_asked
+    def cancel_requested(self) -> bool:
+        """Whether the run was cancelled; it may not have stopped yet."""
+        return self._progress.cancel_requested
 
-    def watch(self, watcher: Callable[[Operation[Any]], None]) -> None:
-        """Tell ``watcher`` of every change from now on."""
-        self._watchers.append(watcher)
+    def subscribe(self, listener: Callable[[BackgroundRun[Any]], None]) -> None:
+        """Call ``listener`` on every change from now on."""
+        self._listeners.append(listener)
+
+    def notify(self) -> None:
+        """Call the listeners."""
+        for listener in list(self._listeners):
+            listener(self)
 
     def cancel(self) -> None:
-        """Ask the step to stop at its next report, at most two seconds from now."""
+        """Cancel the step; it stops at its next report, at most two seconds from now."""
         if self.status is RunStatus.RUNNING:
             self._progress.cancel()
-            self.tell()
+            self.notify()
 
-    def wait(self, timeout: float | None = None, *, tell: Callable[[str], None] | None = None) -> bool:
-        """Wait for the end and return whether it came; ``tell`` receives each line, in this thread.
+    def wait(self, timeout: float | None = None, *, on_line: Callable[[str], None] | None = None) -> bool:
+        """Wait for the end and return whether the run ended; ``on_line`` is called here with each line.
 
-        ■ cancels the step and raises :class:`Cancelled` when it has stopped; a second ■ stops waiting.
+        The first ■ cancels the step and raises :class:`Cancelled` when it has stopped; a second ■ stops
+        waiting and raises KeyboardInterrupt.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        told, interrupted = 0, False
+        printed, interrupted = 0, False
         while True:
             try:
-                ended = self._ended.wait(_ALIVE)
-                while tell is not None and told < len(self.lines):
-                    tell(self.lines[told])
-                    told += 1
+                ended = self._ended.wait(_WAIT_POLL)
+                while on_line is not None and printed < len(self.lines):
+                    on_line(self.lines[printed])
+                    printed += 1
                 if ended or (deadline is not None and time.monotonic() >= deadline):
                     break
             except KeyboardInterrupt:
@@ -98,8 +108,8 @@ class Operation(Generic[ResultT]):
                 self.cancel()
         if interrupted and self.status is RunStatus.DONE:
             raise Cancelled(
-                "The step had finished before the cancel request reached it.",
-                next_step="ask the form for its result() again",
+                "The step had finished before it was cancelled.",
+                next_step="call result() of the form again",
             )
         return ended
 
@@ -109,23 +119,18 @@ class Operation(Generic[ResultT]):
             raise self.error
         return cast(ResultT, self.result)
 
-    def tell(self) -> None:
-        """Tell the watchers."""
-        for watcher in list(self._watchers):
-            watcher(self)
-
     def _work(self) -> None:
-        self.tell()
+        self.notify()
         try:
             self.result = self._function(self._progress)
             status = RunStatus.DONE
-        except BaseException as error:  # noqa: BLE001 - kept for result(), which raises it
+        except BaseException as error:  # noqa: BLE001 - raised by outcome()
             self.error = error
             status = _status_of(error)
-        self._seconds = time.monotonic() - self._began
+        self._duration = time.monotonic() - self._start_time
         self.status = status
         try:
-            self.tell()
+            self.notify()
         finally:
             self._ended.set()
 
@@ -136,64 +141,64 @@ def _status_of(error: BaseException) -> RunStatus:
     return RunStatus.PLANNED if isinstance(error, NotApplied) else RunStatus.FAILED
 
 
-class _Reporter(Progress):
-    """Hand what a step reports to its operation."""
+class _RunProgress(Progress):
+    """Record the reports of a step in its run."""
 
-    def __init__(self, operation: Operation[Any]) -> None:
+    def __init__(self, run: BackgroundRun[Any]) -> None:
         super().__init__()
-        self._operation = operation
-        self._told = 0.0
+        self._run = run
+        self._last_notify = 0.0
 
     @property
-    def cancel_asked(self) -> bool:
+    def cancel_requested(self) -> bool:
         return self._cancelled.is_set()
 
     def check(self) -> None:
         super().check()
         now = time.monotonic()
-        if now - self._told > _TICK:  # a long silent phase still shows that time passes
-            self._told = now
-            self._operation.tell()
+        if now - self._last_notify > _NOTIFY_INTERVAL:  # updates the elapsed time in a phase without reports
+            self._last_notify = now
+            self._run.notify()
 
     def show(self, text: str) -> None:
-        lines = self._operation.lines
+        lines = self._run.lines
         if not lines or lines[-1] != text:
             lines.append(text)
         if not text.startswith(" "):
-            self._operation.advanced = None
-        self._operation.tell()
+            self._run.advance = None
+        self._run.notify()
 
     def show_advance(self, done: float, total: float | None, unit: str) -> None:
-        self._operation.advanced = (done, total, unit)
-        self._operation.tell()
+        self._run.advance = (done, total, unit)
+        self._run.notify()
 
 
-class Slot:
-    """Hold the running operation of one step on one target of one workspace, in this process."""
+class RunSlot:
+    """Hold the run in progress of one step on one target of one workspace, in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._operation: Operation[Any] | None = None
+        self._run: BackgroundRun[Any] | None = None
 
     @property
-    def running(self) -> Operation[Any] | None:
-        """The operation that runs now."""
-        operation = self._operation
-        return operation if operation is not None and operation.status is RunStatus.RUNNING else None
+    def running(self) -> BackgroundRun[Any] | None:
+        """The run in progress."""
+        run = self._run
+        return run if run is not None and run.status is RunStatus.RUNNING else None
 
-    def start(self, operation: Operation[ResultT]) -> Operation[ResultT]:
-        """Start ``operation`` and return it; where one is running, return that one instead."""
+    def start(self, run: BackgroundRun[ResultT]) -> BackgroundRun[ResultT]:
+        """Start ``run`` and return it; if another run is in progress, return that one instead."""
         with self._lock:
             if self.running is not None:
                 return self.running
-            self._operation = operation
-            operation.start()
-            return operation
+            self._run = run
+            run.start()
+            return run
 
 
-_slots: dict[tuple[str, str, str], Slot] = {}
+_slots: dict[tuple[str, str, str], RunSlot] = {}
 
 
-def slot(workspace: str, target: str, step: str) -> Slot:
-    """Return the one slot of this process for these three."""
-    return _slots.setdefault((workspace, target, step), Slot())
+def run_slot(workspace: str, target: str, step: str) -> RunSlot:
+    """Return the slot of this process for a workspace, target and step."""
+    return _slots.setdefault((workspace, target, step), RunSlot())

@@ -1,4 +1,4 @@
-"""What a form needs to know of one settings field, and its way to text and back."""
+"""Describe settings fields for a form, and convert their values to input widgets and back."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from pydantic_core import PydanticUndefined
 
 
 class FieldKind(Enum):
-    """How a field is typed in."""
+    """The kind of input widget of a field."""
 
     TEXT = "text"
     PARAGRAPH = "paragraph"
     FLAG = "flag"
     CHOICE = "choice"
-    PICKS = "picks"
+    MULTI_CHOICE = "multi_choice"
     LINES = "lines"
-    TABLE = "table"
+    MAPPING = "mapping"
     SECRET = "secret"  # noqa: S105 - a kind of field, not a password
 
 
 OMITTED: Any = object()
-"""The input says nothing, so that the model's default, or its "required", applies."""
+"""The input is empty, so the default of the model applies, or its "required" error."""
 
-_TEXTS = (str, Path, int, float)
+_TEXT_TYPES = (str, Path, int, float)
 
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One settings field as a form shows it.
+    """The description of one settings field.
 
-    ``choices`` are pairs of label and value; ``default`` is ``OMITTED`` where a value is required.
+    ``choices`` are pairs of label and value; ``default`` is ``OMITTED`` if a value is required.
     """
 
     name: str
@@ -52,13 +52,13 @@ class FieldSpec:
 
     @property
     def required(self) -> bool:
-        """Tell whether the model has no value of its own for it."""
+        """Whether the model has no default for the field."""
         return self.default is OMITTED
 
-    def show(self, value: Any) -> Any:
-        """Return what the input holds for a value: text, a flag, a choice's label or the labels picked.
+    def to_input(self, value: Any) -> Any:
+        """Return the input for a value: a text, a flag, the label of a choice or the selected labels.
 
-        A secret is never shown: its input is always empty.
+        The input of a secret is always empty.
         """
         if self.kind is FieldKind.SECRET:
             return ""
@@ -66,57 +66,57 @@ class FieldSpec:
             return bool(value)
         if self.kind is FieldKind.CHOICE:
             return next(label for label, choice in self.choices if choice == value)
-        if self.kind is FieldKind.PICKS:
+        if self.kind is FieldKind.MULTI_CHOICE:
             return () if value in (None, OMITTED) else tuple(str(item) for item in value)
         if value is None or value is OMITTED:
             return ""
         if self.kind is FieldKind.LINES:
             return "\n".join(str(item) for item in value)
-        if self.kind is FieldKind.TABLE:
+        if self.kind is FieldKind.MAPPING:
             return "\n".join(f"{name} = {item}" for name, item in value.items())
         return str(value)
 
-    def read(self, shown: Any) -> Any:
-        """Return the value that an input stands for, not yet validated; nothing typed means the default.
+    def from_input(self, entered: Any) -> Any:
+        """Return the value of an input, not yet validated; an empty input means the default.
 
-        Raises ValueError, with a sentence for the user, where a line is no ``name = value``.
+        Raises ValueError with a message for the user if a line is not ``name = value``.
         """
         if self.kind is FieldKind.FLAG:
-            return shown
+            return entered
         if self.kind is FieldKind.CHOICE:
-            return dict(self.choices)[shown]
-        if self.kind is FieldKind.PICKS:
-            return [dict(self.choices)[label] for label in shown]
-        text = str(shown)
+            return dict(self.choices)[entered]
+        if self.kind is FieldKind.MULTI_CHOICE:
+            return [dict(self.choices)[label] for label in entered]
+        text = str(entered)
         if not text.strip():
             return None if self.optional else OMITTED
         if self.kind is FieldKind.SECRET:
             return SecretStr(text)
         if self.kind is FieldKind.LINES:
             return [line.strip() for line in text.splitlines() if line.strip()]
-        if self.kind is FieldKind.TABLE:
-            return _read_table(text)
+        if self.kind is FieldKind.MAPPING:
+            return _parse_mapping(text)
         return text if self.kind is FieldKind.PARAGRAPH else text.strip()
 
 
-def _read_table(text: str) -> dict[str, str]:
-    table: dict[str, str] = {}
+def _parse_mapping(text: str) -> dict[str, str]:
+    mapping: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         name, equals, value = (part.strip() for part in line.partition("="))
         if not (name and equals and value):
             raise ValueError(f"line {number}, {line.strip()!r}, is not of the form: name = value")
-        if name in table:
-            raise ValueError(f"line {number} names {name!r} a second time")
-        table[name] = value
-    return table
+        if name in mapping:
+            raise ValueError(f"line {number} repeats the name {name!r}")
+        mapping[name] = value
+    return mapping
 
 
 def field_specs(model: type[BaseModel]) -> tuple[FieldSpec, ...]:
-    """Describe every field of a settings model, in its order.
+    """Return the descriptions of all fields of a settings model, in its order.
 
-    Raises TypeError for a field whose type has no input.
+    Raises TypeError for a field whose type has no input widget.
     """
     hints = typing.get_type_hints(model, include_extras=False)
     return tuple(_spec(name, info, hints[name]) for name, info in model.model_fields.items())
@@ -167,13 +167,15 @@ def _kind(name: str, hint: Any, *, multiline: bool) -> tuple[FieldKind, tuple[tu
         return FieldKind.FLAG, ()
     if hint is SecretStr:
         return FieldKind.SECRET, ()
-    if hint in _TEXTS:
+    if hint in _TEXT_TYPES:
         return (FieldKind.PARAGRAPH if multiline else FieldKind.TEXT), ()
     if origin in (list, tuple, set, frozenset):
         inner = _without_annotation((typing.get_args(hint) or (str,))[0])
         if typing.get_origin(inner) is Literal:
-            return FieldKind.PICKS, tuple((str(value), value) for value in typing.get_args(inner))
+            return FieldKind.MULTI_CHOICE, tuple((str(value), value) for value in typing.get_args(inner))
         return FieldKind.LINES, ()
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return FieldKind.TABLE, ()
-    raise TypeError(f"The form has no input for field {name!r} of type {hint!r}; use a type from fields.py.")
+        return FieldKind.MAPPING, ()
+    raise TypeError(
+        f"The form has no input widget for field {name!r} of type {hint!r}; use a type that _kind() supports."
+    )

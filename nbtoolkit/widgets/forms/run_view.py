@@ -1,4 +1,4 @@
-"""What a form shows of its run; written by the worker only."""
+"""The widgets of a run: phase, progress bar, log and outcome; only the worker thread writes them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any
 import ipywidgets as w
 
 from nbtoolkit.errors import NotApplied
-from nbtoolkit.widgets import html as page
-from nbtoolkit.widgets.forms.background_run import Operation, RunStatus
+from nbtoolkit.widgets.forms.background_run import BackgroundRun, RunStatus
+from nbtoolkit.widgets.html import error_card, failure_card, html_of, log_block, success_card, text_line
 
-_PERIOD = 0.1  # seconds between redrawn advances
-_LINES = 60
+_REDRAW_INTERVAL = 0.1  # seconds between two redraws of the progress bar
+_LOG_LINES = 60
 
 
 class RunView:
-    """Draw an operation: phase, bar, log and outcome.
+    """Draw a run.
 
-    ``buttons`` says which buttons there are for an operation, None before the first one.
+    ``buttons(run)`` returns the buttons for a run, None before the first one.
     """
 
     def __init__(
         self,
         step: str,
-        buttons: Callable[[Operation[Any] | None], Sequence[w.Button]],
-        good: Callable[[Any], bool] | None = None,
+        buttons: Callable[[BackgroundRun[Any] | None], Sequence[w.Button]],
+        is_success: Callable[[Any], bool] | None = None,
     ) -> None:
         self._step = step
-        self._good = good
+        self._has_succeeded = is_success
         self._buttons = buttons
-        self._drawn = 0.0
-        self._lock = threading.Lock()  # an attached view is drawn once by the cell that attaches it
+        self._last_draw = 0.0
+        self._lock = threading.Lock()  # the cell that attaches to a run draws it once too
         self._bar = w.FloatProgress(
             min=0.0, max=1.0, layout=w.Layout(width="240px", margin="2px 12px 2px 2px")
         )
@@ -44,82 +44,78 @@ class RunView:
         self.actions = w.HBox(list(buttons(None)), layout=w.Layout(margin="6px 0 2px"))
         self.widget = w.VBox([self._line, self._log, self._outcome], layout=w.Layout(width="100%"))
 
-    def draw(self, operation: Operation[Any]) -> None:
-        """Show where the operation stands; redraws of a mere advance are limited to ten a second."""
+    def draw(self, run: BackgroundRun[Any]) -> None:
+        """Show the status of the run; the progress bar is redrawn at most ten times a second."""
         with self._lock:
             now = time.monotonic()
-            if operation.advanced and operation.status is RunStatus.RUNNING and now - self._drawn < _PERIOD:
+            running = run.status is RunStatus.RUNNING
+            if run.advance and running and now - self._last_draw < _REDRAW_INTERVAL:
                 return
-            self._drawn = now
-            self._draw(operation)
+            self._last_draw = now
+            self._draw(run)
 
-    def _draw(self, operation: Operation[Any]) -> None:
-        buttons = tuple(self._buttons(operation))
+    def _draw(self, run: BackgroundRun[Any]) -> None:
+        buttons = tuple(self._buttons(run))
         if self.actions.children != buttons:
             self.actions.children = buttons
-        running = operation.status is RunStatus.RUNNING
-        self._draw_bar(operation, running=running)
-        # notes are indented; the running phase already stands beside the bar
-        log = page.log_lines(operation.lines[-_LINES:])
+        running = run.status is RunStatus.RUNNING
+        self._draw_bar(run, running=running)
+        log = log_block(run.lines[-_LOG_LINES:])
         if self._log.value != log:
             self._log.value = log
-        outcome = "" if running else self._shown_outcome(operation)
+        outcome = "" if running else self._outcome_html(run)
         if self._outcome.value != outcome:
             self._outcome.value = outcome
 
-    def _draw_bar(self, operation: Operation[Any], *, running: bool) -> None:
+    def _draw_bar(self, run: BackgroundRun[Any], *, running: bool) -> None:
         self._line.layout.display = "flex"
-        if operation.advanced and operation.advanced[1]:
-            done, total, _ = operation.advanced
+        if run.status in (RunStatus.DONE, RunStatus.PLANNED):
+            self._bar.value = 1.0
+        elif run.advance and run.advance[1]:
+            done, total, _ = run.advance
             self._bar.value = min(1.0, done / (total or 1.0))
         elif running:
             self._bar.value = 0.0
-        if not running:
-            self._bar.value = (
-                1.0 if operation.status in (RunStatus.DONE, RunStatus.PLANNED) else self._bar.value
-            )
         self._bar.bar_style = {
             RunStatus.RUNNING: "info",
-            RunStatus.DONE: "success" if not running and self._is_good(operation) else "danger",
+            RunStatus.DONE: "success" if not running and self._is_success(run) else "danger",
             RunStatus.PLANNED: "info",
             RunStatus.CANCELLED: "warning",
             RunStatus.FAILED: "danger",
-        }[operation.status]
-        self._phase.value = page.plain(_phase(operation))
+        }[run.status]
+        self._phase.value = text_line(_phase_line(run))
 
-    def _is_good(self, operation: Operation[Any]) -> bool:
-        return operation.error is None and (self._good is None or self._good(operation.result))
+    def _is_success(self, run: BackgroundRun[Any]) -> bool:
+        return run.error is None and (self._has_succeeded is None or self._has_succeeded(run.result))
 
-    def _shown_outcome(self, operation: Operation[Any]) -> str:
-        error = operation.error
+    def _outcome_html(self, run: BackgroundRun[Any]) -> str:
+        error = run.error
         if isinstance(error, NotApplied):
-            plan = getattr(error, "plan", None)
-            return page.success(
-                f"Plan of {self._step}", page.represent(error.message if plan is None else plan)
-            )
+            plan = error.message if error.plan is None else error.plan
+            return success_card(f"Plan of {self._step}", html_of(plan))
         if error is not None:
-            return page.failure(error)
-        shown = page.represent(operation.result)
-        if not self._is_good(operation):
-            return page.bad(f"{self._step} failed", shown)
-        # a result that is no end of the step says what it is
-        return page.success(getattr(operation.result, "headline", "") or f"{self._step} finished", shown)
+            return error_card(error)
+        body = html_of(run.result)
+        if not self._is_success(run):
+            return failure_card(f"{self._step} failed", body)
+        # a result such as the plan of a teardown has its own headline
+        return success_card(getattr(run.result, "headline", "") or f"{self._step} finished", body)
 
 
-def _phase(operation: Operation[Any]) -> str:
-    seconds = f"{operation.seconds:.0f} s"
-    if operation.status is not RunStatus.RUNNING:
-        return f"{operation.status.value.capitalize()} after {seconds}"
-    phase = "Cancelling" if operation.cancel_asked else operation.phase or "Starting"
-    note = operation.lines[-1].strip() if operation.lines and operation.lines[-1].startswith(" ") else ""
-    amount = _amount(*operation.advanced) if operation.advanced else note
+def _phase_line(run: BackgroundRun[Any]) -> str:
+    seconds = f"{run.seconds:.0f} s"
+    if run.status is not RunStatus.RUNNING:
+        return f"{run.status.value.capitalize()} after {seconds}"
+    phase = "Cancelling" if run.cancel_requested else run.phase or "Starting"
+    note = run.lines[-1].strip() if run.lines and run.lines[-1].startswith(" ") else ""
+    amount = _amount(*run.advance) if run.advance else note
     return " · ".join(part for part in (phase, amount, seconds) if part)
 
 
 def _amount(done: float, total: float | None, unit: str) -> str:
-    scale, word = (1e6, "MB") if unit == "B" else (1.0, unit)
-    digits = 1 if unit == "B" else 0
+    scale, unit = (1e6, "MB") if unit == "B" else (1.0, unit)
+    digits = 1 if unit == "MB" else 0
     amount = f"{done / scale:.{digits}f}"
     if total:
         amount += f" of {total / scale:.{digits}f}"
-    return f"{amount} {word}".strip()
+    return f"{amount} {unit}".strip()

@@ -1,4 +1,4 @@
-"""The values of a form while they are being typed."""
+"""The values of a form while the user types them, valid or not."""
 
 from __future__ import annotations
 
@@ -14,96 +14,95 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 @dataclass(frozen=True)
-class Checked(Generic[SettingsT]):
-    """The settings that the typed values make, or what is wrong with which field.
+class ValidationResult(Generic[SettingsT]):
+    """The settings with the current values, or the problems of invalid values.
 
-    ``problems`` maps field names to sentences; the name ``""`` holds what concerns several fields.
+    ``problems`` maps field names to sentences; the name ``""`` has those that concern several fields.
     """
 
     settings: SettingsT | None
     problems: dict[str, str] = field(default_factory=dict[str, str])
 
 
-class Draft(Generic[SettingsT]):
-    """Hold what was typed for each field of a settings model, valid or not.
+class FormState(Generic[SettingsT]):
+    """Hold the value of each field of a settings model.
 
-    Starts from the model's defaults, or from given settings.
+    The initial values are the defaults of the model, or those of ``initial`` settings.
     """
 
-    def __init__(self, start: SettingsT | type[SettingsT]) -> None:
-        self.model: type[SettingsT] = start if isinstance(start, type) else type(start)
+    def __init__(self, initial: SettingsT | type[SettingsT]) -> None:
+        self.model: type[SettingsT] = initial if isinstance(initial, type) else type(initial)
         self.specs: tuple[FieldSpec, ...] = field_specs(self.model)
         self._values: dict[str, Any] = {spec.name: spec.default for spec in self.specs}
-        self._unread: dict[str, str] = {}
-        if not isinstance(start, type):
-            self.load(start)
+        self._input_errors: dict[str, str] = {}
+        if not isinstance(initial, type):
+            self.load(initial)
 
     def load(self, settings: SettingsT) -> None:
-        """Take over all values of the given settings."""
+        """Set all values to those of the given settings."""
         for spec in self.specs:
-            self.put(spec.name, getattr(settings, spec.name))
+            self.set_value(spec.name, getattr(settings, spec.name))
 
-    def put(self, name: str, value: Any) -> None:
-        """Set the value of a field; it is validated by :meth:`check`."""
+    def set_value(self, name: str, value: Any) -> None:
+        """Set the value of a field; :meth:`validate` validates it."""
         if name not in self._values:
             raise InvalidSettings(
                 f"The form has no field {name!r}.", next_step=f"use one of: {', '.join(self._values)}"
             )
         self._values[name] = value
-        self._unread.pop(name, None)
+        self._input_errors.pop(name, None)
 
-    def put_shown(self, name: str, shown: Any) -> None:
-        """Set a field from what its input holds."""
+    def set_input(self, name: str, entered: Any) -> None:
+        """Set the value of a field from its input widget."""
         spec = self.spec(name)
         try:
-            self.put(name, spec.read(shown))
+            self.set_value(name, spec.from_input(entered))
         except ValueError as error:
-            self._unread[name] = str(error)
+            self._input_errors[name] = str(error)
 
     def spec(self, name: str) -> FieldSpec:
         """Return the description of a field."""
         return next(spec for spec in self.specs if spec.name == name)
 
-    def shown(self, name: str) -> Any:
-        """Return what the input of a field shall hold."""
-        return self.spec(name).show(self._values[name])
+    def input_value(self, name: str) -> Any:
+        """Return the value for the input widget of a field."""
+        return self.spec(name).to_input(self._values[name])
 
     def is_set(self, name: str) -> bool:
-        """Tell whether a field has a value, without telling the value."""
+        """Tell whether a field has a value, without revealing it."""
         return self._values[name] not in (OMITTED, None)
 
     def is_default(self, name: str) -> bool:
-        """Tell whether a field holds what it holds when nobody touches it."""
+        """Tell whether a field has its default value."""
         return self._values[name] == self.spec(name).default
 
-    def check(self) -> Checked[SettingsT]:
-        """Validate by the model itself; never raises for what was typed."""
+    def validate(self) -> ValidationResult[SettingsT]:
+        """Validate the values with the settings model; never raises for invalid values."""
         values = {name: value for name, value in self._values.items() if value is not OMITTED}
         try:
             settings = self.model(**values)
         except InvalidSettings as error:
-            return Checked(None, {**_problems(error, self.specs), **self._unread})
-        if self._unread:
-            return Checked(None, dict(self._unread))
-        return Checked(settings)
+            return ValidationResult(None, {**_problems(error, self.specs), **self._input_errors})
+        if self._input_errors:
+            return ValidationResult(None, dict(self._input_errors))
+        return ValidationResult(settings)
 
     def changed_since(self, settings: Settings) -> list[str]:
         """Return the names of the fields that differ from the settings of a run."""
-        checked = self.check()
-        if checked.settings is None:
-            return [name for name in checked.problems if name] or list(self._values)
-        return checked.settings.changed(settings)
+        validated = self.validate()
+        if validated.settings is None:
+            return [name for name in validated.problems if name] or list(self._values)
+        return validated.settings.changed(settings)
 
 
 def _problems(error: InvalidSettings, specs: Sequence[FieldSpec]) -> dict[str, str]:
     helps = {spec.name: spec.help for spec in specs}
     problems: dict[str, list[str]] = {}
-    for setting, text in getattr(error, "problems", ()):
+    for setting, text in error.problems:
         name = setting if setting in helps else ""
         if text.startswith("must be set"):
             text = "A value is needed"
-        sentence = text.removeprefix("= ").removesuffix(
-            f" ({helps.get(name)})"
-        )  # the help stands there already
+        # the form shows the help text of the field anyway
+        sentence = text.removeprefix("= ").removesuffix(f" ({helps.get(name)})")
         problems.setdefault(name, []).append(sentence)
     return {name: "; ".join(sentences) for name, sentences in problems.items()} or {"": error.message}
