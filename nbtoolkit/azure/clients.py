@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import finalize
 
-from nbtoolkit._version import __version__
-from nbtoolkit.errors import MissingDependency
-from nbtoolkit.installation import install_hint
+from nbtoolkit.azure import sdk
+from nbtoolkit.azure.sdk import ARM_SCOPE, CONNECT_TIMEOUT, READ_TIMEOUT, USER_AGENT, import_from
 from nbtoolkit.utils.tls import tls_context
 
 if TYPE_CHECKING:
@@ -24,14 +22,7 @@ if TYPE_CHECKING:
     from azure.mgmt.resource.subscriptions import SubscriptionClient
     from azure.mgmt.storage import StorageManagementClient
 
-ARM_SCOPE = "https://management.azure.com/.default"
-AGENT = f"nbtoolkit/{__version__}"
-"""What our requests call themselves, so that Azure's logs name us."""
-POLL = 2
-"""Seconds between two looks at a long-running operation where Azure names no Retry-After."""
-CONNECT, READ = 20, 60
-"""Seconds until a host that does not answer counts as lost; the SDK would wait 300 for either."""
-
+_PIPELINE = "nbtoolkit.azure.pipeline"
 _Client = TypeVar("_Client")
 
 
@@ -105,7 +96,7 @@ class Cloud:
         import httpx
 
         def make() -> httpx.Client:
-            agent = {"User-Agent": AGENT}
+            agent = {"User-Agent": USER_AGENT}
             client = httpx.Client(headers=agent, timeout=30, verify=tls_context())
             finalize(self, client.close)  # httpx leaves idle connections open when a client is collected
             return client
@@ -127,18 +118,16 @@ class Cloud:
         def make() -> object:
             credential = self.credential
             where = () if name == "SubscriptionClient" else (subscription,)
-            return sdk(module, name)(
+            return import_from(module, name)(
                 credential,
                 *where,
-                polling_interval=POLL,
-                transport=sdk("nbtoolkit.azure.files.transport", "DrainingTransport")(
-                    connection_timeout=CONNECT, read_timeout=READ
+                polling_interval=sdk.POLL_INTERVAL,
+                transport=import_from(_PIPELINE, "DrainingTransport")(
+                    connection_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT
                 ),
-                user_agent=AGENT,
-                authentication_policy=sdk("nbtoolkit.azure.auth.challenge_policy", "FreshTokenPolicy")(
-                    credential
-                ),
-                retry_policy=sdk("nbtoolkit.azure.retry", "RetryOnLostAnswers")(),
+                user_agent=USER_AGENT,
+                authentication_policy=import_from(_PIPELINE, "FreshTokenPolicy")(credential),
+                retry_policy=import_from(_PIPELINE, "RetryAllMethods")(),
             )
 
         return self._once((name, subscription.lower()), make)
@@ -152,15 +141,3 @@ class Cloud:
 
 _shared: Cloud | None = None
 _sharing = Lock()
-
-
-def sdk(module: str, name: str) -> Any:
-    """Return a name of the Azure SDK; raises :class:`MissingDependency` where it is not installed."""
-    try:
-        return getattr(import_module(module), name)
-    except ImportError as error:
-        raise MissingDependency(
-            f"{module} cannot be imported: {error}.",
-            next_step=install_hint("azure"),
-            package=module,
-        ) from error

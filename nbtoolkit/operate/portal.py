@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from nbtoolkit.azure import portal_urls as pages
-from nbtoolkit.azure.portal_urls import portal_url
+from nbtoolkit.azure.logs.log_analytics import log_query_page
+from nbtoolkit.azure.portal_urls import app_page, log_stream_page, portal_url
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.utils.display import LINK
 
@@ -57,11 +57,11 @@ def links(target: AzureTarget | None = None) -> Links:
     return Links(
         (
             *([Link("Chat", place.endpoint, chat)] if place.endpoint else []),
-            Link("App", pages.app_page(place), "the container app in the portal"),
-            Link("Live log", pages.log_stream_page(place), "what the container prints; may wake the app"),
+            Link("App", app_page(place), "the container app in the portal"),
+            Link("Live log", log_stream_page(place), "what the container prints; may wake the app"),
             Link(
                 "All logs",
-                pages.log_query_page(target.app),
+                log_query_page(target.app),
                 "Log Analytics, the query ready to run; some minutes behind",
             ),
             Link("Files", portal_url(place.account_id), "the storage account with the file share"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from nbtoolkit.azure import clients as clouds
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.capacity.gpu_profiles import QUOTA_PAGE
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
+from nbtoolkit.azure.portal_urls import QUOTA_PAGE
 from nbtoolkit.azure.startup.activation import Activation
 from nbtoolkit.azure.startup.timeline import phase_of
 from nbtoolkit.errors import QuotaShort
@@ -75,7 +75,7 @@ def unready(app: App, progress: Progress) -> str:
         if time.monotonic() >= deadline:
             break
         progress.note(reason)
-        progress.sleep(clouds.POLL)
+        progress.sleep(sdk.POLL_INTERVAL)
     old = state.latest_ready_revision
     meanwhile = f"{old} serves meanwhile" if old else "nothing serves meanwhile"
     return f"The new revision {state.latest_revision} is not ready yet ({reason}); {meanwhile}."

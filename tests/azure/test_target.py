@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nbtoolkit import deploy, rollback
-from nbtoolkit.azure import clients as cloud
+from nbtoolkit.azure import sdk
 from nbtoolkit.deployment import Deployment
 from nbtoolkit.errors import DeployFailed, NotInStore, QuotaShort
 from nbtoolkit.progress import Progress
@@ -32,7 +32,7 @@ def _stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def make(azure_double: AzureDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    monkeypatch.setattr(cloud, "POLL", 0.2)
+    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.2)
     return lambda **how: AzurePlace(azure_double, tmp_path / "project", **how)
 
 

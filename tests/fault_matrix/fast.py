@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from azure.core.pipeline.transport import HttpTransport
 
-from nbtoolkit.azure import clients as cloud
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import long_running as changes
 from nbtoolkit.azure.container_apps import stale_cache as last_answer
 from nbtoolkit.azure.files import retry_policy as patience
@@ -44,7 +44,7 @@ def fast_azure(root: Path, *, stub: bool = True) -> Iterator[AzureDouble]:
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """Let this process wait for Azure as short as the double does."""
-    patch.setattr(cloud, "POLL", 0.05)
+    patch.setattr(sdk, "POLL_INTERVAL", 0.05)
     patch.setattr(changes, "RETRY_TIMEOUT", 2.0)
     patch.setattr(patience, "RETRY_TIMEOUT", 1.5)
     patch.setattr(patience, "UNREACHED", 1.0)

@@ -26,7 +26,7 @@ from nbtoolkit import (
     scale,
     teardown,
 )
-from nbtoolkit.azure import clients as cloud
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import subscriptions as places
 from nbtoolkit.errors import Cancelled, NotApplied
 from nbtoolkit.progress import Progress
@@ -168,7 +168,7 @@ def test_every_operation_has_a_source_and_every_body_its_type(
 ) -> None:
     if find_bicep() is None:
         pytest.skip(NO_COMPILER)
-    monkeypatch.setattr(cloud, "POLL", 0.1)
+    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.1)
     azure_double.clock.scale = 0.004
     monkeypatch.chdir(tmp_path)
     traffic = Traffic(BicepTypes(shared / "azure" / "types" / "bicep"))

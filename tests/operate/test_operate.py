@@ -31,7 +31,7 @@ from nbtoolkit import (
     scale,
     teardown,
 )
-from nbtoolkit.azure import clients as cloud
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import created_resources as created
 from nbtoolkit.azure.arm import long_running as changes
 from nbtoolkit.azure.clients import Cloud
@@ -57,7 +57,7 @@ def _stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def make(azure_double: AzureDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    monkeypatch.setattr(cloud, "POLL", 0.05)
+    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.05)
     return lambda **how: AzurePlace(azure_double, tmp_path / "project", **how)
 
 

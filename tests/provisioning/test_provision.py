@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from nbtoolkit import TeardownSettings, teardown
-from nbtoolkit.azure import clients as clouds
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import created_resources as created
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.template import template
@@ -134,7 +134,7 @@ class Place:
 
 @pytest.fixture
 def place(azure_double: AzureDouble, workspace_root: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(clouds, "POLL", 0.05)
+    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.05)
     azure_double.clock.scale = FAST
     return Place(azure_double, workspace_root)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit.azure import clients as clouds
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import subscriptions as places
 from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.arm.resource_names import ResourceNames
@@ -89,7 +89,7 @@ class Hang:
 
 @pytest.fixture
 def hang(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
-    monkeypatch.setattr(clouds, "POLL", 0.05)
+    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.05)
     azure_double.clock.scale = 0.002
     found = Hang()
     yield found

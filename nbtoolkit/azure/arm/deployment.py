@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from nbtoolkit.azure import clients as clouds
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.deployment_operations import Step, read_steps
 from nbtoolkit.azure.arm.deployment_state import State
 from nbtoolkit.azure.arm.long_running import start_request
@@ -15,7 +15,7 @@ from nbtoolkit.azure.arm.what_if import WhatIf
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.arm_error import Cause, explain
 from nbtoolkit.azure.errors.translate import or_none, translate_errors
-from nbtoolkit.azure.pauses import asked_pause
+from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import AzureFailed, Cancelled, ProvisionFailed
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import CallTimeout, run_cancellable
@@ -180,7 +180,7 @@ class ArmDeployment:
                     if failures >= _PATIENCE:
                         raise
                     progress.note("Azure does not answer; it goes on, and so does the waiting")
-                    progress.sleep(clouds.POLL * failures)
+                    progress.sleep(sdk.POLL_INTERVAL * failures)
                     continue
                 _tell(steps, told, progress)
                 if state is None or not state.running:
@@ -248,12 +248,12 @@ class ArmDeployment:
         return ended, [step.title for step in self.steps() if step.running]
 
     def _pause(self, progress: Progress) -> None:
-        deadline = time.monotonic() + max(clouds.POLL, self._retry_after)
+        deadline = time.monotonic() + max(sdk.POLL_INTERVAL, self._retry_after)
         while (left := deadline - time.monotonic()) > 0:
             progress.sleep(min(left, 0.5))
 
     def _note_retry_after(self, answered: Any) -> None:
-        self._retry_after = asked_pause(answered.http_response.headers) or 0.0
+        self._retry_after = retry_after(answered.http_response.headers) or 0.0
 
     @property
     def _operations(self) -> Any:  # the SDK takes plain JSON too, which its overloads do not say

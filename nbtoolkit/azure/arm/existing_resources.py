@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from nbtoolkit.azure import clients as clouds
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import region_name
 from nbtoolkit.azure.clients import Cloud
@@ -132,7 +132,7 @@ def _settled(what: str, name: str, look: Callable[[], Any], progress: Progress) 
         if body is None or state in _ENDED or time.monotonic() >= deadline:
             return body
         progress.note(f"Azure still works on the {what} {name} ({state})")
-        progress.sleep(clouds.POLL)
+        progress.sleep(sdk.POLL_INTERVAL)
 
 
 def is_empty(cloud: Cloud, names: ResourceNames, progress: Progress) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any, TypeVar
 
-from nbtoolkit.azure import clients as cloud
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.errors.translate import translate_errors
-from nbtoolkit.azure.pauses import asked_pause
+from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import run_cancellable
@@ -74,7 +74,7 @@ def _again(begin: Callable[[], Any], what: str, progress: Progress, meanwhile: C
     from azure.core.exceptions import HttpResponseError
 
     deadline = time.monotonic() + RETRY_TIMEOUT
-    pause = float(cloud.POLL)
+    pause = float(sdk.POLL_INTERVAL)
     while True:
         progress.check()
         try:
@@ -86,7 +86,7 @@ def _again(begin: Callable[[], Any], what: str, progress: Progress, meanwhile: C
                 raise
             progress.note(f"Azure is busy with another change ({code}); trying again")
             answer: Any = error.response
-            progress.sleep(max(pause, asked_pause(answer.headers) or 0.0))
+            progress.sleep(max(pause, retry_after(answer.headers) or 0.0))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
 

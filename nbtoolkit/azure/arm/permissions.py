@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nbtoolkit.azure.clients import Cloud, sdk
+from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
+from nbtoolkit.azure.sdk import import_from
 
 _VERSION = "2022-04-01"
 
@@ -55,7 +56,7 @@ def of_subscription(cloud: Cloud, subscription: str) -> Grants:
     The SDK has this question for groups and resources only; ARM answers it at every scope.
     """
     path = f"/subscriptions/{subscription}/providers/Microsoft.Authorization/permissions"
-    request = sdk("azure.core.rest", "HttpRequest")("GET", path, params={"api-version": _VERSION})
+    request = import_from("azure.core.rest", "HttpRequest")("GET", path, params={"api-version": _VERSION})
     with translate_errors(f"read what you may do in the subscription {subscription}"):
         answer = cloud.resources(subscription).send_request(request)
         answer.raise_for_status()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from nbtoolkit.azure import clients as clouds
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.long_running import start_request
 from nbtoolkit.azure.capacity.quota import region_name
 from nbtoolkit.azure.clients import Cloud
@@ -89,4 +89,4 @@ def register_providers(
                 code="RegistrationPending",
             )
         progress.note(f"waiting for {', '.join(open_)}")
-        progress.sleep(clouds.POLL)
+        progress.sleep(sdk.POLL_INTERVAL)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nbtoolkit.azure.clients import sdk
+from nbtoolkit.azure.sdk import import_from
 from nbtoolkit.errors import StoreError
 from nbtoolkit.utils.atomic_write import write_atomically
 
@@ -39,7 +39,7 @@ def read() -> Any | None:
     """Return the SDK's record of the account; None where nobody signed in, or the file is damaged."""
     try:
         text = record_path().read_text(encoding="utf-8")
-        return sdk("azure.identity", "AuthenticationRecord").deserialize(text)
+        return import_from("azure.identity", "AuthenticationRecord").deserialize(text)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # as good as never: the next sign-in writes it anew
 
@@ -61,7 +61,7 @@ def write(record: Any) -> None:
 def credential(record: Any, transport: Any = None) -> Any:
     """Return a credential for the account out of the cache alone; it never asks anybody."""
     options = {} if transport is None else {"transport": transport}
-    return sdk("azure.identity", "DeviceCodeCredential")(
+    return import_from("azure.identity", "DeviceCodeCredential")(
         authentication_record=record,
         disable_automatic_authentication=True,
         cache_persistence_options=cache_options(),
@@ -74,6 +74,6 @@ def cache_options() -> Any:
 
     Without a key store, as on most servers, they lie in a file of mode 0600, as those of the Azure CLI do.
     """
-    return sdk("azure.identity", "TokenCachePersistenceOptions")(
+    return import_from("azure.identity", "TokenCachePersistenceOptions")(
         name=CACHE_NAME, allow_unencrypted_storage=True
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbtoolkit.azure.auth import account_store as account
-from nbtoolkit.azure.clients import sdk
+from nbtoolkit.azure.sdk import import_from
 
 # What these libraries would log as warnings reaches the user as an error with a next step.
 logging.getLogger("azure.identity").addHandler(logging.NullHandler())
@@ -58,17 +58,19 @@ def _environment() -> Any:
         missing.append(_PROOFS[0])
     if missing:
         raise Unavailable(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set")
-    return sdk("azure.identity", "EnvironmentCredential")()
+    return import_from("azure.identity", "EnvironmentCredential")()
 
 
 def _managed_identity() -> Any:
     # Only inside a chain does the SDK look first whether there is an identity service, which takes a second.
-    identity = sdk("azure.identity", "ManagedIdentityCredential")(client_id=os.environ.get("AZURE_CLIENT_ID"))
-    return sdk("azure.identity", "ChainedTokenCredential")(identity)
+    identity = import_from("azure.identity", "ManagedIdentityCredential")(
+        client_id=os.environ.get("AZURE_CLIENT_ID")
+    )
+    return import_from("azure.identity", "ChainedTokenCredential")(identity)
 
 
 def _cli() -> Any:
-    return sdk("azure.identity", "AzureCliCredential")(process_timeout=15)
+    return import_from("azure.identity", "AzureCliCredential")(process_timeout=15)
 
 
 def _earlier() -> Any:
@@ -107,7 +109,7 @@ def _token(credential: Any, scopes: tuple[str, ...], options: dict[str, Any]) ->
     if informed is not None:
         return informed(*scopes, options=options)
     plain = credential.get_token(*scopes, **options)
-    return sdk("azure.core.credentials", "AccessTokenInfo")(plain.token, plain.expires_on)
+    return import_from("azure.core.credentials", "AccessTokenInfo")(plain.token, plain.expires_on)
 
 
 def reason(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from nbtoolkit.azure.auth import account_store as account
 from nbtoolkit.azure.auth import shared_credential as login
 from nbtoolkit.azure.auth.credential_sources import reason
 from nbtoolkit.azure.auth.shared_credential import SignedIn
-from nbtoolkit.azure.clients import ARM_SCOPE, sdk
+from nbtoolkit.azure.sdk import ARM_SCOPE, import_from
 from nbtoolkit.errors import NotSignedIn, StoreError
 from nbtoolkit.progress import PrintProgress, Progress
 from nbtoolkit.settings import Settings
@@ -194,14 +194,14 @@ def make_credential(
         "disable_automatic_authentication": True,
         "cache_persistence_options": account.cache_options(),
         "transport": _Stoppable(
-            transport or sdk("azure.core.pipeline.transport", "RequestsTransport")(), given_up
+            transport or import_from("azure.core.pipeline.transport", "RequestsTransport")(), given_up
         ),
     }
     if tenant:
         options["tenant_id"] = tenant
     if method == "browser":
-        return sdk("azure.identity", "InteractiveBrowserCredential")(**options)
-    return sdk("azure.identity", "DeviceCodeCredential")(prompt_callback=tell, **options)
+        return import_from("azure.identity", "InteractiveBrowserCredential")(**options)
+    return import_from("azure.identity", "DeviceCodeCredential")(prompt_callback=tell, **options)
 
 
 class _Stoppable:
@@ -213,7 +213,9 @@ class _Stoppable:
 
     def send(self, request: Any, **options: Any) -> Any:
         if self._given_up():
-            raise sdk("azure.core.exceptions", "ClientAuthenticationError")("The sign-in was cancelled.")
+            raise import_from("azure.core.exceptions", "ClientAuthenticationError")(
+                "The sign-in was cancelled."
+            )
         return self._inner.send(request, **options)
 
     def __getattr__(self, name: str) -> Any:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from nbtoolkit.azure.auth import credential_sources as credentials
 from nbtoolkit.azure.auth.credential_sources import CredentialSource, Unavailable
-from nbtoolkit.azure.clients import ARM_SCOPE
+from nbtoolkit.azure.sdk import ARM_SCOPE, import_from
 from nbtoolkit.errors import MissingDependency, NotSignedIn
 
 _FOR_A_WHILE = re.compile(
@@ -73,7 +73,7 @@ class SharedCredential:
     def get_token(self, *scopes: str, **options: Any) -> Any:
         """Return a token as the older of the SDK's protocols wants it."""
         info = self.get_token_info(*scopes, options=options)
-        return credentials.sdk("azure.core.credentials", "AccessToken")(info.token, info.expires_on)
+        return import_from("azure.core.credentials", "AccessToken")(info.token, info.expires_on)
 
     def get_token_info(self, *scopes: str, options: Mapping[str, Any] | None = None) -> Any:
         """Return a token for ``scopes``; asks nobody, and takes no longer than the sources' limits."""

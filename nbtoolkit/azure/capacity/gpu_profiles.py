@@ -8,9 +8,6 @@ from types import MappingProxyType
 
 from nbtoolkit.errors import InvalidSettings
 
-QUOTA_PAGE = "https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas"
-"""Where quotas are seen and raised; the provider there is called Azure Container Apps."""
-
 
 @dataclass(frozen=True)
 class Meter:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nbtoolkit.azure.capacity.gpu_profiles import QUOTA_PAGE
 from nbtoolkit.azure.errors.access_errors import ANY, CatalogEntry
+from nbtoolkit.azure.portal_urls import QUOTA_PAGE
 
 _RETRY = "run the step again; it goes on from what is done"
 _OTHER_PLACE = "choose another region, or another GPU, in the settings"

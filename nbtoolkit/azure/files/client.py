@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.clients import AGENT, Cloud, sdk
+from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.azure.files.errors import ROLE, code_of, store_error
+from nbtoolkit.azure.sdk import USER_AGENT, import_from
 from nbtoolkit.errors import AzureFailed, NbtoolkitError, NotSignedIn, StoreError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class ShareAccess:
             return self._client
 
     def _open(self, key: str | None) -> ShareClient:
-        client = sdk("azure.storage.fileshare", "ShareClient")
+        client = import_from("azure.storage.fileshare", "ShareClient")
         from nbtoolkit.azure.files.retry_policy import InterruptibleRetryPolicy
         from nbtoolkit.azure.files.transport import transport
 
@@ -125,7 +126,7 @@ class ShareAccess:
             token_intent="backup",  # noqa: S106  the way of asking that the role allows
             transport=self._transport,
             retry_policy=InterruptibleRetryPolicy(),
-            user_agent=AGENT,
+            user_agent=USER_AGENT,
         )
 
     def _read_key(self) -> str:

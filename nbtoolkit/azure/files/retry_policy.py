@@ -19,7 +19,7 @@ from azure.core.exceptions import (
 from azure.storage.fileshare import ExponentialRetry
 
 from nbtoolkit.azure.files.concurrency import CANCEL_POLL
-from nbtoolkit.azure.pauses import asked_pause
+from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import NbtoolkitError
 
 RETRY_TIMEOUT = 120
@@ -93,7 +93,7 @@ class InterruptibleRetryPolicy(ExponentialRetry):
                     raise
             else:
                 limit = _limit(response.http_response)
-                pause = asked_pause(response.http_response.headers) or pause
+                pause = retry_after(response.http_response.headers) or pause
                 if time.monotonic() + pause > start + limit:
                     response.http_response.location_mode = settings["mode"]
                     return response

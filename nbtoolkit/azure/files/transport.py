@@ -8,32 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from azure.core.pipeline.transport import RequestsTransport
-from azure.core.rest import HttpResponse
 from requests.adapters import HTTPAdapter
 from requests.certs import where
 from requests.structures import CaseInsensitiveDict
 from urllib3.util import create_urllib3_context
 
-from nbtoolkit.azure.clients import CONNECT, READ
+from nbtoolkit.azure.pipeline import DrainingTransport
+from nbtoolkit.azure.sdk import CONNECT_TIMEOUT, READ_TIMEOUT
 from nbtoolkit.errors import StoreError
 
 MOST = 64
-
-
-class DrainingTransport(RequestsTransport):
-    """Read the body of every response without success, so that its connection returns to the pool.
-
-    Policies that retry, authenticate again or are cancelled drop such a response unread. With
-    ``stream=True`` the connection would stay open until the response is garbage collected.
-    """
-
-    def send(self, request: Any, *, proxies: Any = None, **options: Any) -> Any:
-        """Send one request; raises AzureError also if the body of an error response is cut off."""
-        response: Any = super().send(request, proxies=proxies, **options)
-        if isinstance(response, HttpResponse) and not 200 <= response.status_code < 300:
-            response.read()
-        return response
 
 
 def transport(url: str) -> Any:
@@ -45,8 +29,8 @@ def transport(url: str) -> Any:
     return DrainingTransport(
         session=session,
         use_env_settings=False,
-        connection_timeout=CONNECT,
-        read_timeout=READ,
+        connection_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
         connection_cert=found["cert"],
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from nbtoolkit.azure.logs.records import LogLine, Reader, Record
-from nbtoolkit.azure.pauses import asked_pause
+from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import AzureFailed, NotSignedIn
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _refused(source: LogSource, response: httpx.Response) -> Exception:
     if status == 404:
         return StreamEnded(source.name)
     if status == 429 or status >= 500:
-        return StreamInterrupted(f"HTTP {status}", asked_pause(response.headers))
+        return StreamInterrupted(f"HTTP {status}", retry_after(response.headers))
     step = "get a role with the data action Microsoft.App/containerApps/logstream/action, or read the log in "
     step += "Log Analytics"
     return AzureFailed(

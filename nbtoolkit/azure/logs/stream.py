@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nbtoolkit.azure.logs.client import MOST, LogSource
+from nbtoolkit.azure.logs.log_analytics import log_query_page
 from nbtoolkit.azure.logs.merger import Find, Readers
 from nbtoolkit.azure.logs.records import LogLine, console_record, system_record
-from nbtoolkit.azure.portal_urls import log_query_page
 from nbtoolkit.progress import SILENT, Progress
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE, QUOTA_PAGE, Hardware
+from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE, Hardware
 from nbtoolkit.azure.capacity.quota import free_gpus
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.downtime import stopped
 from nbtoolkit.azure.container_apps.managed_app import is_ours
 from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller, AppSnapshot
+from nbtoolkit.azure.portal_urls import QUOTA_PAGE
 from nbtoolkit.azure.resource_id import place_of
 from nbtoolkit.azure.startup.failures import of_revision
 from nbtoolkit.azure.startup.timeline import ASSIGNING, phase_of

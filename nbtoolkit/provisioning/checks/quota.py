@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.azure.capacity.gpu_profiles import QUOTA_PAGE
 from nbtoolkit.azure.capacity.quota import QuotaHeadroom
+from nbtoolkit.azure.portal_urls import QUOTA_PAGE
 from nbtoolkit.provisioning.checks.findings import Findings
 from nbtoolkit.provisioning.settings import ProvisionSettings
 

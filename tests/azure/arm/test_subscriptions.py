@@ -163,7 +163,7 @@ def test_rights_that_may_not_be_read_are_an_error_of_azure(azure_double: AzureDo
 def test_providers_are_registered_and_waited_for(
     azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbtoolkit.azure.clients.POLL", 0.05)
+    monkeypatch.setattr("nbtoolkit.azure.sdk.POLL_INTERVAL", 0.05)
     azure_double.arm.providers.states["Microsoft.App"] = "NotRegistered"
     cloud = Cloud.shared()
     assert not provider(cloud, SUBSCRIPTION, "Microsoft.App").registered

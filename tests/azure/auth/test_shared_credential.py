@@ -24,7 +24,7 @@ from nbtoolkit.azure.auth import interactive_sign_in as sign_in
 from nbtoolkit.azure.auth import shared_credential as login
 from nbtoolkit.azure.auth.credential_sources import CredentialSource, Unavailable
 from nbtoolkit.azure.auth.shared_credential import SharedCredential
-from nbtoolkit.azure.clients import ARM_SCOPE
+from nbtoolkit.azure.sdk import ARM_SCOPE
 from nbtoolkit.errors import Cancelled, MissingDependency, NotSignedIn
 from nbtoolkit.progress import Progress
 from tests.azure_double import SUBSCRIPTION, AzureDouble

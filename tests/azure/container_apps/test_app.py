@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from azure.core.exceptions import HttpResponseError
 
-from nbtoolkit.azure import clients as cloud
+from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import long_running as changes
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.container_apps.app import App
@@ -95,7 +95,7 @@ def refused(status: int, code: str) -> HttpResponseError:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloud, "POLL", 0.01)
+    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.01)
 
 
 def exchanges(shared: Path, part: str) -> Iterator[Any]:

@@ -23,9 +23,10 @@ from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.logs import client as log_streams
 from nbtoolkit.azure.logs import merger as log_readers
 from nbtoolkit.azure.logs import stream as logs
+from nbtoolkit.azure.logs.log_analytics import log_query, log_query_page, query_page
 from nbtoolkit.azure.logs.records import LogLine, console_record, parse_time, system_record
-from nbtoolkit.azure.pauses import asked_pause
-from nbtoolkit.azure.portal_urls import app_page, log_query, log_query_page, query_page
+from nbtoolkit.azure.portal_urls import app_page
+from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import AzureFailed, Cancelled
 from nbtoolkit.progress import Progress
 
@@ -438,14 +439,14 @@ def test_a_stream_opened_while_all_are_closed_is_shut_too() -> None:
     [("3", 3), ("0.5", 0.5), ("-1", 0), ("", None), ("nan", None), ("inf", None), ("soon", None)],
 )
 def test_a_pause_that_azure_asks_for(text: str, seconds: float | None) -> None:
-    assert asked_pause({"Retry-After": text}) == seconds
-    assert asked_pause({}) is None
+    assert retry_after({"Retry-After": text}) == seconds
+    assert retry_after({}) is None
 
 
 def test_a_pause_may_end_at_a_date() -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-    assert asked_pause({"retry-after": later}) == pytest.approx(60, abs=5)
-    assert asked_pause({"retry-after": "Wed, 14 May 2025 13:11:13 GMT"}) == 0
+    assert retry_after({"retry-after": later}) == pytest.approx(60, abs=5)
+    assert retry_after({"retry-after": "Wed, 14 May 2025 13:11:13 GMT"}) == 0
 
 
 def test_a_recorded_stream_is_understood(shared: Any) -> None:
