@@ -123,7 +123,10 @@ class Cloud:
                 *where,
                 polling_interval=sdk.POLL_INTERVAL,
                 transport=import_from(_PIPELINE, "DrainingTransport")(
-                    connection_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT
+                    # If the SDK can read a 409, it registers a resource provider without consent.
+                    except_for=409,
+                    connection_timeout=CONNECT_TIMEOUT,
+                    read_timeout=READ_TIMEOUT,
                 ),
                 user_agent=USER_AGENT,
                 authentication_policy=import_from(_PIPELINE, "FreshTokenPolicy")(credential),

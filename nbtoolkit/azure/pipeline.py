@@ -22,13 +22,19 @@ class DrainingTransport(RequestsTransport):
     """Read the body of every error response, so that its connection returns to the pool.
 
     Policies that retry, authenticate again or are cancelled drop such a response unread. With
-    ``stream=True`` the connection would stay open until the response is garbage collected.
+    ``stream=True`` the connection would stay open until the response is garbage collected. ``except_for`` is
+    a status whose body only the caller reads.
     """
+
+    def __init__(self, *, except_for: int | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._except_for = except_for
 
     def send(self, request: Any, *, proxies: Any = None, **options: Any) -> Any:
         """Send one request; raises AzureError also if the body of an error response is cut off."""
         response: Any = super().send(request, proxies=proxies, **options)
-        if isinstance(response, HttpResponse) and not 200 <= response.status_code < 300:
+        success = 200 <= response.status_code < 300
+        if isinstance(response, HttpResponse) and not success and response.status_code != self._except_for:
             response.read()
         return response
 
