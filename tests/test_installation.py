@@ -42,7 +42,7 @@ def test_the_wheel_holds_the_package_and_the_template(repo: Path, wheel: Path) -
         names = set(archive.namelist())
         info = f"{DISTRIBUTION.replace('-', '_')}-{nbtoolkit.__version__}.dist-info"
         metadata = message_from_bytes(archive.read(f"{info}/METADATA"))
-        template = archive.read("nbtoolkit/azure/inference.json")
+        template = archive.read("nbtoolkit/azure/arm/inference.json")
     assert metadata["Name"] == DISTRIBUTION == project(repo)["name"]
     assert metadata["Version"] == nbtoolkit.__version__
     assert {name.split("/")[0] for name in names} == {"nbtoolkit", info}

@@ -17,7 +17,7 @@ from .gpu_quota import Quota, profiles_of
 from .hosted_app import HostedApp
 from .log_buffers import Buffer
 from .mounts import NO_SUCH_SHARE, PERMISSION_DENIED, MountFailed
-from .process_cleanup import Undertaker
+from .process_cleanup import ProcessCleanup
 from .resource_ids import ResourceId
 from .stream_tokens import StreamTokens
 from .system_events import Event
@@ -54,7 +54,7 @@ class Platform:
         self._requests: dict[str, int] = {}
         self._held: dict[str, bool] = {}
         self._crashes: dict[str, int] = {}
-        self._undertaker = Undertaker(self.mark)
+        self._process_cleanup = ProcessCleanup(self.mark)
         self._changed = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="container apps", daemon=True)
@@ -189,7 +189,7 @@ class Platform:
 
     def about_to_start(self) -> None:
         """A container starts: see that it ends, should this process end without a word."""
-        self._undertaker.watch()
+        self._process_cleanup.watch()
 
     def left(self, replica: Replica) -> None:
         """A replica is gone."""
@@ -231,7 +231,7 @@ class Platform:
             replica.end(hurry=True)
         for replica in replicas:
             replica.join(10)
-        self._undertaker.close()
+        self._process_cleanup.close()
         self.events.close()
 
     def _run(self) -> None:

@@ -23,7 +23,7 @@ for _ in range(20):
 """
 
 
-class Undertaker:
+class ProcessCleanup:
     """Waits beside the test's process; ends with it, after all containers of the given mark."""
 
     def __init__(self, mark: str) -> None:

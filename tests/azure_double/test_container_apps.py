@@ -141,10 +141,10 @@ def test_killed_run_leaves_no_container(tmp_path: Path) -> None:
     program = textwrap.dedent("""
         import sys, time
         from tests.azure_double.containers import MARK
-        from tests.azure_double.undertaker import Undertaker
+        from tests.azure_double.process_cleanup import ProcessCleanup
         import subprocess
         mark = sys.argv[1]
-        Undertaker(mark).watch()
+        ProcessCleanup(mark).watch()
         subprocess.Popen(["sleep", "60"], env={MARK: mark + "-replica"}, start_new_session=True)
         print("started", flush=True)
         time.sleep(60)
