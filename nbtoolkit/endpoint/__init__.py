@@ -1,4 +1,4 @@
-"""A served release as a client sees it: an address and a key."""
+"""Talk to a served release: health, models, chat, replay and proof."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 class Health(BaseModel):
-    """What the front says about itself; further facts are kept as attributes."""
+    """The health report of a server; unknown fields are kept as attributes."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -37,12 +37,12 @@ class Health(BaseModel):
 
     @property
     def engine_starts(self) -> int | None:
-        """How often this replica started its engine; None where it does not say."""
+        """How often this replica has started its engine; None if unknown."""
         return self.engine.get("starts")
 
 
 class ServedModel(BaseModel):
-    """A public name; ``parent`` is the base's name for an adapter and None for the base."""
+    """A public model name; ``parent`` is the base's name for an adapter, None for the base."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -51,15 +51,15 @@ class ServedModel(BaseModel):
     sha256: str | None = None
 
     def __str__(self) -> str:
-        what = f"adapter of {self.parent}" if self.parent else "base model"
-        return f"{self.id} ({what}{f', sha256 {self.sha256[:16]}…' if self.sha256 else ''})"
+        kind = f"adapter of {self.parent}" if self.parent else "base model"
+        return f"{self.id} ({kind}{f', sha256 {self.sha256[:16]}…' if self.sha256 else ''})"
 
     def __repr__(self) -> str:
         return f"ServedModel({self})"
 
 
 class Replay(BaseModel):
-    """The likeliest next tokens after each context, and which adapter the server says it used."""
+    """The likeliest next tokens after each context, and the adapter that the server reports."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,18 +69,18 @@ class Replay(BaseModel):
 
 
 class Endpoint:
-    """An address and a key; ``key`` never appears in ``repr``, logs or errors."""
+    """The URL and key of a served release; ``key`` never appears in ``repr``, logs or errors."""
 
     def __init__(self, url: str, key: SecretStr | str, *, release: str | None = None) -> None:
         if not url.startswith(("http://", "https://")):
             raise InvalidSettings(
-                f"The endpoint's address is {url!r}; wanted is one that starts with http:// or https://.",
-                next_step="give the whole address, such as https://myapp.region.azurecontainerapps.io",
+                f"The endpoint's URL is {url!r}; it must start with http:// or https://.",
+                next_step="give the whole URL, such as https://myapp.region.azurecontainerapps.io",
             )
         self.url = url.rstrip("/")
         self.key = key if isinstance(key, SecretStr) else SecretStr(key)
         self.release = release
-        self._wire = HttpClient(self.url, self.key)
+        self._http = HttpClient(self.url, self.key)
 
     def __repr__(self) -> str:
         release = f", release={self.release!r}" if self.release else ""
@@ -92,52 +92,51 @@ class Endpoint:
         return f'<p><a href="{url}" target="_blank" rel="noopener">{url}</a>{release}</p>'
 
     def wait(self, timeout: float = 600, progress: Progress | None = None) -> Endpoint:
-        """Return this endpoint once it is ready to answer.
+        """Wait until this endpoint is ready, and return it.
 
-        ``timeout`` is in seconds. It wakes an app that sleeps. While waiting, the reason is noted in
-        ``progress``; raises :class:`NotReady` with the last one, and after a minute where waiting is of no
-        use, as for a stopped app.
+        ``timeout`` is in seconds. The requests wake a sleeping app. While it waits, ``progress`` notes the
+        reason. Raises :class:`NotReady` with the last reason, already after a minute if waiting cannot help,
+        as for a stopped app.
         """
         progress = progress or SILENT()
         progress.phase(f"Waiting for {self.url}")
-        wait_ready(self._not_ready_because, self.url, timeout, progress)
+        wait_ready(self.not_ready_reason, self.url, timeout, progress)
         return self
 
-    def _not_ready_because(self) -> str:
-        """Return why the server cannot answer yet, an empty text where it can."""
+    def not_ready_reason(self) -> str:
+        """Return why the server is not ready, an empty text if it is; raises like :meth:`health`."""
         health = self.health()
         return "" if health.phase == "ready" else f"the server is {health.phase}"
 
     def health(self) -> Health:
-        """Return what the server says about itself; needs no key.
+        """Return the health report of the server; needs no key.
 
-        Raises :class:`NotReady` where nothing answers, :class:`RequestRefused` where it is no server of ours.
+        Raises :class:`NotReady` if nothing answers, :class:`RequestRefused` if it is not nbtoolkit's server.
         """
-        response = self._wire.get_open("/health")
-        self._wire.check_gateway(response)
+        response = self._http.get_public("/health")
+        self._http.raise_for_ingress(response)
         try:
-            found = response.json()
-            return Health.model_validate(found)
-        except ValueError as error:  # no JSON, or not ours: an ingress page, the user's own server
+            return Health.model_validate(response.json())
+        except ValueError as error:  # an ingress page, or the user's own server
             raise RequestRefused(
-                f"{self.url}/health answered {response.status_code} with something that is no health report.",
-                next_step="check the address; a server of your own has no /health like ours",
+                f"{self.url}/health answered {response.status_code} without a health report.",
+                next_step="check the URL; a custom server does not have nbtoolkit's /health",
                 status=response.status_code,
                 code=None,
             ) from error
 
     def reachable(self) -> bool:
-        """Tell whether any web server answers at this address, whatever it says."""
+        """Return whether a web server answers at this URL, with any status."""
         try:
-            self._wire.get_open("/")
+            self._http.get_public("/")
         except NotReady:
             return False
         return True
 
     def models(self) -> list[ServedModel]:
-        """Return the names that requests may use: the base, and every adapter with its parent."""
-        found = self._wire.send("GET", "/v1/models")
-        return [ServedModel.model_validate(one) for one in found["data"]]
+        """Return the model names for requests: the base, and every adapter with its parent."""
+        response = self._http.request_json("GET", "/v1/models")
+        return [ServedModel.model_validate(model) for model in response["data"]]
 
     @overload
     def chat(
@@ -155,21 +154,21 @@ class Endpoint:
     def chat(
         self, prompt: str | Messages, model: str | None = None, *, stream: bool = True, **sampling: Any
     ) -> Iterator[str] | str:
-        """Ask and return the answer: its pieces as they come, or with ``stream=False`` the whole text.
+        """Yield the pieces of the answer to a chat request; with ``stream=False`` return the whole text.
 
-        ``prompt`` is a text or OpenAI messages; ``model`` is a public name and may be left out where one
-        adapter is served. ``sampling`` goes into the request (``max_tokens``, ``temperature``, ...). Raises
-        :class:`RequestRefused` with status, code and next step; closing the iterator ends the answer.
+        ``prompt`` is a text or OpenAI messages; ``model`` is a public name, optional if only one adapter is
+        served. ``sampling`` goes into the request (``max_tokens``, ``temperature``, ...). Raises
+        :class:`RequestRefused` with status, code and next step; closing the iterator ends the request.
         """
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         body = {"model": model or self._only_model(), "messages": messages, "stream": stream, **sampling}
         if stream:
-            return self._wire.stream_text("/v1/chat/completions", body)
-        found = self._wire.send("POST", "/v1/chat/completions", body)
-        return found["choices"][0]["message"]["content"] or ""
+            return self._http.stream_text("/v1/chat/completions", body)
+        response = self._http.request_json("POST", "/v1/chat/completions", body)
+        return response["choices"][0]["message"]["content"] or ""
 
     def openai(self) -> openai.OpenAI:
-        """Return the official client, ready to use; needs the package ``openai``."""
+        """Return the official OpenAI client for this endpoint; needs the package ``openai``."""
         try:
             import openai
         except ImportError as error:
@@ -184,7 +183,7 @@ class Endpoint:
         return self.replay_named(model, contexts).answers
 
     def replay_named(self, model: str, contexts: Sequence[Sequence[int]]) -> Replay:
-        """Replay contexts as :meth:`replay` does, and tell which adapter the server says it used."""
+        """Replay contexts like :meth:`replay`, and return the adapter that the server reports."""
         body = {
             "model": model,
             "prompt": [list(context) for context in contexts],
@@ -193,18 +192,18 @@ class Endpoint:
             "logprobs": 5,
             "return_tokens_as_token_ids": True,
         }
-        found = self._wire.send("POST", "/v1/completions", body)
-        choices = sorted(found["choices"], key=lambda choice: choice["index"])
+        response = self._http.request_json("POST", "/v1/completions", body)
+        choices = sorted(response["choices"], key=lambda choice: choice["index"])
         tops = [choice["logprobs"]["top_logprobs"][0] for choice in choices]
         answers = [{int(k.removeprefix("token_id:")): float(v) for k, v in top.items()} for top in tops]
-        return Replay(answers=answers, by=found.get("system_fingerprint"))
+        return Replay(answers=answers, by=response.get("system_fingerprint"))
 
     def prove(
         self, fingerprint: Fingerprint, model: str, *, old: Sequence[Mapping[int, float]] | None = None
     ) -> Verdict:
-        """Tell whether what answers to ``model`` is the fingerprint's adapter; costs one small request.
+        """Return whether ``model`` is served by the fingerprint's adapter; costs one small request.
 
-        ``old`` are the answers of the adapter that was served before, in a swap.
+        ``old`` holds the answers of the adapter that was served before a hot swap.
         """
         return judge(fingerprint, self.replay(model, fingerprint.contexts), old)
 
@@ -216,6 +215,6 @@ class Endpoint:
         if not adapters and len(served) == 1:
             return served[0].id
         raise InvalidSettings(
-            f"{self.url} serves several models and none was named.",
+            f"{self.url} serves several models, and the request names none.",
             next_step=f"name one: model={' or '.join(repr(model.id) for model in served)}",
         )

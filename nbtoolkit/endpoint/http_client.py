@@ -1,16 +1,16 @@
-"""How requests travel to an endpoint, and what its refusals mean."""
+"""Send requests to an endpoint and read its server-sent events."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from nbtoolkit.endpoint import ingress_errors
+from nbtoolkit.endpoint.response_errors import HELD, parse_ingress_error, request_refused
 from nbtoolkit.errors import NotReady, RequestRefused
 from nbtoolkit.utils.tls import tls_context
 
@@ -18,18 +18,21 @@ if TYPE_CHECKING:
     import httpx
 
 REQUEST_TIMEOUT = 600.0
-"""Seconds without a byte before a request is given up; the server sends a sign of life every 15 s."""
+"""Seconds without a byte until a request fails; the server sends a keep-alive comment every 15 s."""
+
+STREAM_END = "[DONE]"
+"""The data of the last event of an OpenAI stream."""
 
 
 class HttpClient:
-    """Send requests to one address with one key; refusals become errors with a next step."""
+    """Send requests to one URL with one key; error responses become errors with a next step."""
 
     def __init__(self, url: str, key: SecretStr) -> None:
         self._url = url
         self._key = key
 
-    def get_open(self, path: str) -> httpx.Response:
-        """Get a page that needs no key, whatever its status; raises :class:`NotReady` if nothing answers."""
+    def get_public(self, path: str) -> httpx.Response:
+        """Get a page without the key, whatever its status; raises :class:`NotReady` if nothing answers."""
         httpx = _httpx()
         try:
             with httpx.Client(**client_options(self._url), timeout=10) as client:
@@ -37,8 +40,8 @@ class HttpClient:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def send(self, method: str, path: str, body: Any = None) -> Any:
-        """Return the JSON of an answer; raises :class:`RequestRefused` or :class:`NotReady`."""
+    def request_json(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the JSON of a response; raises :class:`RequestRefused` or :class:`NotReady`."""
         httpx = _httpx()
         try:
             with self._client() as client:
@@ -46,29 +49,29 @@ class HttpClient:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if response.is_error:
-            raise _refused(response)
+            raise request_refused(response)
         return response.json()
 
     def stream_text(self, path: str, body: dict[str, Any]) -> Iterator[str]:
-        """Yield the pieces of a streamed chat answer; closing the iterator ends the request."""
+        """Yield the pieces of a streamed chat completion; closing the iterator ends the request."""
         httpx = _httpx()
         try:
             with self._client() as client, client.stream("POST", path, json=body) as response:
                 if response.is_error:
                     response.read()
-                    raise _refused(response)
-                yield from _pieces(response)
+                    raise request_refused(response)
+                yield from _content(response)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def check_gateway(self, response: httpx.Response) -> None:
-        """Raise :class:`NotReady` where what stands before the server answered in its place."""
-        if said := ingress_errors.parse_ingress_error(response):
+    def raise_for_ingress(self, response: httpx.Response) -> None:
+        """Raise :class:`NotReady` if the ingress answered in place of the server."""
+        if error := parse_ingress_error(response):
             raise NotReady(
-                f"{self._url} cannot answer: {said.reason}.",
-                next_step=said.next_step,
-                reason=said.reason,
-                lasting=said.lasting,
+                f"{self._url} cannot answer: {error.reason}.",
+                next_step=error.next_step,
+                reason=error.reason,
+                lasting=error.lasting,
             )
 
     def _client(self) -> httpx.Client:
@@ -82,32 +85,36 @@ class HttpClient:
 
     def _unreachable(self, error: Exception) -> NotReady:
         held = isinstance(error, _httpx().ReadTimeout)
-        reason = ingress_errors.HELD if held else str(error) or type(error).__name__
+        reason = HELD if held else str(error) or type(error).__name__
         return NotReady(
             f"{self._url} does not answer ({reason})",
-            next_step="see the target's status(); a stopped server is started by deploy()",
+            next_step="see the target's status(); deploy() starts a stopped server",
             reason=reason,
         )
 
 
 def client_options(url: str) -> dict[str, Any]:
-    """Return how an HTTP client for ``url`` is made: no proxy stands before this machine's own ports."""
+    """Return options of an HTTP client for ``url``; ports of this machine are reached without a proxy."""
     local = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
     return {"trust_env": not local, "verify": tls_context()}
 
 
-def _pieces(response: httpx.Response) -> Iterator[str]:
-    for line in response.iter_lines():
-        if not line.startswith("data:"):
-            continue  # a comment keeps an idle connection open
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
+def event_data(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the data of each server-sent event, :data:`STREAM_END` included; comments are skipped."""
+    for line in lines:
+        if line.startswith("data:"):
+            yield line.removeprefix("data:").strip()
+
+
+def _content(response: httpx.Response) -> Iterator[str]:
+    for data in event_data(response.iter_lines()):
+        if data == STREAM_END:
             return
         chunk = json.loads(data)
         if error := chunk.get("error"):
             raise RequestRefused(
-                f"The answer broke off: {error.get('message', error)}",
-                next_step="ask again; the target's logs() tell more",
+                f"The stream ended with an error: {error.get('message', error)}",
+                next_step="ask again; the target's logs() show the cause",
                 status=response.status_code,
                 code=error.get("code"),
             )
@@ -116,41 +123,8 @@ def _pieces(response: httpx.Response) -> Iterator[str]:
                 yield text
 
 
-def _refused(response: httpx.Response) -> RequestRefused:
-    try:
-        found = response.json()
-        error = found["error"]
-        message, code = error["message"], error.get("code")
-    except (ValueError, KeyError, TypeError):  # an ingress or a proxy answered, not the server
-        message, code = response.text[:500] or response.reason_phrase, None
-    said, after = ingress_errors.parse_ingress_error(response), response.headers.get("Retry-After")
-    request = f"{response.request.method} {response.request.url.path}"
-    return RequestRefused(
-        f"{request} was answered {response.status_code}: {message}",
-        next_step=said.next_step if said else _next_step(response.status_code, after),
-        status=response.status_code,
-        code=code,
-        retry_after=float(after) if after and after.isdigit() else None,
-    )
-
-
-def _next_step(status: int, after: str | None) -> str:
-    steps = {
-        401: "use the key of this endpoint's target: target.endpoint() has it",
-        403: "use the key of this endpoint's target: target.endpoint() has it",
-        404: "see endpoint.models() for the names that are served",
-        429: f"too many requests are waiting; ask again in {after or 'a few'} s",
-        503: f"call endpoint.wait(), or ask again in {after or 'a few'} s",
-    }
-    if status in steps:
-        return steps[status]
-    if status < 500:
-        return "correct the request as the message says"
-    return "see the target's logs() for the cause, then ask again"
-
-
 def _httpx() -> ModuleType:
-    """Import late: a plan or a listing of adapters needs no HTTP client."""
+    """Import httpx late: a plan or a list of adapters needs no HTTP client."""
     import httpx
 
     return httpx

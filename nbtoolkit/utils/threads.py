@@ -111,23 +111,30 @@ def run_all_cancellable(
     progress: Progress | None, calls: Mapping[str, Callable[[], T]], timeout: float | None = None
 ) -> dict[str, Future[T]]:
     """Run all calls at the same time and return their futures, all done; see :func:`run_cancellable`."""
-    progress = progress or SILENT()
-    deadline = None if timeout is None else time.monotonic() + timeout
     pool = DaemonPool(len(calls))
     futures: dict[str, Future[T]] = {name: pool.submit(call) for name, call in calls.items()}
-    pending: set[Future[Any]] = set(futures.values())
     try:
-        while pending:
-            left = CANCEL_POLL if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise CallTimeout(f"no answer within {timeout:g} s")
-            _, pending = wait(pending, timeout=min(CANCEL_POLL, left))
-            progress.check()
+        wait_cancellable(progress, list(futures.values()), timeout)
     finally:
-        for future in pending:
+        for future in futures.values():
             future.cancel()
         pool.close()
     return futures
+
+
+def wait_cancellable(
+    progress: Progress | None, futures: Sequence[Future[Any]], timeout: float | None = None
+) -> None:
+    """Wait until all futures are done; raises :class:`Cancelled` and :class:`CallTimeout`."""
+    progress = progress or SILENT()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pending = set(futures)
+    while pending:
+        left = CANCEL_POLL if deadline is None else deadline - time.monotonic()
+        if left <= 0:
+            raise CallTimeout(f"no answer within {timeout:g} s")
+        _, pending = wait(pending, timeout=min(CANCEL_POLL, left))
+        progress.check()
 
 
 def query_all(queries: Mapping[str, Callable[[], Any]], progress: Progress) -> dict[str, Any]:

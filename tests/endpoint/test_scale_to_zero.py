@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from nbtoolkit import deploy
-from nbtoolkit.endpoint import readiness
+from nbtoolkit.endpoint.readiness import wait_ready
 from nbtoolkit.errors import Cancelled, NotReady, RequestRefused
+from nbtoolkit.progress import Progress
 from nbtoolkit.widgets import ChatForm
 from tests.azure_double import AzureDouble
 from tests.support.azure_workspace import APP, AzurePlace
@@ -27,19 +28,24 @@ def _stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def place(azure_double: AzureDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzurePlace:
-    monkeypatch.setattr(readiness, "RETRY_TIMEOUT", 0.5)
+def place(azure_double: AzureDouble, tmp_path: Path) -> AzurePlace:
     return AzurePlace(azure_double, tmp_path / "project")
 
 
-def asleep(place: AzurePlace) -> None:
-    """Deploy, and let the last replica go."""
+def deploy_and_sleep(place: AzurePlace) -> None:
+    """Deploy, and scale the app to zero."""
     deploy(place.settings(place.adapter("brave")), target=place.target)
     place.double.apps.scale_to_zero(APP)
 
 
-def test_an_app_at_zero_is_woken_and_504_is_a_reason_and_no_failure(place: AzurePlace) -> None:
-    asleep(place)
+def wait(place: AzurePlace) -> None:
+    """Wait like ``Endpoint.wait``, but only briefly for a reason that waiting does not change."""
+    endpoint = place.target.endpoint()
+    wait_ready(endpoint.not_ready_reason, endpoint.url, 60, Progress(), retry_timeout=0.5)
+
+
+def test_scale_to_zero_app_is_woken_and_a_504_is_only_a_reason(place: AzurePlace) -> None:
+    deploy_and_sleep(place)
     place.double.apps.limits.hold_seconds = 5  # 50 ms: far less than a start takes
     endpoint, told = place.target.endpoint(), Told()
     with pytest.raises(RequestRefused, match="504: stream timeout") as refused:
@@ -51,7 +57,7 @@ def test_an_app_at_zero_is_woken_and_504_is_a_reason_and_no_failure(place: Azure
     assert len(told.lines) == len(set(told.lines))
 
 
-def test_a_cancel_lets_go_while_the_request_is_held(place: AzurePlace) -> None:
+def test_cancel_while_the_ingress_holds_the_request(place: AzurePlace) -> None:
     place.double.apps.scale_to_zero(APP)
     place.double.apps.hold(APP)
     place.double.apps.limits.hold_seconds = 3000
@@ -62,31 +68,31 @@ def test_a_cancel_lets_go_while_the_request_is_held(place: AzurePlace) -> None:
         place.target.endpoint().wait(60, told)
     assert time.monotonic() - begun < 6
     assert "takes minutes to start one, and it is billed from then on" in told.lines[-1]
-    with pytest.raises(NotReady, match="was not ready within 1 s: the request is held"):
+    with pytest.raises(NotReady, match="was not ready within 1 s: the ingress holds"):
         place.target.endpoint().wait(1)
     place.double.apps.limits.hold_seconds = 1
 
 
-def test_a_stopped_app_is_not_waited_for(place: AzurePlace) -> None:
+def test_wait_for_a_stopped_app_fails_early(place: AzurePlace) -> None:
     place.target.stop()
     with pytest.raises(NotReady, match="the app is stopped") as stopped:
-        place.target.endpoint().wait(60)
+        wait(place)
     assert "deploy()" in stopped.value.next_step
 
 
-def test_an_address_that_the_app_shuts_out_is_told(place: AzurePlace) -> None:
+def test_wait_reports_an_ip_rule_that_denies_this_machine(place: AzurePlace) -> None:
     rule = {"name": "office", "action": "Allow", "ipAddressRange": "198.51.100.0/24"}
     ingress = place.double.apps.app(APP).ingress
     place.target.app.update(
         {"configuration": {"ingress": {**(ingress or {}), "ipSecurityRestrictions": [rule]}}}
     )
-    with pytest.raises(NotReady, match="keep this machine out") as shut:
-        place.target.endpoint().wait(60)
+    with pytest.raises(NotReady, match="deny this machine") as shut:
+        wait(place)
     assert "allowed_ip_ranges" in shut.value.next_step
 
 
-def test_a_chat_opens_at_once_and_says_what_it_waits_for(place: AzurePlace) -> None:
-    asleep(place)
+def test_chat_form_opens_at_once_and_shows_what_it_waits_for(place: AzurePlace) -> None:
+    deploy_and_sleep(place)
     place.double.apps.hold(APP)
     begun = time.monotonic()
     view = ChatForm(place.target.endpoint()).view
