@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nbtoolkit import sync
+
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError, SyncRefused
 from nbtoolkit.filestore import FileStore, make_folders, sweep
 from nbtoolkit.filestore.paths import join
@@ -16,7 +16,7 @@ from nbtoolkit.models.base_model_files import CONFIG as BASE_CONFIG
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving import content_hash, share_layout
 from nbtoolkit.serving.release import Release
-from nbtoolkit.sync import SyncResult
+from nbtoolkit.sync import SyncResult, apply, plan, sync
 from nbtoolkit.sync.scan import check_files, files_of
 
 WHEELS_LOCK = "requirements.txt"
@@ -61,10 +61,10 @@ def stage_base(store: FileStore, release: Release, base: Base | None, progress: 
         return SyncResult()
     files = {file.name: file for file in (*base.files, *base.weights)}
     check_files(files, base.path)
-    planned = sync.plan(files, store, served.path, content_addressed=True, progress=progress)
+    planned = plan(files, store, served.path, content_addressed=True, progress=progress)
     if planned.missing and Base.read(base.path).sha256 != served.sha256:
         raise _changed(f"The base model {base.path}", served.sha256)
-    return sync.apply(planned, store, progress)
+    return apply(planned, store, progress)
 
 
 def stage_wheels(
@@ -82,8 +82,8 @@ def stage_wheels(
         return SyncResult()
     files = dict(wheels(progress))
     lock = {WHEELS_LOCK: files.pop(WHEELS_LOCK)}
-    result = sync.sync(files, store, folder, content_addressed=True, progress=progress)
-    return result + sync.sync(lock, store, folder, content_addressed=True, progress=progress)
+    result = sync(files, store, folder, content_addressed=True, progress=progress)
+    return result + sync(lock, store, folder, content_addressed=True, progress=progress)
 
 
 def stage_code(store: FileStore, release: Release, code: Path, progress: Progress) -> SyncResult:
@@ -93,10 +93,10 @@ def stage_code(store: FileStore, release: Release, code: Path, progress: Progres
     """
     sha256 = release.code.sha256
     if release.code.kind == "own":
-        planned = sync.plan(code, store, share_layout.OWN, progress=progress)
+        planned = plan(code, store, share_layout.OWN, progress=progress)
         if custom_server_sha256(code) != sha256:
             raise _changed(f"The code in {code}", sha256)
-        return sync.apply(planned, store, progress)
+        return apply(planned, store, progress)
     files = content_hash.code_files(code)
     check_files(files, code)
     return _send(
@@ -171,12 +171,12 @@ def _send(
 ) -> SyncResult:
     """Send files to a content-addressed folder; ``below`` is the folder in it that they lie in."""
     named = {join(below, name): path for name, path in files.items()}
-    planned = sync.plan(named, store, prefix, content_addressed=True, progress=progress)
+    planned = plan(named, store, prefix, content_addressed=True, progress=progress)
     # After the plan, which holds the hash of every file that will be sent: what is changed from here on is
     # noticed while it is sent.
     if planned.missing and content_hash.folder_sha256(files) != sha256:
         raise _changed(what, sha256)
-    return sync.apply(planned, store, progress)
+    return apply(planned, store, progress)
 
 
 def _read(path: Path, name: str) -> bytes:
