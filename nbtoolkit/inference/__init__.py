@@ -1,1 +1,1 @@
-"""Ask questions of what is deployed."""
+"""Use a deployed endpoint: settings, chat and comparison."""

@@ -1,16 +1,17 @@
-"""The same prompts asked of several models, as a table."""
+"""Compare the answers of several models to the same prompts."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.utils.threads import CANCEL_POLL, DaemonPool
 
 if TYPE_CHECKING:
     from nbtoolkit.endpoint import Endpoint
@@ -21,9 +22,9 @@ _TEXT_WIDTH = 110  # of the plain table, in characters
 
 @dataclass(frozen=True)
 class Comparison:
-    """What each model answered to each prompt; ``answers[i][j]`` is model ``j``'s answer to prompt ``i``.
+    """The answers of models to prompts; ``answers[i][j]`` is the answer of model ``j`` to prompt ``i``.
 
-    Prints as a table, and shows as one in a notebook.
+    Prints as a table, also in a notebook.
     """
 
     models: tuple[str, ...]
@@ -44,7 +45,7 @@ class Comparison:
         width = max(12, (_TEXT_WIDTH - 2 * len(columns)) // len(columns))
         rule = "  ".join("─" * width for _ in columns)
         blocks = [columns, *((prompt, *row) for prompt, row in zip(self.prompts, self.answers, strict=True))]
-        return f"\n{rule}\n".join("\n".join(_lines(block, width)) for block in blocks)
+        return f"\n{rule}\n".join("\n".join(_table_lines(block, width)) for block in blocks)
 
     def __repr__(self) -> str:
         return str(self)
@@ -66,7 +67,7 @@ class Comparison:
         return f'<table style="border-collapse:collapse"><tr>{head}</tr>{body}</table>'
 
 
-def _lines(cells: Sequence[str], width: int) -> Iterator[str]:
+def _table_lines(cells: Sequence[str], width: int) -> Iterator[str]:
     wrapped = [
         [line for part in cell.splitlines() for line in textwrap.wrap(part, width) or [""]] or [""]
         for cell in cells
@@ -83,11 +84,11 @@ def compare(
     progress: Progress | None = None,
     **sampling: Any,
 ) -> Comparison:
-    """Ask every prompt of every model and return the answers side by side.
+    """Send every prompt to every model and return the answers side by side.
 
-    ``models`` are all that the endpoint serves, the base first, unless given. ``sampling`` goes into the
-    requests; greedy answers of at most 64 tokens unless it says otherwise. Costs one request for each pair.
-    Raises what the endpoint raises.
+    ``models`` defaults to all served models, the base first. ``sampling`` goes into the requests; the default
+    is greedy decoding of at most 64 tokens. Costs one request per prompt and model. A cancel, or the first
+    error, which is raised, abandons the requests that still run. Raises what :meth:`Endpoint.chat` raises.
     """
     if isinstance(prompts, str) or not prompts:
         raise InvalidSettings(
@@ -103,21 +104,23 @@ def compare(
     def ask(prompt: str, model: str) -> str:
         return endpoint.chat(prompt, model, stream=False, **options).strip()
 
-    pool = ThreadPoolExecutor(_WORKERS)
+    pool = DaemonPool(_WORKERS)
+    rows = [[pool.submit(lambda p=prompt, n=name: ask(p, n)) for name in names] for prompt in prompts]
+    futures = [future for row in rows for future in row]
     try:
-        asked = [[pool.submit(ask, prompt, name) for name in names] for prompt in prompts]
-        _wait_for([future for row in asked for future in row], progress)
-        answers = tuple(tuple(future.result() for future in row) for row in asked)
+        progress.wait_until(lambda: _all_done(futures, progress), interval=CANCEL_POLL)
+        answers = tuple(tuple(future.result() for future in row) for row in rows)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for future in futures:
+            future.cancel()
+        pool.close()
     return Comparison(names, tuple(prompts), answers)
 
 
-def _wait_for(futures: list[Future[str]], progress: Progress) -> None:
-    """Wait for all, or for the first that failed; every second is a chance to cancel."""
-    waiting = set(futures)
-    while waiting:
-        done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
-        progress.advance(len(futures) - len(waiting), len(futures), "answers")
-        for future in done:
-            future.result()
+def _all_done(futures: Sequence[Future[str]], progress: Progress) -> bool:
+    """Report the number of finished requests; raises the first error."""
+    done = [future for future in futures if future.done()]
+    progress.advance(len(done), len(futures), "answers")
+    for future in done:
+        future.result()
+    return len(done) == len(futures)

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError, SyncRefused
 from nbtoolkit.filestore import FileStore, make_folders, sweep
 from nbtoolkit.filestore.paths import join

@@ -1,6 +1,10 @@
-"""The same prompts asked of several models become a table."""
+"""Comparison: requests, table, errors and cancel."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -12,7 +16,7 @@ from tests.support.fake_endpoint import BASE, FakeEndpoint, refused
 CANARY = "<img src=x onerror=alert(1)>"
 
 
-def test_all_models_are_asked_greedily_and_the_base_comes_first() -> None:
+def test_comparison_is_greedy_and_lists_the_base_first() -> None:
     endpoint = FakeEndpoint({"tone": ["joy"], BASE: ["Well,\nwell"]})
     found = compare(endpoint, ["a", "b"])  # type: ignore[arg-type]
     assert found == Comparison((BASE, "tone"), ("a", "b"), (("Well,\nwell", "joy"),) * 2)
@@ -27,7 +31,7 @@ def test_models_and_sampling_can_be_chosen() -> None:
     assert [request["max_tokens"] for request in endpoint.requests] == [4]
 
 
-def test_the_plain_table_keeps_columns_aligned_and_every_word() -> None:
+def test_text_table_is_aligned_and_complete() -> None:
     table = str(Comparison((BASE, "tone"), ("I lost my dog.",), (("word " * 30, "sadness"),)))
     lines = table.splitlines()
     assert max(map(len, lines)) <= 110
@@ -43,17 +47,17 @@ def test_html_is_escaped() -> None:
 
 
 @pytest.mark.parametrize("prompts", [[], "one text"])
-def test_no_list_of_prompts_is_refused(prompts: object) -> None:
+def test_prompts_that_are_not_a_list_are_refused(prompts: object) -> None:
     with pytest.raises(InvalidSettings, match="nothing to compare"):
         compare(FakeEndpoint({BASE: ["x"]}), prompts)  # type: ignore[arg-type]
 
 
-def test_a_refused_request_is_raised() -> None:
+def test_refused_request_is_raised() -> None:
     with pytest.raises(RequestRefused, match="queue full"):
         compare(FakeEndpoint({BASE: [refused("queue full")]}), ["a", "b"])  # type: ignore[arg-type]
 
 
-def test_a_comparison_can_be_cancelled() -> None:
+def test_comparison_can_be_cancelled() -> None:
     endpoint = FakeEndpoint({BASE: ["slow", " answer"]})
     endpoint.gate.clear()
     progress = Progress()
@@ -66,3 +70,31 @@ def test_a_comparison_can_be_cancelled() -> None:
     with pytest.raises(Cancelled):
         compare(endpoint, ["a", "b"], progress=progress)  # type: ignore[arg-type]
     endpoint.gate.set()
+
+
+def test_hanging_request_does_not_keep_the_interpreter_alive() -> None:
+    code = """
+        import threading
+        from nbtoolkit.endpoint import ServedModel
+        from nbtoolkit.errors import Cancelled
+        from nbtoolkit.inference.comparison import compare
+        from nbtoolkit.progress import Progress
+
+        class HangingEndpoint:
+            def models(self):
+                return [ServedModel(id="tiny-base")]
+
+            def chat(self, *arguments, **sampling):
+                threading.Event().wait()
+
+        progress = Progress()
+        threading.Timer(0.2, progress.cancel).start()
+        try:
+            compare(HangingEndpoint(), ["a", "b"], progress=progress)
+        except Cancelled:
+            print("cancelled")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "cancelled\n"
