@@ -63,22 +63,30 @@ class Progress:
         self.check()
 
     def wait_until(
-        self, probe: Callable[[], T | None], *, timeout: float | None = None, interval: float = 1.0
+        self,
+        probe: Callable[[], T | None],
+        *,
+        timeout: float | None = None,
+        interval: float | Callable[[], float] = 1.0,
     ) -> T | None:
         """Call ``probe`` every ``interval`` seconds until it returns a true value, and return that value.
 
         Returns None after ``timeout`` seconds and raises :class:`Cancelled` as soon as the user cancels. The
-        probe runs in the calling thread: wrap it in ``run_cancellable`` if it can block.
+        probe runs in the calling thread: wrap it in ``run_cancellable`` if it can block. ``interval`` may be
+        a function that returns the next pause, such as for a backoff or a Retry-After header.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self.check()
             if found := probe():
                 return found
-            left = interval if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                return None
-            self.sleep(min(interval, left))
+            pause = interval() if callable(interval) else interval
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                pause = min(pause, left)
+            self.sleep(pause)
 
     def cancel(self) -> None:
         """Ask the workflow to stop at its next report."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.capacity.gpu_profiles import Hardware
+from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.azure.capacity.memory_fit import Quantization, check_memory
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
@@ -142,7 +142,7 @@ class AzureTarget:
         """Tell whether the app's template is not ours, and so has start commands of its own."""
         return not is_ours(self.app.get())
 
-    def machine(self) -> Hardware | None:
+    def machine(self) -> GpuProfile | None:
         """Return the machine that the app runs on, None for one that is not known; two requests."""
         return machine_of(self.app)
 

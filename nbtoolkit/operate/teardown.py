@@ -12,7 +12,7 @@ from nbtoolkit.azure import resource_id as resource_ids
 from nbtoolkit.azure.arm import created_resources as created
 from nbtoolkit.azure.arm import delete as removal
 from nbtoolkit.azure.arm import ownership
-from nbtoolkit.azure.arm.delete import Left
+from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
@@ -42,7 +42,7 @@ class Teardown:
 
     app: str
     deletes: tuple[str, ...]
-    left: tuple[Left, ...]
+    left: tuple[RemainingResource, ...]
     done: bool = False
 
     def rows(self) -> list[tuple[str, str]]:
@@ -106,7 +106,7 @@ def plan_teardown(
 
     Raises :class:`Busy` where all is to go and Azure still creates something of it.
     """
-    new, unfinished = ownership.made(workspace, cloud, progress)
+    new, unfinished = ownership.created_by_last_run(workspace, cloud, progress)
     ours = _distinct([*created.recall(workspace), *new])
     if settings.scope == "all" and unfinished:
         raise Busy(
@@ -115,10 +115,10 @@ def plan_teardown(
         )
     goes = [place.app_id] if settings.scope == "app" else [*ours, place.app_id]
     around = run_cancellable(progress, lambda: _around(place, cloud, ours))
-    there = run_cancellable(progress, lambda: removal.left(cloud, _distinct([*ours, *around])))
+    there = run_cancellable(progress, lambda: removal.remaining(cloud, _distinct([*ours, *around])))
     wanted = [one.id for one in there if _among(one.id, goes)]
     reasons = needed_by_others(wanted, place, workspace, cloud, progress) if settings.scope == "all" else {}
-    going = removal.in_order([one for one in wanted if not _needed(one, reasons)])
+    going = removal.deletion_order([one for one in wanted if not _needed(one, reasons)])
     stays = [replace(one, why=reasons.get(one.id.lower(), "")) for one in there if not _within(one.id, going)]
     besides = run_cancellable(progress, lambda: _besides(going, there, workspace, cloud))
     return Teardown(place.app, tuple(going), (*stays, *besides))
@@ -129,19 +129,27 @@ def _needed(resource: str, reasons: Mapping[str, str]) -> bool:
     return any(resource.lower() == parent or resource.lower().startswith(f"{parent}/") for parent in reasons)
 
 
-def _besides(going: Sequence[str], there: Sequence[Left], workspace: Workspace, cloud: Cloud) -> list[Left]:
+def _besides(
+    going: Sequence[str], there: Sequence[RemainingResource], workspace: Workspace, cloud: Cloud
+) -> list[RemainingResource]:
     """Return what no teardown deletes: what is left of a share, machines added to what stays, the group."""
-    found: list[Left] = []
+    found: list[RemainingResource] = []
     for one in going:
         if resource_ids.kind_of(one) == resource_ids.SHARE:  # its account stays: it would be named instead
             found += [left] if (left := soft_deleted(cloud, one)) else []
-    for one in created.besides(workspace):
+    for one in created.kept_on_teardown(workspace):
         if resource_ids.kind_of(one) == resource_ids.PROFILE:
             parent = one.rpartition("/workloadProfiles/")[0]
             if any(other.id.lower() == parent.lower() for other in there) and not _within(parent, going):
-                found.append(Left(one, "added by this workspace; serverless: nothing while no app uses it"))
+                found.append(
+                    RemainingResource(
+                        one, "added by this workspace; serverless: nothing while no app uses it"
+                    )
+                )
         else:
-            found.append(Left(one, "made by this workspace; nothing by itself, so delete it where empty"))
+            found.append(
+                RemainingResource(one, "made by this workspace; nothing by itself, so delete it where empty")
+            )
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from nbtoolkit.azure import resource_id as resource_ids
 from nbtoolkit.azure.arm import delete as removal
 from nbtoolkit.azure.arm import ownership
-from nbtoolkit.azure.arm.delete import Left
+from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
@@ -28,7 +28,7 @@ def needed_by_others(
     """
     found: dict[str, str] = {}
     for id_ in going:
-        if resource_ids.kind_of(id_) in removal.MARKED and not ownership.is_marked(
+        if resource_ids.kind_of(id_) in removal.TAGGED_KINDS and not ownership.is_marked(
             workspace, cloud, id_, progress
         ):
             found[id_.lower()] = f"not made by this workspace (its tag {ownership.MARK_TAG} says so)"
@@ -61,7 +61,7 @@ def needed_by_others(
 
 def log_workspace_of(cloud: Cloud, environment_id: str) -> str | None:
     """Return the id of the Log Analytics workspace that an environment writes to, None where it has none."""
-    body = removal.read(cloud, environment_id) or {}
+    body = removal.get_resource(cloud, environment_id) or {}
     customer = _customer(body)
     if not customer:
         return None
@@ -71,14 +71,16 @@ def log_workspace_of(cloud: Cloud, environment_id: str) -> str | None:
     return next((str(one["id"]) for one in listed if _properties(one).get("customerId") == customer), None)
 
 
-def soft_deleted(cloud: Cloud, share_id: str) -> Left | None:
+def soft_deleted(cloud: Cloud, share_id: str) -> RemainingResource | None:
     """Return what stays of a share that is deleted in an account that stays; None where nothing does."""
     service = share_id.rpartition("/shares/")[0]
-    policy = _properties(removal.read(cloud, service) or {}).get("shareDeleteRetentionPolicy") or {}
+    policy = _properties(removal.get_resource(cloud, service) or {}).get("shareDeleteRetentionPolicy") or {}
     if not policy.get("enabled"):
         return None
     days = policy.get("days")
-    return Left(share_id, f"kept for {days} days after it is deleted, and billed as before until then")
+    return RemainingResource(
+        share_id, f"kept for {days} days after it is deleted, and billed as before until then"
+    )
 
 
 def _environments(cloud: Cloud, subscription: str) -> list[Body]:
@@ -118,7 +120,7 @@ def _mounting(cloud: Cloud, environments: list[Body], account: str, going: Itera
 
 
 def _logging(cloud: Cloud, environments: list[Body], workspace: str) -> list[str]:
-    customer = _properties(removal.read(cloud, workspace) or {}).get("customerId")
+    customer = _properties(removal.get_resource(cloud, workspace) or {}).get("customerId")
     return [f"environment {one['name']}" for one in environments if customer and _customer(one) == customer]
 
 

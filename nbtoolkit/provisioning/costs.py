@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nbtoolkit.azure.capacity.gpu_profiles import Hardware
+from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
 def costs_of(settings: ProvisionSettings, facts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Return what is billed, as label and text; ``facts`` are the preflight's."""
-    hardware = Hardware.named(settings.gpu)
+    hardware = GpuProfile.by_name(settings.gpu)
     kept = "storage by GB and month, logs by GB taken in"
     if settings.min_replicas:
         rest = f"never: {settings.min_replicas} replicas run all the time; beside them {kept}"

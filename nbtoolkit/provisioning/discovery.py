@@ -11,7 +11,7 @@ from nbtoolkit.azure.arm import existing_resources as azure_existing
 from nbtoolkit.azure.arm import ownership
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.capacity.quota import region_name
+from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed, Blocked
 from nbtoolkit.progress import Progress
@@ -30,12 +30,7 @@ def look(
     is the way to repair it.
     """
     progress.phase("Looking at what exists")
-    names = settings.resource_names()
-    existing = _read(cloud, names, progress)
-    spelled = str((existing.group or {}).get("id") or names.group_id)
-    settings = settings.with_values(**_of_app(settings, existing.app))
-    if settings.resource_names(spelled) != names:  # derived names depend on how Azure spells the group
-        existing = _read(cloud, settings.resource_names(spelled), progress)
+    existing = _discover(settings, cloud, progress)
     if workspace is not None and _failed_here(existing, workspace, cloud, progress):
         existing = replace(existing, environment=None, environment_storage=None)
     return inherit_from_app(_resolved(settings, existing), existing.app), existing
@@ -51,12 +46,17 @@ def refuse(sentences: list[str]) -> None:
         )
 
 
-def _read(cloud: Cloud, names: ResourceNames, progress: Progress) -> ExistingResources:
-    """Return what exists; where that may not even be read, say all that is not allowed at once."""
+def _discover(settings: ProvisionSettings, cloud: Cloud, progress: Progress) -> ExistingResources:
+    """Return what exists; if reading it is forbidden, list all missing permissions at once."""
+
+    def resolve_names(group_id: str, app: Mapping[str, Any] | None) -> ResourceNames:
+        return settings.with_values(**_of_app(settings, app)).resource_names(group_id)
+
+    names = settings.resource_names()
     try:
-        return azure_existing.read(cloud, names, progress)
+        return azure_existing.discover(cloud, names, progress, resolve_names)
     except AzureFailed as failed:
-        if vars(failed).get("status") != 403:
+        if failed.status != 403:
             raise
         refuse(forbidden(cloud, names, failed, progress))
         raise
@@ -66,9 +66,9 @@ def _failed_here(existing: ExistingResources, workspace: Workspace, cloud: Cloud
     properties: Mapping[str, Any] = (existing.environment or {}).get("properties") or {}
     if properties.get("provisioningState") != "Failed":
         return False
-    ours = [*created.recall(workspace), *ownership.made(workspace, cloud, progress)[0]]
+    ours = [*created.recall(workspace), *ownership.created_by_last_run(workspace, cloud, progress)[0]]
     mine = existing.names.ids["environment"].lower() in map(str.lower, ours)
-    return mine and azure_existing.is_empty(cloud, existing.names, progress)
+    return mine and azure_existing.environment_is_empty(cloud, existing.names, progress)
 
 
 def _of_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> dict[str, str]:
@@ -85,7 +85,7 @@ def _of_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> dict[
 
 def _resolved(settings: ProvisionSettings, existing: ExistingResources) -> ProvisionSettings:
     names = existing.names
-    group = region_name(str((existing.group or {}).get("location") or ""))
+    group = normalize_region(str((existing.group or {}).get("location") or ""))
     there = existing.location if existing.environment is not None else None
     return settings.with_values(
         resource_group=names.resource_group,

@@ -9,7 +9,7 @@ from typing import Any
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.arm.what_if import Change, WhatIf
+from nbtoolkit.azure.arm.what_if import ResourceChange, WhatIf
 from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.utils.display import html_table, text_table
@@ -64,16 +64,18 @@ class ProvisionPlan:
         if self.what_if is not None:
             return self.what_if
         ids = self.names.ids
-        known = [Change(ids["environment"], "change")] if self.added_profile else []
-        known += [Change(ids["app"], "change")] if self.changes and self.existing.app is not None else []
+        known = [ResourceChange(ids["environment"], "change")] if self.added_profile else []
+        known += (
+            [ResourceChange(ids["app"], "change")] if self.changes and self.existing.app is not None else []
+        )
         seen = {change.id for change in known} | set(self.creates)
-        created = [Change(id_, "create") for id_ in self.creates]
+        created = [ResourceChange(id_, "create") for id_ in self.creates]
         kept = [
-            Change(id_, "keep")
+            ResourceChange(id_, "keep")
             for name, id_ in ids.items()
             if id_ not in seen and getattr(self.existing, name) is not None
         ]
-        group = [Change(self.names.group_id, "create")] if self.existing.group is None else []
+        group = [ResourceChange(self.names.group_id, "create")] if self.existing.group is None else []
         return WhatIf((*group, *created, *known, *kept))
 
     @property

@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from nbtoolkit.azure.arm import existing_resources as azure_existing
-from nbtoolkit.azure.arm.deployment import ArmDeployment
-from nbtoolkit.azure.arm.deployment_state import State
+from nbtoolkit.azure.arm.deployment import ArmDeployment, load_template
+from nbtoolkit.azure.arm.deployment_operations import DeploymentState
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.arm.template import template
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
@@ -62,7 +61,7 @@ def build_plan(
     workspace: Workspace,
 ) -> ProvisionPlan:
     """Return the plan for settings whose names are all chosen, and what exists under them."""
-    compiled = template()
+    compiled = load_template()
     variables: Mapping[str, Any] = compiled["variables"]
     machine = machine_of(settings, existing, variables["machines"][settings.gpu]["profile"])
     checked = preflight(
@@ -132,14 +131,16 @@ def _secrets(
     if existing.app is None:
         return [], []
     try:
-        return azure_existing.secrets_of(cloud, existing.names, progress), []
+        return azure_existing.app_secrets(cloud, existing.names, progress), []
     except AzureFailed as failed:
         if vars(failed).get("status") != 403:
             raise
         return [], forbidden(cloud, existing.names, failed, progress)
 
 
-def _kept_image(settings: ProvisionSettings, existing: ExistingResources, state: State | None) -> str | None:
+def _kept_image(
+    settings: ProvisionSettings, existing: ExistingResources, state: DeploymentState | None
+) -> str | None:
     """Return the app's image where it is neither ours nor chosen here, so that somebody else chose it."""
     if settings.image or existing.app is None or state is None:
         return None
@@ -153,7 +154,7 @@ def _changes(
     profile: str,
     image: str,
     secrets: list[dict[str, Any]],
-    state: State | None,
+    state: DeploymentState | None,
     compiled: Mapping[str, Any],
 ) -> list[str]:
     """Return how the app would differ afterwards, nothing where it is as it would be made."""

@@ -8,11 +8,11 @@ from typing import Any
 from nbtoolkit.azure.arm import permissions
 from nbtoolkit.azure.arm import resource_providers as providers
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.azure.arm.resource_providers import NEEDED, Provider
+from nbtoolkit.azure.arm.resource_providers import REQUIRED_PROVIDERS, ResourceProvider
 from nbtoolkit.azure.arm.subscriptions import USABLE
 from nbtoolkit.azure.capacity import quota
-from nbtoolkit.azure.capacity.gpu_profiles import Hardware
-from nbtoolkit.azure.capacity.prices import Price, price_of, unknown
+from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
+from nbtoolkit.azure.capacity.prices import Price, price_of, unknown_price_reason
 from nbtoolkit.azure.capacity.quota import QuotaHeadroom
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import or_none
@@ -62,7 +62,7 @@ def preflight(
     if existing is None:
         settings, existing = look(settings.completed(workspace), cloud, progress, workspace)
     progress.phase("Checking permissions, providers and quotas")
-    hardware = Hardware.named(settings.gpu)
+    hardware = GpuProfile.by_name(settings.gpu)
     answers = query_all(_questions(settings, existing, hardware, workspace, cloud), progress)
     found = Findings()
     _check_subscription(found, settings, answers["subscription"])
@@ -79,7 +79,9 @@ def preflight(
     model, fitting = check_base(settings, existing, workspace, cloud, progress)
     found.add(model)
     found.facts["price"] = (
-        str(price) if isinstance(price, Price) else unknown(hardware, settings.location, workspace.cache)
+        str(price)
+        if isinstance(price, Price)
+        else unknown_price_reason(hardware, settings.location, workspace.cache)
     )
     for name, answer in answers.items():
         if isinstance(answer, AzureFailed) and name != "subscription":
@@ -100,7 +102,7 @@ def preflight(
 def _questions(
     settings: ProvisionSettings,
     existing: ExistingResources,
-    hardware: Hardware,
+    hardware: GpuProfile,
     workspace: Workspace,
     cloud: Cloud,
 ) -> dict[str, Callable[[], Any]]:
@@ -114,9 +116,9 @@ def _questions(
         "price": lambda: price_of(cloud, hardware, where, cache) if where else None,
     }
     if existing.group is not None:
-        asked["rights"] = lambda: permissions.of_group(cloud, sub, names.resource_group)
+        asked["rights"] = lambda: permissions.group_permissions(cloud, sub, names.resource_group)
     if where:
-        asked["quota"] = lambda: quota.free_gpus(cloud, sub, where, hardware)
+        asked["quota"] = lambda: quota.quota_headroom(cloud, sub, where, hardware)
     if existing.storage_account is None:
         asked["name"] = lambda: name_taken(cloud, names)
     return asked
@@ -125,11 +127,11 @@ def _questions(
 def _needed(existing: ExistingResources) -> list[str]:
     """Return the providers of what is created or changed; that of logs only for a workspace to be made."""
     logs = existing.environment is None and existing.log_analytics is None
-    return [one for one in NEEDED if logs or one != "Microsoft.OperationalInsights"]
+    return [one for one in REQUIRED_PROVIDERS if logs or one != "Microsoft.OperationalInsights"]
 
 
-def _provider(cloud: Cloud, subscription: str, namespace: str) -> Callable[[], Provider]:
-    return lambda: providers.provider(cloud, subscription, namespace)
+def _provider(cloud: Cloud, subscription: str, namespace: str) -> Callable[[], ResourceProvider]:
+    return lambda: providers.get_provider(cloud, subscription, namespace)
 
 
 def _check_subscription(found: Findings, settings: ProvisionSettings, subscription: Any) -> None:
@@ -153,7 +155,7 @@ def _check_subscription(found: Findings, settings: ProvisionSettings, subscripti
 
 def _check_providers(found: Findings, settings: ProvisionSettings, answers: Mapping[str, Any]) -> list[str]:
     location = settings.location
-    known = [answers[name] for name in NEEDED if isinstance(answers.get(name), Provider)]
+    known = [answers[name] for name in REQUIRED_PROVIDERS if isinstance(answers.get(name), ResourceProvider)]
     missing = [
         one.namespace for one in known if location and one.offers(_TYPES[one.namespace], location) is False
     ]
@@ -195,7 +197,7 @@ def _check_rights(
     creates_group = existing.group is None and settings.create_resource_group
     if not (unregistered or creates_group):
         return
-    asked = {"rights there": lambda: permissions.of_subscription(cloud, names.subscription)}
+    asked = {"rights there": lambda: permissions.subscription_permissions(cloud, names.subscription)}
     answers |= query_all(asked, progress)
     if isinstance(wide := answers["rights there"], permissions.Grants):
         found.add(rights.check_subscription(wide, unregistered, creates_group=creates_group))

@@ -13,8 +13,8 @@ from nbtoolkit.azure.arm import create as writes
 from nbtoolkit.azure.arm import created_resources as created
 from nbtoolkit.azure.arm import existing_resources as azure_existing
 from nbtoolkit.azure.arm import ownership
+from nbtoolkit.azure.arm.deployment import load_template
 from nbtoolkit.azure.arm.resource_providers import register_providers
-from nbtoolkit.azure.arm.template import template
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.downtime import stopped
@@ -68,7 +68,7 @@ def provision(
             ownership.reconcile(workspace, cloud, progress)
         if apply and existing.changing:  # such as by the run before, whose answer was lost
             progress.phase("Waiting for Azure to end what it does to environment and app")
-            azure_existing.settled(cloud, existing.names, progress)
+            azure_existing.settled_environment(cloud, existing.names, progress)
             azure_existing.settled_app(cloud, existing.names, progress)
             settings, existing = look(asked, cloud, progress, workspace)
         drawn = build_plan(settings, existing, cloud, progress, workspace)
@@ -121,7 +121,7 @@ def _taken_up(
         deployment.watch(progress, cancels=own and apply)
     except ProvisionFailed:
         if own and alike:
-            ownership.settle_quietly(workspace, cloud, progress)
+            ownership.reconcile_if_reachable(workspace, cloud, progress)
             raise
     return True
 
@@ -137,24 +137,24 @@ def _deployed(
     if drawn.existing.group is None:
         progress.phase(f"Creating the resource group {names.resource_group}")
         writes.create_group(cloud, names, drawn.location, settings.tags, progress)
-        created.remember_besides(workspace, names.group_id)
+        created.remember_kept(workspace, names.group_id)
     chosen: dict[str, Any] = {}
     if drawn.added_profile and drawn.existing.environment:
         progress.phase(f"Adding {drawn.added_profile['workloadProfileType']} to {names.environment}")
         profile = writes.add_profile(cloud, names, drawn.added_profile, progress)
-        created.remember_besides(workspace, f"{names.ids['environment']}/workloadProfiles/{profile}")
+        created.remember_kept(workspace, f"{names.ids['environment']}/workloadProfiles/{profile}")
         chosen = {"workloadProfileName": profile}
     progress.phase(f"Deploying to {names.resource_group}")
     progress.note(deployment.portal_url)
-    listed = azure_existing.secrets_of(cloud, names, progress) if drawn.existing.app is not None else []
+    listed = azure_existing.app_secrets(cloud, names, progress) if drawn.existing.app is not None else []
     present = {one["name"]: str(one.get("value") or "") for one in listed}
     secrets = sent.secret_values(settings, present, os.environ)
-    compiled = template()
+    compiled = load_template()
     progress.check()
-    chosen |= {"secrets": secrets, "createdBy": created.mark(workspace)}
+    chosen |= {"secrets": secrets, "createdBy": created.workspace_mark(workspace)}
     parameters = {**drawn.parameters, **chosen}
     # before anything is made: a run that is killed must not leave what no teardown knows of
-    run = created.begin(workspace, deployment.id, drawn.creates)
+    run = created.begin_run(workspace, deployment.id, drawn.creates)
     tags = {**tags_of(settings, compiled), ownership.RUN_TAG: run}
     app = App(cloud, names)
     if drawn.downtime:
@@ -164,9 +164,9 @@ def _deployed(
         try:
             outputs = deployment.watch(progress)
         except ProvisionFailed as failed:
-            ownership.settle_quietly(workspace, cloud, progress)
+            ownership.reconcile_if_reachable(workspace, cloud, progress)
             raise with_replica_details(failed, app, progress) from failed
-        ownership.settle_quietly(workspace, cloud, progress)
+        ownership.reconcile_if_reachable(workspace, cloud, progress)
     return outputs
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nbtoolkit.azure.arm.create import free_name
+from nbtoolkit.azure.arm.create import free_profile_name
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.azure.capacity.gpu_profiles import Hardware
+from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
@@ -22,7 +22,7 @@ class Machine:
 
 def machine_of(settings: ProvisionSettings, existing: ExistingResources, default_name: str) -> Machine:
     """Find the profile by its type, as its name is anybody's choice; ``default_name`` is the template's."""
-    hardware = Hardware.named(settings.gpu)
+    hardware = GpuProfile.by_name(settings.gpu)
     wanted = settings.workload_profile
     if existing.environment is None:
         return Machine(wanted or default_name)
@@ -52,5 +52,5 @@ def machine_of(settings: ProvisionSettings, existing: ExistingResources, default
             blocker=f"The environment {name} has no {hardware.profile_type}, and a dedicated GPU comes only "
             "with a new environment: choose gpu='A100' (serverless), or another environment_name.",
         )
-    free = free_name(default_name, profiles)
+    free = free_profile_name(default_name, profiles)
     return Machine(free, {"name": free, "workloadProfileType": hardware.profile_type})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nbtoolkit.azure.arm import delete as removal
-from nbtoolkit.azure.arm.deployment_operations import Step
-from nbtoolkit.azure.arm.what_if import Change
+from nbtoolkit.azure.arm.deployment_operations import DeploymentOperation
+from nbtoolkit.azure.arm.what_if import ResourceChange
 from nbtoolkit.azure.errors.arm_error import Cause
 from nbtoolkit.azure.resource_id import SHARE, kind_of, name_of, title_of, type_of
 
@@ -38,9 +38,12 @@ def test_an_id_is_type_and_name() -> None:
 )
 def test_a_plan_a_deployment_and_a_teardown_call_it_the_same(resource: str, title: str) -> None:
     assert (
-        title_of(resource) == Change(resource, "keep").title == Step(resource, "Running", True).title == title
+        title_of(resource)
+        == ResourceChange(resource, "keep").title
+        == DeploymentOperation(resource, "Running", True).title
+        == title
     )
-    assert str(removal.Left(resource, "costs nothing")) == f"{title}: costs nothing"
+    assert str(removal.RemainingResource(resource, "costs nothing")) == f"{title}: costs nothing"
 
 
 def test_a_cause_names_the_innermost_type_as_azure_spells_it() -> None:

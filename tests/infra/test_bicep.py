@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from nbtoolkit.azure.arm.deployment import load_template
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.arm.template import template
-from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE
+from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES
 from nbtoolkit.container_runtime.images import RUNTIMES
 from nbtoolkit.infra_files import schema
 from tests.support.bicep_compiler import BicepCompiler
@@ -62,12 +62,12 @@ VARIANTS = {
         "createEnvironmentStorage": False,
         "workloadProfileName": "theirs",
     },
-    **{f"on {gpu}": {"secrets": SECRETS, "gpu": gpu} for gpu in HARDWARE},
+    **{f"on {gpu}": {"secrets": SECRETS, "gpu": gpu} for gpu in GPU_PROFILES},
 }
 
 
 def snapshot(bicep: BicepCompiler, **parameters: Any) -> dict[str, Any]:
-    return bicep.snapshot(template(), parameters, subscription=SUBSCRIPTION, resource_group=GROUP)
+    return bicep.snapshot(load_template(), parameters, subscription=SUBSCRIPTION, resource_group=GROUP)
 
 
 def predicted(bicep: BicepCompiler, **parameters: Any) -> dict[str, dict[str, Any]]:
@@ -100,7 +100,7 @@ def strings(value: Any) -> Iterator[str]:
 def test_default_names_are_the_ai_toolkits(bicep: BicepCompiler, shared: Path, index: int) -> None:
     entry = json.loads((shared / "azure" / "aitk-default-names.json").read_text(encoding="utf-8"))[index]
     where = {"subscription": entry["subscription"], "resource_group": entry["resourceGroup"]}
-    resources = bicep.snapshot(template(), **where)["predictedResources"]
+    resources = bicep.snapshot(load_template(), **where)["predictedResources"]
     assert {resource["type"]: resource["name"] for resource in resources} == entry["names"]
 
 
@@ -156,7 +156,7 @@ def test_what_is_sent_is_right_by_its_own_types(bicep: BicepCompiler, shared: Pa
 def test_a_key_is_made_up_where_none_is_given(bicep: BicepCompiler) -> None:
     (secret,) = app(bicep)["properties"]["configuration"]["secrets"]
     assert secret == {"name": "nbtoolkit-api-key", "value": "[parameters('secrets')['nbtoolkit-api-key']]"}
-    assert template()["parameters"]["secrets"]["defaultValue"] == {"nbtoolkit-api-key": "[newGuid()]"}
+    assert load_template()["parameters"]["secrets"]["defaultValue"] == {"nbtoolkit-api-key": "[newGuid()]"}
 
 
 def test_secrets_are_in_one_place_and_the_registrys_is_not_shown_to_the_container(
@@ -188,9 +188,9 @@ def test_what_exists_is_never_written(bicep: BicepCompiler, given: dict[str, Any
     assert set(predicted(bicep, **given)) == everything - gone
 
 
-@pytest.mark.parametrize("gpu", HARDWARE)
+@pytest.mark.parametrize("gpu", GPU_PROFILES)
 def test_processors_memory_and_profile_follow_from_the_machine(bicep: BicepCompiler, gpu: str) -> None:
-    hardware = HARDWARE[gpu]
+    hardware = GPU_PROFILES[gpu]
     found = predicted(bicep, gpu=gpu, maximumInstanceCount=2)
     profiles = found[ENVIRONMENT]["properties"]["workloadProfiles"]
     assert profiles[0] == {"name": "Consumption", "workloadProfileType": "Consumption"}

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit.azure.arm import template as template_module
-from nbtoolkit.azure.arm.template import template
+from nbtoolkit.azure.arm import deployment
+from nbtoolkit.azure.arm.deployment import load_template
 from nbtoolkit.infra_files import schema
 from nbtoolkit.serving.gateway.config import FrontSettings
 from tests.support.bicep_compiler import BicepCompiler, BicepFailed
@@ -25,7 +25,7 @@ def folder(repo: Path) -> Path:
 
 def test_the_committed_template_is_what_the_compiler_makes(bicep: BicepCompiler, folder: Path) -> None:
     compiled = bicep.compile(folder / "inference.bicep")
-    generator = template()["metadata"]["_generator"]["version"]
+    generator = load_template()["metadata"]["_generator"]["version"]
     assert generator.startswith(bicep.version()), "another compiler than the one that made the template"
     committed = (folder / "inference.json").read_text(encoding="utf-8")
     assert compiled.text + "\n" == committed, "run `make bicep`"
@@ -57,16 +57,16 @@ def test_the_linter_is_strict(bicep: BicepCompiler, folder: Path, tmp_path: Path
 
 
 def test_every_parameter_and_output_is_described_and_bounded() -> None:
-    for name, parameter in template()["parameters"].items():
+    for name, parameter in load_template()["parameters"].items():
         assert parameter["metadata"]["description"], name
         bounds = {"minLength", "maxLength", "minValue", "maxValue", "allowedValues"} & set(parameter)
         free = parameter.get("type", "a closed type") in ("a closed type", "bool", "object", "secureObject")
         assert free or bounds, name
-    assert all(output["metadata"]["description"] for output in template()["outputs"].values())
+    assert all(output["metadata"]["description"] for output in load_template()["outputs"].values())
 
 
 def test_every_parameter_but_the_secrets_may_be_null_and_stands_in_the_parameter_file(folder: Path) -> None:
-    parameters = template()["parameters"]
+    parameters = load_template()["parameters"]
     file = json.loads((folder / "inference.parameters.json").read_text())["parameters"]
     assert [name for name, entry in parameters.items() if not entry.get("nullable")] == ["secrets"]
     assert list(file) == list(schema.INFERENCE_PARAMETERS)
@@ -76,7 +76,7 @@ def test_every_parameter_but_the_secrets_may_be_null_and_stands_in_the_parameter
 
 def test_the_container_runs_the_bootstrap_as_it_is(bicep: BicepCompiler, folder: Path) -> None:
     text = (folder / "bootstrap.py").read_bytes().decode()
-    resources = bicep.snapshot(template())["predictedResources"]
+    resources = bicep.snapshot(load_template())["predictedResources"]
     (container,) = resources[-1]["properties"]["template"]["containers"]
     assert container["command"] == ["python3", "-u", "-c", text]
     assert "$(" not in text  # the platform would put an environment variable in its place
@@ -85,22 +85,24 @@ def test_the_container_runs_the_bootstrap_as_it_is(bicep: BicepCompiler, folder:
 
 def test_keys_are_looked_up_only_where_they_are_needed() -> None:
     """Azure evaluates list functions of resources that are not deployed, too, and fails where nothing is."""
-    looked_up = re.findall(r"\[[^\[\"]*listKeys[^\"]*", json.dumps(template()))
+    looked_up = re.findall(r"\[[^\[\"]*listKeys[^\"]*", json.dumps(load_template()))
     assert len(looked_up) == 2
     assert all(text.startswith("[if(parameters('create") for text in looked_up)
 
 
 def test_a_replica_is_never_ended_before_it_could_drain() -> None:
-    grace = template()["parameters"]["terminationGraceSeconds"]
+    grace = load_template()["parameters"]["terminationGraceSeconds"]
     assert grace["minValue"] >= FrontSettings.drain
 
 
 def test_the_package_carries_the_template(repo: Path) -> None:
     project = tomllib.loads((repo / "pyproject.toml").read_text(encoding="utf-8"))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    beside = Path(template_module.__file__).with_name("inference.json").relative_to(repo)
+    beside = Path(deployment.__file__).with_name("inference.json").relative_to(repo)
     assert included == {"infra/provision/inference.json": beside.as_posix()}
-    assert json.loads((repo / "infra/provision/inference.json").read_text(encoding="utf-8")) == template()
+    assert (
+        json.loads((repo / "infra/provision/inference.json").read_text(encoding="utf-8")) == load_template()
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,5 +122,5 @@ def test_the_package_carries_the_template(repo: Path) -> None:
 )
 def test_values_out_of_bounds_are_refused(bicep: BicepCompiler, wrong: dict[str, Any]) -> None:
     with pytest.raises(BicepFailed) as failed:
-        bicep.snapshot(template(), wrong)
+        bicep.snapshot(load_template(), wrong)
     assert failed.value.diagnostics

@@ -343,7 +343,7 @@ def remember(place: AzurePlace, *parts: str) -> list[str]:
     created.remember(place.workspace, ids)
     for id_ in ids:  # as the template marks what it creates
         if (made := place.double.arm.get(id_)) is not None:
-            made["tags"] = {"nbtoolkit-workspace": created.mark(place.workspace)}
+            made["tags"] = {"nbtoolkit-workspace": created.workspace_mark(place.workspace)}
     return ids
 
 
@@ -414,10 +414,10 @@ def test_an_environment_that_others_use_stays_with_what_they_need(make: Make) ->
     place.forget_requests()
     plan = teardown(TeardownSettings(scope="all"), workspace=place.workspace)
     assert plan.deletes == (place.place.app_id,)
-    why = {one.id.rpartition("/")[2]: one.why for one in plan.left}
+    why = {one.id.rpartition("/")[2]: one.reason for one in plan.left}
     assert why[ENVIRONMENT] == "used by app theirs"
     assert why[ACCOUNT] == f"used by environment {ENVIRONMENT}"
-    assert f"would keep    environment {ENVIRONMENT}: used by app theirs; nothing by itself" in str(plan)
+    assert f"would keep    environment {ENVIRONMENT}: used by app theirs; costs nothing itself" in str(plan)
 
 
 def test_an_account_that_another_environment_mounts_stays(make: Make) -> None:
@@ -431,7 +431,7 @@ def test_an_account_that_another_environment_mounts_stays(make: Make) -> None:
     client.managed_environments_storages.create_or_update(GROUP, "second", "share", storage)
     plan = teardown(TeardownSettings(scope="all"), workspace=place.workspace)
     assert set(plan.deletes) == {place.place.app_id, place.environment_id}
-    assert [one.why for one in plan.left if one.id == place.place.account_id] == [
+    assert [one.reason for one in plan.left if one.id == place.place.account_id] == [
         "used by environment second"
     ]
 
@@ -454,8 +454,8 @@ def test_what_a_teardown_leaves_is_named_to_the_last_with_its_cost(make: Make) -
     apps.managed_environments.begin_update(
         GROUP, ENVIRONMENT, {"location": REGION, "properties": change}
     ).result()
-    created.remember_besides(place.workspace, place.place.group_id)
-    created.remember_besides(place.workspace, f"{place.environment_id}/workloadProfiles/gpu-t4")
+    created.remember_kept(place.workspace, place.place.group_id)
+    created.remember_kept(place.workspace, f"{place.environment_id}/workloadProfiles/gpu-t4")
     text = str(teardown(TeardownSettings(scope="all"), workspace=place.workspace))
     assert "would keep    Log Analytics workspace theirlog: by GB of logs" in text
     assert f"would keep    file share {SHARE}: kept for 7 days after it is deleted" in text

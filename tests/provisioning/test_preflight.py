@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE
-from nbtoolkit.azure.capacity.memory_fit import GIB, advice, fit
+from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES
+from nbtoolkit.azure.capacity.memory_fit import GIB, advice, estimate_fit
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed, Blocked, Cancelled, NotSignedIn
 from nbtoolkit.models.base_model import Base
@@ -369,7 +369,7 @@ def test_azure_out_of_reach_is_an_error_and_not_a_warning(
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr("azure.core.pipeline.policies.RetryPolicy.sleep", lambda *_, **__: None)
-    with pytest.raises(AzureFailed, match="no complete answer") as caught:
+    with pytest.raises(AzureFailed, match="no complete response") as caught:
         check()
     assert "proxy" in caught.value.next_step
 
@@ -433,12 +433,15 @@ def sized(folder: Path, hidden: int, layers: int, **config: Any) -> Base:
 
 def test_memory_counts_weights_conversations_and_runtime(tmp_path: Path) -> None:
     base = sized(tmp_path / "b8", 4096, 40)  # 8.2 billion weights
-    plain, packed = fit(base, HARDWARE["A100"], "none"), fit(base, HARDWARE["A100"], "nf4")
+    plain, packed = (
+        estimate_fit(base, GPU_PROFILES["A100"], "none"),
+        estimate_fit(base, GPU_PROFILES["A100"], "nf4"),
+    )
     assert plain.weights == base.weight_bytes
     assert packed.weights < 0.3 * plain.weights
-    assert plain.token == 2 * 40 * 8 * 128 * 2
-    assert plain.roomy
-    assert plain.loading == pytest.approx(base.weight_bytes / (60 * 1024**2))
+    assert plain.token_bytes == 2 * 40 * 8 * 128 * 2
+    assert plain.has_headroom
+    assert plain.load_seconds == pytest.approx(base.weight_bytes / (60 * 1024**2))
     assert "GPU memory" in str(plain)
 
 
@@ -458,8 +461,8 @@ def test_what_does_not_fit_says_what_would(
     tmp_path: Path, hidden: int, layers: int, machine: str, quantization: Any, fits: bool, help_: str
 ) -> None:
     base = sized(tmp_path / "base", hidden, layers)
-    assert fit(base, HARDWARE[machine], quantization).fits is fits
-    assert help_ in advice(base, HARDWARE[machine], quantization)
+    assert estimate_fit(base, GPU_PROFILES[machine], quantization).fits is fits
+    assert help_ in advice(base, GPU_PROFILES[machine], quantization)
 
 
 def test_the_fit_blocks_and_the_loading_time_is_told(check: Check, workspace_root: Path) -> None:
@@ -470,7 +473,7 @@ def test_the_fit_blocks_and_the_loading_time_is_told(check: Check, workspace_roo
     fine = check(base_model="big", gpu="T4", quantization="nf4")
     assert fine.ok
     assert fine.fit is not None
-    assert fine.fit.needed < 14.5 * GIB
+    assert fine.fit.required < 14.5 * GIB
 
 
 def test_a_long_load_from_zero_is_a_warning(check: Check, workspace_root: Path) -> None:

@@ -19,8 +19,8 @@ import pytest
 from nbtoolkit import TeardownSettings, teardown
 from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import created_resources as created
+from nbtoolkit.azure.arm.deployment import load_template
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.arm.template import template
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import Blocked, Cancelled, NbtoolkitError, NotApplied, ProvisionFailed
 from nbtoolkit.progress import Progress
@@ -218,7 +218,7 @@ def test_everything_is_made_and_the_config_file_is_written(place: Place) -> None
     assert ResourceNames.read(place.workspace).app_id == made.app_id
     assert set(created.recall(place.workspace)) == set(place.names.ids.values())
     marks = {place.body(name)["tags"]["nbtoolkit-workspace"] for name in ("storage_account", "environment")}
-    assert marks == {created.mark(place.workspace)}
+    assert marks == {created.workspace_mark(place.workspace)}
     assert "tags" not in place.app()
     lines = "\n".join(place.progress.lines)
     assert "https://portal.azure.com/#view/HubsExtension/DeploymentDetails" in lines
@@ -424,7 +424,7 @@ def test_cancel_stops_the_deployment_and_says_what_goes_on(place: Place) -> None
     with pytest.raises(Cancelled) as caught:
         place.run(progress=progress)
     assert f"The deployment nbtoolkit-{place.names.app} is cancelled" in caught.value.message
-    assert "What was created stays" in caught.value.message
+    assert "Created resources stay" in caught.value.message
     deployment = place.deployment()
     assert deployment is not None
     deadline = time.monotonic() + 10
@@ -440,9 +440,9 @@ def test_a_deployment_that_somebody_cancels_is_told_so_and_one_that_has_ended_ca
     deployment = deployment_of(Cloud.shared(), place.names)
     assert deployment.state() is None
     place.double.clock.scale = SLOW
-    deployment.start(template(), {"gpu": "none"}, {}, Progress())
+    deployment.start(load_template(), {"gpu": "none"}, {}, Progress())
     assert deployment.cancel()
-    with pytest.raises(ProvisionFailed, match="was cancelled by somebody"):
+    with pytest.raises(ProvisionFailed, match="was cancelled by another client"):
         deployment.watch(Progress())
     assert not deployment.cancel()
 
@@ -633,7 +633,7 @@ def test_who_only_waits_for_somebody_elses_deployment_never_cancels_it(place: Pl
     place.group()
     place.double.clock.scale = SLOW
     deployment = deployment_of(Cloud.shared(), place.names)
-    deployment.start(template(), {"gpu": "none"}, {}, Progress())
+    deployment.start(load_template(), {"gpu": "none"}, {}, Progress())
     progress = Lines(lambda line: progress.cancel() if "being created" in line else None)
     with pytest.raises(Cancelled, match="only waited for the deployment") as caught:
         place.run(progress=progress)

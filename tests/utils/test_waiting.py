@@ -124,7 +124,7 @@ def cancelled(hang: Hang, run: Callable[[Progress], object]) -> Cancelled:
         ("GET", "/deployments/nbtoolkit-[^/]+$", "Cancelled while"),
         ("GET", "/providers/Microsoft.Storage$", "Checking permissions"),
         ("POST", "/whatIf$", "Cancelled while"),
-        ("PUT", "/deployments/nbtoolkit-[^/]+$", "start the deployment .*may have begun"),
+        ("PUT", "/deployments/nbtoolkit-[^/]+$", "start the deployment .*may have accepted it"),
         (
             "GET",
             "/deployments/nbtoolkit-[^/]+/operations$",
@@ -157,7 +157,7 @@ def test_a_cancel_that_azure_does_not_answer_says_so(
         provision(settings, apply=True, workspace=Workspace(workspace_root), progress=progress)
 
     error = cancelled(hang, run)
-    assert "has not answered yet" in error.message
+    assert "has no response yet" in error.message
     assert "attaches to it" in error.next_step
 
 
@@ -172,14 +172,16 @@ def test_no_client_waits_for_minutes_for_a_host_that_is_silent() -> None:
 
 def test_regions_hear_a_cancel(azure_double: AzureDouble, hang: Hang) -> None:
     azure_double.faults.on("GET", "/locations/westus3/usages$", hang)
-    cancelled(hang, lambda progress: places.regions(SUBSCRIPTION, ask=("westus3",), progress=progress))
+    cancelled(
+        hang, lambda progress: places.regions(SUBSCRIPTION, quota_regions=("westus3",), progress=progress)
+    )
 
 
 def test_a_write_without_an_answer_may_have_begun(azure_double: AzureDouble, hang: Hang) -> None:
     azure_double.faults.on("POST", "/containerApps/tones/stop$", hang)
     app = App(Cloud.shared(), ResourceNames(SUBSCRIPTION, "rg", "account", "share", "tones"))
     error = cancelled(hang, app.stop)
-    assert "the request to stop the app tones; it may have begun that" in error.message
+    assert "the request to stop the app tones; it may have accepted it" in error.message
 
 
 def test_secrets_that_were_read_for_a_cancelled_change_are_not_written() -> None:

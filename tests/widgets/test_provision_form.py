@@ -13,8 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from nbtoolkit.azure.arm.deployment import ArmDeployment
-from nbtoolkit.azure.arm.template import template
+from nbtoolkit.azure.arm.deployment import ArmDeployment, load_template
 from nbtoolkit.azure.auth import shared_credential
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import Cancelled, InvalidSettings, NotApplied
@@ -158,7 +157,7 @@ def test_cancel_cancels_the_deployment_in_azure(workspace: Workspace, azure: Azu
     until(lambda: any("being created" in line for line in run.lines))
     view.cancel_button.click()
     assert final_status(form) is RunStatus.CANCELLED
-    with pytest.raises(Cancelled, match="What was created stays"):
+    with pytest.raises(Cancelled, match="Created resources stay"):
         form.result()
 
 
@@ -168,7 +167,7 @@ def test_a_form_resumes_the_deployment_of_another_kernel(workspace: Workspace, a
     deployment = ArmDeployment(Cloud.shared(), SUBSCRIPTION, "my-rg", f"nbtoolkit-{names.app}")
     azure.clock.scale = SLOW
     values = {"gpu": "none", "secrets": {"nbtoolkit-api-key": "k"}}
-    deployment.start(template(), values, {}, Progress())
+    deployment.start(load_template(), values, {}, Progress())
     form = ProvisionForm(settings(), workspace=workspace)
     view = form.view
     until(lambda: form.current_run is not None)

@@ -1,11 +1,11 @@
-"""The few things that are written to Azure beside the deployment itself."""
+"""Create a resource group, and add a workload profile to an environment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbtoolkit.azure.arm.existing_resources import settled
+from nbtoolkit.azure.arm.existing_resources import settled_environment
 from nbtoolkit.azure.arm.long_running import change, start_request
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
@@ -17,55 +17,59 @@ from nbtoolkit.progress import Progress
 def create_group(
     cloud: Cloud, names: ResourceNames, location: str, tags: Mapping[str, str], progress: Progress
 ) -> None:
-    """Create the resource group."""
+    """Create the resource group. One request; raises :class:`AzureFailed`."""
     groups: Any = cloud.resources(names.subscription).resource_groups
     body = {"location": location, "tags": dict(tags)}
-    what = f"create the resource group {names.resource_group}"
-    with translate_errors(what):
-        start_request(what, lambda: groups.create_or_update(names.resource_group, body), progress)
+    action = f"create the resource group {names.resource_group}"
+    with translate_errors(action):
+        start_request(action, lambda: groups.create_or_update(names.resource_group, body), progress)
 
 
-def add_profile(cloud: Cloud, names: ResourceNames, added: Mapping[str, str], progress: Progress) -> str:
-    """Add a machine to an environment, unless one of its type is there by now; return the profile's name.
+def add_profile(cloud: Cloud, names: ResourceNames, profile: Mapping[str, str], progress: Progress) -> str:
+    """Add a workload profile to an environment and return its name.
 
-    A PATCH replaces the list, so what the environment has at that very moment is sent along.
+    Adds nothing if the environment has a profile of this type by now, and returns that one's name. A PATCH
+    replaces the list of profiles, so the request repeats those that the environment has at that moment.
     """
     client: Any = cloud.containerapps(names.subscription)
-    wanted = added["workloadProfileType"]
-    where = (names.resource_group, names.environment)
+    profile_type = profile["workloadProfileType"]
+    group_and_name = (names.resource_group, names.environment)
 
     def begin() -> Any:
-        body = client.managed_environments.get(*where).as_dict()
+        body = client.managed_environments.get(*group_and_name).as_dict()
         profiles = _profiles(body)
-        if _of_type(profiles, wanted):
+        if _name_of_type(profiles, profile_type):
             return None
-        new = {"name": free_name(added["name"], profiles), "workloadProfileType": wanted}
+        new = {"name": free_profile_name(profile["name"], profiles), "workloadProfileType": profile_type}
         patch = {"location": body["location"], "properties": {"workloadProfiles": [*profiles, new]}}
-        return client.managed_environments.begin_update(*where, patch)
+        return client.managed_environments.begin_update(*group_and_name, patch)
 
-    what = f"add the profile {added['name']} to the environment {names.environment}"
+    action = f"add the profile {profile['name']} to the environment {names.environment}"
+    lost: AzureFailed | None = None
     try:
-        change(names.ids["environment"], what, begin, progress)
-    except AzureFailed as failed:
-        if failed.status is not None:
+        change(names.environment_id, action, begin, progress)
+    except AzureFailed as error:
+        if error.status is not None:
             raise
-        # only where the answer was lost, Azure may have done it all the same
-        if (found := _of_type(_profiles(settled(cloud, names, progress)), wanted)) is None:
-            raise
-        return found
-    return _of_type(_profiles(settled(cloud, names, progress)), wanted) or added["name"]
+        lost = error  # the response was lost: Azure may have added the profile all the same
+    name = _name_of_type(_profiles(settled_environment(cloud, names, progress)), profile_type)
+    if lost is not None and name is None:
+        raise lost
+    return name or profile["name"]
 
 
-def free_name(name: str, profiles: Sequence[Mapping[str, Any]]) -> str:
-    """Return a name for one more profile: this one, or it with a number."""
-    taken = {str(one["name"]).lower() for one in profiles}
+def free_profile_name(name: str, profiles: Sequence[Mapping[str, Any]]) -> str:
+    """Return ``name``, with a number if an existing profile has that name."""
+    taken = {str(profile["name"]).lower() for profile in profiles}
     candidates = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 3))]
-    return next(one for one in candidates if one.lower() not in taken)
+    return next(candidate for candidate in candidates if candidate.lower() not in taken)
 
 
 def _profiles(environment: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return list(((environment or {}).get("properties") or {}).get("workloadProfiles") or ())
 
 
-def _of_type(profiles: Sequence[Mapping[str, Any]], wanted: str) -> str | None:
-    return next((str(one["name"]) for one in profiles if one.get("workloadProfileType") == wanted), None)
+def _name_of_type(profiles: Sequence[Mapping[str, Any]], profile_type: str) -> str | None:
+    return next(
+        (str(one["name"]) for one in profiles if one.get("workloadProfileType") == profile_type), None
+    )

@@ -1,7 +1,7 @@
-"""What this workspace created on Azure, remembered so that a teardown deletes nothing else.
+"""The record of the Azure resources that this workspace created: a teardown deletes nothing else.
 
-What a run is about to create is noted before it asks Azure, and counts as created once Azure has said so:
-a run that is killed loses nothing, and one that never began claims nothing.
+A run records the resources that it is about to create before its first request, and confirms them once Azure
+reports them created. A run that is killed loses nothing, and one that never started claims nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nbtoolkit.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Run:
-    """The last run that started a deployment, by a name of its own; ``intended`` is not confirmed yet."""
+class ProvisionRun:
+    """The last run that started a deployment; the resources in ``intended`` are not confirmed yet."""
 
     id: str
     deployment: str
@@ -31,82 +31,79 @@ class Run:
 def recall(workspace: Workspace) -> tuple[str, ...]:
     """Return the ids of the resources that this workspace created and has not deleted, oldest first.
 
-    Raises :class:`BrokenFile` where the note of them was damaged.
+    Raises :class:`BrokenFile` if the record is damaged.
     """
     return tuple(_read(workspace)["resources"])
 
 
 def remember(workspace: Workspace, ids: Iterable[str]) -> None:
-    """Note resources as created by this workspace; those that are noted stay."""
-    note = _read(workspace)
-    _save(workspace, note, resources=_joined(note["resources"], ids))
+    """Add resources to the record."""
+    record = _read(workspace)
+    _save(workspace, record, resources=_merge(record["resources"], ids))
 
 
 def forget(workspace: Workspace, ids: Iterable[str]) -> None:
-    """Take resources off the note, and with each all that lay in it."""
-    gone = [one.casefold() for one in ids]
-    note = _read(workspace)
-    _save(
-        workspace,
-        note,
-        **{
-            kind: [one for one in note[kind] if not any(_within(one.casefold(), parent) for parent in gone)]
-            for kind in ("resources", "besides")
-        },
-    )
+    """Remove resources, and everything inside of them, from the record."""
+    parents = [id_.casefold() for id_ in ids]
+    record = _read(workspace)
+
+    def kept(key: str) -> list[str]:
+        return [id_ for id_ in record[key] if not any(_is_in(id_.casefold(), parent) for parent in parents)]
+
+    _save(workspace, record, resources=kept("resources"), besides=kept("besides"))
 
 
-def besides(workspace: Workspace) -> tuple[str, ...]:
-    """Return what this workspace made and a teardown leaves: its resource group, machines it added."""
+def kept_on_teardown(workspace: Workspace) -> tuple[str, ...]:
+    """Return what this workspace created and a teardown keeps: its resource group, added profiles."""
     return tuple(_read(workspace)["besides"])
 
 
-def remember_besides(workspace: Workspace, id_: str) -> None:
-    """Note something that a teardown names and leaves."""
-    note = _read(workspace)
-    _save(workspace, note, besides=_joined(note["besides"], [id_]))
+def remember_kept(workspace: Workspace, id_: str) -> None:
+    """Record something that a teardown reports and keeps."""
+    record = _read(workspace)
+    _save(workspace, record, besides=_merge(record["besides"], [id_]))
 
 
-def mark(workspace: Workspace) -> str:
-    """Return this workspace's own mark, made at the first call: what it creates carries it as a tag."""
-    note = _read(workspace)
-    found = str(note["mark"]) or secrets.token_hex(8)
-    _save(workspace, note, mark=found)
-    return found
+def workspace_mark(workspace: Workspace) -> str:
+    """Return the id of this workspace, a tag of the resources it creates; generated at the first call."""
+    record = _read(workspace)
+    mark = str(record["mark"]) or secrets.token_hex(8)
+    _save(workspace, record, mark=mark)
+    return mark
 
 
-def begin(workspace: Workspace, deployment: str, ids: Iterable[str]) -> str:
-    """Note what a deployment, by its id, is about to create; return the run's name."""
-    before = last_run(workspace)
-    open_ = before.intended if before else ()
-    name = secrets.token_hex(8)
-    run = {"id": name, "deployment": deployment, "intended": _joined(open_, ids)}
+def begin_run(workspace: Workspace, deployment: str, ids: Iterable[str]) -> str:
+    """Record the resources that a deployment, given by its id, is about to create; return the run's id."""
+    previous = last_run(workspace)
+    unconfirmed = previous.intended if previous else ()
+    run_id = secrets.token_hex(8)
+    run = {"id": run_id, "deployment": deployment, "intended": _merge(unconfirmed, ids)}
     _save(workspace, _read(workspace), run=run)
-    return name
+    return run_id
 
 
-def last_run(workspace: Workspace) -> Run | None:
-    """Return the last run that began, None where none did."""
+def last_run(workspace: Workspace) -> ProvisionRun | None:
+    """Return the last run that started, None if there was none."""
     run = _read(workspace)["run"]
-    return Run(run["id"], run["deployment"], tuple(run["intended"])) if run else None
+    return ProvisionRun(run["id"], run["deployment"], tuple(run["intended"])) if run else None
 
 
-def reconcile(workspace: Workspace, made: Iterable[str], still_open: Iterable[str]) -> None:
-    """Note what the last run has created; of the rest it claims only what is ``still_open``."""
-    note = _read(workspace)
-    resources = _joined(note["resources"], made)
-    _save(workspace, note, resources=resources, run={**note["run"], "intended": list(still_open)})
+def confirm(workspace: Workspace, created: Iterable[str], pending: Iterable[str]) -> None:
+    """Record what the last run created; of its other resources only ``pending`` stay intended."""
+    record = _read(workspace)
+    resources = _merge(record["resources"], created)
+    _save(workspace, record, resources=resources, run={**record["run"], "intended": list(pending)})
 
 
-def _joined(known: Iterable[str], ids: Iterable[str]) -> list[str]:
-    """Return the ids, each once whatever its case."""
-    found: dict[str, str] = {}
-    for one in (*known, *ids):
-        found.setdefault(one.casefold(), one)
-    return list(found.values())
+def _merge(known: Iterable[str], ids: Iterable[str]) -> list[str]:
+    """Return all ids, each once; case does not matter."""
+    merged: dict[str, str] = {}
+    for id_ in (*known, *ids):
+        merged.setdefault(id_.casefold(), id_)
+    return list(merged.values())
 
 
-def _within(resource: str, parent: str) -> bool:
+def _is_in(resource: str, parent: str) -> bool:
     return resource == parent or resource.startswith(f"{parent}/")
 
 
@@ -116,17 +113,17 @@ def _path(workspace: Workspace) -> Path:
 
 def _read(workspace: Workspace) -> dict[str, Any]:
     path = _path(workspace)
-    note: dict[str, Any] = {"mark": "", "resources": [], "besides": [], "run": None}
+    record: dict[str, Any] = {"mark": "", "resources": [], "besides": [], "run": None}
     if not path.exists():
-        return note
-    note |= read_object(path)
-    if not (_are_texts(note["resources"]) and _are_texts(note["besides"]) and _is_run(note["run"])):
+        return record
+    record |= read_object(path)
+    if not (_are_texts(record["resources"]) and _are_texts(record["besides"]) and _is_run(record["run"])):
         raise BrokenFile(
             f"{path} does not list the resources that were created.",
             next_step="delete it; then only the app itself can be torn down from here",
             path=path,
         )
-    return note
+    return record
 
 
 def _are_texts(value: Any) -> bool:
@@ -140,8 +137,8 @@ def _is_run(value: Any) -> bool:
     return texts and _are_texts(value.get("intended"))
 
 
-def _save(workspace: Workspace, note: Mapping[str, Any], **changes: Any) -> None:
-    """Write the note where it differs from the file."""
-    path, wanted = _path(workspace), {**note, **changes}
-    if not path.exists() or read_object(path) != wanted:
-        write_atomically(path, json.dumps(wanted, indent=2).encode())
+def _save(workspace: Workspace, record: Mapping[str, Any], **changes: Any) -> None:
+    """Write the record if it differs from the file."""
+    path, content = _path(workspace), {**record, **changes}
+    if not path.exists() or read_object(path) != content:
+        write_atomically(path, json.dumps(content, indent=2).encode())

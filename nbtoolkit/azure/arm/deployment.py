@@ -1,35 +1,48 @@
-"""One ARM deployment by its name: check it, predict it, start it, watch it, cancel it, find it again."""
+"""One ARM deployment, found by its name: validate, predict, start, watch and cancel it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from nbtoolkit.azure import sdk
-from nbtoolkit.azure.arm.deployment_operations import Step, read_steps
-from nbtoolkit.azure.arm.deployment_state import State
-from nbtoolkit.azure.arm.long_running import start_request
+from nbtoolkit.azure.arm.deployment_operations import (
+    DeploymentOperation,
+    DeploymentState,
+    list_operations,
+)
+from nbtoolkit.azure.arm.long_running import start_request, wait_for_poller
 from nbtoolkit.azure.arm.what_if import WhatIf
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.arm_error import Cause, explain
-from nbtoolkit.azure.errors.translate import or_none, translate_errors
+from nbtoolkit.azure.errors.translate import error_body, or_none, translate_errors
 from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import AzureFailed, Cancelled, ProvisionFailed
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import CallTimeout, run_cancellable
 
-_PATIENCE = 5
-"""Looks in a row that may fail before watching gives up: Azure goes on meanwhile."""
-_LONG = 300
-"""Seconds that Azure may think about a whole template before it answers."""
-_LAST_WORD = 1.5
-"""Seconds that a cancel waits for Azure's word; the request is on its way all the same."""
+_PACKAGED = Path(__file__).with_name("inference.json")
+_CHECKOUT = Path(__file__).parents[3] / "infra" / "provision" / "inference.json"
+
+_MAX_FAILURES = 5
+"""Consecutive polls that may fail before :meth:`ArmDeployment.watch` raises; Azure continues meanwhile."""
+_READ_TIMEOUT = 300
+"""Seconds in which Azure must respond to a request with a whole template."""
+_CANCEL_TIMEOUT = 1.5
+"""Seconds that a cancel waits for Azure's response; the request is sent in any case."""
+
+
+def load_template() -> dict[str, Any]:
+    """Return the compiled ``infra/provision/inference.bicep``, from the installed package or the checkout."""
+    path = _PACKAGED if _PACKAGED.exists() else _CHECKOUT
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 class ArmDeployment:
-    """A deployment in a resource group. Every method asks Azure; raises :class:`AzureFailed`."""
+    """A deployment in a resource group. Every method sends requests and raises :class:`AzureFailed`."""
 
     def __init__(self, cloud: Cloud, subscription: str, resource_group: str, name: str) -> None:
         self.cloud = cloud
@@ -52,63 +65,70 @@ class ArmDeployment:
 
     @property
     def portal_url(self) -> str:
-        """Its page in the Azure portal."""
+        """The URL of its page in the Azure portal."""
         view = "https://portal.azure.com/#view/HubsExtension/DeploymentDetailsV2.ReactView/id/"
         return view + quote(self.id, safe="")
 
-    def state(self) -> State | None:
-        """Return where it stands, None where there is none of this name."""
+    def state(self) -> DeploymentState | None:
+        """Return its state, None if there is no deployment of this name. One request."""
 
-        def ask() -> Any:
-            return self._operations.get(*self._where, raw_response_hook=self._note_retry_after)
+        def request() -> Any:
+            return self._client.get(*self._group_and_name, raw_response_hook=self._note_retry_after)
 
-        found = or_none(f"read the deployment {self.name}", ask)
-        return None if found is None else State.of(found.as_dict())
+        found = or_none(f"read the deployment {self.name}", request)
+        return None if found is None else DeploymentState.parse(found.as_dict())
+
+    def operations(self) -> list[DeploymentOperation]:
+        """Return its operation on each resource, those of its modules included."""
+        with translate_errors(f"read the operations of the deployment {self.name}"):
+            client = self.cloud.deployments(self.subscription)
+            return list_operations(client, self.resource_group, self.name)
 
     def validate(
         self, template: Mapping[str, Any], parameters: Mapping[str, Any], progress: Progress
     ) -> list[Cause]:
-        """Return why Azure would refuse the deployment, nothing where it would not."""
+        """Return why Azure would refuse the deployment, an empty list if it would not."""
         from azure.core.exceptions import HttpResponseError
 
-        from nbtoolkit.azure.errors.translate import body
-
+        request = _request(template, parameters)
         with translate_errors(f"check the deployment {self.name}"):
             try:
                 poller = run_cancellable(
                     progress,
-                    lambda: self._operations.begin_validate(
-                        *self._where, _request(template, parameters), read_timeout=_LONG
+                    lambda: self._client.begin_validate(
+                        *self._group_and_name, request, read_timeout=_READ_TIMEOUT
                     ),
                 )
-                error: Any = _waited_for(poller, progress).get("error")
+                error: Any = _result(poller, progress).get("error")
             except HttpResponseError as refused:
                 if refused.status_code != 400:
                     raise
-                error = body(refused)  # 400 is an answer here: the template is not valid
+                error = error_body(refused)  # 400 is a result here: the template is not valid
         return explain(error) if error else []
 
     def what_if(
         self, template: Mapping[str, Any], parameters: Mapping[str, Any], progress: Progress
     ) -> WhatIf:
         """Return what the deployment would change; takes up to a minute."""
+        request = _request(template, parameters)
+        request["properties"]["whatIfSettings"] = {"resultFormat": "FullResourcePayloads"}
         with translate_errors(f"predict the deployment {self.name}"):
-            request = _request(template, parameters)
-            request["properties"]["whatIfSettings"] = {"resultFormat": "FullResourcePayloads"}
             poller = run_cancellable(
                 progress,
-                lambda: self._operations.begin_what_if(*self._where, request, read_timeout=_LONG),
+                lambda: self._client.begin_what_if(
+                    *self._group_and_name, request, read_timeout=_READ_TIMEOUT
+                ),
             )
-            answer = _waited_for(poller, progress)
-        if answer.get("error"):
-            causes = explain(answer["error"])
+            result = _result(poller, progress)
+        if result.get("error"):
+            causes = explain(result["error"])
             raise AzureFailed(
                 f"Azure could not predict the deployment {self.name}: {'; '.join(map(str, causes))}",
                 next_step=causes[0].next_step,
                 code=causes[0].code,
                 causes=causes,
             )
-        return WhatIf.of((answer.get("properties") or {}).get("changes") or ())
+        return WhatIf.parse((result.get("properties") or {}).get("changes") or ())
 
     def start(
         self,
@@ -117,97 +137,98 @@ class ArmDeployment:
         tags: Mapping[str, str],
         progress: Progress,
     ) -> None:
-        """Ask Azure to begin; returns at once.
+        """Start the deployment and return at once.
 
-        Raises where Azure refuses, as when one with other ``tags`` runs already.
+        Raises if Azure refuses it, for example because one with other ``tags`` is running.
         """
         request = {**_request(template, parameters), "tags": dict(tags)}
-        what = f"start the deployment {self.name}"
+        action = f"start the deployment {self.name}"
 
         def begin() -> None:
-            self._operations.begin_create_or_update(
-                *self._where,
+            self._client.begin_create_or_update(
+                *self._group_and_name,
                 request,
                 polling=False,
                 raw_response_hook=self._note_retry_after,
-                read_timeout=_LONG,
+                read_timeout=_READ_TIMEOUT,
             )
 
         try:
-            with translate_errors(what):
-                start_request(what, begin, progress)
+            with translate_errors(action):
+                start_request(action, begin, progress)
         except AzureFailed:
-            # the answer to a request that Azure took may be lost, and the SDK's second one is then refused
+            # if the response to an accepted request is lost, Azure refuses the request that the SDK repeats
             state = run_cancellable(progress, self.state)
             if state is None or not state.running or dict(state.tags) != dict(tags):
                 raise
 
     def cancel(self) -> bool:
-        """Ask Azure to begin nothing more of it; tell whether it was still running.
+        """Cancel the deployment; return whether it was still running.
 
-        What Azure has begun it finishes.
+        Azure finishes the operations that have started.
         """
         try:
             with translate_errors(f"cancel the deployment {self.name}"):
-                self._operations.cancel(*self._where)
+                self._client.cancel(*self._group_and_name)
         except AzureFailed as refused:
-            if refused.status == 409:  # it had ended already
+            if refused.status == 409:  # it had already ended
                 return False
             raise
         return True
 
-    def steps(self) -> list[Step]:
-        """Return what it does to each resource, those of its modules too."""
-        with translate_errors(f"read the steps of the deployment {self.name}"):
-            return read_steps(self.cloud.deployments(self.subscription), self.resource_group, self.name)
+    def watch(
+        self, progress: Progress, *, cancels: bool = True, poll_interval: float | None = None
+    ) -> Mapping[str, Any]:
+        """Wait for the end, report each resource's start and end, and return the outputs.
 
-    def watch(self, progress: Progress, *, cancels: bool = True) -> Mapping[str, Any]:
-        """Wait for the end, telling each resource's, and return the outputs.
-
-        Raises :class:`ProvisionFailed` with ``causes``. A cancel, or ■, cancels the deployment in Azure and
-        raises :class:`Cancelled`, which names what Azure still finishes; without ``cancels``, as for one that
-        somebody else started, it only ends the waiting.
+        Polls every ``poll_interval`` seconds (default: that of the SDK's clients), or after the Retry-After
+        of the last response if that is longer. Raises :class:`ProvisionFailed` with ``causes``. A cancel, or
+        ■, cancels the deployment in Azure and raises :class:`Cancelled`, which names what Azure still
+        finishes; without ``cancels``, as for a deployment of another client, it only ends the wait.
         """
-        told: dict[str, str] = {}
+        interval = float(sdk.POLL_INTERVAL if poll_interval is None else poll_interval)
+        reported: dict[str, str] = {}
         failures = 0
+
+        def ended() -> tuple[DeploymentState | None, list[DeploymentOperation]] | None:
+            nonlocal failures
+            try:
+                state, operations = run_cancellable(progress, lambda: (self.state(), self.operations()))
+            except AzureFailed:
+                failures += 1
+                if failures >= _MAX_FAILURES:
+                    raise
+                progress.note("Azure does not respond; the deployment continues, and so does the wait")
+                return None
+            failures = 0
+            _report(operations, reported, progress)
+            return None if state is not None and state.running else (state, operations)
+
+        def pause() -> float:
+            return interval * failures if failures else max(interval, self._retry_after)
+
         try:
-            while True:
-                try:
-                    state, steps = run_cancellable(progress, lambda: (self.state(), self.steps()))
-                    failures = 0
-                except AzureFailed:
-                    failures += 1
-                    if failures >= _PATIENCE:
-                        raise
-                    progress.note("Azure does not answer; it goes on, and so does the waiting")
-                    progress.sleep(sdk.POLL_INTERVAL * failures)
-                    continue
-                _tell(steps, told, progress)
-                if state is None or not state.running:
-                    return self._outcome(state, steps)
-                self._pause(progress)
+            result = progress.wait_until(ended, interval=pause)
+            assert result is not None  # there is no timeout
+            return self._outputs(*result)
         except (Cancelled, KeyboardInterrupt) as stopped:
-            raise (self._stopped(stopped) if cancels else self._left(stopped)) from stopped
+            reason = stopped.message.rstrip(".") if isinstance(stopped, Cancelled) else "Interrupted"
+            raise (self._cancelled(reason) if cancels else self._detached(reason)) from stopped
 
-    def _left(self, stopped: BaseException) -> Cancelled:
-        what = stopped.message.rstrip(".") if isinstance(stopped, Cancelled) else "Interrupted"
-        return Cancelled(
-            f"{what}. This run only waited for the deployment {self.name}, and it goes on in Azure.",
-            next_step=f"look at {self.portal_url}; to end it, cancel it there",
-        )
-
-    def _outcome(self, state: State | None, steps: list[Step]) -> Mapping[str, Any]:
+    def _outputs(
+        self, state: DeploymentState | None, operations: Sequence[DeploymentOperation]
+    ) -> Mapping[str, Any]:
         if state is not None and state.status == "Succeeded":
             return state.outputs
         if state is None or state.status == "Canceled":
-            what = "is gone" if state is None else "was cancelled by somebody"
+            what = "was deleted" if state is None else "was cancelled by another client"
             raise ProvisionFailed(
                 f"The deployment {self.name} {what} before it was done.",
-                next_step="run the step again; it goes on from what is done",
+                next_step="run the step again; it continues with what is not done",
                 causes=[],
                 portal_url=self.portal_url,
             )
-        causes = [cause for step in steps for cause in step.causes] or explain(state.error)
+        causes = [cause for operation in operations for cause in operation.causes] or explain(state.error)
         lines = "".join(f"\n  {cause}\n    Next: {cause.next_step}" for cause in causes)
         raise ProvisionFailed(
             f"The deployment {self.name} failed:{lines}",
@@ -216,58 +237,57 @@ class ArmDeployment:
             portal_url=self.portal_url,
         )
 
-    def _stopped(self, stopped: BaseException) -> Cancelled:
-        what = stopped.message.rstrip(".") if isinstance(stopped, Cancelled) else "Interrupted"
+    def _detached(self, reason: str) -> Cancelled:
+        return Cancelled(
+            f"{reason}. This run only waited for the deployment {self.name}, which continues in Azure.",
+            next_step=f"look at {self.portal_url}; to end the deployment, cancel it there",
+        )
+
+    def _cancelled(self, reason: str) -> Cancelled:
+        attaches = f"look at {self.portal_url}; running the step again attaches to it"
         try:
-            ended, still = run_cancellable(None, self._cancel_and_look, timeout=_LAST_WORD)
+            running, unfinished = run_cancellable(None, self._cancel, timeout=_CANCEL_TIMEOUT)
         except CallTimeout:
             return Cancelled(
-                f"{what}. Azure was asked to cancel the deployment {self.name} and has not answered yet.",
-                next_step=f"look at {self.portal_url}; running the step again attaches to it",
+                f"{reason}. The request to cancel the deployment {self.name} has no response yet.",
+                next_step=attaches,
             )
         except AzureFailed as failed:
             return Cancelled(
-                f"{what}. Whether Azure cancels the deployment {self.name} is not known: {failed.message}",
-                next_step=f"look at {self.portal_url}; running the step again attaches to it",
+                f"{reason}. Whether Azure cancels the deployment {self.name} is not known: {failed.message}",
+                next_step=attaches,
             )
-        if ended:
+        if not running:
             return Cancelled(
-                f"{what}. The deployment {self.name} had ended before the cancel request reached Azure.",
+                f"{reason}. The deployment {self.name} had ended before the cancel request reached Azure.",
                 next_step="run the step again; it finds what is done",
             )
-        goes_on = f"Azure still finishes {', '.join(still)}" if still else "nothing is being created any more"
+        rest = f"Azure still finishes {', '.join(unfinished)}" if unfinished else "nothing more is created"
         return Cancelled(
-            f"{what}. The deployment {self.name} is cancelled; {goes_on}. What was created stays.",
-            next_step="run the step again to go on from there, or teardown() to remove what was created",
-            running=still,
+            f"{reason}. The deployment {self.name} is cancelled; {rest}. Created resources stay.",
+            next_step="run the step again to continue, or teardown() to remove what was created",
+            running=unfinished,
         )
 
-    def _cancel_and_look(self) -> tuple[bool, list[str]]:
-        """Cancel it; return whether it had ended before, and what Azure still finishes."""
-        ended = not self.cancel()
-        return ended, [step.title for step in self.steps() if step.running]
+    def _cancel(self) -> tuple[bool, list[str]]:
+        """Cancel it; return whether it was still running, and the resources that Azure still finishes."""
+        running = self.cancel()
+        return running, [operation.title for operation in self.operations() if operation.running]
 
-    def _pause(self, progress: Progress) -> None:
-        deadline = time.monotonic() + max(sdk.POLL_INTERVAL, self._retry_after)
-        while (left := deadline - time.monotonic()) > 0:
-            progress.sleep(min(left, 0.5))
-
-    def _note_retry_after(self, answered: Any) -> None:
-        self._retry_after = retry_after(answered.http_response.headers) or 0.0
+    def _note_retry_after(self, response: Any) -> None:
+        self._retry_after = retry_after(response.http_response.headers) or 0.0
 
     @property
-    def _operations(self) -> Any:  # the SDK takes plain JSON too, which its overloads do not say
+    def _client(self) -> Any:  # the SDK accepts plain JSON too, which its overloads do not declare
         return self.cloud.deployments(self.subscription).deployments
 
     @property
-    def _where(self) -> tuple[str, str]:
+    def _group_and_name(self) -> tuple[str, str]:
         return self.resource_group, self.name
 
 
-def _waited_for(poller: Any, progress: Progress) -> dict[str, Any]:
-    while not poller.done():
-        poller.wait(0.5)
-        progress.check()
+def _result(poller: Any, progress: Progress) -> dict[str, Any]:
+    wait_for_poller(poller, progress)
     return poller.result().as_dict()
 
 
@@ -276,11 +296,12 @@ def _request(template: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict
     return {"properties": {"mode": "Incremental", "template": dict(template), "parameters": values}}
 
 
-def _tell(steps: list[Step], told: dict[str, str], progress: Progress) -> None:
-    """Tell of each resource once when it begins and once when it ends."""
-    for step in steps:
-        if told.get(step.id) != step.status:
-            told[step.id] = step.status
-            progress.note(f"{step.title}: {step.words}")
-    if steps:
-        progress.advance(sum(not step.running for step in steps), len(steps), "resources")
+def _report(operations: Sequence[DeploymentOperation], reported: dict[str, str], progress: Progress) -> None:
+    """Report each resource once when its operation starts and once when it ends."""
+    for operation in operations:
+        if reported.get(operation.id) != operation.status:
+            reported[operation.id] = operation.status
+            progress.note(f"{operation.title}: {operation.status_text}")
+    if operations:
+        done = sum(not operation.running for operation in operations)
+        progress.advance(done, len(operations), "resources")

@@ -1,29 +1,29 @@
-"""What exists already of what the inference app needs; nothing here changes anything."""
+"""Discover which of the app's resources exist; writes nothing."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.capacity.quota import region_name
+from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import or_none, translate_errors
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import run_all_cancellable, run_cancellable
 
 Body = Mapping[str, Any]
-_ENDED = ("Succeeded", "Failed", "Canceled", None)
-_PATIENCE = 900.0
+_FINAL_STATES = ("Succeeded", "Failed", "Canceled", None)
+SETTLE_TIMEOUT = 900.0
+"""Seconds that a step waits for a change of the environment or the app to end."""
 
 
 @dataclass(frozen=True)
 class ExistingResources:
-    """Each resource as Azure describes it, None where there is none. Holds no secret's value."""
+    """One snapshot: the body of each resource, None if it does not exist. Holds no secret's value."""
 
     names: ResourceNames
     group: Body | None = None
@@ -36,120 +36,162 @@ class ExistingResources:
 
     @property
     def location(self) -> str | None:
-        """The region that all of it is in or goes to: the environment's, else the group's."""
+        """The region of all resources: the environment's, else the group's."""
         body = self.environment or self.group
-        return region_name(str(body["location"])) if body else None
+        return normalize_region(str(body["location"])) if body else None
 
     @property
     def profiles(self) -> list[Body]:
-        """The environment's workload profiles; none where it has only Consumption."""
+        """The environment's workload profiles; empty if it has only Consumption."""
         return list(_properties(self.environment).get("workloadProfiles") or ())
 
     @property
     def changing(self) -> bool:
-        """Tell whether Azure works on the environment or the app right now."""
+        """Tell whether Azure is changing the environment or the app."""
         bodies = (self.environment, self.app)
-        return any(_properties(body).get("provisioningState") not in _ENDED for body in bodies)
+        return any(_properties(body).get("provisioningState") not in _FINAL_STATES for body in bodies)
 
     @property
     def to_create(self) -> list[str]:
-        """The ids of what does not exist."""
+        """The ids of the resources that do not exist."""
         return [id_ for name, id_ in self.names.ids.items() if getattr(self, name) is None]
 
 
-def read(cloud: Cloud, names: ResourceNames, progress: Progress) -> ExistingResources:
-    """Return what there is; seven requests at most, in the time of three. Raises :class:`AzureFailed`."""
+def discover(
+    cloud: Cloud,
+    names: ResourceNames,
+    progress: Progress,
+    resolve_names: Callable[[str, Body | None], ResourceNames] | None = None,
+) -> ExistingResources:
+    """Return what exists, in at most seven requests and the time of four. Raises :class:`AzureFailed`.
+
+    Default names depend on the group id as Azure spells it, and an existing app is bound to an environment:
+    ``resolve_names`` returns the names, given that id and the app's body, None before it was read. The group
+    of ``names`` decides which resource group is read.
+    """
+    resolve = resolve_names or (lambda _id, _app: names)
     groups: Any = cloud.resources(names.subscription).resource_groups
-    group = run_cancellable(progress, lambda: _ask(lambda: groups.get(names.resource_group)))
+    group = _get(lambda: groups.get(names.resource_group), "resource group", progress)
     if group is None:
         return ExistingResources(names)
+    group_id, where = str(group.get("id") or names.group_id), names.resource_group
     apps: Any = cloud.containerapps(names.subscription)
     storage: Any = cloud.storage(names.subscription)
     logs: Any = cloud.workspaces(names.subscription)
-    where = names.resource_group
-    outer: dict[str, Callable[[], Any]] = {
-        "storage_account": lambda: storage.storage_accounts.get_properties(where, names.storage_account),
-        "log_analytics": lambda: logs.workspaces.get(where, names.log_analytics),
-        "environment": lambda: apps.managed_environments.get(where, names.environment),
-        "app": lambda: apps.container_apps.get(where, names.app),
-    }
-    inner: dict[str, tuple[str, Callable[[], Any]]] = {
-        "file_share": (
-            "storage_account",
-            lambda: storage.file_shares.get(where, names.storage_account, names.file_share),
-        ),
-        "environment_storage": (
-            "environment",
-            lambda: apps.managed_environments_storages.get(
-                where, names.environment, names.environment_storage
+    spelled = resolve(group_id, None)
+    first = _get_all(
+        {
+            "app": partial(apps.container_apps.get, where, spelled.app),
+            "storage_account": partial(
+                storage.storage_accounts.get_properties, where, spelled.storage_account
             ),
-        ),
+            "log_analytics": partial(logs.workspaces.get, where, spelled.log_analytics),
+        },
+        progress,
+    )
+    bound = resolve(group_id, first["app"])
+    second: dict[str, Callable[[], Any]] = {
+        "environment": partial(apps.managed_environments.get, where, bound.environment)
     }
-    found = _all(outer, progress)
-    within = {name: ask for name, (parent, ask) in inner.items() if found[parent] is not None}
-    return ExistingResources(names, group, **found, **_all(within, progress))
+    if first["storage_account"] is not None:
+        share = partial(storage.file_shares.get, where, bound.storage_account, bound.file_share)
+        second["file_share"] = share
+    found = ExistingResources(bound, group, **first, **_get_all(second, progress))
+    if found.environment is None:
+        return found
+    mount = partial(
+        apps.managed_environments_storages.get, where, bound.environment, bound.environment_storage
+    )
+    return replace(found, environment_storage=_get(mount, "environment storage", progress))
 
 
-def _all(questions: Mapping[str, Callable[[], Any]], progress: Progress) -> dict[str, Body | None]:
-    asked = run_all_cancellable(progress, {name: partial(_ask, ask, name) for name, ask in questions.items()})
-    return {name: answer.result() for name, answer in asked.items()}
+def wait_until_settled(existing: ExistingResources, cloud: Cloud, progress: Progress) -> ExistingResources:
+    """Return the snapshot with environment and app as they are after the change that Azure makes of them.
 
-
-def secrets_of(cloud: Cloud, names: ResourceNames, progress: Progress) -> list[dict[str, Any]]:
-    """Return the app's secrets with their values; keep them in memory only."""
-    client: Any = cloud.containerapps(names.subscription)
-
-    def ask() -> Any:
-        return client.container_apps.list_secrets(names.resource_group, names.app).value
-
-    found = run_cancellable(progress, lambda: or_none(f"list the secrets of the app {names.app}", ask))
-    return [one.as_dict() for one in found or ()]
-
-
-def settled(cloud: Cloud, names: ResourceNames, progress: Progress) -> Body | None:
-    """Return the environment once Azure has ended what it does to it, None where there is none.
-
-    After a quarter of an hour it is returned as it is.
+    Reads nothing else again. See :func:`settled_environment` for the time limit.
     """
-    client: Any = cloud.containerapps(names.subscription)
-    look = partial(client.managed_environments.get, names.resource_group, names.environment)
-    return _settled("environment", names.environment, look, progress)
-
-
-def settled_app(cloud: Cloud, names: ResourceNames, progress: Progress) -> Body | None:
-    """Return the app by the same rule."""
-    client: Any = cloud.containerapps(names.subscription)
-    return _settled(
-        "app", names.app, partial(client.container_apps.get, names.resource_group, names.app), progress
+    return replace(
+        existing,
+        environment=settled_environment(cloud, existing.names, progress),
+        app=settled_app(cloud, existing.names, progress),
     )
 
 
-def _settled(what: str, name: str, look: Callable[[], Any], progress: Progress) -> Body | None:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        body = run_cancellable(progress, lambda: _ask(look, what))
-        state = _properties(body).get("provisioningState")
-        if body is None or state in _ENDED or time.monotonic() >= deadline:
-            return body
-        progress.note(f"Azure still works on the {what} {name} ({state})")
-        progress.sleep(sdk.POLL_INTERVAL)
-
-
-def is_empty(cloud: Cloud, names: ResourceNames, progress: Progress) -> bool:
-    """Tell whether no app of the subscription is in the environment. One request a page of apps."""
+def app_secrets(cloud: Cloud, names: ResourceNames, progress: Progress) -> list[dict[str, Any]]:
+    """Return the app's secrets with their values; keep them in memory only."""
     client: Any = cloud.containerapps(names.subscription)
-    wanted = names.ids["environment"].lower()
 
-    def look() -> bool:
+    def request() -> Any:
+        return client.container_apps.list_secrets(names.resource_group, names.app).value
+
+    found = run_cancellable(progress, lambda: or_none(f"list the secrets of the app {names.app}", request))
+    return [one.as_dict() for one in found or ()]
+
+
+def settled_environment(
+    cloud: Cloud, names: ResourceNames, progress: Progress, timeout: float | None = None
+) -> Body | None:
+    """Return the environment once no change of it runs, None if it does not exist.
+
+    After ``timeout`` seconds (default: :data:`SETTLE_TIMEOUT`) returns it in its present state.
+    """
+    client: Any = cloud.containerapps(names.subscription)
+    request = partial(client.managed_environments.get, names.resource_group, names.environment)
+    return _settled("environment", names.environment, request, progress, timeout)
+
+
+def settled_app(
+    cloud: Cloud, names: ResourceNames, progress: Progress, timeout: float | None = None
+) -> Body | None:
+    """Return the app once no change of it runs; see :func:`settled_environment`."""
+    client: Any = cloud.containerapps(names.subscription)
+    request = partial(client.container_apps.get, names.resource_group, names.app)
+    return _settled("app", names.app, request, progress, timeout)
+
+
+def environment_is_empty(cloud: Cloud, names: ResourceNames, progress: Progress) -> bool:
+    """Tell whether no app of the subscription is in the environment. One request per page of apps."""
+    client: Any = cloud.containerapps(names.subscription)
+    environment_id = names.environment_id.lower()
+
+    def request() -> bool:
         with translate_errors(f"list the apps of the environment {names.environment}"):
-            found = (one.as_dict() for one in client.container_apps.list_by_subscription())
-            return all(str(_properties(app).get("environmentId")).lower() != wanted for app in found)
+            apps = (app.as_dict() for app in client.container_apps.list_by_subscription())
+            return all(str(_properties(app).get("environmentId")).lower() != environment_id for app in apps)
 
-    return run_cancellable(progress, look)
+    return run_cancellable(progress, request)
 
 
-def _ask(ask: Callable[[], Any], what: str = "resource_group") -> Body | None:
-    found = or_none(f"read the {what.replace('_', ' ')}", ask)
+def _settled(
+    kind: str, name: str, request: Callable[[], Any], progress: Progress, timeout: float | None
+) -> Body | None:
+    body: Body | None = None
+
+    def settled() -> bool:
+        nonlocal body
+        body = _get(request, kind, progress)
+        state = _properties(body).get("provisioningState")
+        if body is None or state in _FINAL_STATES:
+            return True
+        progress.note(f"Azure still works on the {kind} {name} ({state})")
+        return False
+
+    limit = SETTLE_TIMEOUT if timeout is None else timeout
+    progress.wait_until(settled, timeout=limit, interval=sdk.POLL_INTERVAL)
+    return body
+
+
+def _get(request: Callable[[], Any], kind: str, progress: Progress) -> Body | None:
+    return run_cancellable(progress, lambda: _body(request, kind))
+
+
+def _get_all(requests: Mapping[str, Callable[[], Any]], progress: Progress) -> dict[str, Body | None]:
+    calls = {name: partial(_body, request, name.replace("_", " ")) for name, request in requests.items()}
+    return {name: future.result() for name, future in run_all_cancellable(progress, calls).items()}
+
+
+def _body(request: Callable[[], Any], kind: str) -> Body | None:
+    found = or_none(f"read the {kind}", request)
     return None if found is None else found.as_dict()
 
 

@@ -1,8 +1,7 @@
-"""Change a resource of Container Apps: one change after another, and patiently beside those of others."""
+"""Change a resource: one change at a time, with a retry while Azure reports a conflict."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
-from nbtoolkit.utils.threads import run_cancellable
+from nbtoolkit.utils.threads import CANCEL_POLL, run_cancellable
 
 T = TypeVar("T")
 
@@ -24,8 +23,10 @@ CONFLICTS = (
 )
 """Codes with which Azure refuses a change while another one runs; the same request works later."""
 RETRY_TIMEOUT = 600.0
-"""Seconds until a conflict is passed on as an error."""
-_LONGEST_PAUSE = 15.0
+"""Seconds after which a conflict is raised."""
+_MAX_PAUSE = 15.0
+_POLLER_WAIT = 0.5
+"""Seconds for which a poller blocks between two checks for a cancel."""
 
 _locks: dict[str, Lock] = {}
 _locks_lock = Lock()
@@ -33,81 +34,118 @@ _locks_lock = Lock()
 
 def change(
     resource_id: str,
-    what: str,
+    action: str,
     begin: Callable[[], Any],
     progress: Progress,
     meanwhile: Callable[[], None] | None = None,
+    *,
+    retry_timeout: float = RETRY_TIMEOUT,
+    retry_interval: float | None = None,
 ) -> None:
-    """Make one change of a resource, from its start to its end; ``what`` names it, as in "stop the app x".
+    """Make one change of a resource and wait for its end; ``action`` names it, as in "stop the app x".
 
-    ``begin`` starts it and returns the SDK's poller, or None for a change that ends with its request. Changes
-    of one resource from this process come one after another; where Azure refuses because somebody else's
-    change runs, it is asked again for ten minutes. ``meanwhile`` is called again and again until the end, and
-    what it raises ends the waiting. Raises :class:`AzureFailed`, and :class:`Cancelled`, which
-    says that Azure goes on with a change that was begun, or that may have been.
+    ``begin`` starts the change and returns the SDK's poller, or None for one that ends with its request.
+    Changes of one resource from this process run one after another. If Azure reports a conflict with a change
+    of another client, the request is repeated for ``retry_timeout`` seconds, with pauses that grow from
+    ``retry_interval`` (default: the poll interval of the SDK's clients). ``meanwhile`` is called
+    repeatedly until the end; an error that it raises ends the wait.
+
+    Raises :class:`AzureFailed`, and :class:`Cancelled`, which says that Azure continues a started change.
     """
     lock = _lock_of(resource_id)
-    while not lock.acquire(timeout=1):
-        progress.check()
+    progress.wait_until(lambda: lock.acquire(timeout=CANCEL_POLL), interval=0)
     try:
-        with translate_errors(what):
-            _again(begin, what, progress, meanwhile or progress.check)
+        with translate_errors(action):
+            interval = float(sdk.POLL_INTERVAL if retry_interval is None else retry_interval)
+            _retry_conflicts(begin, action, progress, meanwhile, retry_timeout, interval)
     finally:
         lock.release()
 
 
-def start_request(what: str, begin: Callable[[], T], progress: Progress) -> T:
-    """Return what ``begin`` returns, which asks Azure for a change; ``what`` names it.
+def start_request(action: str, begin: Callable[[], T], progress: Progress) -> T:
+    """Send the request of a change and return the result of ``begin``.
 
-    A cancel leaves a request without an answer behind: :class:`Cancelled` says that it may count.
+    A cancel abandons a request without a response: :class:`Cancelled` says that Azure may have accepted it.
     """
     try:
         return run_cancellable(progress, begin)
     except (Cancelled, KeyboardInterrupt) as stopped:
         raise Cancelled(
-            f"Stopped before Azure answered the request to {what}; it may have begun that, and goes on then.",
-            next_step="look in a minute whether it did, then run the step again",
+            f"Stopped before Azure responded to the request to {action}; "
+            "it may have accepted it, and then continues.",
+            next_step="check in a minute whether it did, then run the step again",
         ) from stopped
 
 
-def _again(begin: Callable[[], Any], what: str, progress: Progress, meanwhile: Callable[[], None]) -> None:
+def wait_for_poller(poller: Any, progress: Progress, meanwhile: Callable[[], None] | None = None) -> None:
+    """Wait until a poller of the SDK has ended, and check for a cancel twice a second.
+
+    Raises the SDK's errors and :class:`Cancelled`.
+    """
+
+    def done() -> bool:
+        if poller.done():
+            return True
+        poller.wait(_POLLER_WAIT)  # the poller sends its requests in a thread of its own
+        progress.check()
+        if meanwhile is not None:
+            meanwhile()
+        return False
+
+    progress.wait_until(done, interval=0)
+    poller.wait()  # raises the error of the operation
+
+
+def _retry_conflicts(
+    begin: Callable[[], Any],
+    action: str,
+    progress: Progress,
+    meanwhile: Callable[[], None] | None,
+    timeout: float,
+    interval: float,
+) -> None:
     from azure.core.exceptions import HttpResponseError
 
-    deadline = time.monotonic() + RETRY_TIMEOUT
-    pause = float(sdk.POLL_INTERVAL)
-    while True:
-        progress.check()
+    conflict: HttpResponseError | None = None
+    pause = interval
+
+    def changed() -> bool:
+        nonlocal conflict
         try:
-            _finish(start_request(what, begin, progress), what, progress, meanwhile)
-            return
+            _wait_for_end(start_request(action, begin, progress), action, progress, meanwhile)
         except HttpResponseError as error:
-            code = _conflict(error)
-            if code is None or time.monotonic() >= deadline:
+            code = _conflict_code(error)
+            if code is None:
                 raise
+            conflict = error
             progress.note(f"Azure is busy with another change ({code}); trying again")
-            answer: Any = error.response
-            progress.sleep(max(pause, retry_after(answer.headers) or 0.0))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            return False
+        return True
+
+    def next_pause() -> float:
+        nonlocal pause
+        response: Any = conflict.response if conflict else None
+        current = max(pause, retry_after(response.headers) or 0.0) if response is not None else pause
+        pause = min(2 * pause, _MAX_PAUSE)
+        return current
+
+    if not progress.wait_until(changed, timeout=timeout, interval=next_pause) and conflict:
+        raise conflict
 
 
-def _finish(poller: Any, what: str, progress: Progress, meanwhile: Callable[[], None]) -> None:
-    """Wait for the end of a change; ``poller.wait`` raises what went wrong."""
+def _wait_for_end(poller: Any, action: str, progress: Progress, meanwhile: Callable[[], None] | None) -> None:
     if poller is None:
         return
     try:
-        while not poller.done():
-            poller.wait(0.5)  # in which the poller's own thread asks, so that a cancel is heard
-            progress.check()
-            meanwhile()
-        poller.wait()
+        wait_for_poller(poller, progress, meanwhile)
     except (Cancelled, KeyboardInterrupt) as stopped:
         raise Cancelled(
-            f"Stopped waiting for Azure to {what}; Azure goes on with it.",
+            f"Stopped waiting for Azure to {action}; Azure continues with it.",
             next_step="look at target.status() in a minute, then run the step again",
         ) from stopped
 
 
-def _conflict(error: Any) -> str | None:
+def _conflict_code(error: Any) -> str | None:
     code = str(getattr(getattr(error, "error", None), "code", None) or "")
     return code if code in CONFLICTS else None
 

@@ -1,8 +1,7 @@
-"""Resource providers: a subscription must be registered with each before it can create anything of theirs."""
+"""Read and register resource providers; a subscription needs one to create a resource of its types."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -10,20 +9,20 @@ from typing import Any
 
 from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.long_running import start_request
-from nbtoolkit.azure.capacity.quota import region_name
+from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.utils.threads import run_all_cancellable
 
-NEEDED = ("Microsoft.App", "Microsoft.Storage", "Microsoft.OperationalInsights")
-REGISTERED = "Registered"
+REQUIRED_PROVIDERS = ("Microsoft.App", "Microsoft.Storage", "Microsoft.OperationalInsights")
+_REGISTERED = "Registered"
 
 
 @dataclass(frozen=True)
-class Provider:
-    """One provider as a subscription sees it; ``regions`` are those of each resource type."""
+class ResourceProvider:
+    """A provider's registration in a subscription; ``regions`` maps each resource type to its regions."""
 
     namespace: str
     state: str
@@ -32,23 +31,23 @@ class Provider:
     @property
     def registered(self) -> bool:
         """Tell whether the subscription may use it."""
-        return self.state == REGISTERED
+        return self.state == _REGISTERED
 
     def offers(self, resource_type: str, region: str) -> bool | None:
-        """Tell whether a type exists in a region; None where Azure names no regions."""
+        """Tell whether a type exists in a region; None if Azure lists no regions for it."""
         regions = self.regions.get(resource_type.lower())
-        return None if not regions else region_name(region) in regions
+        return None if not regions else normalize_region(region) in regions
 
 
-def provider(cloud: Cloud, subscription: str, namespace: str) -> Provider:
+def get_provider(cloud: Cloud, subscription: str, namespace: str) -> ResourceProvider:
     """Return a provider's state and regions. One request; raises :class:`AzureFailed`."""
     with translate_errors(f"read the resource provider {namespace}"):
         found: Any = cloud.resources(subscription).providers.get(namespace)
-    return Provider(
+    return ResourceProvider(
         namespace=namespace,
         state=str(found.registration_state or "unknown"),
         regions={
-            str(one.resource_type).lower(): frozenset(map(region_name, one.locations or ()))
+            str(one.resource_type).lower(): frozenset(map(normalize_region, one.locations or ()))
             for one in found.resource_types or ()
         },
     )
@@ -57,36 +56,40 @@ def provider(cloud: Cloud, subscription: str, namespace: str) -> Provider:
 def register_providers(
     cloud: Cloud,
     subscription: str,
-    namespaces: Iterable[str] = NEEDED,
+    namespaces: Iterable[str] = REQUIRED_PROVIDERS,
     progress: Progress | None = None,
     timeout: float = 600,
+    interval: float | None = None,
 ) -> None:
-    """Register a subscription with providers and wait until it is; costs nothing, takes about a minute.
+    """Register providers in a subscription and wait until they are; free of cost, takes about a minute.
 
-    Needs the action ``<namespace>/register/action`` in the subscription. Raises :class:`AzureFailed`, also
-    after ``timeout`` seconds; Azure goes on registering then.
+    Polls every ``interval`` seconds (default: that of the SDK's clients). Needs the action
+    ``<namespace>/register/action`` in the subscription. Raises :class:`AzureFailed`, also after ``timeout``
+    seconds; Azure continues the registration then.
     """
     progress = progress or SILENT()
     client: Any = cloud.resources(subscription).providers
-    open_ = list(namespaces)
-    for namespace in open_:
+    pending = list(namespaces)
+    for namespace in pending:
         progress.phase(f"Registering {namespace}")
-        what = f"register the resource provider {namespace}"
-        with translate_errors(what):
-            start_request(what, partial(client.register, namespace), progress)
-    deadline = time.monotonic() + timeout
-    while True:
-        asked = run_all_cancellable(
-            progress, {name: partial(provider, cloud, subscription, name) for name in open_}
+        action = f"register the resource provider {namespace}"
+        with translate_errors(action):
+            start_request(action, partial(client.register, namespace), progress)
+
+    def registered() -> bool:
+        nonlocal pending
+        providers = run_all_cancellable(
+            progress, {name: partial(get_provider, cloud, subscription, name) for name in pending}
         )
-        open_ = [name for name, answer in asked.items() if not answer.result().registered]
-        if not open_:
-            return
-        if time.monotonic() >= deadline:
-            raise AzureFailed(
-                f"Azure is still registering {', '.join(open_)} after {timeout:.0f} s.",
-                next_step="wait some minutes, then run the step again",
-                code="RegistrationPending",
-            )
-        progress.note(f"waiting for {', '.join(open_)}")
-        progress.sleep(sdk.POLL_INTERVAL)
+        pending = [name for name, future in providers.items() if not future.result().registered]
+        if pending:
+            progress.note(f"waiting for {', '.join(pending)}")
+        return not pending
+
+    poll_interval = sdk.POLL_INTERVAL if interval is None else interval
+    if not progress.wait_until(registered, timeout=timeout, interval=poll_interval):
+        raise AzureFailed(
+            f"Azure is still registering {', '.join(pending)} after {timeout:.0f} s.",
+            next_step="wait some minutes, then run the step again",
+            code="RegistrationPending",
+        )

@@ -1,4 +1,4 @@
-"""What there is to pick from: subscriptions, resource groups and regions, as small values."""
+"""List the subscriptions, resource groups and regions that a form offers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from nbtoolkit.azure.arm.resource_providers import provider
-from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE
-from nbtoolkit.azure.capacity.quota import region_name, usages
+from nbtoolkit.azure.arm.resource_providers import get_provider
+from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES
+from nbtoolkit.azure.capacity.quota import list_usages, normalize_region
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.errors import AzureFailed, NotSignedIn
@@ -16,9 +16,9 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import run_all_cancellable, run_cancellable
 
 USABLE = frozenset({"Enabled", "PastDue"})
-"""States of a subscription in which something can be created."""
+"""States of a subscription in which resources can be created."""
 GPU_REGIONS = ("westus3", "swedencentral", "australiaeast", "westus", "westeurope")
-"""Regions whose quotas are looked at by default: those with serverless GPUs in June 2025."""
+"""Regions with serverless GPUs in June 2025: their quotas are read by default."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Subscription:
 
     @property
     def usable(self) -> bool:
-        """Tell whether something can be created in it."""
+        """Tell whether resources can be created in it."""
         return self.state in USABLE
 
     def __str__(self) -> str:
@@ -52,10 +52,10 @@ class ResourceGroup:
 
 @dataclass(frozen=True)
 class Region:
-    """A region where Container Apps exist.
+    """A region with Container Apps.
 
-    ``gpus`` is what the subscription may still have there, by the name of the machine; a machine is missing
-    from it where that was not asked for or is not known.
+    ``gpus`` maps GPU profiles to the number of GPUs that the subscription has left there. A profile whose
+    quota was not read, or that Azure does not list, is missing from it.
     """
 
     name: str
@@ -63,14 +63,14 @@ class Region:
     gpus: dict[str, int]
 
     def __str__(self) -> str:
-        room = ", ".join(f"{count} × {machine}" for machine, count in self.gpus.items() if count)
-        return f"{self.title} ({self.name}){f': {room}' if room else ''}"
+        free = ", ".join(f"{count} × {profile}" for profile, count in self.gpus.items() if count)
+        return f"{self.title} ({self.name}){f': {free}' if free else ''}"
 
 
 def subscriptions(cloud: Cloud | None = None) -> list[Subscription]:
     """Return the account's subscriptions, the usable ones first, then by name.
 
-    Raises :class:`NotSignedIn`, and :class:`AzureFailed` where there is none or none can be used.
+    Raises :class:`NotSignedIn`, and :class:`AzureFailed` if there is none or none can be used.
     """
     client = (cloud or Cloud.shared()).subscriptions()
     with translate_errors("list your subscriptions"):
@@ -85,27 +85,28 @@ def subscriptions(cloud: Cloud | None = None) -> list[Subscription]:
         for entry in entries
     ]
     if not found:
-        raise _nothing(
-            "This account sees no subscription.",
-            "sign in with another account or tenant (az login --tenant ...), or ask for a role in one",
-            "NoSubscription",
+        raise AzureFailed(
+            "This account has access to no subscription.",
+            next_step="sign in with another account or tenant (az login --tenant ...), "
+            "or ask for a role in a subscription",
+            code="NoSubscription",
         )
     if not any(one.usable for one in found):
         states = ", ".join(f"{one.name} is {one.state.lower()}" for one in found)
-        raise _nothing(
+        raise AzureFailed(
             f"No subscription of this account can be used: {states}.",
-            "enable one in the portal (Subscriptions), or sign in with another account",
-            "SubscriptionDisabled",
+            next_step="enable one in the portal (Subscriptions), or sign in with another account",
+            code="SubscriptionDisabled",
         )
     return sorted(found, key=lambda one: (not one.usable, one.name.casefold()))
 
 
 def resource_groups(subscription: str, cloud: Cloud | None = None) -> list[ResourceGroup]:
-    """Return a subscription's resource groups by name; none is an empty list. Raises :class:`AzureFailed`."""
+    """Return a subscription's resource groups by name; may be empty. Raises :class:`AzureFailed`."""
     client: Any = (cloud or Cloud.shared()).resources(subscription)
     with translate_errors(f"list the resource groups of the subscription {subscription}"):
         found = [
-            ResourceGroup(str(entry.name), region_name(str(entry.location)))
+            ResourceGroup(str(entry.name), normalize_region(str(entry.location)))
             for entry in client.resource_groups.list()
         ]
     return sorted(found, key=lambda one: one.name.casefold())
@@ -115,48 +116,43 @@ def regions(
     subscription: str,
     cloud: Cloud | None = None,
     *,
-    ask: tuple[str, ...] = GPU_REGIONS,
+    quota_regions: tuple[str, ...] = GPU_REGIONS,
     progress: Progress | None = None,
 ) -> list[Region]:
     """Return the regions that offer Container Apps; those with most free GPUs first.
 
-    The quotas of the regions in ``ask`` are read, one request each at the same time, beside two for the
-    list. Raises :class:`AzureFailed`.
+    Two requests for the list, and one for the quotas of each region in ``quota_regions``, sent at the same
+    time. Raises :class:`AzureFailed`.
     """
     cloud = cloud or Cloud.shared()
-    offered = run_cancellable(progress, lambda: provider(cloud, subscription, "Microsoft.App")).regions.get(
-        "managedenvironments", frozenset()
-    )
-    titles = run_cancellable(progress, lambda: _titles(cloud, subscription))
+    provider = run_cancellable(progress, lambda: get_provider(cloud, subscription, "Microsoft.App"))
+    offered = provider.regions.get("managedenvironments", frozenset())
+    titles = run_cancellable(progress, lambda: _region_titles(cloud, subscription))
     names = [name for name in titles if not offered or name in offered]
-    wanted = [name for name in names if name in set(map(region_name, ask))]
-    asked = run_all_cancellable(
-        progress, {name: partial(_room, cloud, subscription, name) for name in wanted}
+    wanted = set(map(normalize_region, quota_regions))
+    futures = run_all_cancellable(
+        progress, {name: partial(_free_gpus, cloud, subscription, name) for name in names if name in wanted}
     )
-    room = {name: answer.result() for name, answer in asked.items()}
-    listed = [Region(name, titles[name], room.get(name, {})) for name in names]
-    return sorted(listed, key=lambda one: (-sum(one.gpus.values()), one.title))
+    gpus = {name: future.result() for name, future in futures.items()}
+    found = [Region(name, titles[name], gpus.get(name, {})) for name in names]
+    return sorted(found, key=lambda one: (-sum(one.gpus.values()), one.title))
 
 
-def _titles(cloud: Cloud, subscription: str) -> dict[str, str]:
+def _region_titles(cloud: Cloud, subscription: str) -> dict[str, str]:
     with translate_errors(f"list the regions of the subscription {subscription}"):
         entries: list[Any] = list(cloud.subscriptions().subscriptions.list_locations(subscription))
     return {str(entry.name): str(entry.display_name or entry.name) for entry in entries}
 
 
-def _room(cloud: Cloud, subscription: str, region: str) -> dict[str, int]:
+def _free_gpus(cloud: Cloud, subscription: str, region: str) -> dict[str, int]:
     try:
-        found = usages(cloud, subscription, region)
+        usages = list_usages(cloud, subscription, region)
     except NotSignedIn:
         raise
     except AzureFailed:
-        return {}  # a list to pick from is better than none; preflight asks again and says why
+        return {}  # a list without free GPUs is still useful; preflight reads the quota again and reports why
     return {
-        machine.name: found[machine.gpu_usage].free
-        for machine in HARDWARE.values()
-        if machine.gpu_usage and machine.gpu_usage in found
+        profile.name: usages[profile.gpu_quota].free
+        for profile in GPU_PROFILES.values()
+        if profile.gpu_quota and profile.gpu_quota in usages
     }
-
-
-def _nothing(message: str, next_step: str, code: str) -> AzureFailed:
-    return AzureFailed(message, next_step=next_step, code=code)

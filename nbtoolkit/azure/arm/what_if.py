@@ -1,4 +1,4 @@
-"""What a deployment would change, as Azure predicts it, with what is known to be noise folded away."""
+"""Azure's prediction of what a deployment would change, without the differences that are noise."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ _VERBS = {
     "Ignore": "keep",
     "Unsupported": "unknown",
 }
+_ORDER = ("delete", "create", "change", "unknown", "keep")
+_MAX_VALUE = 80
+"""Characters of a value that the table shows."""
 
 
 @dataclass(frozen=True)
-class Difference:
+class PropertyChange:
     """One property of a resource before and after, as short text."""
 
     path: str
@@ -36,12 +39,12 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Change:
-    """What happens to one resource: ``verb`` is create, change, delete, keep or unknown."""
+class ResourceChange:
+    """The predicted change of one resource: ``verb`` is create, change, delete, keep or unknown."""
 
     id: str
     verb: str
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[PropertyChange, ...] = ()
 
     @property
     def title(self) -> str:
@@ -51,30 +54,29 @@ class Change:
 
 @dataclass(frozen=True)
 class WhatIf:
-    """A table of what would be created, changed and kept; ``folded`` counts differences that are noise."""
+    """The predicted change of each resource; ``noise_count`` differences are left out."""
 
-    changes: tuple[Change, ...] = ()
-    folded: int = 0
+    changes: tuple[ResourceChange, ...] = ()
+    noise_count: int = 0
 
     @classmethod
-    def of(cls, changes: Sequence[Mapping[str, Any]]) -> WhatIf:
-        """Read Azure's list of changes."""
-        found: list[Change] = []
-        folded = 0
-        for one in changes:
-            resource = str(one.get("resourceId") or "")
-            verb = _VERBS.get(str(one.get("changeType")), "unknown")
-            if kind_of(resource) == DEPLOYMENT or one.get("changeType") == "Ignore":
-                continue  # a module is no resource; what the template does not name is none of its business
-            every = list(_differences(one.get("delta") or (), ""))
-            real = tuple(diff for diff, raw in every if not is_noise(resource, diff.path, *raw))
-            folded += len(every) - len(real)
-            keeps = verb == "change" and not real
-            found.append(Change(resource, "keep" if keeps else verb, real))
-        return cls(tuple(sorted(found, key=lambda change: _ORDER.index(change.verb))), folded)
+    def parse(cls, changes: Sequence[Mapping[str, Any]]) -> WhatIf:
+        """Parse the list of changes in Azure's response."""
+        found: list[ResourceChange] = []
+        noise_count = 0
+        for change in changes:
+            resource = str(change.get("resourceId") or "")
+            verb = _VERBS.get(str(change.get("changeType")), "unknown")
+            if kind_of(resource) == DEPLOYMENT or change.get("changeType") == "Ignore":
+                continue  # a module is not a resource, and ignored resources are not in the template
+            differences = list(_differences(change.get("delta") or (), ""))
+            real = tuple(shown for shown, raw in differences if not is_noise(resource, shown.path, *raw))
+            noise_count += len(differences) - len(real)
+            found.append(ResourceChange(resource, "keep" if verb == "change" and not real else verb, real))
+        return cls(tuple(sorted(found, key=lambda change: _ORDER.index(change.verb))), noise_count)
 
     @property
-    def quiet(self) -> bool:
+    def changes_nothing(self) -> bool:
         """Tell whether nothing would be created, changed or deleted."""
         return all(change.verb == "keep" for change in self.changes)
 
@@ -86,15 +88,15 @@ class WhatIf:
 
     @property
     def note(self) -> str:
-        """The number of differences that were folded away, as a sentence; "" where none was."""
-        if not self.folded:
+        """The number of differences that are left out, as a sentence; "" if there are none."""
+        if not self.noise_count:
             return ""
-        return f"{self.folded} more differences are ones that Azure always reports and never makes."
+        return f"{self.noise_count} more differences are ones that Azure always predicts and never makes."
 
     def __str__(self) -> str:
         rows = self.rows()
         width = max((len(title) for _, title, _ in rows), default=0)
-        lines = [f"{verb:<7} {title:<{width}}".rstrip() + _indented(more) for verb, title, more in rows]
+        lines = [f"{verb:<7} {title:<{width}}".rstrip() + _indent(details) for verb, title, details in rows]
         return "\n".join([*(lines or ["nothing would change"]), *([self.note] if self.note else [])])
 
     def _repr_html_(self) -> str:
@@ -110,31 +112,28 @@ class WhatIf:
         return f'<table style="border-collapse:collapse">{rows}</table>{note}'
 
 
-_ORDER = ("delete", "create", "change", "unknown", "keep")
-
-
-def _indented(more: str) -> str:
-    return "".join(f"\n          {line}" for line in more.splitlines())
+def _indent(details: str) -> str:
+    return "".join(f"\n          {line}" for line in details.splitlines())
 
 
 def _differences(
-    delta: Sequence[Mapping[str, Any]], path: str
-) -> Iterator[tuple[Difference, tuple[str, Any, Any]]]:
-    """Yield each difference, and how it changes with the values themselves."""
-    for one in delta:
-        here = f"{path}.{one.get('path')}" if path else str(one.get("path"))
-        children = one.get("children")
+    delta: Sequence[Mapping[str, Any]], parent: str
+) -> Iterator[tuple[PropertyChange, tuple[str, Any, Any]]]:
+    """Yield each difference as text, with its kind and its values before and after."""
+    for change in delta:
+        path = f"{parent}.{change.get('path')}" if parent else str(change.get("path"))
+        children = change.get("children")
         if children:
-            yield from _differences(children, here)
+            yield from _differences(children, path)
             continue
-        kind, before, after = str(one.get("propertyChangeType")), one.get("before"), one.get("after")
-        yield Difference(here, _shown(here, before), _shown(here, after)), (kind, before, after)
+        kind, before, after = str(change.get("propertyChangeType")), change.get("before"), change.get("after")
+        yield PropertyChange(path, _text(path, before), _text(path, after)), (kind, before, after)
 
 
-def _shown(path: str, value: Any) -> str:
+def _text(path: str, value: Any) -> str:
     if value is None:
         return "–"
     if ".secrets." in path or path.endswith(("Key", ".secrets")):
         return "(hidden)"
     text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
+    return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 1]}…"

@@ -1,4 +1,4 @@
-"""Which differences Azure predicts and never makes: they are folded away, nothing else is."""
+"""Recognise differences that Azure predicts and never makes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 _SERVICE = "/microsoft.app/"
-"""Of the service that fills much into its resources; what-if calls it deleted (arm-template-whatif#331)."""
+"""The service whose default properties what-if predicts to be removed (arm-template-whatif#331)."""
 
 _READ_ONLY = re.compile(
     r"""properties\.(
@@ -20,10 +20,10 @@ _READ_ONLY = re.compile(
     )(\.|$)""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""What only Azure writes."""
+"""Properties that only Azure writes."""
 
 _SECRET = re.compile(r"properties\.configuration\.secrets\.\d+\.value$", re.IGNORECASE)
-"""A prediction is asked for with placeholders, and Azure shows no secret: what changes is told beside."""
+"""The request has placeholders and the response no secrets; changes of secrets are reported separately."""
 
 _DEFAULTS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     (r"patchingMode", ("Automatic",)),
@@ -50,16 +50,16 @@ _DEFAULTS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     (r"template\.containers\.\d+\.probes\.\d+\.periodSeconds", (10,)),
     (r"template\.containers\.\d+\.probes\.\d+\.httpGet\.scheme", ("HTTP",)),
 )
-"""Path below ``properties`` → what Azure fills in by itself: leaving it out means the same."""
+"""Path below ``properties`` → values that Azure sets by default: leaving the property out means the same."""
 
 
 def is_noise(resource: str, path: str, kind: str, before: Any, after: Any) -> bool:
-    """Tell whether a predicted difference is none; ``kind`` is Azure's word for it."""
+    """Tell whether Azure never makes a predicted difference; ``kind`` is its ``propertyChangeType``."""
     if kind == "NoEffect" or _is_expression(after):
         return True
     if _is_empty(before) and _is_empty(after):
         return True
-    if _same(before, after):
+    if _equivalent(before, after):
         return True
     if _SERVICE not in resource.lower():
         return False
@@ -69,7 +69,7 @@ def is_noise(resource: str, path: str, kind: str, before: Any, after: Any) -> bo
 
 
 def _is_expression(value: Any) -> bool:
-    """Tell whether a value is known only once the deployment runs."""
+    """Tell whether a value is evaluated only during the deployment."""
     return isinstance(value, str) and value.startswith("[") and not value.startswith("[[")
 
 
@@ -80,22 +80,20 @@ def _is_empty(value: Any) -> bool:
 def _is_default(path: str, value: Any) -> bool:
     for pattern, values in _DEFAULTS:
         if re.fullmatch(rf"properties\.{pattern}", path, re.IGNORECASE):
-            return any(_same(value, one) for one in values)
+            return any(_equivalent(value, one) for one in values)
     return False
 
 
-def _same(before: Any, after: Any) -> bool:
-    """Tell whether two values mean the same: ids and regions in another spelling, numbers as text."""
+def _equivalent(before: Any, after: Any) -> bool:
+    """Tell whether two values are equal but for the spelling of ids and regions, or numbers as text."""
     if isinstance(before, (list, dict)) or isinstance(after, (list, dict)):
         return before == after
-    plain = ["".join(str(value).split()).casefold() for value in (before, after)]
-    if plain[0] == plain[1]:
+    first, second = ("".join(str(value).split()).casefold() for value in (before, after))
+    if first == second:
         return True
+    if isinstance(before, bool) or isinstance(after, bool):
+        return False
     try:
-        return (
-            not isinstance(before, bool)
-            and not isinstance(after, bool)
-            and float(plain[0]) == float(plain[1])
-        )
+        return float(first) == float(second)
     except ValueError:
         return False

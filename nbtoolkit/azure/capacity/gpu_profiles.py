@@ -1,4 +1,4 @@
-"""The machines that a container app can run on: the GPU profiles of Container Apps as values."""
+"""The GPU profiles of Container Apps: the hardware that a container app can run on."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from nbtoolkit.errors import InvalidSettings
 
 @dataclass(frozen=True)
 class Meter:
-    """What a running replica is billed for: a meter of the public price list, and how many of its units."""
+    """A meter of the public price list that bills a running replica, and the number of its units."""
 
     name: str
     amount: float
 
 
 @dataclass(frozen=True)
-class Hardware:
-    """One choice of machine, as the ``gpu`` parameter names it.
+class GpuProfile:
+    """One value of the ``gpu`` parameter.
 
-    ``profile_type`` is the workload profile's type in Azure. ``memory`` is in GiB and so is ``vram``: what a
-    program can use of one GPU, which is less than the number on the box. ``gpu_usage`` and
-    ``environment_usage`` are the names of the quotas that it counts against, None where there is none.
-    Serverless machines are billed per second while a replica runs, dedicated ones per hour while the
-    profile holds a machine.
+    ``profile_type`` is the workload profile's type in Azure. ``memory`` and ``vram`` are in GiB; ``vram`` is
+    what a program can use of one GPU, which is less than its nominal size. ``gpu_quota`` and
+    ``environment_quota`` are the names of its quotas, None if there is none. Serverless profiles are billed
+    per second while a replica runs, dedicated ones per hour while the profile holds a machine.
     """
 
     name: str
@@ -36,8 +35,8 @@ class Hardware:
     memory: int
     gpus: int
     vram: float
-    gpu_usage: str | None
-    environment_usage: str | None
+    gpu_quota: str | None
+    environment_quota: str | None
     meters: tuple[Meter, ...]
 
     @property
@@ -46,13 +45,13 @@ class Hardware:
         return self.gpus > 0
 
     @classmethod
-    def named(cls, name: str) -> Hardware:
-        """Return the machine of this name; raises :class:`InvalidSettings` naming those there are."""
-        found = HARDWARE.get(name)
+    def by_name(cls, name: str) -> GpuProfile:
+        """Return the profile of this name; raises :class:`InvalidSettings` that lists all names."""
+        found = GPU_PROFILES.get(name)
         if found is None:
             raise InvalidSettings(
-                f"gpu is {name!r}, which is no machine of Container Apps that nbtoolkit knows.",
-                next_step=f"choose one of {', '.join(HARDWARE)}",
+                f"gpu is {name!r}, which is not a GPU profile of Container Apps that nbtoolkit supports.",
+                next_step=f"choose one of {', '.join(GPU_PROFILES)}",
             )
         return found
 
@@ -60,16 +59,16 @@ class Hardware:
         return self.label
 
 
-def _serverless(gpu: str, vcpu: int, memory: int) -> tuple[Meter, ...]:
-    return (Meter(gpu, 1), *_consumption(vcpu, memory))
+def _serverless_meters(gpu: str, vcpu: int, memory: int) -> tuple[Meter, ...]:
+    return (Meter(gpu, 1), *_consumption_meters(vcpu, memory))
 
 
-def _consumption(vcpu: int, memory: int) -> tuple[Meter, ...]:
+def _consumption_meters(vcpu: int, memory: int) -> tuple[Meter, ...]:
     return (Meter("Standard vCPU Active Usage", vcpu), Meter("Standard Memory Active Usage", memory))
 
 
 _ALL = (
-    Hardware(
+    GpuProfile(
         name="A100",
         label="A100, 80 GB, serverless",
         profile_type="Consumption-GPU-NC24-A100",
@@ -78,11 +77,11 @@ _ALL = (
         memory=220,
         gpus=1,
         vram=79.0,
-        gpu_usage="SubscriptionConsumptionNCA100Gpus",
-        environment_usage="ConsumptionNCA100GpusEnvCount",
-        meters=_serverless("Standard NC A100 v4 GPU Usage", 24, 220),
+        gpu_quota="SubscriptionConsumptionNCA100Gpus",
+        environment_quota="ConsumptionNCA100GpusEnvCount",
+        meters=_serverless_meters("Standard NC A100 v4 GPU Usage", 24, 220),
     ),
-    Hardware(
+    GpuProfile(
         name="T4",
         label="T4, 16 GB, serverless",
         profile_type="Consumption-GPU-NC8as-T4",
@@ -91,11 +90,11 @@ _ALL = (
         memory=56,
         gpus=1,
         vram=14.5,
-        gpu_usage="SubscriptionConsumptionT4Gpus",
-        environment_usage="ConsumptionT4GpusEnvCount",
-        meters=_serverless("Standard NC T4 v3 GPU Usage", 8, 56),
+        gpu_quota="SubscriptionConsumptionT4Gpus",
+        environment_quota="ConsumptionT4GpusEnvCount",
+        meters=_serverless_meters("Standard NC T4 v3 GPU Usage", 8, 56),
     ),
-    Hardware(
+    GpuProfile(
         name="dedicated-A100",
         label="A100, 80 GB, dedicated",
         profile_type="NC24-A100",
@@ -104,8 +103,8 @@ _ALL = (
         memory=220,
         gpus=1,
         vram=79.0,
-        gpu_usage="SubscriptionNCA100Gpus",
-        environment_usage=None,
+        gpu_quota="SubscriptionNCA100Gpus",
+        environment_quota=None,
         meters=(
             Meter("Dedicated GPU Usage", 1),
             Meter("Dedicated vCPU Usage", 24),
@@ -113,7 +112,7 @@ _ALL = (
             Meter("Dedicated Plan Management", 1),
         ),
     ),
-    Hardware(
+    GpuProfile(
         name="none",
         label="no GPU, 4 vCPU",
         profile_type="Consumption",
@@ -122,11 +121,11 @@ _ALL = (
         memory=8,
         gpus=0,
         vram=0.0,
-        gpu_usage=None,
-        environment_usage=None,
-        meters=_consumption(4, 8),
+        gpu_quota=None,
+        environment_quota=None,
+        meters=_consumption_meters(4, 8),
     ),
 )
 
-HARDWARE: Mapping[str, Hardware] = MappingProxyType({hardware.name: hardware for hardware in _ALL})
-"""All machines, by the value of the ``gpu`` parameter."""
+GPU_PROFILES: Mapping[str, GpuProfile] = MappingProxyType({profile.name: profile for profile in _ALL})
+"""All profiles, by the value of the ``gpu`` parameter."""

@@ -1,4 +1,4 @@
-"""Whether a base model fits on a GPU, and how long it takes to load from the share; a pure estimate."""
+"""Estimate whether a base model fits on a GPU, and how long it loads from the share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
-from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE, Hardware
+from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES, GpuProfile
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
@@ -17,129 +17,137 @@ Quantization = Literal["none", "nf4"]
 
 GIB = 1024**3
 SHARE_SPEED = 60 * 1024**2
-"""Bytes a second that a standard file share gives by default."""
-TOKENS = 8_192
-"""Tokens of running conversations, all together, that there should be room for."""
-FEWEST = 1_024
-"""Tokens below which serving makes no sense."""
-RUNTIME = 2 * GIB
+"""Bytes per second of a standard file share with default settings."""
+RECOMMENDED_TOKENS = 8_192
+"""Tokens of running conversations, in total, for which there should be memory."""
+MIN_TOKENS = 1_024
+"""Tokens of running conversations, in total, below which serving is of no use."""
+GPU_OVERHEAD = 2 * GIB
 """CUDA, activations and adapters."""
-SYSTEM = GIB
+CPU_OVERHEAD = GIB
 """Without a GPU: Python, libraries and the operating system."""
 
-_WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
-_NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # bytes: 4 bits, and scales that are quantized themselves
-_KEPT = ("embed", "lm_head", "norm", "wte", "wpe")
+_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # 4 bits per weight, and scales that are quantized themselves
+_NOT_QUANTIZED = ("embed", "lm_head", "norm", "wte", "wpe")
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What a base needs on a machine, in bytes; ``room`` is what the machine has.
+class MemoryFit:
+    """The memory that a base needs on a GPU profile, in bytes; ``available`` is what the profile has.
 
-    ``token`` is what one token of a running conversation keeps, ``stored`` what lies on the share.
+    ``token_bytes`` is the KV cache of one token of a running conversation, ``stored_bytes`` the size of the
+    weights on the share.
     """
 
     base: str
-    hardware: Hardware
+    profile: GpuProfile
     quantization: Quantization
     weights: int
-    token: int
-    runtime: int
-    room: int
-    stored: int
+    token_bytes: int
+    overhead: int
+    available: int
+    stored_bytes: int
 
     @property
-    def needed(self) -> int:
-        """Bytes in all."""
-        return self.weights + TOKENS * self.token + self.runtime
+    def required(self) -> int:
+        """Bytes with the recommended number of tokens."""
+        return self._with_tokens(RECOMMENDED_TOKENS)
 
     @property
     def fits(self) -> bool:
-        """Tell whether it can serve at all."""
-        return self.weights + FEWEST * self.token + self.runtime <= self.room
+        """Tell whether the base can be served at all."""
+        return self._with_tokens(MIN_TOKENS) <= self.available
 
     @property
-    def roomy(self) -> bool:
-        """Tell whether there is room for long or several conversations too."""
-        return self.needed <= self.room
+    def has_headroom(self) -> bool:
+        """Tell whether there is memory for long or several conversations too."""
+        return self.required <= self.available
 
     @property
-    def tokens(self) -> int:
-        """Tokens of conversations that there is room for; 0 where even the weights do not fit."""
-        return max(0, self.room - self.weights - self.runtime) // max(1, self.token)
+    def max_tokens(self) -> int:
+        """Tokens of conversations for which there is memory; 0 if even the weights do not fit."""
+        return max(0, self.available - self.weights - self.overhead) // max(1, self.token_bytes)
 
     @property
-    def loading(self) -> float:
+    def load_seconds(self) -> float:
         """Seconds to read the weights from the share, at least."""
-        return self.stored / SHARE_SPEED
+        return self.stored_bytes / SHARE_SPEED
+
+    def _with_tokens(self, tokens: int) -> int:
+        return self.weights + tokens * self.token_bytes + self.overhead
 
     def __str__(self) -> str:
-        what = "memory" if not self.hardware.has_gpu else "GPU memory"
+        memory = "GPU memory" if self.profile.has_gpu else "memory"
         return (
-            f"{self.base} ({self.quantization}) needs {_gib(self.needed)} of {_gib(self.room)} {what}: "
-            f"weights {_gib(self.weights)}, conversations {_gib(TOKENS * self.token)}, "
-            f"runtime {_gib(self.runtime)}"
+            f"{self.base} ({self.quantization}) needs {_gib(self.required)} of {_gib(self.available)} "
+            f"{memory}: weights {_gib(self.weights)}, "
+            f"conversations {_gib(RECOMMENDED_TOKENS * self.token_bytes)}, runtime {_gib(self.overhead)}"
         )
 
 
-def fit(base: Base, hardware: Hardware, quantization: Quantization) -> Fit:
-    """Return what ``base`` needs on ``hardware``; reads nothing but what the base's headers said."""
-    saved = _text(base.config).get("dtype") or base.config.get("dtype") or base.config.get("torch_dtype")
+def estimate_fit(base: Base, profile: GpuProfile, quantization: Quantization) -> MemoryFit:
+    """Return the memory that ``base`` needs on ``profile``, computed from its configuration and headers."""
+    saved = (
+        _text_config(base.config).get("dtype") or base.config.get("dtype") or base.config.get("torch_dtype")
+    )
     dtype = serving_dtype(
         "auto",
-        device="cuda" if hardware.has_gpu else "cpu",
+        device="cuda" if profile.has_gpu else "cpu",
         saved=str(saved).removeprefix("torch.") if saved else None,
-        has_bfloat16="A100" in hardware.name,
+        has_bfloat16="A100" in profile.name,
     )
-    width = _WIDTH[dtype]
+    dtype_bytes = _DTYPE_BYTES[dtype]
     weights = 0.0
     for name, tensor in base.tensors.items():
-        packed = quantization == "nf4" and len(tensor.shape) == 2 and not any(k in name for k in _KEPT)
-        weights += prod(tensor.shape) * (_NF4 if packed else width)
-    return Fit(
+        quantized = (
+            quantization == "nf4"
+            and len(tensor.shape) == 2
+            and not any(part in name for part in _NOT_QUANTIZED)
+        )
+        weights += prod(tensor.shape) * (_NF4_BYTES if quantized else dtype_bytes)
+    return MemoryFit(
         base=base.name,
-        hardware=hardware,
+        profile=profile,
         quantization=quantization,
         weights=int(weights),
-        token=kv_bytes(base.config, width),
-        runtime=RUNTIME if hardware.has_gpu else SYSTEM,
-        room=int((hardware.vram if hardware.has_gpu else hardware.memory) * GIB),
-        stored=base.weight_bytes,
+        token_bytes=kv_bytes(base.config, dtype_bytes),
+        overhead=GPU_OVERHEAD if profile.has_gpu else CPU_OVERHEAD,
+        available=int((profile.vram if profile.has_gpu else profile.memory) * GIB),
+        stored_bytes=base.weight_bytes,
     )
 
 
-def kv_bytes(config: Mapping[str, Any], width: int) -> int:
-    """Return the bytes that one token of a conversation keeps; 0 where the configuration does not tell."""
-    text = {**config, **_text(config)}
-    layers, heads = (
-        _number(text, "num_hidden_layers", "n_layer"),
-        _number(text, "num_attention_heads", "n_head"),
-    )
-    hidden = _number(text, "hidden_size", "n_embd")
-    head = _number(text, "head_dim") or (hidden // heads if heads else 0)
-    return 2 * layers * (_number(text, "num_key_value_heads") or heads) * head * width
+def kv_bytes(config: Mapping[str, Any], dtype_bytes: int) -> int:
+    """Return the KV cache's bytes per token; 0 if the configuration lacks the sizes."""
+    text = {**config, **_text_config(config)}
+    layers = _int(text, "num_hidden_layers", "n_layer")
+    heads = _int(text, "num_attention_heads", "n_head")
+    hidden = _int(text, "hidden_size", "n_embd")
+    head_dim = _int(text, "head_dim") or (hidden // heads if heads else 0)
+    return 2 * layers * (_int(text, "num_key_value_heads") or heads) * head_dim * dtype_bytes
 
 
-def advice(base: Base, hardware: Hardware, quantization: Quantization) -> str:
-    """Return what to choose instead where a base does not fit."""
-    if hardware.has_gpu and quantization == "none" and (packed := fit(base, hardware, "nf4")).fits:
-        return f"choose quantization nf4, which needs {_gib(packed.needed)}"
-    if hardware.name != "A100":
-        for wanted in ("none", "nf4") if quantization == "none" else ("nf4",):
-            if fit(base, HARDWARE["A100"], wanted).fits:
-                return "choose the GPU A100" + (" and quantization nf4" if wanted == "nf4" else "")
+def advice(base: Base, profile: GpuProfile, quantization: Quantization) -> str:
+    """Return what to choose instead if a base does not fit."""
+    if profile.has_gpu and quantization == "none" and (nf4 := estimate_fit(base, profile, "nf4")).fits:
+        return f"choose quantization nf4, which needs {_gib(nf4.required)}"
+    if profile.name != "A100":
+        for candidate in ("none", "nf4") if quantization == "none" else ("nf4",):
+            if estimate_fit(base, GPU_PROFILES["A100"], candidate).fits:
+                return "choose the GPU A100" + (" and quantization nf4" if candidate == "nf4" else "")
     return "choose a smaller base model: one GPU serves a replica here"
 
 
 def check_memory(
-    base: Base, hardware: Hardware, quantization: Quantization, *, override: bool, progress: Progress
+    base: Base, profile: GpuProfile, quantization: Quantization, *, override: bool, progress: Progress
 ) -> None:
-    """Raise :class:`InvalidSettings` if the base does not fit; with ``override`` only note it."""
-    found = fit(base, hardware, quantization)
-    if found.roomy:
+    """Raise :class:`InvalidSettings` if the base does not fit; with ``override`` only report it."""
+    fit = estimate_fit(base, profile, quantization)
+    if fit.has_headroom:
         return
-    estimate, step = f"{found}, on {hardware.label}", advice(base, hardware, quantization)
-    if found.fits or override:
+    estimate, step = f"{fit}, on {profile.label}", advice(base, profile, quantization)
+    if fit.fits or override:
         progress.note(f"{estimate}: long or many chats have to wait, or run out of memory; {step}")
         return
     raise InvalidSettings(
@@ -152,10 +160,10 @@ def _gib(count: float) -> str:
     return f"{count / GIB:.1f} GiB"
 
 
-def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     found = config.get("text_config")
     return found if isinstance(found, dict) else {}
 
 
-def _number(config: Mapping[str, Any], *names: str) -> int:
+def _int(config: Mapping[str, Any], *names: str) -> int:
     return next((config[name] for name in names if type(config.get(name)) is int), 0)

@@ -1,4 +1,4 @@
-"""What went wrong in Azure, out of the nested errors that it answers with."""
+"""Find the innermost causes in the nested errors of Azure Resource Manager."""
 
 from __future__ import annotations
 
@@ -7,138 +7,148 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nbtoolkit.azure.errors import catalog as known_causes
+from nbtoolkit.azure.errors import catalog
+from nbtoolkit.azure.errors.access_errors import ACCESS_ERRORS
+from nbtoolkit.azure.errors.resource_errors import RESOURCE_ERRORS
 from nbtoolkit.azure.resource_id import name_of, type_of
 
-_SAID = 600  # characters of Azure's own words that are shown
+_MAX_MESSAGE = 600
+"""Characters of Azure's own message that are kept."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """One reason for a failure: ``message`` in plain words, ``said`` in Azure's, ``target`` the resource.
+    """A cause of a failure: ``message`` in plain words, ``azure_message`` in Azure's, ``target`` a resource.
 
-    ``known`` tells whether the code is one that the next step was written for.
+    ``known`` tells whether the catalogue has an entry for this error.
     """
 
     code: str
     message: str
     target: str | None
     next_step: str
-    said: str = ""
+    azure_message: str = ""
     known: bool = False
 
     @property
     def resource(self) -> str | None:
-        """The resource as type and name, as far as the target says."""
+        """The target as type and name if it is a resource id, else the target itself."""
         if not self.target or not name_of(self.target):
             return self.target
         return f"{type_of(self.target)} {name_of(self.target)}"
 
     def __str__(self) -> str:
-        where = f"{self.resource}: " if self.resource else ""
-        # Azure's own words help a search and a support request; repeated they only tire
-        said = f" (Azure: {self.code}: {self.said})" if self.known and self.said else f" ({self.code})"
-        return f"{where}{self.message}{said if self.code else ''}"
+        subject = f"{self.resource}: " if self.resource else ""
+        if not self.code:
+            return f"{subject}{self.message}"
+        # Azure's own message helps a web search and a support request; an unknown error already shows it
+        original = (
+            f"Azure: {self.code}: {self.azure_message}" if self.known and self.azure_message else self.code
+        )
+        return f"{subject}{self.message} ({original})"
 
 
 def explain(error: Mapping[str, Any] | str | None) -> list[Cause]:
-    """Return the innermost reasons in an ARM error, each once, in Azure's order; never none.
+    """Return the innermost causes in an ARM error, each once, in Azure's order; at least one.
 
-    Takes an error, an answer that holds one, a deployment or an operation's status message; errors that
-    are JSON text inside of a message are read too. A code that is not known keeps Azure's message.
+    Takes an error, a response that holds one, a deployment or an operation's status message. Reads errors
+    that are JSON text inside of a message. The message of an unknown code is Azure's own.
     """
-    start = error if isinstance(error, Mapping) else _parsed(error) or {"message": error}
-    found = list(_leaves(_error(start), None))
-    telling = [leaf for leaf in found if leaf.said] or found or [_Leaf("", "", None, {})]
-    return list(dict.fromkeys(leaf.cause() for leaf in telling))
+    start = error if isinstance(error, Mapping) else _parse(error) or {"message": error}
+    leaves = list(_leaves(_unwrap(start), None))
+    informative = [leaf for leaf in leaves if leaf.message] or leaves or [_Leaf("", "", None, ())]
+    return list(dict.fromkeys(leaf.cause() for leaf in informative))
 
 
-def prefixed(causes: Sequence[Cause], target: str | None) -> list[Cause]:
-    """Return the causes with ``target`` where they name no resource themselves."""
+def with_target(causes: Sequence[Cause], target: str | None) -> list[Cause]:
+    """Return the causes with ``target`` set on each that has none."""
     return [cause if cause.target else replace(cause, target=target) for cause in causes]
 
 
 @dataclass(frozen=True)
 class _Leaf:
     code: str
-    said: str
+    message: str
     target: str | None
-    info: Mapping[str, Any]
+    policies: tuple[str, ...]
 
     def cause(self) -> Cause:
-        known = known_causes.find(self.code, self.said)
-        if known is None:
-            message = self.said or "Azure names no reason."
+        azure_message = self.message[:_MAX_MESSAGE]
+        explanation = _find(self.code, self.message)
+        if explanation is None:
+            message = azure_message or "Azure names no reason."
             step = "correct what the message names and run the step again; the portal shows the operation"
-            return Cause(self.code, message[:_SAID], self.target, step, self.said[:_SAID])
-        message, next_step = known
-        for name in self.info.get("policies", ()):
-            message += f" The policy is {name!r}."
-        return Cause(self.code, message, self.target, next_step, self.said[:_SAID], known=True)
+            return Cause(self.code, message, self.target, step, azure_message)
+        message = explanation.message + "".join(f" The policy is {name!r}." for name in self.policies)
+        return Cause(self.code, message, self.target, explanation.next_step, azure_message, known=True)
 
 
-def _leaves(error: Mapping[str, Any], outer: str | None) -> Iterator[_Leaf]:
-    code, said = str(error.get("code") or ""), str(error.get("message") or "").strip()
-    target = _resource(error.get("target")) or outer
-    inner = [*_list(error.get("details")), *_list(error.get("innererror")), *_list(error.get("errorentity"))]
-    hidden = _parsed(said)
-    if hidden:  # the message is another error, as JSON text
-        inner, said = [hidden, *inner], ""
-    below = [leaf for part in inner for leaf in _leaves(_error(part), target)]
-    below = [leaf for leaf in below if leaf.said and leaf.said != said]
-    own = _Leaf(code, said, target, _info(error))
-    mine = known_causes.find(code, said) is not None and not known_causes.is_envelope(code)
-    if mine and not any(known_causes.find(leaf.code, leaf.said) for leaf in below):
-        yield own  # details of a known error say less than it does
+def _find(code: str, message: str) -> catalog.Explanation | None:
+    return catalog.find((*ACCESS_ERRORS, *RESOURCE_ERRORS), code, message)
+
+
+def _leaves(error: Mapping[str, Any], outer_target: str | None) -> Iterator[_Leaf]:
+    code, message = str(error.get("code") or ""), str(error.get("message") or "").strip()
+    target = _resource_id(error.get("target")) or outer_target
+    inner = [part for key in ("details", "innererror", "errorentity") for part in _as_list(error.get(key))]
+    embedded = _parse(message)
+    if embedded:  # the message is another error, as JSON text
+        inner, message = [embedded, *inner], ""
+    below = [leaf for part in inner for leaf in _leaves(_unwrap(part), target)]
+    below = [leaf for leaf in below if leaf.message and leaf.message != message]
+    leaf = _Leaf(code, message, target, _policies(error))
+    known = _find(code, message) is not None and not catalog.is_envelope(code)
+    if known and not any(_find(one.code, one.message) for one in below):
+        yield leaf  # the details of a known error add nothing to it
     elif below:
-        yield from (leaf if leaf.code else replace(leaf, code=code) for leaf in below)
+        yield from (one if one.code else replace(one, code=code) for one in below)
     else:
-        yield own
+        yield leaf
 
 
-def _error(value: Any) -> Mapping[str, Any]:
-    """Return the error in whatever holds it, its keys in lower case."""
+def _unwrap(value: Any) -> Mapping[str, Any]:
+    """Return the error inside of a response, deployment or status message, its keys in lower case."""
     if not isinstance(value, Mapping):
         return {"message": value} if isinstance(value, str) else {}
     lower = {str(key).lower(): part for key, part in value.items()}
     for key in ("error", "properties", "statusmessage"):
         part = lower.get(key)
         if isinstance(part, str):
-            part = _parsed(part) or {"message": part}
+            part = _parse(part) or {"message": part}
         if isinstance(part, Mapping) and "code" not in lower:
-            return _error(part)
+            return _unwrap(part)
     return lower
 
 
-def _parsed(text: str | None) -> Mapping[str, Any]:
-    """Return the object in a JSON text, an empty one where it is none."""
+def _parse(text: str | None) -> Mapping[str, Any]:
+    """Return the object in a JSON text, an empty one if the text is not a JSON object."""
     if not (text or "").lstrip().startswith("{"):
         return {}
     try:
-        found = json.loads(text or "")
+        parsed = json.loads(text or "")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     if isinstance(value, list):
         return value
     return [value] if isinstance(value, Mapping) else []
 
 
-def _resource(target: Any) -> str | None:
+def _resource_id(target: Any) -> str | None:
     text = str(target or "")
-    return text if text.startswith("/") else None  # a field's path or "" is no resource
+    return text if text.startswith("/") else None  # the path of a field is not a resource
 
 
-def _info(error: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what stands beside the message: the names of policies that said no."""
+def _policies(error: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the policies that refused the request, out of the additional info."""
     names: list[str] = []
-    for entry in _list(error.get("additionalinfo")):
+    for entry in _as_list(error.get("additionalinfo")):
         if isinstance(entry, Mapping) and entry.get("type") == "PolicyViolation":
             info: Any = entry.get("info") or {}
             name = info.get("policyAssignmentDisplayName") or info.get("policyDefinitionDisplayName")
             if name:
                 names.append(str(name))
-    return {"policies": tuple(dict.fromkeys(names))}
+    return tuple(dict.fromkeys(names))

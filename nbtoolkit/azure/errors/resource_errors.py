@@ -1,203 +1,211 @@
-"""What goes wrong with resources, quotas and templates in Azure: in plain words, with what to do."""
+"""Catalogue entries of quotas, regions, existing resources, the app and the template."""
 
 from __future__ import annotations
 
-from nbtoolkit.azure.errors.access_errors import ANY, CatalogEntry
+from nbtoolkit.azure.errors.catalog import CatalogEntry
 from nbtoolkit.azure.portal_urls import QUOTA_PAGE
 
-_RETRY = "run the step again; it goes on from what is done"
-_OTHER_PLACE = "choose another region, or another GPU, in the settings"
-_MORE_QUOTA = f"ask for more on {QUOTA_PAGE} (provider: Container Apps), or {_OTHER_PLACE}"
+_RUN_AGAIN = "run the step again; it continues with what is not done"
+_OTHER_REGION = "choose another region, or another GPU, in the settings"
+_REQUEST_QUOTA = f"request more quota on {QUOTA_PAGE} (provider: Container Apps), or {_OTHER_REGION}"
 
-RESOURCE_CAUSES = (
+RESOURCE_ERRORS = (
     # Quota and capacity
     CatalogEntry(
-        "MaxRegionalQuotaExceeded QuotaExceeded",
-        r"(?P<meter>Subscription\w*Gpus|\w*GpusEnvCount|SubscriptionNC\w*)",
-        "The subscription's GPU quota {meter} in this region is used up or zero.",
-        _MORE_QUOTA,
+        codes=("MaxRegionalQuotaExceeded", "QuotaExceeded"),
+        pattern=r"(?P<meter>Subscription\w*Gpus|\w*GpusEnvCount|SubscriptionNC\w*)",
+        message="The subscription's GPU quota {meter} in this region is used up or zero.",
+        next_step=_REQUEST_QUOTA,
     ),
     CatalogEntry(
-        "MaxRegionalQuotaExceeded QuotaExceeded",
-        ANY,
-        "A quota of the subscription in this region is used up or zero.",
-        _MORE_QUOTA,
+        codes=("MaxRegionalQuotaExceeded", "QuotaExceeded"),
+        message="A quota of the subscription in this region is used up or zero.",
+        next_step=_REQUEST_QUOTA,
     ),
     CatalogEntry(
-        "MaxNumberOfRegionalEnvironmentsInSubExceeded MaxNumberOfGlobalEnvironmentsInSubExceeded",
-        r"^(?:.*?more than (?P<count>\d+))?",
-        "The subscription may not hold another Container Apps environment (the limit: {count}).",
-        "name an existing environment in acaEnvironmentName, delete one that is not used, "
-        f"or ask for more on {QUOTA_PAGE}",
+        codes=(
+            "MaxNumberOfRegionalEnvironmentsInSubExceeded",
+            "MaxNumberOfGlobalEnvironmentsInSubExceeded",
+        ),
+        pattern=r"^(?:.*?more than (?P<count>\d+))?",
+        message="The subscription may not hold another Container Apps environment (the limit: {count}).",
+        next_step="name an existing environment in acaEnvironmentName, delete one that is not used, "
+        f"or request more quota on {QUOTA_PAGE}",
     ),
     CatalogEntry(
-        "ManagedEnvironmentCapacityHeavyUsageError AKSCapacityHeavyUsage AksCapacityHeavyUsage",
-        ANY,
-        "The region is out of capacity for new environments.",
-        "choose another region, or try again later",
+        codes=(
+            "ManagedEnvironmentCapacityHeavyUsageError",
+            "AKSCapacityHeavyUsage",
+        ),
+        message="The region is out of capacity for new environments.",
+        next_step="choose another region, or try again later",
     ),
     CatalogEntry(
-        "SkuNotAvailable", ANY, "What the template asks for is not offered in this region.", _OTHER_PLACE
+        codes=("SkuNotAvailable",),
+        message="A size or tier that the template requests is not offered in this region.",
+        next_step=_OTHER_REGION,
     ),
     CatalogEntry(
-        "LocationNotAvailableForResourceType",
-        r"^(?:.*?location '(?P<place>[^']+)')?",
-        "The region {place} does not offer this kind of resource.",
-        "choose one of the regions that the message names",
+        codes=("LocationNotAvailableForResourceType",),
+        pattern=r"^(?:.*?location '(?P<region>[^']+)')?",
+        message="The region {region} does not offer this kind of resource.",
+        next_step="choose one of the regions that the message names",
     ),
     CatalogEntry(
-        "LocationNotAvailableForResourceGroup InvalidLocation InvalidDeploymentLocation",
-        ANY,
-        "Azure has no such region, or resource groups cannot be there.",
-        "choose a region from the list, such as swedencentral",
+        codes=(
+            "LocationNotAvailableForResourceGroup",
+            "InvalidLocation",
+            "InvalidDeploymentLocation",
+        ),
+        message="Azure has no such region, or it cannot hold resource groups.",
+        next_step="choose a region from the list, such as swedencentral",
     ),
     CatalogEntry(
-        "InvalidResourceLocation",
-        r"already exists in location '(?P<there>[^']+)'",
-        "A resource of this name is already in {there}; a resource cannot be moved to another region.",
-        "set the region to {there}, or choose another name",
+        codes=("InvalidResourceLocation",),
+        pattern=r"already exists in location '(?P<region>[^']+)'",
+        message="A resource of this name exists in {region}; a resource cannot be moved to another region.",
+        next_step="set the region to {region}, or choose another name",
     ),
     CatalogEntry(
-        "InvalidResourceGroupLocation",
-        ANY,
-        "The resource group exists in another region already.",
-        "leave the region of the group as it is, or choose another group",
+        codes=("InvalidResourceGroupLocation",),
+        message="The resource group already exists in another region.",
+        next_step="keep the region of the group, or choose another group",
     ),
-    # What exists
+    # Existing resources
     CatalogEntry(
-        "ResourceGroupNotFound",
-        r"^(?:.*?group '(?P<name>[^']+)')?",
-        "There is no resource group {name}.",
-        "choose one from the list, let it be created with create_resource_group=True, or correct "
+        codes=("ResourceGroupNotFound",),
+        pattern=r"^(?:.*?group '(?P<name>[^']+)')?",
+        message="There is no resource group {name}.",
+        next_step="choose one from the list, create it with create_resource_group=True, or correct "
         "RESOURCE_GROUP_NAME in infra/inference.config.json",
     ),
     CatalogEntry(
-        "ResourceGroupBeingDeleted",
-        ANY,
-        "The resource group is being deleted.",
-        "wait until it is gone and run the step again, or choose another group",
+        codes=("ResourceGroupBeingDeleted",),
+        message="The resource group is being deleted.",
+        next_step="wait until it is deleted and run the step again, or choose another group",
     ),
     CatalogEntry(
-        "DeploymentActive",
-        ANY,
-        "The same deployment is running already.",
-        "run the step again: it attaches to the one that runs",
+        codes=("DeploymentActive",),
+        message="The same deployment is already running.",
+        next_step="run the step again: it attaches to the running deployment",
     ),
     CatalogEntry(
-        "DeploymentQuotaExceeded",
-        ANY,
-        "The resource group's history holds 800 deployments, which is the limit.",
-        "delete old entries under Deployments of the resource group in the portal",
+        codes=("DeploymentQuotaExceeded",),
+        message="The resource group's history holds 800 deployments, which is the limit.",
+        next_step="delete old entries under Deployments of the resource group in the portal",
     ),
     CatalogEntry(
-        "ManagedEnvironmentOperationInProgress ContainerAppOperationInProgress ContainerAppLockConflict "
-        "AnotherOperationInProgress StorageAccountOperationInProgress",
-        ANY,
-        "Another operation on the same resource is still running.",
-        f"wait for it; then {_RETRY}",
+        codes=(
+            "ManagedEnvironmentOperationInProgress",
+            "ContainerAppOperationInProgress",
+            "ContainerAppLockConflict",
+            "AnotherOperationInProgress",
+            "StorageAccountOperationInProgress",
+        ),
+        message="Another operation on the same resource is still running.",
+        next_step=f"wait for it; then {_RUN_AGAIN}",
     ),
     CatalogEntry(
-        "WorkloadProfileInUse",
-        ANY,
-        "The request would take a workload profile away that an app uses.",
-        "keep the environment's profiles; nbtoolkit only ever adds one",
+        codes=("WorkloadProfileInUse",),
+        message="The request would remove a workload profile that an app uses.",
+        next_step="keep the environment's profiles; nbtoolkit only ever adds one",
     ),
     CatalogEntry(
-        "ManagedEnvironmentNotProvisioned ManagedEnvironmentNotReadyForAppCreation "
-        "ManagedEnvironmentProvisioningError",
-        ANY,
-        "The environment is not ready: an earlier operation on it failed or still runs.",
-        "look at it in the portal; repair or delete it, or name another environment",
+        codes=(
+            "ManagedEnvironmentNotProvisioned",
+            "ManagedEnvironmentNotReadyForAppCreation",
+            "ManagedEnvironmentProvisioningError",
+        ),
+        message="The environment is not ready: an earlier operation on it failed or is still running.",
+        next_step="open it in the portal; repair or delete it, or name another environment",
     ),
     CatalogEntry(
-        "ManagedEnvironmentStorageNotFound",
-        ANY,
-        "The environment does not know the file share.",
-        _RETRY,
+        codes=("ManagedEnvironmentStorageNotFound",),
+        message="The file share is not registered with the environment.",
+        next_step=_RUN_AGAIN,
     ),
     CatalogEntry(
-        "KeyBasedAuthenticationNotPermitted",
-        ANY,
-        "The storage account forbids access by key, and Container Apps mounts shares by key only.",
-        "allow shared key access on the storage account, or name another one",
+        codes=("KeyBasedAuthenticationNotPermitted",),
+        message="The storage account forbids access by key, and Container Apps mounts shares by key only.",
+        next_step="allow shared key access on the storage account, or name another one",
     ),
     # The app
     CatalogEntry(
-        "ContainerAppSecretRefNotFound",
-        r"SecretRef '(?P<name>[^']+)'",
-        "The app refers to the secret {name}, which it does not have.",
-        "add the secret {name}, or remove what refers to it",
+        codes=("ContainerAppSecretRefNotFound",),
+        pattern=r"SecretRef '(?P<name>[^']+)'",
+        message="The app refers to the secret {name}, which it does not have.",
+        next_step="add the secret {name}, or remove the reference to it",
     ),
     CatalogEntry(
-        "ContainerAppSecretInvalid",
-        r"name\(s\) '(?P<names>[^']*)'",
-        "The secrets {names} have no value or a name that Azure does not accept.",
-        "give each a value; names are lower-case letters, digits and '-'",
+        codes=("ContainerAppSecretInvalid",),
+        pattern=r"name\(s\) '(?P<names>[^']*)'",
+        message="The secrets {names} have no value or a name that Azure does not accept.",
+        next_step="give each a value; names are lower-case letters, digits and '-'",
     ),
     CatalogEntry(
-        ANY,
-        r"Invalid value: \\?\"(?P<image>[^\"\\]+)\\?\".*(?:MANIFEST_UNKNOWN|NAME_UNKNOWN|not found)",
-        "There is no image {image}.",
-        "correct image: its name and its tag",
+        pattern=r"Invalid value: \\?\"(?P<image>[^\"\\]+)\\?\".*(?:MANIFEST_UNKNOWN|NAME_UNKNOWN|not found)",
+        message="There is no image {image}.",
+        next_step="correct image: its name and its tag",
     ),
     CatalogEntry(
-        ANY,
-        r"Invalid value: \\?\"(?P<image>[^\"\\]+)\\?\".*(?:UNAUTHORIZED|DENIED)",
-        "The registry did not give the image {image} to Azure.",
-        "set registry_server with an identity, or with a user name and the secret that holds its password",
+        pattern=r"Invalid value: \\?\"(?P<image>[^\"\\]+)\\?\".*(?:UNAUTHORIZED|DENIED)",
+        message="The registry refused Azure access to the image {image}.",
+        next_step="set registry_server with an identity, or with a user name and the secret that holds its "
+        "password",
     ),
     CatalogEntry(
-        ANY,
-        r"TOOMANYREQUESTS|toomanyrequests|pull rate limit",
-        "The registry limits how often images are pulled (Docker Hub does).",
-        "try again later, or use a registry of your own in the region",
+        pattern=r"TOOMANYREQUESTS|toomanyrequests|pull rate limit",
+        message="The registry limits how often images are pulled (Docker Hub does).",
+        next_step="try again later, or use a registry of your own in the region",
     ),
     CatalogEntry(
-        "ContainerAppOperationError",
-        r"Operation expired|Deployment Progress Deadline",
-        "The app's new revision did not become ready in about ten minutes.",
-        "look at the app's logs for why the container does not start or where no GPU is free; "
+        codes=("ContainerAppOperationError",),
+        pattern=r"Operation expired|Deployment Progress Deadline",
+        message="The app's new revision did not become ready in about ten minutes.",
+        next_step="look in the app's logs for a container that does not start or a GPU that is not free; "
         "an earlier revision still serves",
     ),
     CatalogEntry(
-        "ResourceNotFound ParentResourceNotFound",
-        r"resource '(?P<name>[^']+)'",
-        "The resource {name} is missing: it was never created, or its own creation failed.",
-        "settle the other causes first where there are some; else run provision(), which makes what is "
-        "missing, or correct the names in infra/inference.config.json",
+        codes=("ResourceNotFound", "ParentResourceNotFound"),
+        pattern=r"resource '(?P<name>[^']+)'",
+        message="The resource {name} is missing: it was never created, or its own creation failed.",
+        next_step="fix the other causes first, if there are any; else run provision(), which creates missing "
+        "resources, or correct the names in infra/inference.config.json",
     ),
     # The template
     CatalogEntry(
-        "InvalidTemplate",
-        ANY,
-        "Azure does not accept the template with these parameters.",
-        "correct the parameter that the message names, in the settings or the parameter file",
+        codes=("InvalidTemplate",),
+        message="Azure does not accept the template with these parameters.",
+        next_step="correct the parameter that the message names, in the settings or the parameter file",
     ),
     CatalogEntry(
-        "DeploymentFailed",
-        ANY,
-        "A resource of the deployment failed, and Azure's answer does not say which.",
-        "look at the deployment's operations in the portal",
+        codes=("DeploymentFailed",),
+        message="A resource of the deployment failed, and Azure's response does not say which.",
+        next_step="look at the deployment's operations in the portal",
     ),
     # Azure itself
     CatalogEntry(
-        "InternalServerError ServiceUnavailable ServerTimeout GatewayTimeout RequestTimeout "
-        "OperationTimedOut ServerBusy",
-        ANY,
-        "Azure itself failed or was too slow.",
-        _RETRY,
+        codes=(
+            "InternalServerError",
+            "ServiceUnavailable",
+            "ServerTimeout",
+            "GatewayTimeout",
+            "RequestTimeout",
+            "OperationTimedOut",
+            "ServerBusy",
+        ),
+        message="Azure itself failed or was too slow.",
+        next_step=_RUN_AGAIN,
     ),
     CatalogEntry(
-        ANY,
-        r"did not complete within the allowed timeout period",
-        "Azure gave up on the resource after its time limit.",
-        f"{_RETRY}; where it happens again, choose another region",
+        pattern=r"did not complete within the allowed timeout period",
+        message="Azure gave up on the resource after its time limit.",
+        next_step=f"{_RUN_AGAIN}; if it happens again, choose another region",
     ),
     CatalogEntry(
-        "TooManyRequests SubscriptionRequestsThrottled OperationNotAllowedThrottled",
-        ANY,
-        "Azure limits how many requests come in at once.",
-        "wait some minutes and run the step again",
+        codes=("TooManyRequests", "SubscriptionRequestsThrottled", "OperationNotAllowedThrottled"),
+        message="Azure limits how many requests it accepts at once.",
+        next_step="wait some minutes and run the step again",
     ),
 )
-"""The first row whose code and message fit counts: the more telling ones come first."""
+"""The first entry that matches counts, so the more specific ones come first."""

@@ -1,4 +1,4 @@
-"""The Azure SDK's exceptions as errors that name cause and next step."""
+"""Translate exceptions of the Azure SDK into errors with a cause and a next step."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nbtoolkit.azure.errors import catalog as known_causes
 from nbtoolkit.azure.errors.arm_error import Cause, explain
+from nbtoolkit.azure.errors.catalog import is_quota_exceeded
 from nbtoolkit.errors import AzureFailed, NotSignedIn, QuotaShort
 
 if TYPE_CHECKING:
@@ -18,87 +18,87 @@ T = TypeVar("T")
 
 
 @contextmanager
-def translate_errors(what: str) -> Generator[None]:
-    """Turn what the SDK raises inside into :class:`AzureFailed` or one of its kinds.
+def translate_errors(action: str) -> Generator[None]:
+    """Raise :class:`AzureFailed` or a subclass for an exception of the SDK.
 
-    ``what`` completes "Azure could not ...": ``read the app aiacaapp``. The error has ``status`` (None where
-    no answer came), ``code``, ``request_id`` and ``causes``.
+    ``action`` completes "Azure could not ...": ``read the app aiacaapp``. The error has ``status`` (None if
+    there was no response), ``code``, ``request_id`` and ``causes``.
     """
     from azure.core.exceptions import AzureError
 
     try:
         yield
     except AzureError as error:
-        raise failure(what, error) from error
+        raise azure_failed(action, error) from error
 
 
-def or_none(what: str, ask: Callable[[], T]) -> T | None:
-    """Return what ``ask`` returns, None where Azure has no such thing; raises like :func:`asking`."""
+def or_none(action: str, request: Callable[[], T]) -> T | None:
+    """Return the result of ``request``, None for 404; raises like :func:`translate_errors`."""
     from azure.core.exceptions import ResourceNotFoundError
 
-    with translate_errors(what):
+    with translate_errors(action):
         try:
-            return ask()
+            return request()
         except ResourceNotFoundError:
             return None
 
 
-def failure(what: str, error: AzureError) -> AzureFailed:
+def azure_failed(action: str, error: AzureError) -> AzureFailed:
     """Return the error for an exception of the SDK."""
     from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, IncompleteReadError
 
     if not isinstance(error, HttpResponseError) or isinstance(error, IncompleteReadError):
-        return _unreached(what, error)
-    answer: Any = error.response
-    if answer is None and isinstance(error, ClientAuthenticationError):
-        return _not_signed_in(what, error)  # from azure-identity: no token, so no request
-    causes = explain(body(error))
+        return _no_response(action, error)
+    response: Any = error.response
+    if response is None and isinstance(error, ClientAuthenticationError):
+        return _not_signed_in(action, error)  # from azure-identity: no token, so no request
+    causes = explain(error_body(error))
     first = causes[0]
     status = error.status_code
-    kind = QuotaShort if any(known_causes.is_quota(cause.code) for cause in causes) else AzureFailed
+    kind = QuotaShort if any(is_quota_exceeded(cause.code) for cause in causes) else AzureFailed
     if status == 401:
         kind = NotSignedIn
     elif status == 429 and not first.known:
-        first = explain({"code": "TooManyRequests", "message": first.said})[0]
+        first = explain({"code": "TooManyRequests", "message": first.azure_message})[0]
     text = "; ".join(str(cause) for cause in [first, *causes[1:]])
     return kind(
-        f"Azure could not {what}: {text or error.reason}",
+        f"Azure could not {action}: {text or error.reason}",
         next_step=first.next_step,
         status=status,
         code=first.code,
-        request_id=_request_id(answer),
+        request_id=_request_id(response),
         causes=causes,
     )
 
 
-def body(error: HttpResponseError) -> Mapping[str, Any] | str:
-    """Return the error in an answer's body, or the SDK's message where the body holds none."""
+def error_body(error: HttpResponseError) -> Mapping[str, Any] | str:
+    """Return the error in a response body, or the SDK's message if the body holds none."""
     try:
-        found: Any = json.loads(error.response.text()) if error.response is not None else None
-    except Exception:  # noqa: BLE001  a body that was streamed, cut or is no JSON says nothing more
-        found = None
-    if isinstance(found, Mapping) and found:
-        return found
-    own: Any = getattr(error, "error", None)
-    message = str(getattr(own, "message", "") or error.message or error)
-    code = getattr(own, "code", None) or getattr(error, "error_code", None)
+        parsed: Any = json.loads(error.response.text()) if error.response is not None else None
+    except Exception:  # noqa: BLE001  the body was streamed, cut or is not JSON
+        parsed = None
+    if isinstance(parsed, Mapping) and parsed:
+        return parsed
+    inner: Any = getattr(error, "error", None)
+    message = str(getattr(inner, "message", "") or error.message or error)
+    code = getattr(inner, "code", None) or getattr(error, "error_code", None)
     return {"code": str(code), "message": message} if code else message
 
 
-def _unreached(what: str, error: AzureError) -> AzureFailed:
-    said = " ".join(str(error.message or error).split())[:300]
+def _no_response(action: str, error: AzureError) -> AzureFailed:
+    message = " ".join(str(error.message or error).split())[:300]
     return AzureFailed(
-        f"Azure could not {what}: no complete answer came ({said}).",
+        f"Azure could not {action}: there was no complete response ({message}).",
         next_step="check the network, the proxy (HTTPS_PROXY) and its certificate; then run the step again",
         code=type(error).__name__,
-        causes=[Cause(type(error).__name__, said, None, "check the network")],
+        causes=[Cause(type(error).__name__, message, None, "check the network")],
     )
 
 
-def _not_signed_in(what: str, error: AzureError) -> NotSignedIn:
-    said = str(error.message or error).strip()
+def _not_signed_in(action: str, error: AzureError) -> NotSignedIn:
+    message = str(error.message or error).strip()
     return NotSignedIn(
-        f"Azure could not {what}: nobody is signed in. {said[:1500]}",
+        f"Azure could not {action}: you are not signed in. {message[:1500]}",
         next_step="sign in: az login in a terminal, the Sign-in button of a form, or AZURE_CLIENT_ID, "
         "AZURE_TENANT_ID and AZURE_CLIENT_SECRET in the environment",
         code="NotSignedIn",
@@ -106,6 +106,6 @@ def _not_signed_in(what: str, error: AzureError) -> NotSignedIn:
     )
 
 
-def _request_id(answer: Any) -> str | None:
-    headers: Mapping[str, str] = getattr(answer, "headers", None) or {}
+def _request_id(response: Any) -> str | None:
+    headers: Mapping[str, str] = getattr(response, "headers", None) or {}
     return headers.get("x-ms-request-id") or headers.get("x-ms-correlation-request-id")

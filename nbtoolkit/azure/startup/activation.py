@@ -8,8 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE, Hardware
-from nbtoolkit.azure.capacity.quota import free_gpus
+from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES, GpuProfile
+from nbtoolkit.azure.capacity.quota import quota_headroom
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.downtime import stopped
 from nbtoolkit.azure.container_apps.managed_app import is_ours
@@ -128,11 +128,11 @@ class Activation:
             free = machines - len(look.living)
             return RolloutRoom(free >= replicas, f"{free} of the environment's {machines} machines are free")
         subscription = place_of(app.environment_id).subscription
-        room = free_gpus(self._app.cloud, subscription, environment.location, hardware)
+        room = quota_headroom(self._app.cloud, subscription, environment.location, hardware)
         return RolloutRoom(room.has(needed), f"{room}, needed {needed}")
 
 
-def machine_of(app: App, state: AppState | None = None) -> Hardware | None:
+def machine_of(app: App, state: AppState | None = None) -> GpuProfile | None:
     """Return the machine that the app runs on, None for one that we do not know; two requests.
 
     Without a GPU it has the memory that the app's container may use.
@@ -145,9 +145,9 @@ def machine_of(app: App, state: AppState | None = None) -> Hardware | None:
     return replace(found, memory=int(state.memory or found.memory))
 
 
-def hardware_of(profile_type: str) -> Hardware | None:
+def hardware_of(profile_type: str) -> GpuProfile | None:
     """Return the machine of a workload profile's type, None for one that we do not know."""
-    return next((one for one in HARDWARE.values() if one.profile_type == profile_type), None)
+    return next((one for one in GPU_PROFILES.values() if one.profile_type == profile_type), None)
 
 
 def _stuck(app: AppState, look: AppSnapshot) -> bool:

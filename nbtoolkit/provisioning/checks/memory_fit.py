@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.azure.capacity.gpu_profiles import Hardware
-from nbtoolkit.azure.capacity.memory_fit import Fit, advice, fit
+from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
+from nbtoolkit.azure.capacity.memory_fit import MemoryFit, advice, estimate_fit
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.files.share import AzureShare
 from nbtoolkit.errors import AzureFailed, InvalidBase, MissingDependency, StoreError
@@ -25,7 +25,7 @@ def check_base(
     workspace: Workspace,
     cloud: Cloud,
     progress: Progress,
-) -> tuple[Findings, Fit | None]:
+) -> tuple[Findings, MemoryFit | None]:
     """Return what is known of the fit.
 
     Of a model on the share the headers are read there, where the share exists; the hub is not asked.
@@ -55,22 +55,22 @@ def check_base(
             f"{error.message}"
         )
         return found, None
-    hardware = Hardware.named(settings.gpu)
-    result = fit(base, hardware, settings.quantization)
+    hardware = GpuProfile.by_name(settings.gpu)
+    result = estimate_fit(base, hardware, settings.quantization)
     found.facts["base model"] = str(result)
-    found.facts["loading"] = f"about {_duration(result.loading)} from the share, at 60 MiB/s"
+    found.facts["loading"] = f"about {_duration(result.load_seconds)} from the share, at 60 MiB/s"
     if not result.fits:
         found.block(f"{result}. It does not fit: {advice(base, hardware, settings.quantization)}.")
         return found, result
-    if not result.roomy:
+    if not result.has_headroom:
         found.warn(
-            f"{base.name} leaves room for about {result.tokens:,} tokens of conversations at once: "
+            f"{base.name} leaves room for about {result.max_tokens:,} tokens of conversations at once: "
             f"long or many chats wait. To have more, {advice(base, hardware, settings.quantization)}."
         )
-    if result.loading > _LONG and settings.min_replicas == 0:
+    if result.load_seconds > _LONG and settings.min_replicas == 0:
         found.warn(
-            f"Every start from zero loads for about {_duration(result.loading)}, and the first request waits "
-            "that long: keep one replica with min_replicas=1 where that matters, which costs all the time."
+            f"Every start from zero loads for about {_duration(result.load_seconds)}, and the first request "
+            "waits that long: set min_replicas=1 if that matters, which costs all the time."
         )
     return found, result
 

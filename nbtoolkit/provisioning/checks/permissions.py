@@ -71,7 +71,7 @@ def needed(existing: ExistingResources, *, adds_profile: bool) -> list[str]:
 def forbidden(cloud: Cloud, names: ResourceNames, failed: AzureFailed, progress: Progress) -> list[str]:
     """Return blockers for a refusal: all that is not allowed, as far as Azure tells, else the refusal."""
     sentence = f"{failed.message} {failed.next_step[:1].upper()}{failed.next_step[1:]}."
-    asked = {"rights": lambda: permissions.of_group(cloud, names.subscription, names.resource_group)}
+    asked = {"rights": lambda: permissions.group_permissions(cloud, names.subscription, names.resource_group)}
     granted = query_all(asked, progress)["rights"]
     if not isinstance(granted, Grants):
         return [sentence]

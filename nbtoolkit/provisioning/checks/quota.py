@@ -22,7 +22,7 @@ def check_room(
             f"The subscription has all {room.environments.limit} environments that it may have in "
             f"{room.region}: delete one, choose an environment_name that exists, or {_RAISE}"
         )
-    if room.hardware.has_gpu:
+    if room.profile.has_gpu:
         _check_environments(found, existing, room, adds_profile)
         _check_gpus(found, settings, _runs_there(existing, room), room)
     return found
@@ -34,31 +34,31 @@ def _check_environments(
     gains = existing.environment is None or adds_profile
     if gains and room.environments_free == 0 and room.gpu_environments is not None:
         found.block(
-            f"All {room.gpu_environments.limit} environments with {room.hardware.label} that you may have "
+            f"All {room.gpu_environments.limit} environments with {room.profile.label} that you may have "
             f"in {room.region} are in use: choose the environment_name of one of them, or {_RAISE}"
         )
 
 
 def _check_gpus(found: Findings, settings: ProvisionSettings, runs_there: bool, room: QuotaHeadroom) -> None:
-    wanted = settings.max_replicas * room.hardware.gpus
+    wanted = settings.max_replicas * room.profile.gpus
     if room.gpus is None:
         found.warn(
-            f"Azure names no quota of {room.hardware.label} in {room.region}; the region may not have it. "
+            f"Azure names no quota of {room.profile.label} in {room.region}; the region may not have it. "
             "Known to have serverless GPUs are westus3, swedencentral and australiaeast."
         )
     elif room.gpus.limit == 0:
         found.block(
-            f"The subscription may have no GPU of the kind {room.hardware.label} in {room.region} "
-            f"(quota {room.hardware.gpu_usage} is 0): choose another region or machine, or {_RAISE}"
+            f"The subscription may have no GPU of the kind {room.profile.label} in {room.region} "
+            f"(quota {room.profile.gpu_quota} is 0): choose another region or machine, or {_RAISE}"
         )
     elif room.gpus.limit < wanted:
         found.block(
             f"{wanted} GPUs are wanted and the subscription may have {room.gpus.limit} of the kind "
-            f"{room.hardware.label} in {room.region}: lower max_replicas, or {_RAISE}"
+            f"{room.profile.label} in {room.region}: lower max_replicas, or {_RAISE}"
         )
     elif room.gpus.free == 0 and not runs_there:
         found.block(
-            f"All {room.gpus.limit} GPUs of the kind {room.hardware.label} in {room.region} are in use: stop "
+            f"All {room.gpus.limit} GPUs of the kind {room.profile.label} in {room.region} are in use: stop "
             f"what uses them, choose another region or machine, or {_RAISE}"
         )
     elif room.gpus.free < wanted and not runs_there:
@@ -80,4 +80,4 @@ def _runs_there(existing: ExistingResources, room: QuotaHeadroom) -> bool:
         return False
     name = (existing.app.get("properties") or {}).get("workloadProfileName")
     types = {profile.get("name"): profile.get("workloadProfileType") for profile in existing.profiles}
-    return types.get(name) == room.hardware.profile_type
+    return types.get(name) == room.profile.profile_type

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.azure.capacity.memory_fit import Fit
+from nbtoolkit.azure.capacity.memory_fit import MemoryFit
 from nbtoolkit.azure.capacity.quota import QuotaHeadroom
 from nbtoolkit.errors import Blocked
 from nbtoolkit.provisioning.settings import ProvisionSettings
@@ -31,7 +31,7 @@ class Preflight:
     added_profile: Mapping[str, str] | None = None
     unregistered: tuple[str, ...] = ()
     room: QuotaHeadroom | None = field(default=None, repr=False)
-    fit: Fit | None = field(default=None, repr=False)
+    fit: MemoryFit | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.capacity.quota import region_name
+from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.provisioning.checks.findings import Findings
@@ -63,7 +63,7 @@ def check_account(existing: ExistingResources, location: str) -> Findings:
             "choose another storage_account. If a policy of your organisation forbids it, ask for exemption."
         )
     _check_network(found, existing, properties)
-    there = region_name(str(account.get("location") or location))
+    there = normalize_region(str(account.get("location") or location))
     if there != location:
         found.warn(
             f"The storage account {name} is in {there} and the app in {location}: models load "

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from nbtoolkit.azure.arm import subscriptions as places
-from nbtoolkit.azure.arm.permissions import Grant, Grants, of_group, of_subscription
-from nbtoolkit.azure.arm.resource_providers import provider, register_providers
+from nbtoolkit.azure.arm.permissions import Grant, Grants, group_permissions, subscription_permissions
+from nbtoolkit.azure.arm.resource_providers import get_provider, register_providers
 from nbtoolkit.azure.auth.shared_credential import signed_in_as
 from nbtoolkit.azure.capacity import prices
-from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE, Hardware
-from nbtoolkit.azure.capacity.quota import QuotaHeadroom, Usage, free_gpus, region_name
+from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES, GpuProfile
+from nbtoolkit.azure.capacity.quota import QuotaHeadroom, QuotaUsage, normalize_region, quota_headroom
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed, InvalidSettings
 from nbtoolkit.progress import Progress
@@ -51,7 +51,7 @@ def test_no_subscription_and_only_disabled_ones_say_what_to_do(azure_double: Azu
         places.subscriptions()
     assert "portal" in caught.value.next_step
     azure_double.arm.subscriptions.states.clear()
-    with pytest.raises(AzureFailed, match="sees no subscription") as caught:
+    with pytest.raises(AzureFailed, match="access to no subscription") as caught:
         places.subscriptions()
     assert "az login --tenant" in caught.value.next_step
 
@@ -67,7 +67,7 @@ def test_resource_groups_are_sorted_and_may_be_none(azure_double: AzureDouble) -
 
 
 def test_regions_with_free_gpus_come_first_and_are_asked_once_each(azure_double: AzureDouble) -> None:
-    found = places.regions(SUBSCRIPTION, ask=("westus3", "West Europe"))
+    found = places.regions(SUBSCRIPTION, quota_regions=("westus3", "West Europe"))
     assert [one.name for one in found[:2]] == ["westeurope", "westus3"]
     assert found[0].gpus["A100"] == 2
     assert "2 × A100" in str(found[0])
@@ -78,21 +78,21 @@ def test_regions_with_free_gpus_come_first_and_are_asked_once_each(azure_double:
 
 def test_a_region_whose_quota_cannot_be_read_is_listed_without(azure_double: AzureDouble) -> None:
     azure_double.arm.permissions.forbid("Microsoft.App/locations/usages/read")
-    found = places.regions(SUBSCRIPTION, ask=("westus3",))
+    found = places.regions(SUBSCRIPTION, quota_regions=("westus3",))
     assert {one.name: one.gpus for one in found}["westus3"] == {}
 
 
 def test_free_gpus_are_what_the_quota_leaves(azure_double: AzureDouble) -> None:
-    room = free_gpus(Cloud.shared(), SUBSCRIPTION, "West US 3", HARDWARE["T4"])
+    room = quota_headroom(Cloud.shared(), SUBSCRIPTION, "West US 3", GPU_PROFILES["T4"])
     assert (room.region, room.limit, room.used, room.free) == ("westus3", 8, 0, 8)
     assert room.environments_free == 2
     assert (room.has(8), room.has(9)) == (True, False)
     assert "0 of 8 in use" in str(room)
-    cpu = free_gpus(Cloud.shared(), SUBSCRIPTION, "westus3", HARDWARE["none"])
+    cpu = quota_headroom(Cloud.shared(), SUBSCRIPTION, "westus3", GPU_PROFILES["none"])
     assert cpu.has(5) is True
-    unknown = QuotaHeadroom(HARDWARE["A100"], "westus3", None, None, None)
+    unknown = QuotaHeadroom(GPU_PROFILES["A100"], "westus3", None, None, None)
     assert (unknown.free, unknown.has(1)) == (None, None)
-    assert Usage(limit=1, used=3).free == 0
+    assert QuotaUsage(limit=1, used=3).free == 0
 
 
 def test_recorded_usages_name_every_quota_of_our_machines(shared: Path) -> None:
@@ -101,18 +101,20 @@ def test_recorded_usages_name_every_quota_of_our_machines(shared: Path) -> None:
         one for one in map(json.loads, lines) if "/locations/northcentralusstage/usages" in one["url"]
     ]
     names = {entry["name"]["value"] for entry in json.loads(recorded[0]["resp_body"])["value"]}
-    wanted = {name for one in HARDWARE.values() for name in (one.gpu_usage, one.environment_usage) if name}
+    wanted = {
+        name for one in GPU_PROFILES.values() for name in (one.gpu_quota, one.environment_quota) if name
+    }
     assert wanted <= names
 
 
 def test_an_unknown_machine_names_those_there_are() -> None:
     with pytest.raises(InvalidSettings, match="H100") as caught:
-        Hardware.named("H100")
+        GpuProfile.by_name("H100")
     assert "A100, T4, dedicated-A100, none" in caught.value.next_step
 
 
 def test_a_region_is_spelled_as_in_paths() -> None:
-    assert [region_name(text) for text in ("West US 3", "westus3", " Sweden Central ")] == [
+    assert [normalize_region(text) for text in ("West US 3", "westus3", " Sweden Central ")] == [
         "westus3",
         "westus3",
         "swedencentral",
@@ -146,17 +148,17 @@ def test_rights_are_read_at_group_and_subscription(azure_double: AzureDouble) ->
         Role(actions=["*"], not_actions=["Microsoft.Authorization/*"], scope=group),
     ]
     cloud = Cloud.shared()
-    assert of_group(cloud, SUBSCRIPTION, "rg").allow("Microsoft.App/containerApps/write")
-    assert of_group(cloud, SUBSCRIPTION, "rg").missing(
+    assert group_permissions(cloud, SUBSCRIPTION, "rg").allow("Microsoft.App/containerApps/write")
+    assert group_permissions(cloud, SUBSCRIPTION, "rg").missing(
         ["Microsoft.App/register/action", "Microsoft.Authorization/roleAssignments/write"]
     ) == ["Microsoft.Authorization/roleAssignments/write"]
-    assert not of_subscription(cloud, SUBSCRIPTION).allow("Microsoft.App/register/action")
+    assert not subscription_permissions(cloud, SUBSCRIPTION).allow("Microsoft.App/register/action")
 
 
 def test_rights_that_may_not_be_read_are_an_error_of_azure(azure_double: AzureDouble) -> None:
     azure_double.arm.subscriptions.states.clear()
     with pytest.raises(AzureFailed) as caught:
-        of_subscription(Cloud.shared(), SUBSCRIPTION)
+        subscription_permissions(Cloud.shared(), SUBSCRIPTION)
     assert caught.value.__dict__["status"] == 404
 
 
@@ -166,10 +168,10 @@ def test_providers_are_registered_and_waited_for(
     monkeypatch.setattr("nbtoolkit.azure.sdk.POLL_INTERVAL", 0.05)
     azure_double.arm.providers.states["Microsoft.App"] = "NotRegistered"
     cloud = Cloud.shared()
-    assert not provider(cloud, SUBSCRIPTION, "Microsoft.App").registered
+    assert not get_provider(cloud, SUBSCRIPTION, "Microsoft.App").registered
     progress = Progress()
     register_providers(cloud, SUBSCRIPTION, ["Microsoft.App"], progress)
-    assert provider(cloud, SUBSCRIPTION, "Microsoft.App").registered
+    assert get_provider(cloud, SUBSCRIPTION, "Microsoft.App").registered
     assert progress.current_phase == "Registering Microsoft.App"
 
 
@@ -181,7 +183,7 @@ def test_a_registration_that_takes_too_long_says_so(azure_double: AzureDouble) -
 
 
 def test_a_provider_knows_its_regions(azure_double: AzureDouble) -> None:
-    found = provider(Cloud.shared(), SUBSCRIPTION, "Microsoft.App")
+    found = get_provider(Cloud.shared(), SUBSCRIPTION, "Microsoft.App")
     assert found.offers("managedEnvironments", "West US 3") is True
     assert found.offers("managedEnvironments", "atlantis") is False
     assert found.offers("unheardOf", "westus3") is None
@@ -230,34 +232,34 @@ def price_list(azure_double: AzureDouble) -> PriceList:
 
 
 def test_a_price_is_the_sum_of_its_meters_and_asked_once_a_day(price_list: PriceList, tmp_path: Path) -> None:
-    price = prices.price_of(Cloud.shared(), HARDWARE["T4"], "West US 3", tmp_path)
+    price = prices.price_of(Cloud.shared(), GPU_PROFILES["T4"], "West US 3", tmp_path)
     assert price is not None
     assert price.per_second == pytest.approx(0.000073 + 8 * 0.000024 + 56 * 0.000003)
     assert "USD an hour, while it runs" in str(price)
     assert "armRegionName eq 'westus3'" in price_list.asked[0]["$filter"]
-    assert prices.price_of(Cloud.shared(), HARDWARE["T4"], "westus3", tmp_path) == price
+    assert prices.price_of(Cloud.shared(), GPU_PROFILES["T4"], "westus3", tmp_path) == price
     assert len(price_list.asked) == 2
     file = tmp_path / "prices-westus3.json"
     kept = json.loads(file.read_text())
-    file.write_text(json.dumps({**kept, "at": time.time() - 2 * prices.A_DAY}))
-    assert prices.price_of(Cloud.shared(), HARDWARE["T4"], "westus3", tmp_path) == price
+    file.write_text(json.dumps({**kept, "at": time.time() - 2 * prices.CACHE_LIFETIME}))
+    assert prices.price_of(Cloud.shared(), GPU_PROFILES["T4"], "westus3", tmp_path) == price
     assert len(price_list.asked) == 4
 
 
 def test_a_price_that_cannot_be_had_is_unknown_and_asked_again(price_list: PriceList, tmp_path: Path) -> None:
     price_list.status = 503
-    assert prices.price_of(Cloud.shared(), HARDWARE["T4"], "westus3", tmp_path) is None
+    assert prices.price_of(Cloud.shared(), GPU_PROFILES["T4"], "westus3", tmp_path) is None
     assert list(tmp_path.glob("prices*")) == []
     price_list.status = 200
-    assert prices.price_of(Cloud.shared(), HARDWARE["A100"], "westus3", tmp_path) is None, "no such meter"
-    assert prices.price_of(Cloud.shared(), HARDWARE["T4"], "westus3", tmp_path) is not None
+    assert prices.price_of(Cloud.shared(), GPU_PROFILES["A100"], "westus3", tmp_path) is None, "no such meter"
+    assert prices.price_of(Cloud.shared(), GPU_PROFILES["T4"], "westus3", tmp_path) is not None
 
 
 def test_a_price_needs_no_sign_in(price_list: PriceList, tmp_path: Path, azure_double: AzureDouble) -> None:
-    prices.price_of(Cloud.shared(), HARDWARE["T4"], "westus3", tmp_path)
+    prices.price_of(Cloud.shared(), GPU_PROFILES["T4"], "westus3", tmp_path)
     assert {seen.host for seen in azure_double.requests} == {"prices.azure.com"}
 
 
 def test_a_damaged_cache_is_only_a_reason_to_ask(price_list: PriceList, tmp_path: Path) -> None:
     (tmp_path / "prices-westus3.json").write_text("{")
-    assert prices.price_of(Cloud.shared(), HARDWARE["T4"], "westus3", tmp_path) is not None
+    assert prices.price_of(Cloud.shared(), GPU_PROFILES["T4"], "westus3", tmp_path) is not None

@@ -29,19 +29,19 @@ def test_the_recorded_predictions_are_read(shared: Path) -> None:
     for line in (shared / "azure" / "recordings" / "arm-deployments-azd-2026.jsonl").read_text().splitlines():
         exchange = json.loads(line)
         if "operationresults" in exchange["url"] and "changes" in str(exchange["resp_body"]):
-            found.append(WhatIf.of(json.loads(exchange["resp_body"])["properties"]["changes"]))
+            found.append(WhatIf.parse(json.loads(exchange["resp_body"])["properties"]["changes"]))
     assert [[change.verb for change in one.changes] for one in found] == [
         ["create", "create"],
         ["keep", "keep"],
     ]
     assert found[0].changes[1].title == "storage account stbcsg4z42wdpnk"
-    assert found[1].folded == 2  # both are expressions that only a running deployment knows
-    assert found[1].quiet
+    assert found[1].noise_count == 2  # both are expressions that only a running deployment knows
+    assert found[1].changes_nothing
     assert "2 more differences" in str(found[1])
 
 
 def test_real_changes_stay_and_what_azure_fills_in_is_folded() -> None:
-    found = WhatIf.of(
+    found = WhatIf.parse(
         [
             modified(
                 APP,
@@ -59,17 +59,17 @@ def test_real_changes_stay_and_what_azure_fills_in_is_folded() -> None:
     )
     (change,) = found.changes
     assert [str(diff) for diff in change.differences] == ["properties.template.scale.maxReplicas: 1 → 2"]
-    assert found.folded == 8
-    assert not found.quiet
+    assert found.noise_count == 8
+    assert not found.changes_nothing
 
 
 def test_what_the_template_would_drop_is_never_folded() -> None:
     domains = [{"name": "chat.example.org"}]
-    found = WhatIf.of(
+    found = WhatIf.parse(
         [modified(APP, ("properties.configuration.ingress.customDomains", "Delete", domains, None))]
     )
     assert found.changes[0].verb == "change"
-    assert found.folded == 0
+    assert found.noise_count == 0
 
 
 def test_what_restricts_an_app_is_folded_only_where_it_is_azures_default() -> None:
@@ -81,8 +81,8 @@ def test_what_restricts_an_app_is_folded_only_where_it_is_azures_default() -> No
         ("identity", "Modify", {"type": "None"}, None),
         ("properties.configuration.secrets.0.value", "Create", None, "hidden"),
     ]
-    found = WhatIf.of([modified(APP, *default)])
-    assert (found.folded, found.quiet) == (6, True)
+    found = WhatIf.parse([modified(APP, *default)])
+    assert (found.noise_count, found.changes_nothing) == (6, True)
     chosen: list[tuple[str, str, Any, Any]] = [
         ("properties.configuration.ingress.clientCertificateMode", "Delete", "require", None),
         ("properties.configuration.maxInactiveRevisions", "Delete", 5, None),
@@ -91,12 +91,12 @@ def test_what_restricts_an_app_is_folded_only_where_it_is_azures_default() -> No
         ("identity", "Delete", {"type": "SystemAssigned"}, None),
         ("properties.configuration.ingress.traffic", "Delete", [{"revisionName": "r", "weight": 100}], None),
     ]
-    found = WhatIf.of([modified(APP, *chosen)])
-    assert (found.folded, len(found.changes[0].differences)) == (0, 6)
+    found = WhatIf.parse([modified(APP, *chosen)])
+    assert (found.noise_count, len(found.changes[0].differences)) == (0, 6)
 
 
 def test_the_same_property_of_another_service_is_no_noise() -> None:
-    found = WhatIf.of([modified(ACCOUNT, ("properties.publicNetworkAccess", "Delete", "Enabled", None))])
+    found = WhatIf.parse([modified(ACCOUNT, ("properties.publicNetworkAccess", "Delete", "Enabled", None))])
     assert [change.verb for change in found.changes] == ["change"]
 
 
@@ -106,14 +106,14 @@ def test_lists_are_looked_into_and_a_list_is_no_expression() -> None:
         "propertyChangeType": "Array",
         "children": [{"path": "0", "propertyChangeType": "Create", "after": ["a", "b"]}],
     }
-    found = WhatIf.of([{"resourceId": APP, "changeType": "Modify", "delta": [nested]}])
+    found = WhatIf.parse([{"resourceId": APP, "changeType": "Modify", "delta": [nested]}])
     (diff,) = found.changes[0].differences
     assert str(diff) == 'properties.configuration.ingress.ipSecurityRestrictions.0: – → ["a", "b"]'
 
 
 def test_modules_and_what_the_template_does_not_name_are_left_out() -> None:
     module = f"{GROUP}/providers/Microsoft.Resources/deployments/app"
-    found = WhatIf.of(
+    found = WhatIf.parse(
         [{"resourceId": module, "changeType": "Create"}, {"resourceId": ACCOUNT, "changeType": "Ignore"}]
     )
     assert found.changes == ()
@@ -122,7 +122,7 @@ def test_modules_and_what_the_template_does_not_name_are_left_out() -> None:
 
 def test_secrets_are_hidden_and_html_is_escaped() -> None:
     canary = "<img src=x onerror=alert(1)>"
-    found = WhatIf.of(
+    found = WhatIf.parse(
         [
             modified(
                 APP,
@@ -139,5 +139,5 @@ def test_secrets_are_hidden_and_html_is_escaped() -> None:
 
 def test_what_matters_most_comes_first() -> None:
     kinds = {"NoChange": ACCOUNT, "Create": APP, "Delete": f"{APP}2", "Unsupported": f"{APP}3"}
-    found = WhatIf.of([{"resourceId": id_, "changeType": kind} for kind, id_ in kinds.items()])
+    found = WhatIf.parse([{"resourceId": id_, "changeType": kind} for kind, id_ in kinds.items()])
     assert [change.verb for change in found.changes] == ["delete", "create", "unknown", "keep"]

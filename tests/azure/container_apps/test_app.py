@@ -16,7 +16,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 
 from nbtoolkit.azure import sdk
-from nbtoolkit.azure.arm import long_running as changes
+from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.container_apps.app import App
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState, ReplicaState, RevisionState
@@ -182,18 +182,17 @@ def test_another_refusal_is_an_error_with_its_cause() -> None:
     assert len(asked.asked) == 1
 
 
-def test_a_conflict_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "RETRY_TIMEOUT", 0.05)
-    app, _ = app_with(begin_stop=[refused(409, "ContainerAppLockConflict")])
+def test_a_conflict_that_never_ends_is_an_error() -> None:
+    operations = Operations(begin_stop=[refused(409, "ContainerAppLockConflict")])
     with pytest.raises(AzureFailed, match="ContainerAppLockConflict"):
-        app.stop()
+        change("/x", "stop x", operations.begin_stop, Progress(), retry_timeout=0.05, retry_interval=0.01)
 
 
 def test_a_cancel_says_that_azure_goes_on() -> None:
     app, _ = app_with(begin_stop=[Poller(1000)])
     progress = Progress()
     threading.Timer(0.1, progress.cancel).start()
-    with pytest.raises(Cancelled, match="stop the app tones; Azure goes on with it"):
+    with pytest.raises(Cancelled, match="stop the app tones; Azure continues with it"):
         app.stop(progress)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nbtoolkit import DeploySettings, Workspace
-from nbtoolkit.azure.capacity.gpu_profiles import HARDWARE, Hardware
+from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES, GpuProfile
 from nbtoolkit.azure.container_apps.managed_app import check_ours, is_ours
 from nbtoolkit.azure.container_apps.models import (
     AppState,
@@ -91,7 +91,7 @@ def environment(**profiles: str) -> Any:
 
 def test_the_machine_of_an_app_is_told_by_its_profiles_type() -> None:
     gpu = environment(mine="Consumption-GPU-NC24-A100")
-    assert machine_of(gpu, app("mine")) == HARDWARE["A100"]
+    assert machine_of(gpu, app("mine")) == GPU_PROFILES["A100"]
     plain = machine_of(environment(), app(None, memory="16Gi"))
     assert plain is not None
     assert (plain.has_gpu, plain.memory) == (False, 16)
@@ -116,7 +116,11 @@ class Told(Progress):
 
 
 def fits(
-    target: AzureTarget, base: Base, hardware: Hardware | None, monkeypatch: pytest.MonkeyPatch, **values: Any
+    target: AzureTarget,
+    base: Base,
+    hardware: GpuProfile | None,
+    monkeypatch: pytest.MonkeyPatch,
+    **values: Any,
 ) -> list[str]:
     monkeypatch.setattr(AzureTarget, "machine", lambda _: hardware)
     told = Told()
@@ -131,11 +135,11 @@ def test_a_base_model_that_does_not_fit_is_refused_before_anything_is_sent(
 ) -> None:
     big = sized(tmp_path / "big", 4096, 40)  # 8.2 billion weights
     with pytest.raises(InvalidSettings, match=r"big \(none\) needs .* GPU memory") as refused:
-        fits(target, big, HARDWARE["T4"], monkeypatch)
+        fits(target, big, GPU_PROFILES["T4"], monkeypatch)
     assert "nf4" in refused.value.next_step
-    assert fits(target, big, HARDWARE["A100"], monkeypatch) == []
+    assert fits(target, big, GPU_PROFILES["A100"], monkeypatch) == []
     assert fits(target, big, None, monkeypatch) == []
-    told = fits(target, big, HARDWARE["T4"], monkeypatch, override_reason="I measured it")
+    told = fits(target, big, GPU_PROFILES["T4"], monkeypatch, override_reason="I measured it")
     assert any("run out of memory" in line for line in told)
 
 

@@ -15,7 +15,7 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 
-from nbtoolkit.azure.errors.arm_error import explain, prefixed
+from nbtoolkit.azure.errors.arm_error import explain, with_target
 from nbtoolkit.azure.errors.translate import or_none, translate_errors
 from nbtoolkit.errors import AzureFailed, NotSignedIn, QuotaShort, StoreError
 
@@ -26,7 +26,7 @@ def recorded(shared: Path, name: str) -> Any:
 
 def test_recorded_failures_are_read_down_to_their_innermost_reasons(shared: Path) -> None:
     found = {
-        file.name: [(cause.code, cause.said) for cause in explain(json.loads(file.read_text()))]
+        file.name: [(cause.code, cause.azure_message) for cause in explain(json.loads(file.read_text()))]
         for file in (shared / "azure" / "errors").glob("*.json")
     }
     assert found["arm_sample_error_01.json"] == [
@@ -97,7 +97,7 @@ def nested(code: str, message: str, depth: int = 2) -> dict[str, Any]:
         (
             "StorageAccountAlreadyTaken",
             "The storage account named aistorage1 is already taken.",
-            "aistorage1 is taken by somebody else",
+            "aistorage1 is taken",
             "storage_account",
         ),
         ("WorkloadProfileInUse", "Profile x is used.", "workload profile", "only ever adds"),
@@ -128,7 +128,7 @@ def nested(code: str, message: str, depth: int = 2) -> dict[str, Any]:
             "ContainerAppOperationError",
             "Failed to provision revision for container app 'x'. Error details: Field 'x' is invalid: "
             "'Invalid value: \"r.azurecr.io/x:1\": GET https:?scope=x: UNAUTHORIZED: authentication'",
-            "did not give the image r.azurecr.io/x:1",
+            "refused Azure access to the image r.azurecr.io/x:1",
             "registry_server",
         ),
         (
@@ -147,7 +147,7 @@ def test_what_people_meet_is_said_in_plain_words(code: str, said: str, message: 
         assert cause.code == code
         assert message in cause.message
         assert step in cause.next_step
-        assert cause.said == said[:600]
+        assert cause.azure_message == said[:600]
         assert cause.known
 
 
@@ -194,7 +194,7 @@ def test_the_same_reason_is_told_once_and_a_target_is_passed_down() -> None:
         {"code": "DeploymentFailed", "message": "x", "target": "/a/b", "details": [part, part]}
     )
     assert cause.target == "/a/b"
-    (other,) = prefixed(explain(part), "/c/d")
+    (other,) = with_target(explain(part), "/c/d")
     assert other.target == "/c/d"
 
 
