@@ -1,4 +1,4 @@
-"""Parse the executed cells of a notebook: which names each one binds, and at which line."""
+"""Parse the cells of a notebook: the names that each cell assigns and reads, with line numbers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 _INJECTED = "# Parameters"
 """The first line of the cell that papermill inserts."""
 _PYTHON_MAGICS = {"time", "capture", "prun"}
-"""Cell magics that run their body as Python in the namespace of the notebook."""
-_CONSTRUCTORS = {"float", "Path", "PurePath"}  # papermill writes float('inf')
+"""Cell magics whose body is Python in the namespace of the notebook."""
+_LITERAL_CALLS = {"float", "Path", "PurePath"}  # papermill writes float('inf')
 _BUILTINS = {*dir(builtins), "get_ipython", "display"}
 _ASSIGNMENT = re.compile(r"^([A-Za-z]\w*)[ \t]*(?::[^=\n]+)?=(?!=)", re.M)
 
@@ -22,7 +22,7 @@ ASSIGNED: tuple[Kind, ...] = ("literal", "computed", "conditional")
 
 
 class Binding(NamedTuple):
-    """One place at which a cell binds a name.
+    """A statement that binds a name.
 
     ``conditional`` is an assignment in a compound statement; ``block`` is a target of ``for`` or ``with``;
     ``definition`` is an import, a function or a class.
@@ -41,14 +41,14 @@ class Cell:
     bindings: list[Binding] = field(default_factory=list)
     reads: set[str] = field(default_factory=set)
     assigns_only: bool = True
-    """Whether the cell has only assignments, imports, magics and calls that use none of its names."""
-    outside: set[str] = field(default_factory=set)
+    """Whether the cell contains only assignments, imports, magics and calls that use none of its names."""
+    external: set[str] = field(default_factory=set)
     """The names that the cell reads before it binds them."""
     injected: bool = False
     empty: bool = False
     calls_from_notebook: bool = False
     broken: bool = False
-    """Whether the cell is not valid Python and so never ran."""
+    """Whether the cell is not valid Python, so it never ran."""
 
     @property
     def assigned(self) -> list[str]:
@@ -56,8 +56,8 @@ class Cell:
         return list(dict.fromkeys(b.name for b in self.bindings if b.kind in ASSIGNED))
 
 
-def parse(number: int, source: str, *, before_line: int | None = None, first_line: int = 1) -> Cell:
-    """Return the parsed cell; with ``before_line``, only of the statements that begin before that line."""
+def parse_cell(number: int, source: str, *, before_line: int | None = None, first_line: int = 1) -> Cell:
+    """Return the parsed cell; with ``before_line``, only the statements that start before that line."""
     cell = Cell(number, injected=source.lstrip().startswith(_INJECTED))
     try:
         statements = ast.parse(source).body
@@ -68,7 +68,7 @@ def parse(number: int, source: str, *, before_line: int | None = None, first_lin
             cell.bindings.append(Binding(found[1], line, "computed"))
         return cell
     if len(statements) == 1 and (body := _magic_body(statements[0])) is not None:
-        return parse(number, body, first_line=first_line + 1)
+        return parse_cell(number, body, first_line=first_line + 1)
     cell.empty = not statements
     cell.calls_from_notebook = any(
         isinstance(n, ast.Attribute) and n.attr == "from_notebook" for s in statements for n in ast.walk(s)
@@ -79,8 +79,8 @@ def parse(number: int, source: str, *, before_line: int | None = None, first_lin
     for statement in statements:
         loads = _loads(statement)
         cell.reads |= loads
-        cell.outside |= loads - bound - _BUILTINS
-        cell.assigns_only = cell.assigns_only and _fits(statement, set(cell.assigned))
+        cell.external |= loads - bound - _BUILTINS
+        cell.assigns_only = cell.assigns_only and _is_parameter_statement(statement, set(cell.assigned))
         found = [b._replace(line=b.line + first_line - 1) for b in _bindings(statement, "")]
         cell.bindings += found
         bound |= {binding.name for binding in found}
@@ -101,30 +101,29 @@ def _magic_body(statement: ast.stmt) -> str | None:
 
 
 def _loads(node: ast.AST) -> set[str]:
-    """Return the names that a statement reads, without those of its own lambdas and comprehensions."""
+    """Return the names that a statement reads, without the variables of lambdas and comprehensions."""
     names = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
-    own = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
+    local = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
     for part in ast.walk(node):
         if isinstance(part, ast.comprehension):
-            own |= set(_targets(part.target))
-    modified = (
-        set(_targets(node.target)) if isinstance(node, ast.AugAssign) else set[str]()
-    )  # its target is read too, though its context is Store
-    return ({name.id for name in names if isinstance(name.ctx, ast.Load)} - own) | modified
+            local |= set(_targets(part.target))
+    # an augmented assignment also reads its target, whose context is Store
+    modified = set(_targets(node.target)) if isinstance(node, ast.AugAssign) else set[str]()
+    return ({name.id for name in names if isinstance(name.ctx, ast.Load)} - local) | modified
 
 
-def _fits(statement: ast.stmt, assigned: Collection[str]) -> bool:
-    """Tell whether a statement may be in a parameters cell that assigned these names before it."""
+def _is_parameter_statement(statement: ast.stmt, assigned: Collection[str]) -> bool:
+    """Tell whether a parameters cell that assigned these names before may contain the statement."""
     match statement:
         case ast.Assign() | ast.AnnAssign() | ast.Import() | ast.ImportFrom() | ast.Pass() | ast.Delete():
             return True
         case ast.Expr():
             return not _loads(statement) & set(assigned)
         case ast.If(body=body, orelse=orelse):
-            return all(_fits(part, assigned) for part in [*body, *orelse])
+            return all(_is_parameter_statement(part, assigned) for part in [*body, *orelse])
         case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
             parts = [*body, *(part for handler in handlers for part in handler.body), *orelse, *final]
-            return all(_fits(part, assigned) for part in parts)
+            return all(_is_parameter_statement(part, assigned) for part in parts)
         case _:
             return False
 
@@ -171,7 +170,7 @@ def _nested(statement: ast.stmt) -> Iterator[Binding]:
 
 
 def _targets(target: ast.expr) -> list[str]:
-    """Return the names of an assignment's target; an attribute or ``os.environ["A"]`` has none."""
+    """Return the names in an assignment target; an attribute or ``os.environ["A"]`` has none."""
     match target:
         case ast.Name(id=name):
             return [name]
@@ -196,6 +195,6 @@ def _is_literal(node: ast.expr) -> bool:
         case ast.BinOp(left=left, right=right):  # 4 * 1024, "a" + "b", Path("a") / "b"
             return _is_literal(left) and _is_literal(right)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-            return name in _CONSTRUCTORS and all(map(_is_literal, arguments))
+            return name in _LITERAL_CALLS and all(map(_is_literal, arguments))
         case _:
             return False
