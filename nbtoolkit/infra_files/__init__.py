@@ -1,4 +1,4 @@
-"""The AI Toolkit's JSON files in ``infra/``: read as they are, and changed without touching anything else."""
+"""Read and change the AI Toolkit's JSON files in ``infra/``; unchanged values keep their bytes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 from nbtoolkit.errors import BrokenFile, InvalidSettings, StoreError
 from nbtoolkit.infra_files import schema
-from nbtoolkit.infra_files.json_edit import Key, spans, with_value
+from nbtoolkit.infra_files.json_edit import Key, replace_value, value_spans
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.utils.json_file import broken, parse_object, read_text
 from nbtoolkit.workspace import Workspace
 
 
 class InfraFile:
-    """One of the files as a small document: ``get``, ``set``, ``save``.
+    """One of the files: ``get`` and ``set`` values, then ``save``.
 
-    ``exists`` is False for a file that is not there yet; nothing is chosen in it, and saving creates it.
+    ``exists`` is False if there is no file yet; every value is null then, and ``save`` creates the file.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class InfraFile:
         new = schema.new_parameters if nested else schema.new_config
         self._text = read_text(self.path) if self.exists else new(kinds)
         self._saved: str | None = self._text if self.exists else None
-        self._values = self._checked()
+        self._values = self._validated_values()
 
     def get(self, key: str) -> Any:
-        """Return what stands at a key; None where nothing was chosen: null, blank text or no such key.
+        """Return the value of a key; None for null, a blank text or a missing key.
 
-        Raises :class:`InvalidSettings` for a parameter that refers to a key vault.
+        Raises :class:`InvalidSettings` if the parameter is a reference to a key vault.
         """
-        value = self._values.get(self._spelled(key))
+        value = self._values.get(self._key_in_file(key))
         if isinstance(value, _Reference):
             raise InvalidSettings(
                 f"{self.path}: {key!r} refers to a key vault, so its value is not in the file.",
@@ -49,29 +49,29 @@ class InfraFile:
         return None if isinstance(value, str) and not value.strip() else value
 
     def set(self, key: str, value: Any) -> None:
-        """Change one value in memory; None means "not chosen, use the default".
+        """Change one value in memory; None means the default.
 
-        Raises :class:`InvalidSettings` where the value's type does not fit the key.
+        Raises :class:`InvalidSettings` if the value has the wrong type for the key.
         """
-        spelled = self._spelled(key)
-        wanted = self._kinds.get(self._known(key))
-        if wanted and not schema.fits(wanted, value):
+        key_in_file = self._key_in_file(key)
+        kind = self._kinds.get(self._schema_key(key))
+        if kind and not schema.fits(kind, value):
             raise InvalidSettings(
-                f"{self.path.name}: {key!r} cannot be {value!r}: wanted {wanted}, or None for the default.",
-                next_step=f"give {wanted}",
+                f"{self.path.name}: {key!r} cannot be {value!r}: wanted {kind}, or None for the default.",
+                next_step=f"use {kind}",
             )
-        there = spelled in self._values
-        old = self._values.get(spelled)
-        if there and isinstance(old, _Reference):
-            self._text = with_value(self._text, ("parameters", spelled), {"value": value})
-        elif not there or json.dumps(old) != json.dumps(value):  # 1, 1.0 and True differ
-            self._text = with_value(self._text, self._place(spelled), value)
-        self._values = self._checked()
+        exists = key_in_file in self._values
+        old = self._values.get(key_in_file)
+        if exists and isinstance(old, _Reference):
+            self._text = replace_value(self._text, ("parameters", key_in_file), {"value": value})
+        elif not exists or json.dumps(old) != json.dumps(value):  # 1, 1.0 and True differ
+            self._text = replace_value(self._text, self._value_key(key_in_file), value)
+        self._values = self._validated_values()
 
     def save(self) -> bool:
-        """Write the file if anything was changed, in one step; return whether it was.
+        """Write the file atomically if a value was changed; return whether it was written.
 
-        Raises :class:`StoreError` where the file was changed on disk since it was read, or cannot be written.
+        Raises :class:`StoreError` if the file on disk has changed since it was read, or cannot be written.
         """
         if self._text == self._saved:
             return False
@@ -81,7 +81,7 @@ class InfraFile:
             for path in self._paths:
                 if (read_text(path) if path.exists() else None) != self._saved:
                     raise StoreError(
-                        f"{path} was changed by someone else since it was read; nothing was written.",
+                        f"{path} has changed on disk since it was read; nothing was written.",
                         next_step="read it again, set the values again and save",
                         path=path,
                     )
@@ -91,7 +91,7 @@ class InfraFile:
         return True
 
     def values(self) -> Mapping[str, Any]:
-        """Return all keys of the file, unknown ones too, with their values; null is None."""
+        """Return all keys of the file, also unknown ones, with their values; null is None."""
         return {key: None if isinstance(value, _Reference) else value for key, value in self._values.items()}
 
     def __str__(self) -> str:
@@ -99,28 +99,28 @@ class InfraFile:
         lines = [f"  {key:<{width}} = {json.dumps(value)}" for key, value in self.values().items()]
         return "\n".join([f"{self.path}{'' if self.exists else ' (not written yet)'}", *lines])
 
-    def _place(self, key: str) -> Key:
+    def _value_key(self, key: str) -> Key:
         return ("parameters", key, "value") if self._nested else (key,)
 
-    def _spelled(self, key: str) -> str:
-        """Return the key as the file spells it: Azure takes parameter names in any case."""
+    def _key_in_file(self, key: str) -> str:
+        """Return the key in the file's spelling: Azure ignores the case of parameter names."""
         if key in self._values or not self._nested:
             return key
-        return next((there for there in self._values if there.casefold() == key.casefold()), key)
+        return next((other for other in self._values if other.casefold() == key.casefold()), key)
 
-    def _checked(self) -> dict[str, Any]:
-        """Read the values; raises BrokenFile for broken JSON and for values of a wrong type."""
+    def _validated_values(self) -> dict[str, Any]:
+        """Return the values; raises BrokenFile for invalid JSON and for values of the wrong type."""
         content = parse_object(self._text, self.path)
         values, problems = self._parameters(content) if self._nested else (content, [])
         for key, value in values.items():
-            wanted = self._kinds.get(self._known(key))
-            if wanted and not isinstance(value, _Reference) and not schema.fits(wanted, value):
-                problems.append((self._place(key), f"wanted {wanted} or null, found {json.dumps(value)}"))
+            kind = self._kinds.get(self._schema_key(key))
+            if kind and not isinstance(value, _Reference) and not schema.fits(kind, value):
+                problems.append((self._value_key(key), f"wanted {kind} or null, found {json.dumps(value)}"))
         if not problems:
             return values
-        places = spans(self._text)
+        positions = value_spans(self._text)
         found = [
-            broken(self.path, self._text, places[place][0], problem, place[1] if place[1:] else place[0])
+            broken(self.path, self._text, positions[place][0], problem, place[1] if place[1:] else place[0])
             for place, problem in problems
         ]
         if len(found) == 1:
@@ -129,8 +129,8 @@ class InfraFile:
             "\n".join(error.message for error in found), next_step=f"correct {self.path.name}", path=self.path
         )
 
-    def _known(self, key: str) -> str:
-        """Return the key as the AI Toolkit spells it."""
+    def _schema_key(self, key: str) -> str:
+        """Return the key in the AI Toolkit's spelling."""
         if not self._nested:
             return key
         return next((known for known in self._kinds if known.casefold() == key.casefold()), key)
@@ -156,28 +156,28 @@ class InfraFile:
 
 
 class InfraFiles:
-    """The files that the AI Toolkit and nbtoolkit share; every property reads its file anew."""
+    """The files that the AI Toolkit and nbtoolkit share; every property reads its file again."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
 
     @property
     def inference_config(self) -> InfraFile:
-        """``infra/inference.config.json``: what was provisioned, the input of the other steps."""
+        """``infra/inference.config.json``: the names of the provisioned resources, for the other steps."""
         return self._config("inference.config.json", schema.INFERENCE_CONFIG)
 
     @property
     def finetuning_config(self) -> InfraFile:
-        """``infra/finetuning.config.json``: what the fine-tuning step provisioned."""
+        """``infra/finetuning.config.json``: the names of the fine-tuning resources."""
         return self._config("finetuning.config.json", schema.FINETUNING_CONFIG)
 
     @property
     def inference_parameters(self) -> InfraFile:
         """``infra/provision/inference.parameters.json``, or the same file directly in ``infra/``.
 
-        Raises :class:`InvalidSettings` where there is none, or two that differ.
+        Raises :class:`InvalidSettings` if there is none, or if there are two that differ.
         """
-        paths = self._spellings("inference.parameters.json")
+        paths = self._existing_paths("inference.parameters.json")
         if not paths[0].exists():
             other = paths[0].parent.parent / paths[0].name
             raise InvalidSettings(
@@ -187,8 +187,8 @@ class InfraFiles:
         return InfraFile(self.workspace, paths, schema.INFERENCE_PARAMETERS, nested=True)
 
     def create_inference_parameters(self) -> InfraFile:
-        """Write the parameter file with nothing chosen, where there is none, and return it."""
-        paths = self._spellings("inference.parameters.json")
+        """Return the parameter file; if there is none, write one in which every value is null."""
+        paths = self._existing_paths("inference.parameters.json")
         file = InfraFile(self.workspace, paths, schema.INFERENCE_PARAMETERS, nested=True)
         if not file.exists:
             file.save()
@@ -197,29 +197,29 @@ class InfraFiles:
     @property
     def finetuning_parameters(self) -> InfraFile:
         """``infra/provision/finetuning.parameters.json``, or the same file directly in ``infra/``."""
-        paths = self._spellings("finetuning.parameters.json")
+        paths = self._existing_paths("finetuning.parameters.json")
         return InfraFile(self.workspace, paths, schema.FINETUNING_PARAMETERS, nested=True)
 
     @property
     def endpoint(self) -> str | None:
-        """The endpoint of the config file as a URL, with ``https://``; None where there is none yet."""
+        """The endpoint of the config file as a URL with ``https://``; None if there is none yet."""
         value = self.inference_config.get("ACA_APP_ENDPOINT")
         return None if value is None else schema.endpoint_url(value)
 
     def _config(self, name: str, kinds: schema.Kinds) -> InfraFile:
         return InfraFile(self.workspace, (self.workspace.path(f"infra/{name}"),), kinds, nested=False)
 
-    def _spellings(self, name: str) -> tuple[Path, ...]:
-        """Return the file that is there: both where they say the same, the usual one where none is."""
+    def _existing_paths(self, name: str) -> tuple[Path, ...]:
+        """Return the existing paths, two if their texts are equal; the default path if there is none."""
         both = (self.workspace.path(f"infra/provision/{name}"), self.workspace.path(f"infra/{name}"))
-        there = tuple(path for path in both if path.exists())
-        if len(there) == 2 and read_text(there[0]) != read_text(there[1]):
+        existing = tuple(path for path in both if path.exists())
+        if len(existing) == 2 and read_text(existing[0]) != read_text(existing[1]):
             raise InvalidSettings(
-                f"Two parameter files differ: {there[0]} and {there[1]}.",
-                next_step="keep the one that is right and delete the other",
+                f"Two parameter files differ: {existing[0]} and {existing[1]}.",
+                next_step="keep the correct one and delete the other",
             )
-        return there or both[:1]
+        return existing or both[:1]
 
 
 class _Reference:
-    """Stands for a value that lies in a key vault, or nowhere."""
+    """The value of a parameter that is a reference to a key vault."""

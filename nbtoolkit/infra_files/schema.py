@@ -1,4 +1,4 @@
-"""Which keys the AI Toolkit's files have, in its order, and what may stand there."""
+"""The keys of the AI Toolkit's files, in its order, and the type of each value."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from nbtoolkit.errors import InvalidSettings
 
 @dataclass(frozen=True)
 class ValueKind:
-    """What may stand at a key, besides null; its text goes into messages."""
+    """A type of values, to which null is always added; ``label`` is used in messages."""
 
-    said: str
-    holds: Callable[[Any], bool]
+    label: str
+    accepts: Callable[[Any], bool]
 
     def __str__(self) -> str:
-        return self.said
+        return self.label
 
 
-def _are_texts(value: Any) -> bool:
+def _is_text_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
 
-def _by_name(value: Any) -> bool:
+def _is_text_object(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
 
 
@@ -35,11 +35,11 @@ def _choice(*names: str) -> ValueKind:
 
 
 Kinds = Mapping[str, ValueKind]
-"""Key → what may stand there."""
+"""Key → type of its value."""
 
 TEXT = ValueKind("a text", lambda value: isinstance(value, str))
-TEXTS = ValueKind("a list of texts", _are_texts)
-TEXTS_BY_NAME = ValueKind("an object of texts", _by_name)
+TEXTS = ValueKind("a list of texts", _is_text_list)
+TEXTS_BY_NAME = ValueKind("an object of texts", _is_text_object)
 OBJECT = ValueKind("an object", lambda value: isinstance(value, dict))
 OBJECTS = ValueKind(
     "a list of objects",
@@ -78,7 +78,7 @@ INFERENCE_PARAMETERS: Kinds = {
     "defaultCommands": TEXTS,
     "maximumInstanceCount": COUNT,
     **dict.fromkeys((*_RESOURCES, "acaAppName", "acaLogAnalyticsName"), TEXT),
-    # from here on ours: the AI Toolkit's own template does not know them
+    # parameters of nbtoolkit: the template of the AI Toolkit does not have them
     "gpu": _choice("A100", "T4", "dedicated-A100", "none"),
     "workloadProfileName": TEXT,
     "engine": _choice("transformers", "vllm"),
@@ -113,7 +113,7 @@ INFERENCE_PARAMETERS: Kinds = {
         FLAG,
     ),
 }
-"""The parameters of ``inference.bicep`` but ``secrets``, which never stand in a file."""
+"""The parameters of ``inference.bicep`` except ``secrets``, which are never written to a file."""
 FINETUNING_PARAMETERS: Kinds = {
     "defaultCommands": TEXTS,
     "maximumInstanceCount": COUNT,
@@ -125,31 +125,31 @@ _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentPara
 
 
 def fits(kind: ValueKind, value: Any) -> bool:
-    """Tell whether a value may stand where ``kind`` is wanted; null always may."""
-    return value is None or kind.holds(value)
+    """Tell whether a value has the type ``kind`` or is null."""
+    return value is None or kind.accepts(value)
 
 
 def new_config(kinds: Kinds) -> str:
-    """Return the text of a config file in which nothing is chosen."""
+    """Return the text of a config file in which every value is null."""
     return json.dumps(dict.fromkeys(kinds), indent=2)
 
 
 def new_parameters(kinds: Kinds) -> str:
-    """Return the text of a parameter file in which nothing is chosen: every value is null."""
+    """Return the text of a parameter file in which every value is null."""
     parameters = {key: {"value": None} for key in kinds}
     return json.dumps({"$schema": _SCHEMA, "contentVersion": "1.0.0.0", "parameters": parameters}, indent=2)
 
 
 def endpoint_url(value: str) -> str:
-    """Return an endpoint as a URL without a slash at its end; ``https://`` is added where it is missing.
+    """Return an endpoint as a URL without a trailing slash; ``https://`` is added if it is missing.
 
-    Raises :class:`InvalidSettings` for what is no address.
+    Raises :class:`InvalidSettings` if it is not an address.
     """
     text = value.strip().rstrip("/")
     url = text if "://" in text else f"https://{text}"
     if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d+)?(/[^\s?#]*)?", url):
         raise InvalidSettings(
-            f"ACA_APP_ENDPOINT is {value!r}, which is no address.",
+            f"ACA_APP_ENDPOINT is {value!r}, which is not an address.",
             next_step="write it as app.region.azurecontainerapps.io, with or without https://",
         )
     return url

@@ -1,4 +1,4 @@
-"""The AI Toolkit's files are read as they are and changed without touching another byte."""
+"""The AI Toolkit's files: round trips, values, messages, paths and atomic writes."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def infra(workspace_root: Path) -> InfraFiles:
     return InfraFiles(Workspace(workspace_root))
 
 
-def put(infra: InfraFiles, text: str, name: str = "inference.config.json") -> Path:
+def write_config(infra: InfraFiles, text: str, name: str = "inference.config.json") -> Path:
     path = infra.workspace.path(f"infra/{name}")
     path.write_bytes(text.encode())
     return path
 
 
-def put_parameters(infra: InfraFiles, text: str = PARAMETERS) -> Path:
-    return put(infra, text, "provision/inference.parameters.json")
+def write_parameters(infra: InfraFiles, text: str = PARAMETERS) -> Path:
+    return write_config(infra, text, "provision/inference.parameters.json")
 
 
 def all_four(infra: InfraFiles) -> list[InfraFile]:
@@ -75,14 +75,14 @@ def all_four(infra: InfraFiles) -> list[InfraFile]:
     ]
 
 
-def only_difference(before: str, after: str) -> tuple[str, str]:
+def difference(before: str, after: str) -> tuple[str, str]:
     """Return what differs between two texts that agree before and after it."""
-    start = agreement(before, after)
-    end = agreement(before[start:][::-1], after[start:][::-1])
+    start = common_prefix(before, after)
+    end = common_prefix(before[start:][::-1], after[start:][::-1])
     return before[start : len(before) - end], after[start : len(after) - end]
 
 
-def agreement(one: str, other: str) -> int:
+def common_prefix(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
@@ -95,7 +95,7 @@ class TestRealFiles:
             path.chmod(path.stat().st_mode | stat.S_IWUSR)
         return InfraFiles(Workspace(root))
 
-    def test_are_read_and_nothing_is_chosen_in_them(self, real: InfraFiles) -> None:
+    def test_are_read_and_their_values_are_null(self, real: InfraFiles) -> None:
         assert real.inference_config.get("SUBSCRIPTION_ID") is None
         assert real.inference_parameters.get("maximumInstanceCount") == 2
         assert real.inference_parameters.get("defaultCommands")[0] == "cd /mount"
@@ -103,7 +103,7 @@ class TestRealFiles:
         assert real.finetuning_config.get("COMMANDS")[1] == "pip install -r ./setup/requirements.txt"
         assert real.endpoint is None
 
-    def test_come_back_byte_for_byte(self, real: InfraFiles) -> None:
+    def test_survive_a_round_trip_byte_for_byte(self, real: InfraFiles) -> None:
         for file in all_four(real):
             before = file.path.read_bytes()
             for key, value in file.values().items():
@@ -125,11 +125,11 @@ class TestRealFiles:
             before = file.path.read_bytes().decode()
             file.set(key, "chosen")
             file.save()
-            assert only_difference(before, file.path.read_bytes().decode()) == ("null", '"chosen"')
+            assert difference(before, file.path.read_bytes().decode()) == ("null", '"chosen"')
 
 
-def test_unchanged_text_with_unknown_keys_is_not_written(infra: InfraFiles) -> None:
-    path = put(infra, CONFIG)
+def test_an_unchanged_file_with_unknown_keys_is_not_written(infra: InfraFiles) -> None:
+    path = write_config(infra, CONFIG)
     before = path.stat().st_mtime_ns
     file = infra.inference_config
     file.set("RESOURCE_GROUP_NAME", "my-group")
@@ -138,36 +138,45 @@ def test_unchanged_text_with_unknown_keys_is_not_written(infra: InfraFiles) -> N
     assert path.read_text() == CONFIG
 
 
-def test_a_list_is_replaced_in_the_files_own_indent(infra: InfraFiles) -> None:
-    path = put_parameters(infra)
+def test_a_list_is_replaced_with_the_indent_of_the_file(infra: InfraFiles) -> None:
+    path = write_parameters(infra)
     file = infra.inference_parameters
     file.set("defaultCommands", ["cd /mount", "./start é"])
     file.save()
     assert path.read_text(encoding="utf-8") == PARAMETERS.replace("python3 ./serve.py", "./start é")
 
 
+def test_one_line_lists_numbers_and_escapes_of_other_keys_survive(infra: InfraFiles) -> None:
+    text = CONFIG.replace("[1,2]", '[1, 2.50, 1E3, "\\u00fc", "\\/"]')
+    path = write_config(infra, text)
+    file = infra.inference_config
+    file.set("ACA_APP_NAME", "app")
+    file.save()
+    assert path.read_text() == text.replace('"ACA_APP_NAME": null', '"ACA_APP_NAME": "app"')
+
+
 @pytest.mark.parametrize("change", ["\r\n", "\t", "\ufeff", "final newline"])
-def test_line_ends_tabs_and_marks_survive(infra: InfraFiles, change: str) -> None:
+def test_newlines_tabs_and_byte_order_marks_survive(infra: InfraFiles, change: str) -> None:
     text = {
         "\r\n": PARAMETERS.replace("\n", "\r\n"),
         "\t": PARAMETERS.replace("  ", "\t"),
         "\ufeff": "\ufeff" + PARAMETERS,
         "final newline": PARAMETERS + "\n",
     }[change]
-    path = put_parameters(infra, text)
+    path = write_parameters(infra, text)
     file = infra.inference_parameters
     file.set("defaultCommands", ["cd /mount", "other"])
     file.save()
     assert path.read_bytes().decode() == text.replace("python3 ./serve.py", "other")
 
 
-def test_a_missing_key_is_added_at_the_end_in_the_same_style(infra: InfraFiles) -> None:
-    path = put_parameters(infra)
+def test_a_missing_key_is_added_at_the_end_with_the_same_indent(infra: InfraFiles) -> None:
+    path = write_parameters(infra)
     file = infra.inference_parameters
     file.set("acaLogAnalyticsName", "logs")
     file.save()
     added = ',\n    "acaLogAnalyticsName": {\n      "value": "logs"\n    }'
-    assert only_difference(PARAMETERS, path.read_text(encoding="utf-8")) == ("", added)
+    assert difference(PARAMETERS, path.read_text(encoding="utf-8")) == ("", added)
     assert infra.inference_parameters.get("acaLogAnalyticsName") == "logs"
 
 
@@ -180,24 +189,24 @@ def test_a_missing_key_is_added_at_the_end_in_the_same_style(infra: InfraFiles) 
         ('{"a":1,"ACA_APP_NAME":null}', '{"a":1,"ACA_APP_NAME":"app"}'),
     ],
 )
-def test_terse_files_stay_terse(infra: InfraFiles, text: str, after: str) -> None:
-    path = put(infra, text)
+def test_files_on_one_line_stay_on_one_line(infra: InfraFiles, text: str, after: str) -> None:
+    path = write_config(infra, text)
     file = infra.inference_config
     file.set("ACA_APP_NAME", "app")
     file.save()
     assert path.read_text() == after
 
 
-def test_parameters_without_any_are_filled(infra: InfraFiles) -> None:
-    put_parameters(infra, '{\n  "contentVersion": "1.0.0.0"\n}')
+def test_a_missing_parameters_object_is_added(infra: InfraFiles) -> None:
+    write_parameters(infra, '{\n  "contentVersion": "1.0.0.0"\n}')
     file = infra.inference_parameters
     file.set("location", "westus3")
     file.save()
     assert json.loads(file.path.read_text())["parameters"] == {"location": {"value": "westus3"}}
 
 
-def test_null_and_blank_mean_the_default(infra: InfraFiles) -> None:
-    put(infra, CONFIG.replace('"my-group"', '"  "'))
+def test_null_and_blank_text_mean_the_default(infra: InfraFiles) -> None:
+    write_config(infra, CONFIG.replace('"my-group"', '"  "'))
     config = infra.inference_config
     assert config.get("RESOURCE_GROUP_NAME") is None
     assert config.get("ACA_APP_NAME") is None
@@ -205,7 +214,7 @@ def test_null_and_blank_mean_the_default(infra: InfraFiles) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "key", "said"),
+    ("old", "new", "line", "key", "message"),
     [
         ('"my-group",', '"my-group"', 4, "STORAGE_ACCOUNT_NAME", "delimiter"),
         ('null,\n  "madeBy"', 'nil,\n  "madeBy"', 7, "ACA_APP_ENDPOINT", "expecting value"),
@@ -213,31 +222,31 @@ def test_null_and_blank_mean_the_default(infra: InfraFiles) -> None:
         ('"my-group"', "17", 3, "RESOURCE_GROUP_NAME", "wanted a text or null, found 17"),
     ],
 )
-def test_a_broken_file_is_located(
-    infra: InfraFiles, old: str, new: str, line: int, key: str, said: str
+def test_the_error_of_a_broken_file_has_line_and_key(
+    infra: InfraFiles, old: str, new: str, line: int, key: str, message: str
 ) -> None:
-    path = put(infra, CONFIG.replace(old, new, 1))
-    with pytest.raises(BrokenFile, match=said) as caught:
+    path = write_config(infra, CONFIG.replace(old, new, 1))
+    with pytest.raises(BrokenFile, match=message) as caught:
         _ = infra.inference_config
     assert (caught.value.line, caught.value.key) == (line, key)
     assert str(path) in str(caught.value)
     assert f"line {line}" in str(caught.value)
 
 
-def test_a_key_that_appears_twice_is_located_where_it_does(infra: InfraFiles) -> None:
-    put_parameters(infra, PARAMETERS.replace('"value": 2', '"value": 2,\n      "value": 3'))
+def test_the_error_of_a_duplicate_key_has_its_position(infra: InfraFiles) -> None:
+    write_parameters(infra, PARAMETERS.replace('"value": 2', '"value": 2,\n      "value": 3'))
     with pytest.raises(
         BrokenFile, match="line 13, column 7, near the key 'value': the key 'value' appears twice"
     ):
         _ = infra.inference_parameters
-    put(infra, '{\n "list": [{"a": 1, "a": 2}]\n}')
+    write_config(infra, '{\n "list": [{"a": 1, "a": 2}]\n}')
     with pytest.raises(BrokenFile, match="the key 'a' appears twice"):
         _ = infra.inference_config
 
 
-def test_every_wrong_type_is_told_at_once(infra: InfraFiles) -> None:
+def test_the_error_lists_every_value_of_the_wrong_type(infra: InfraFiles) -> None:
     text = PARAMETERS.replace('"value": 2', '"value": "2"').replace('"value": null', '"value": 7')
-    put_parameters(infra, text)
+    write_parameters(infra, text)
     with pytest.raises(BrokenFile) as caught:
         _ = infra.inference_parameters
     message = str(caught.value)
@@ -246,20 +255,20 @@ def test_every_wrong_type_is_told_at_once(infra: InfraFiles) -> None:
 
 
 @pytest.mark.parametrize("broken", ['"parameters": 3', '"parameters": {"location": "westus3"}'])
-def test_a_parameter_file_of_another_shape_is_refused(infra: InfraFiles, broken: str) -> None:
-    put_parameters(infra, "{" + broken + "}")
+def test_a_parameter_file_with_another_structure_is_rejected(infra: InfraFiles, broken: str) -> None:
+    write_parameters(infra, "{" + broken + "}")
     with pytest.raises(BrokenFile, match="wanted an object"):
         _ = infra.inference_parameters
 
 
-def test_other_encodings_are_named(infra: InfraFiles) -> None:
+def test_another_encoding_is_named_in_the_error(infra: InfraFiles) -> None:
     infra.workspace.path("infra/inference.config.json").write_bytes(CONFIG.encode("utf-16"))
     with pytest.raises(BrokenFile, match="no UTF-8 text: byte 0 is 0xff"):
         _ = infra.inference_config
 
 
-def test_set_refuses_a_wrong_type_and_changes_nothing(infra: InfraFiles) -> None:
-    put_parameters(infra)
+def test_set_rejects_a_wrong_type_and_changes_nothing(infra: InfraFiles) -> None:
+    write_parameters(infra)
     file = infra.inference_parameters
     for key, value in [("maximumInstanceCount", "2"), ("maximumInstanceCount", True), ("location", 3)]:
         with pytest.raises(InvalidSettings, match=key):
@@ -267,20 +276,20 @@ def test_set_refuses_a_wrong_type_and_changes_nothing(infra: InfraFiles) -> None
     assert file.save() is False
 
 
-def test_parameter_names_may_be_in_any_case_as_in_azure(infra: InfraFiles) -> None:
-    path = put_parameters(infra, PARAMETERS.replace("acaAppName", "AcaAppname"))
+def test_parameter_names_ignore_case_as_azure_does(infra: InfraFiles) -> None:
+    path = write_parameters(infra, PARAMETERS.replace("acaAppName", "AcaAppname"))
     file = infra.inference_parameters
     file.set("acaAppName", "app")
     file.save()
     assert json.loads(path.read_text(encoding="utf-8"))["parameters"]["AcaAppname"] == {"value": "app"}
-    put_parameters(infra, PARAMETERS.replace("location", "ACAAPPNAME"))
+    write_parameters(infra, PARAMETERS.replace("location", "ACAAPPNAME"))
     with pytest.raises(BrokenFile, match="same parameter"):
         _ = infra.inference_parameters
 
 
-def test_a_key_vault_reference_is_named_when_its_value_is_needed(infra: InfraFiles) -> None:
+def test_getting_a_key_vault_reference_is_an_error(infra: InfraFiles) -> None:
     reference = '"acaAppName": {"reference": {"keyVault": {"id": "/x"}, "secretName": "s"}}'
-    put_parameters(infra, '{"parameters": {' + reference + ', "location": {"value": "westus3"}}}')
+    write_parameters(infra, '{"parameters": {' + reference + ', "location": {"value": "westus3"}}}')
     file = infra.inference_parameters
     assert file.get("location") == "westus3"
     with pytest.raises(InvalidSettings, match="key vault"):
@@ -289,25 +298,25 @@ def test_a_key_vault_reference_is_named_when_its_value_is_needed(infra: InfraFil
     assert file.get("acaAppName") == "app"
 
 
-def test_either_spelling_of_the_path_is_found(infra: InfraFiles) -> None:
-    put(infra, PARAMETERS, "inference.parameters.json")
+def test_both_paths_of_the_parameter_file_are_found(infra: InfraFiles) -> None:
+    write_config(infra, PARAMETERS, "inference.parameters.json")
     file = infra.inference_parameters
     assert file.path == infra.workspace.path("infra/inference.parameters.json")
     assert file.get("maximumInstanceCount") == 2
 
 
-def test_two_spellings_that_differ_are_refused_by_name(infra: InfraFiles) -> None:
-    one = put_parameters(infra)
-    other = put(infra, PARAMETERS + "\n", "inference.parameters.json")
+def test_two_parameter_files_that_differ_are_rejected(infra: InfraFiles) -> None:
+    one = write_parameters(infra)
+    other = write_config(infra, PARAMETERS + "\n", "inference.parameters.json")
     with pytest.raises(InvalidSettings) as caught:
         _ = infra.inference_parameters
     assert str(one) in str(caught.value)
     assert str(other) in str(caught.value)
 
 
-def test_two_spellings_that_agree_stay_the_same(infra: InfraFiles) -> None:
-    one = put_parameters(infra)
-    other = put(infra, PARAMETERS, "inference.parameters.json")
+def test_two_equal_parameter_files_stay_equal(infra: InfraFiles) -> None:
+    one = write_parameters(infra)
+    other = write_config(infra, PARAMETERS, "inference.parameters.json")
     file = infra.inference_parameters
     file.set("location", "westus3")
     file.save()
@@ -315,7 +324,7 @@ def test_two_spellings_that_agree_stay_the_same(infra: InfraFiles) -> None:
     assert infra.inference_parameters.get("location") == "westus3"
 
 
-def test_a_missing_parameter_file_is_reported_and_can_be_made(infra: InfraFiles, repo: Path) -> None:
+def test_a_missing_parameter_file_is_an_error_and_can_be_created(infra: InfraFiles, repo: Path) -> None:
     with pytest.raises(InvalidSettings, match="create_inference_parameters"):
         _ = infra.inference_parameters
     file = infra.create_inference_parameters()
@@ -323,7 +332,7 @@ def test_a_missing_parameter_file_is_reported_and_can_be_made(infra: InfraFiles,
     assert set(infra.inference_parameters.values().values()) == {None}
 
 
-def test_a_missing_config_file_is_made_by_saving(infra: InfraFiles) -> None:
+def test_save_creates_a_missing_config_file(infra: InfraFiles) -> None:
     config = infra.inference_config
     assert config.exists is False
     assert config.get("SUBSCRIPTION_ID") is None
@@ -341,9 +350,9 @@ def test_a_missing_config_file_is_made_by_saving(infra: InfraFiles) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", ["changed", "deleted", "created"])
-def test_a_file_that_changed_since_it_was_read_is_not_overwritten(infra: InfraFiles, meanwhile: str) -> None:
+def test_a_file_that_changed_on_disk_is_not_overwritten(infra: InfraFiles, meanwhile: str) -> None:
     if meanwhile != "created":
-        put(infra, CONFIG)
+        write_config(infra, CONFIG)
     file = infra.inference_config
     file.set("ACA_APP_NAME", "mine")
     other = CONFIG.replace('"my-group"', '"theirs"')
@@ -356,7 +365,7 @@ def test_a_file_that_changed_since_it_was_read_is_not_overwritten(infra: InfraFi
     assert not file.path.exists() if meanwhile == "deleted" else file.path.read_text() == other
 
 
-def test_saving_keeps_the_mode_and_a_link(infra: InfraFiles, tmp_path: Path) -> None:
+def test_save_keeps_the_mode_and_a_symbolic_link(infra: InfraFiles, tmp_path: Path) -> None:
     real = tmp_path / "elsewhere.json"
     real.write_text(CONFIG)
     real.chmod(0o640)
@@ -371,8 +380,8 @@ def test_saving_keeps_the_mode_and_a_link(infra: InfraFiles, tmp_path: Path) -> 
     assert sorted(p.name for p in tmp_path.iterdir()) == [".nbtoolkit", "elsewhere.json", "infra"]
 
 
-def test_a_failed_write_leaves_the_old_file(infra: InfraFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = put(infra, CONFIG)
+def test_a_failed_write_keeps_the_old_file(infra: InfraFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_config(infra, CONFIG)
     file = infra.inference_config
     file.set("ACA_APP_NAME", "app")
 
@@ -389,20 +398,20 @@ def test_a_failed_write_leaves_the_old_file(infra: InfraFiles, monkeypatch: pyte
 @pytest.mark.parametrize(
     "written", ["app.region.azurecontainerapps.io", "https://app.region.azurecontainerapps.io/"]
 )
-def test_the_endpoint_may_lack_its_scheme(infra: InfraFiles, written: str) -> None:
-    put(infra, CONFIG.replace('"ACA_APP_ENDPOINT": null', f'"ACA_APP_ENDPOINT": "{written}"'))
+def test_the_scheme_of_the_endpoint_is_optional(infra: InfraFiles, written: str) -> None:
+    write_config(infra, CONFIG.replace('"ACA_APP_ENDPOINT": null', f'"ACA_APP_ENDPOINT": "{written}"'))
     assert infra.endpoint == "https://app.region.azurecontainerapps.io"
 
 
-def test_an_endpoint_that_is_no_address_is_refused() -> None:
+def test_an_invalid_endpoint_is_rejected() -> None:
     assert endpoint_url("http://127.0.0.1:8000") == "http://127.0.0.1:8000"
     for wrong in ("not an address", "ftp://x", "https://", "javascript:alert(1)"):
-        with pytest.raises(InvalidSettings, match="no address"):
+        with pytest.raises(InvalidSettings, match="not an address"):
             endpoint_url(wrong)
 
 
-def test_it_prints_what_was_chosen(infra: InfraFiles) -> None:
-    put(infra, CONFIG)
+def test_the_text_lists_keys_and_values(infra: InfraFiles) -> None:
+    write_config(infra, CONFIG)
     text = str(infra.inference_config)
     assert 'RESOURCE_GROUP_NAME  = "my-group"' in text
     assert "ACA_APP_NAME         = null" in text
