@@ -25,7 +25,7 @@ def texts(count: int) -> list[list[str]]:
     return every_tail + wild
 
 
-def test_unique_string_is_azures_own(bicep: BicepCompiler) -> None:
+def test_unique_string_equals_azures(bicep: BicepCompiler) -> None:
     given = texts(400)
     calls = [
         "uniqueString({})".format(", ".join(f"parameters('texts')[{n}][{m}]" for m in range(len(entry))))
@@ -49,7 +49,7 @@ def test_unique_string_is_azures_own(bicep: BicepCompiler) -> None:
 
 
 @pytest.mark.parametrize("index", range(8))
-def test_default_names_are_the_ai_toolkits(shared: Path, index: int) -> None:
+def test_derived_names_equal_the_ai_toolkits(shared: Path, index: int) -> None:
     entry = json.loads((shared / "azure" / "aitk-default-names.json").read_text(encoding="utf-8"))[index]
     names = ResourceNames.derive(entry["subscription"], entry["resourceGroup"])
     share = f"{names.storage_account}/default/{names.file_share}"

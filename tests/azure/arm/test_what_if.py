@@ -24,7 +24,7 @@ def modified(resource: str, *delta: tuple[str, str, Any, Any]) -> dict[str, Any]
     }
 
 
-def test_the_recorded_predictions_are_read(shared: Path) -> None:
+def test_recorded_predictions_are_parsed(shared: Path) -> None:
     found: list[WhatIf] = []
     for line in (shared / "azure" / "recordings" / "arm-deployments-azd-2026.jsonl").read_text().splitlines():
         exchange = json.loads(line)
@@ -40,7 +40,7 @@ def test_the_recorded_predictions_are_read(shared: Path) -> None:
     assert "2 more differences" in str(found[1])
 
 
-def test_real_changes_stay_and_what_azure_fills_in_is_folded() -> None:
+def test_noise_is_left_out_and_real_changes_stay() -> None:
     found = WhatIf.parse(
         [
             modified(
@@ -63,7 +63,7 @@ def test_real_changes_stay_and_what_azure_fills_in_is_folded() -> None:
     assert not found.changes_nothing
 
 
-def test_what_the_template_would_drop_is_never_folded() -> None:
+def test_a_property_that_the_template_would_drop_is_not_noise() -> None:
     domains = [{"name": "chat.example.org"}]
     found = WhatIf.parse(
         [modified(APP, ("properties.configuration.ingress.customDomains", "Delete", domains, None))]
@@ -72,7 +72,7 @@ def test_what_the_template_would_drop_is_never_folded() -> None:
     assert found.noise_count == 0
 
 
-def test_what_restricts_an_app_is_folded_only_where_it_is_azures_default() -> None:
+def test_a_restriction_is_noise_only_if_it_is_azures_default() -> None:
     default: list[tuple[str, str, Any, Any]] = [
         ("properties.configuration.ingress.clientCertificateMode", "Delete", "ignore", None),
         ("properties.configuration.maxInactiveRevisions", "Delete", 100, None),
@@ -95,12 +95,12 @@ def test_what_restricts_an_app_is_folded_only_where_it_is_azures_default() -> No
     assert (found.noise_count, len(found.changes[0].differences)) == (0, 6)
 
 
-def test_the_same_property_of_another_service_is_no_noise() -> None:
+def test_the_same_property_of_another_service_is_not_noise() -> None:
     found = WhatIf.parse([modified(ACCOUNT, ("properties.publicNetworkAccess", "Delete", "Enabled", None))])
     assert [change.verb for change in found.changes] == ["change"]
 
 
-def test_lists_are_looked_into_and_a_list_is_no_expression() -> None:
+def test_differences_inside_of_lists_are_read() -> None:
     nested = {
         "path": "properties.configuration.ingress.ipSecurityRestrictions",
         "propertyChangeType": "Array",
@@ -111,7 +111,7 @@ def test_lists_are_looked_into_and_a_list_is_no_expression() -> None:
     assert str(diff) == 'properties.configuration.ingress.ipSecurityRestrictions.0: – → ["a", "b"]'
 
 
-def test_modules_and_what_the_template_does_not_name_are_left_out() -> None:
+def test_modules_and_ignored_resources_are_left_out() -> None:
     module = f"{GROUP}/providers/Microsoft.Resources/deployments/app"
     found = WhatIf.parse(
         [{"resourceId": module, "changeType": "Create"}, {"resourceId": ACCOUNT, "changeType": "Ignore"}]
@@ -137,7 +137,7 @@ def test_secrets_are_hidden_and_html_is_escaped() -> None:
     assert "&lt;img" in found._repr_html_()
 
 
-def test_what_matters_most_comes_first() -> None:
+def test_changes_are_sorted_by_verb() -> None:
     kinds = {"NoChange": ACCOUNT, "Create": APP, "Delete": f"{APP}2", "Unsupported": f"{APP}3"}
     found = WhatIf.parse([{"resourceId": id_, "changeType": kind} for kind, id_ in kinds.items()])
     assert [change.verb for change in found.changes] == ["delete", "create", "unknown", "keep"]

@@ -24,7 +24,7 @@ def recorded(shared: Path, name: str) -> Any:
     return json.loads((shared / "azure" / "errors" / name).read_text())
 
 
-def test_recorded_failures_are_read_down_to_their_innermost_reasons(shared: Path) -> None:
+def test_recorded_errors_are_explained_by_their_innermost_causes(shared: Path) -> None:
     found = {
         file.name: [(cause.code, cause.azure_message) for cause in explain(json.loads(file.read_text()))]
         for file in (shared / "azure" / "errors").glob("*.json")
@@ -46,7 +46,7 @@ def test_recorded_failures_are_read_down_to_their_innermost_reasons(shared: Path
     assert [code for code, _ in found["failed-subscription-deployment.json"]] == ["DeploymentFailed"]
 
 
-def test_recorded_reasons_have_a_plain_sentence_and_a_next_step(shared: Path) -> None:
+def test_recorded_causes_have_a_plain_message_and_a_next_step(shared: Path) -> None:
     late, name = explain(recorded(shared, "arm_sample_error_02.json"))
     assert late.message == "Azure gave up on the resource after its time limit."
     assert "another region" in late.next_step
@@ -141,7 +141,9 @@ def nested(code: str, message: str, depth: int = 2) -> dict[str, Any]:
         ("TooManyRequests", "x", "how many requests", "wait"),
     ],
 )
-def test_what_people_meet_is_said_in_plain_words(code: str, said: str, message: str, step: str) -> None:
+def test_catalogue_entries_match_at_every_nesting_depth(
+    code: str, said: str, message: str, step: str
+) -> None:
     for depth in (0, 1, 3):
         (cause,) = explain(nested(code, said, depth))
         assert cause.code == code
@@ -151,7 +153,7 @@ def test_what_people_meet_is_said_in_plain_words(code: str, said: str, message: 
         assert cause.known
 
 
-def test_a_policy_that_said_no_is_named() -> None:
+def test_the_policy_of_a_refusal_is_named() -> None:
     error = {
         "code": "RequestDisallowedByPolicy",
         "message": "Resource 'x' was disallowed by policy.",
@@ -177,18 +179,18 @@ def test_an_unknown_code_keeps_azures_message() -> None:
 @pytest.mark.parametrize(
     "nothing", [None, "", {}, {"error": None}, {"error": {}}, [], {"error": {"details": []}}]
 )
-def test_no_reason_is_said_to_be_none(nothing: Any) -> None:
+def test_an_error_without_a_reason_has_a_message(nothing: Any) -> None:
     (cause,) = explain(nothing)
     assert cause.message == "Azure names no reason."
 
 
 @pytest.mark.parametrize("text", ["Operation expired", "{broken", '{"error": "just text"}'])
-def test_a_plain_text_is_the_reason(text: str) -> None:
+def test_a_plain_text_is_the_message(text: str) -> None:
     (cause,) = explain(text)
     assert cause.message in (text, "just text")
 
 
-def test_the_same_reason_is_told_once_and_a_target_is_passed_down() -> None:
+def test_causes_are_unique_and_inherit_the_target() -> None:
     part = {"code": "Odd", "message": "no"}
     (cause,) = explain(
         {"code": "DeploymentFailed", "message": "x", "target": "/a/b", "details": [part, part]}
@@ -219,14 +221,14 @@ def raised(error: Exception) -> AzureFailed:
     return caught.value
 
 
-def test_an_answer_with_an_error_becomes_one_with_cause_and_next_step() -> None:
+def test_an_error_response_becomes_azure_failed() -> None:
     body = {"error": {"code": "ContainerAppLockConflict", "message": "busy"}}
     error = raised(HttpResponseError(response=Answer(409, body)))  # type: ignore[arg-type]
     assert error.message.startswith("Azure could not read the app x: Another operation")
     assert (error.status, error.code, error.request_id) == (409, "ContainerAppLockConflict", "r-1")
 
 
-def test_a_quota_and_a_refused_sign_in_have_their_own_errors() -> None:
+def test_quota_and_sign_in_errors_have_their_own_classes() -> None:
     quota = {"error": {"code": "MaxRegionalQuotaExceeded", "message": "SubscriptionConsumptionT4Gpus"}}
     assert isinstance(raised(HttpResponseError(response=Answer(400, quota))), QuotaShort)  # type: ignore[arg-type]
     token = {"error": {"code": "ExpiredAuthenticationToken", "message": "The access token expiry is over."}}
@@ -235,7 +237,7 @@ def test_a_quota_and_a_refused_sign_in_have_their_own_errors() -> None:
     assert isinstance(refused, PermissionError)
 
 
-def test_no_token_names_every_way_to_sign_in() -> None:
+def test_a_missing_token_is_not_signed_in() -> None:
     error = raised(ClientAuthenticationError("EnvironmentCredential: not configured"))
     assert isinstance(error, NotSignedIn)
     assert "EnvironmentCredential: not configured" in error.message
@@ -243,7 +245,7 @@ def test_no_token_names_every_way_to_sign_in() -> None:
 
 
 @pytest.mark.parametrize("kind", [ServiceRequestError, ServiceResponseError])
-def test_no_answer_at_all_points_to_network_and_proxy(kind: type[Exception]) -> None:
+def test_a_missing_response_points_to_network_and_proxy(kind: type[Exception]) -> None:
     error = raised(kind("Connection refused"))
     assert error.status is None
     assert "Connection refused" in error.message
@@ -251,13 +253,13 @@ def test_no_answer_at_all_points_to_network_and_proxy(kind: type[Exception]) -> 
 
 
 @pytest.mark.parametrize("body", ["<html>gateway</html>", "", "[1]"])
-def test_a_body_that_is_no_error_does_not_hide_the_failure(body: str) -> None:
+def test_a_body_that_is_not_an_error_keeps_the_status(body: str) -> None:
     error = raised(HttpResponseError("Operation returned status 502", response=Answer(502, body)))  # type: ignore[arg-type]
     assert error.status == 502
     assert "502" in error.message
 
 
-def test_what_does_not_exist_is_none_and_other_failures_are_raised() -> None:
+def test_or_none_returns_none_for_404_only() -> None:
     def missing() -> str:
         raise ResourceNotFoundError(response=Answer(404, {"error": {"code": "ResourceNotFound"}}))  # type: ignore[arg-type]
 
@@ -270,7 +272,7 @@ def test_what_does_not_exist_is_none_and_other_failures_are_raised() -> None:
         or_none("read x", forbidden)
 
 
-def test_errors_of_others_pass_through() -> None:
+def test_other_exceptions_pass_through_translate_errors() -> None:
     with pytest.raises(ZeroDivisionError), translate_errors("divide"):
         _ = 1 / 0
 
