@@ -25,6 +25,7 @@ SHARED_SCHEMA = (
     "serving.content_hash",
     "serving.dtype",
     "serving.stop_tokens",
+    "serving.sse",
 )
 """What the kernel's program may import of the server's: schema, layout and pure functions."""
 

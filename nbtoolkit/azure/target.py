@@ -122,11 +122,11 @@ class AzureTarget:
 
     def adapters_on_share(self) -> list[str]:
         """Return every adapter below ``models/`` on the share, as a setting names it: ``/mount/…``."""
-        return in_place.adapters_on(self.share)
+        return in_place.list_adapters(self.share)
 
     def bases_on_share(self) -> list[str]:
         """Return every base model below ``model-cache/`` on the share, as a setting names it."""
-        return in_place.bases_on(self.share)
+        return in_place.list_bases(self.share)
 
     def provision(self, progress: Progress | None = None, *, custom_server: bool = False) -> None:
         """See that what :func:`nbtoolkit.provision` makes is there, and for our server runs our template.

@@ -57,11 +57,11 @@ def run(root: Path, output: Path, parameters: dict[str, str]) -> int:
             file=sys.stderr,
         )
         return 1
-    print(f"Done in {time.monotonic() - start:.0f} s; {how_it_ended(root)}.")
+    print(f"Done in {time.monotonic() - start:.0f} s; {wait_for_server_exit(root)}.")
     return 0
 
 
-def how_it_ended(root: Path) -> str:
+def wait_for_server_exit(root: Path) -> str:
     """Wait for the server, which ends with the kernel; one that was kept before the run goes on."""
     target = LocalTarget(Workspace(root))
     deadline = time.monotonic() + ENDING_SECONDS

@@ -33,16 +33,16 @@ BASE_TOKENS = 24
 ADAPTER_TOKENS = 8  # the longest word takes three, and one ends the turn
 
 
-class Models:
+class DemoModels:
     """The base model with both adapters on it, one of which or none answers."""
 
     def __init__(self, folder: Path, adapters: Path | None = None) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         first, *others = ADAPTERS
-        self.model: Any = PeftModel.from_pretrained(base, place(first, adapters), adapter_name=first)
+        self.model: Any = PeftModel.from_pretrained(base, adapter_folder(first, adapters), adapter_name=first)
         for name in others:
-            self.model.load_adapter(place(name, adapters), adapter_name=name)
+            self.model.load_adapter(adapter_folder(name, adapters), adapter_name=name)
         self.model.eval()
 
     def answers(self, messages: Sequence[str], name: str | None, tokens: int) -> list[str]:
@@ -70,7 +70,7 @@ class Models:
         return self.tokenizer.decode(row[: row.index(end) + 1] if end in row else row)
 
 
-def place(name: str, adapters: Path | None) -> Path:
+def adapter_folder(name: str, adapters: Path | None) -> Path:
     """Return the folder of an adapter: the package's, or the one of that name in ``adapters``."""
     return adapter(name) if adapters is None else adapters / name
 
@@ -81,7 +81,7 @@ def first_tone(answer: str) -> str | None:
     return found[0] if found else None
 
 
-def measure(models: Models) -> list[tuple[str, int, int]]:
+def measure(models: DemoModels) -> list[tuple[str, int, int]]:
     """Return who was asked how, right answers, and sentences asked; over all held-out sentences."""
     held_out = sentences("held-out")
     texts = [sentence.text for sentence in held_out]
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--adapters", type=Path, help="folder with the adapters; default: the package's")
     parser.add_argument("--prompts", action="store_true", help="only answer the quickstart's five prompts")
     given = parser.parse_args()
-    models = Models(base_model(given.cache or Workspace.find()), given.adapters)
+    models = DemoModels(base_model(given.cache or Workspace.find()), given.adapters)
     lines: list[str] = []
     if given.prompts:
         for name in ADAPTERS:

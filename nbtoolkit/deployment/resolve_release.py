@@ -51,7 +51,8 @@ def resolve_release(settings: DeploySettings, target: Target, progress: Progress
         progress.check()
         if path := share_models.share_path(folder):
             places[name] = path
-            adapters[name] = Adapter.read(share_models.fetch_adapter(target.share, path, workspace, progress))
+            downloaded = share_models.download_adapter(target.share, path, workspace, progress)
+            adapters[name] = Adapter.read(downloaded)
         else:
             adapters[name] = Adapter.read(workspace.path(folder))
         use_cached_sha256(adapters[name], workspace)
@@ -75,7 +76,7 @@ def resolve_release(settings: DeploySettings, target: Target, progress: Progress
 def _base(settings: DeploySettings, target: Target, progress: Progress) -> tuple[Base, str]:
     """Return the base model and where servers find it; one that lies on the share is served there."""
     if path := share_models.share_path(settings.base):
-        return share_models.base_on(target.share, path, target.workspace, progress), path
+        return share_models.describe_base(target.share, path, target.workspace, progress), path
     base = Base.resolve(settings.base, target.workspace, progress)
     return base, target.base_path(base)
 

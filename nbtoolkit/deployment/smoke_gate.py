@@ -11,7 +11,7 @@ from nbtoolkit.errors import BrokenFile, SmokeTestFailed
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
-from nbtoolkit.smoke.report import SmokeReport, newest
+from nbtoolkit.smoke.report import SmokeReport, newest_report
 from nbtoolkit.workspace import Workspace
 
 
@@ -69,7 +69,7 @@ def _report(
     settings: DeploySettings, workspace: Workspace, base: Base, adapter: Adapter
 ) -> SmokeReport | None:
     if settings.report is None:
-        return newest(workspace, adapter.sha256, base.sha256)
+        return newest_report(workspace, adapter.sha256, base.sha256)
     path = workspace.path(settings.report)
     if not path.is_file():
         raise SmokeTestFailed(

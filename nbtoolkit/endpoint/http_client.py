@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from nbtoolkit.endpoint.response_errors import HELD, parse_ingress_error, request_refused
 from nbtoolkit.errors import NotReady, RequestRefused
+from nbtoolkit.serving.sse import STREAM_END, event_data
 from nbtoolkit.utils.tls import tls_context
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT = 600.0
 """Seconds without a byte until a request fails; the server sends a keep-alive comment every 15 s."""
 
-STREAM_END = "[DONE]"
-"""The data of the last event of an OpenAI stream."""
 
 
 class HttpClient:
@@ -97,13 +96,6 @@ def client_options(url: str) -> dict[str, Any]:
     """Return options of an HTTP client for ``url``; ports of this machine are reached without a proxy."""
     local = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
     return {"trust_env": not local, "verify": tls_context()}
-
-
-def event_data(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the data of each server-sent event, :data:`STREAM_END` included; comments are skipped."""
-    for line in lines:
-        if line.startswith("data:"):
-            yield line.removeprefix("data:").strip()
 
 
 def _content(response: httpx.Response) -> Iterator[str]:

@@ -13,12 +13,12 @@ from nbtoolkit.errors import BrokenFile, InvalidBase
 from nbtoolkit.models.base_model_files import (
     CONFIG,
     GENERATION,
-    described_files,
-    identity,
-    sampled_file,
+    base_identity,
+    config_files,
+    sample_weight_file,
     weight_files,
 )
-from nbtoolkit.models.base_model_resolver import find_folder
+from nbtoolkit.models.base_model_resolver import resolve_folder
 from nbtoolkit.models.safetensors_header import TensorInfo, read_header
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.stop_tokens import eos_token_ids
@@ -92,7 +92,7 @@ class Base:
         :class:`MissingDependency` where ``huggingface_hub`` would be needed.
         """
         where = workspace or Workspace.find()
-        folder, name = find_folder(str(text), where, progress or Progress(), download=download)
+        folder, name = resolve_folder(str(text), where, progress or Progress(), download=download)
         base = cls.read(folder)
         return base if name is None else base.named(name)
 
@@ -103,7 +103,7 @@ class Base:
     @property
     def files(self) -> tuple[Path, ...]:
         """The small files that describe the model: configuration, tokenizer, chat template."""
-        return described_files(self.path)
+        return config_files(self.path)
 
     @property
     def weight_bytes(self) -> int:
@@ -139,7 +139,7 @@ class Base:
         The samples tell apart two trainings of one architecture. Costs a few hundred small reads, not a
         pass over the weights.
         """
-        return identity(self.path, map(sampled_file, self.weights))
+        return base_identity(self.path, map(sample_weight_file, self.weights))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Base) and (self.name, self.sha256) == (other.name, other.sha256)

@@ -1,4 +1,4 @@
-"""Which files make up a base model, and what identifies it."""
+"""The files of a base model, and its identity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nbtoolkit.errors import InvalidBase
-from nbtoolkit.models.safetensors_header import Header, Read, read_header, reader
+from nbtoolkit.models.safetensors_header import RangeReader, SafetensorsHeader, file_reader, read_header
 from nbtoolkit.serving.content_hash import ADAPTER_FILES, file_sha256
 from nbtoolkit.utils.json_file import read_object
 
@@ -17,113 +17,98 @@ GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-DESCRIBED_FILES = (CONFIG, GENERATION, *(name for name in ADAPTER_FILES if not name.startswith("adapter_")))
+CONFIG_FILES = (CONFIG, GENERATION, *(name for name in ADAPTER_FILES if not name.startswith("adapter_")))
 """Configuration, tokenizer and chat template."""
 
 _SAMPLES = 16
 _SAMPLE_BYTES = 4096
 
 
-def described_files(folder: Path) -> tuple[Path, ...]:
-    """Return the small files that say how the model is used."""
-    return tuple(folder / name for name in DESCRIBED_FILES if (folder / name).is_file())
+def config_files(folder: Path) -> tuple[Path, ...]:
+    """Return the existing small files: configuration, tokenizer and chat template."""
+    return tuple(folder / name for name in CONFIG_FILES if (folder / name).is_file())
 
 
-def weight_names(folder: Path, there: Container[str]) -> tuple[str, ...]:
-    """Return the names of the safetensors files out of those that are ``there``; raises InvalidBase.
+def weight_names(folder: Path, existing: Container[str]) -> tuple[str, ...]:
+    """Return the names of the safetensors files; raises :class:`InvalidBase` if one is not ``existing``.
 
-    The index lies in ``folder``, where there is one. What the files hold is not looked at.
+    The index, if there is one, is read from ``folder``. The content of the files is not checked.
     """
-    if WEIGHTS in there:
+    if WEIGHTS in existing:
         return (WEIGHTS,)
     if not (folder / INDEX).is_file():
-        raise _missing(
-            folder, f"holds neither {WEIGHTS} nor {INDEX}", "finish the download, or save the weights there"
-        )
-    return tuple(_promised(folder, read_object(folder / INDEX), there))
+        raise _invalid_without_weights(folder)
+    return tuple(_read_shards(folder, existing))
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """Return the safetensors files that hold the weights; raises InvalidBase where one is missing."""
+    """Return the safetensors files with the weights; raises :class:`InvalidBase` if one is missing.
+
+    Reads the header of every shard and compares its tensors with the index.
+    """
     if (folder / WEIGHTS).is_file():
         return (folder / WEIGHTS,)
-    if (folder / INDEX).is_file():
-        return _shards(folder, read_object(folder / INDEX))
-    pickles = sorted(
-        file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(f"*model{pattern}")
-    )
-    if pickles:
-        raise _missing(
-            folder,
-            f"its weights are pickles ({', '.join(pickles[:3])}), which can run code when they are opened",
-            "use a safetensors copy of the model",
-        )
-    raise _missing(
-        folder, f"holds neither {WEIGHTS} nor {INDEX}", "finish the download, or save the weights there"
-    )
-
-
-def _shards(folder: Path, index: dict[str, Any]) -> tuple[Path, ...]:
-    there = {file.name for file in folder.iterdir() if file.is_file()}
-    promised = _promised(folder, index, there)
-    for name, tensors in promised.items():
-        lacking = sorted(tensors - read_header(folder / name).tensors.keys())
-        if lacking:
-            raise _missing(
+    if not (folder / INDEX).is_file():
+        raise _invalid_without_weights(folder)
+    shards = _read_shards(folder, {file.name for file in folder.iterdir() if file.is_file()})
+    for name, tensors in shards.items():
+        missing = sorted(tensors - read_header(folder / name).tensors.keys())
+        if missing:
+            raise _invalid(
                 folder,
-                f"{name} lacks {len(lacking)} tensors, {lacking[0]!r} first",
+                f"{name} lacks {len(missing)} tensors, {missing[0]!r} first",
                 "download that file again",
             )
-    return tuple(folder / name for name in promised)
+    return tuple(folder / name for name in shards)
 
 
-def _promised(folder: Path, index: dict[str, Any], there: Container[str]) -> dict[str, set[str]]:
-    """Return the weight files that an index names, with their tensors' names; all must be ``there``."""
-    placed = index.get("weight_map")
-    if not isinstance(placed, dict) or not placed or not all(isinstance(v, str) for v in placed.values()):
-        raise _missing(folder, f"{INDEX} has no weight_map", "download the index again")
-    names: list[str] = sorted(set(placed.values()))
-    foreign = [name for name in names if Path(name).name != name]
-    if foreign:
-        raise _missing(
-            folder, f"{INDEX} names {foreign[0]!r}, outside of the folder", "download the index again"
+def _read_shards(folder: Path, existing: Container[str]) -> dict[str, set[str]]:
+    """Return weight file → tensor names from the index; raises if a file is not ``existing``."""
+    files: Any = read_object(folder / INDEX).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
+        raise _invalid(folder, f"{INDEX} has no weight_map", "download the index again")
+    names: list[str] = sorted(set(files.values()))
+    outside = [name for name in names if Path(name).name != name]
+    if outside:
+        raise _invalid(
+            folder, f"{INDEX} names {outside[0]!r}, outside of the folder", "download the index again"
         )
-    absent = [name for name in names if name not in there]
-    if absent:
-        some = ", ".join(absent[:3]) + (" …" if len(absent) > 3 else "")
-        raise _missing(
-            folder, f"{len(absent)} of {len(names)} weight files are missing: {some}", "finish the download"
+    missing = [name for name in names if name not in existing]
+    if missing:
+        some = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise _invalid(
+            folder, f"{len(missing)} of {len(names)} weight files are missing: {some}", "finish the download"
         )
-    promised: dict[str, set[str]] = {name: set() for name in names}
-    for tensor, name in placed.items():
-        promised[name].add(tensor)
-    return promised
+    shards: dict[str, set[str]] = {name: set() for name in names}
+    for tensor, name in files.items():
+        shards[name].add(tensor)
+    return shards
 
 
-def identity(folder: Path, weights: Iterable[tuple[str, int, str]]) -> str:
-    """Return sha256 over names, sizes and contents of the small files, and samples of the large ones.
+def base_identity(folder: Path, weights: Iterable[tuple[str, int, str]]) -> str:
+    """Return sha256 over names, sizes and contents of the small files, and samples of the weights.
 
     ``weights`` are the weight files' names, sizes and :func:`sampled_sha256`.
     """
     digest = hashlib.sha256()
-    for file in described_files(folder):
+    for file in config_files(folder):
         digest.update(f"{file.name}\0{file.stat().st_size}\0{file_sha256(file)}\n".encode())
     for name, size, sampled in weights:
         digest.update(f"{name}\0{size}\0{sampled}\n".encode())
     return digest.hexdigest()
 
 
-def sampled_file(path: Path) -> tuple[str, int, str]:
+def sample_weight_file(path: Path) -> tuple[str, int, str]:
     """Return name, size and :func:`sampled_sha256` of a weight file."""
     header = read_header(path)
     with path.open("rb", buffering=0) as file:
-        return path.name, header.file_size, sampled_sha256(header, reader(file))
+        return path.name, header.file_size, sampled_sha256(header, file_reader(file))
 
 
-def sampled_sha256(header: Header, read: Read) -> str:
-    """Hash a weight file's header and evenly spread pieces of its data."""
-    room = header.file_size - header.data_start
-    step = max(room // _SAMPLES, _SAMPLE_BYTES)
+def sampled_sha256(header: SafetensorsHeader, read: RangeReader) -> str:
+    """Hash a weight file's header and evenly spaced samples of its data."""
+    data_size = header.file_size - header.data_start
+    step = max(data_size // _SAMPLES, _SAMPLE_BYTES)
     digest = hashlib.sha256()
     digest.update(read(0, header.data_start))
     for start in range(header.data_start, header.file_size, step):
@@ -131,5 +116,20 @@ def sampled_sha256(header: Header, read: Read) -> str:
     return digest.hexdigest()
 
 
-def _missing(folder: Path, problem: str, next_step: str) -> InvalidBase:
+def _invalid_without_weights(folder: Path) -> InvalidBase:
+    pickles = sorted(
+        file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(f"*model{pattern}")
+    )
+    if pickles:
+        return _invalid(
+            folder,
+            f"its weights are pickles ({', '.join(pickles[:3])}), which can run code when they are opened",
+            "use a safetensors copy of the model",
+        )
+    return _invalid(
+        folder, f"has neither {WEIGHTS} nor {INDEX}", "finish the download, or save the weights there"
+    )
+
+
+def _invalid(folder: Path, problem: str, next_step: str) -> InvalidBase:
     return InvalidBase(f"The base model {folder}: {problem}.", next_step=next_step, path=folder)

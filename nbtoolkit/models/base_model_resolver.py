@@ -9,7 +9,7 @@ from typing import Any
 
 from nbtoolkit.errors import InvalidBase, MissingDependency, NbtoolkitError
 from nbtoolkit.installation import install_hint
-from nbtoolkit.models.base_model_files import CONFIG, DESCRIBED_FILES
+from nbtoolkit.models.base_model_files import CONFIG, CONFIG_FILES
 from nbtoolkit.progress import Progress
 from nbtoolkit.workspace import Workspace
 
@@ -17,10 +17,10 @@ MODEL_CACHE = "model-cache"
 """Where fine-tuning leaves base models, in a workspace and on the share."""
 
 _HUB_NAME = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
-_FETCHED = ["*.safetensors", "model.safetensors.index.json", *DESCRIBED_FILES]
+_FETCHED = ["*.safetensors", "model.safetensors.index.json", *CONFIG_FILES]
 
 
-def find_folder(
+def resolve_folder(
     text: str, workspace: Workspace, progress: Progress, *, download: bool
 ) -> tuple[Path, str | None]:
     """Return the folder of a base model, and its public name where the folder's is not it.

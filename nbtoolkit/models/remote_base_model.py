@@ -8,12 +8,14 @@ from types import MappingProxyType
 
 from nbtoolkit.errors import BrokenFile, InvalidBase
 from nbtoolkit.models.base_model import Base
-from nbtoolkit.models.base_model_files import CONFIG, GENERATION, identity, sampled_sha256, weight_names
-from nbtoolkit.models.safetensors_header import TensorInfo, header_of
+from nbtoolkit.models.base_model_files import CONFIG, GENERATION, base_identity, sampled_sha256, weight_names
+from nbtoolkit.models.safetensors_header import TensorInfo, parse_header
 from nbtoolkit.utils.json_file import read_object
 
 
-def outlined(folder: Path, sizes: Mapping[str, int], read: Callable[[str, int, int], bytes]) -> Base:
+def describe_remote_base(
+    folder: Path, sizes: Mapping[str, int], read: Callable[[str, int, int], bytes]
+) -> Base:
     """Return the base model of which only the small files are in ``folder``.
 
     ``sizes`` are the bytes of all its files by name and ``read`` reads a range of one. ``sha256`` is what the
@@ -30,7 +32,7 @@ def outlined(folder: Path, sizes: Mapping[str, int], read: Callable[[str, int, i
             def part(offset: int, length: int, name: str = name) -> bytes:
                 return read(name, offset, length)
 
-            header = header_of(folder / name, sizes[name], part)
+            header = parse_header(folder / name, sizes[name], part)
             tensors.update(header.tensors)
             samples.append((name, sizes[name], sampled_sha256(header, part)))
     except BrokenFile as error:
@@ -38,5 +40,5 @@ def outlined(folder: Path, sizes: Mapping[str, int], read: Callable[[str, int, i
             f"The base model {folder.name}: {error.message}", next_step=error.next_step, path=folder
         ) from error
     base = Base(folder, folder.name, config, generation, MappingProxyType(tensors), ())
-    base.__dict__["sha256"] = identity(folder, samples)  # the place where cached_property keeps it
+    base.__dict__["sha256"] = base_identity(folder, samples)  # the place where cached_property keeps it
     return base

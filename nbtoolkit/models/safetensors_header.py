@@ -1,4 +1,4 @@
-"""Read what a safetensors file says about its tensors, without torch and without reading any of them."""
+"""Read and check the header of a safetensors file, without torch and without reading tensor data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from nbtoolkit.errors import BrokenFile
 
 MAX_HEADER = 100_000_000
-"""Bytes; the format's own limit, so that a wrong length never fills the memory."""
+"""Bytes; the limit of the format, so that a wrong length never fills the memory."""
 
 BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -43,8 +43,8 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """The header of one file; ``data_start`` and ``file_size`` are bytes."""
+class SafetensorsHeader:
+    """The header of one file; ``data_start`` and ``file_size`` are in bytes."""
 
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
@@ -52,26 +52,25 @@ class Header:
     file_size: int
 
 
-Read = Callable[[int, int], bytes]
-"""Read so many bytes from an offset of a file, fewer only at its end; raises OSError."""
+RangeReader = Callable[[int, int], bytes]
+"""Read a number of bytes from an offset of a file, fewer only at its end; raises OSError."""
 
 
-def read_header(path: Path) -> Header:
-    """Return the checked header of a safetensors file; a file without tensors is a valid one.
+def read_header(path: Path) -> SafetensorsHeader:
+    """Return the checked header of a safetensors file; a file without tensors is valid.
 
-    Costs two small reads, whatever the file's size. Raises :class:`BrokenFile`, with ``path`` and
-    ``problem``, where the file cannot be read, is truncated, is of another format, or where offsets, shapes
-    and types do not agree.
+    Costs two small reads for a file of any size. Raises :class:`BrokenFile`, with ``path`` and ``problem``,
+    if the file cannot be read, is truncated, has another format, or if offsets, shapes and types disagree.
     """
     try:
         with path.open("rb", buffering=0) as file:
-            return header_of(path, file.seek(0, 2), reader(file))
+            return parse_header(path, file.seek(0, 2), file_reader(file))
     except OSError as error:
         raise _broken(path, f"it cannot be read: {error.strerror or error}") from error
 
 
-def reader(file: FileIO) -> Read:
-    """Return how ranges of an open file are read."""
+def file_reader(file: FileIO) -> RangeReader:
+    """Return a reader for ranges of an open file."""
 
     def read(offset: int, length: int) -> bytes:
         file.seek(offset)
@@ -80,23 +79,23 @@ def reader(file: FileIO) -> Read:
     return read
 
 
-def header_of(path: Path, file_size: int, read: Read) -> Header:
-    """Return the header of a file of ``file_size`` bytes, wherever it lies; ``path`` is for messages."""
+def parse_header(path: Path, file_size: int, read: RangeReader) -> SafetensorsHeader:
+    """Return the header of a file of ``file_size`` bytes, local or remote; ``path`` is for messages."""
     start = read(0, 8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > min(MAX_HEADER, file_size - 8):
-        raise _broken(path, _why_no_header(start + read(8, 56), length, file_size))
+        raise _broken(path, _no_header_reason(start + read(8, 56), length, file_size))
     raw = read(8, length)
-    content = _parse(path, raw)
+    content = _parse_json(path, raw)
     metadata = content.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _broken(path, "the header's __metadata__ is no mapping of texts")
-    tensors = {name: _tensor(path, name, entry, 8 + length) for name, entry in content.items()}
+        raise _broken(path, "the header's __metadata__ is not a mapping of strings")
+    tensors = {name: _parse_tensor(path, name, entry, 8 + length) for name, entry in content.items()}
     _check_layout(path, tensors, 8 + length, file_size)
-    return Header(MappingProxyType(tensors), MappingProxyType(metadata), 8 + length, file_size)
+    return SafetensorsHeader(MappingProxyType(tensors), MappingProxyType(metadata), 8 + length, file_size)
 
 
-def _why_no_header(start: bytes, length: int, file_size: int) -> str:
+def _no_header_reason(start: bytes, length: int, file_size: int) -> str:
     if start.startswith(b"version https://git-lfs"):
         return "it is a git-lfs pointer, not the weights: run `git lfs pull`"
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
@@ -106,30 +105,30 @@ def _why_no_header(start: bytes, length: int, file_size: int) -> str:
     if file_size < 8:
         return f"it has {file_size} bytes and no header: it is empty or truncated"
     if length > MAX_HEADER:
-        return f"its header would have {length} bytes: it is no safetensors file, or damaged"
+        return f"its header would have {length} bytes: it is not a safetensors file, or damaged"
     return f"it is truncated: its header needs {length + 8} bytes and the file has {file_size}"
 
 
-def _parse(path: Path, raw: bytes) -> dict[str, Any]:
+def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     try:
         content = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise _broken(path, f"its header is no JSON: {error}") from None
+        raise _broken(path, f"its header is not JSON: {error}") from None
     if not isinstance(content, dict):
-        raise _broken(path, "its header is no JSON object")
+        raise _broken(path, "its header is not a JSON object")
     return content
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise ValueError(f"{twice!r} appears twice")
-    return found
+    return entries
 
 
-def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
+def _parse_tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]} if all(
             type(size) is int and size >= 0 for size in shape
@@ -139,16 +138,16 @@ def _tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:
             raise _broken(path, f"the header's entry of tensor {name!r} lacks dtype, shape or data_offsets")
     if dtype not in BITS:
         raise _broken(path, f"tensor {name!r} has the unknown type {dtype!r}")
-    wanted = -(-prod(shape) * BITS[dtype] // 8)
-    if end - start != wanted or start < 0:
+    size = -(-prod(shape) * BITS[dtype] // 8)
+    if end - start != size or start < 0:
         raise _broken(
-            path, f"tensor {name!r} ({dtype} {shape}) needs {wanted} bytes and its offsets say {end - start}"
+            path, f"tensor {name!r} ({dtype} {shape}) needs {size} bytes and its offsets span {end - start}"
         )
     return TensorInfo(dtype, tuple(shape), data_start + start, data_start + end)
 
 
 def _check_layout(path: Path, tensors: dict[str, TensorInfo], data_start: int, file_size: int) -> None:
-    """Check that the tensors lie one after the other and fill the file: anything else is damage."""
+    """Check that the tensors are contiguous and fill the file; otherwise it is damaged."""
     position = data_start
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
         if tensor.start != position:
@@ -166,7 +165,7 @@ def _check_layout(path: Path, tensors: dict[str, TensorInfo], data_start: int, f
 def _broken(path: Path, problem: str) -> BrokenFile:
     return BrokenFile(
         f"{path}: {problem}.",
-        next_step="save or download the file again, and look for a full disk",
+        next_step="save or download the file again, and check for a full disk",
         path=path,
         problem=problem,
     )

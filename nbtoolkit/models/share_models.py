@@ -17,8 +17,8 @@ from nbtoolkit.models.adapter import CONFIG as ADAPTER_CONFIG
 from nbtoolkit.models.adapter import SERVED_FILES
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.base_model_files import CONFIG as BASE_CONFIG
-from nbtoolkit.models.base_model_files import DESCRIBED_FILES, INDEX
-from nbtoolkit.models.remote_base_model import outlined
+from nbtoolkit.models.base_model_files import CONFIG_FILES, INDEX
+from nbtoolkit.models.remote_base_model import describe_remote_base
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.workspace import Workspace
@@ -41,43 +41,43 @@ def share_path(named: str | PurePath) -> str | None:
     return text.removeprefix(f"{MOUNT}/").strip("/")
 
 
-def adapters_on(store: FileStore) -> list[str]:
+def list_adapters(store: FileStore) -> list[str]:
     """Return every adapter's folder below ``models/``, as a setting names it; one request a folder."""
     return _found(store, ADAPTERS, ADAPTER_CONFIG)
 
 
-def bases_on(store: FileStore) -> list[str]:
+def list_bases(store: FileStore) -> list[str]:
     """Return every base model's folder below ``model-cache/``, as a setting names it."""
     return _found(store, BASES, BASE_CONFIG)
 
 
-def fetch_adapter(store: FileStore, path: str, workspace: Workspace, progress: Progress) -> Path:
+def download_adapter(store: FileStore, path: str, workspace: Workspace, progress: Progress) -> Path:
     """Return a copy, in the workspace's cache, of the folder of an adapter that lies on the share.
 
     Only what changed there is fetched, and an interrupted fetch goes on. Raises :class:`NotInStore` naming
     the adapters that there are.
     """
-    entries = _files(store, path, ADAPTER_CONFIG, "adapter", adapters_on)
+    entries = _files(store, path, ADAPTER_CONFIG, "adapter", list_adapters)
     folder = _cache(store, path, workspace)
     _fetch(store, path, {e.name: e for e in entries if e.name in SERVED_FILES}, folder, progress)
     return folder
 
 
-def fetch_base(store: FileStore, path: str, workspace: Workspace, progress: Progress) -> Base:
+def download_base(store: FileStore, path: str, workspace: Workspace, progress: Progress) -> Base:
     """Return a base model that lies on the share, out of a whole copy: what a test loads.
 
     As :func:`fetch_adapter`; its gigabytes are fetched once.
     """
-    entries = _files(store, path, BASE_CONFIG, "base model", bases_on)
+    entries = _files(store, path, BASE_CONFIG, "base model", list_bases)
     wanted = {e.name: e for e in entries if e.name.endswith(".safetensors") or e.name in _SMALL}
     folder = _cache(store, path, workspace)
     _fetch(store, path, wanted, folder, progress)
     return Base.read(folder)
 
 
-def base_on(store: FileStore, path: str, workspace: Workspace, progress: Progress) -> Base:
+def describe_base(store: FileStore, path: str, workspace: Workspace, progress: Progress) -> Base:
     """Return a base model as it lies on the share, for serving it there; its weights are not fetched."""
-    entries = _files(store, path, BASE_CONFIG, "base model", bases_on)
+    entries = _files(store, path, BASE_CONFIG, "base model", list_bases)
     folder = _cache(store, path, workspace, "outlines")
     _fetch(store, path, {e.name: e for e in entries if e.name in _SMALL}, folder, progress)
     sizes = {entry.name: entry.size for entry in entries}
@@ -86,10 +86,10 @@ def base_on(store: FileStore, path: str, workspace: Workspace, progress: Progres
         progress.check()
         return store.read(join(path, name), offset, length)
 
-    return outlined(folder, sizes, read)
+    return describe_remote_base(folder, sizes, read)
 
 
-_SMALL = (*DESCRIBED_FILES, INDEX)
+_SMALL = (*CONFIG_FILES, INDEX)
 
 
 def _found(store: FileStore, root: str, mark: str) -> list[str]:

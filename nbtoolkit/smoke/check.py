@@ -1,30 +1,36 @@
-"""One check's result, and the register of the functions that do the checking.
+"""The result of a check, the registry of check functions, and the adapter that they check.
 
-Adding a check is adding one function to the module of its level::
+Adding a check means adding one function to the module of its level::
 
     @check("A5", "static", "vocabulary, template")
-    def vocabulary(subject: Subject) -> Outcome: ...
+    def vocabulary(context: SmokeContext) -> CheckOutcome: ...
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-Level = Literal["static", "model", "contract"]
-LEVELS: tuple[Level, ...] = ("static", "model", "contract")
+from nbtoolkit.errors import InvalidAdapter
+from nbtoolkit.models.adapter import Adapter
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.smoke.settings import Level, SmokeSettings
+
 Verdict = Literal["pass", "warn", "fail", "skipped", "undecided"]
 
 
 class Check(BaseModel):
-    """What one check found at one level.
+    """The result of one check at one level.
 
-    ``evidence`` holds what was seen, as plain JSON; ``remedy`` says what to do about it.
+    ``evidence`` holds what the check measured, as plain JSON; ``remedy`` is the next step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +52,7 @@ class Check(BaseModel):
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """What a check function returns; the register adds id, level, title and timing."""
+    """The return value of a check function; the registry adds id, level, title and duration."""
 
     verdict: Verdict
     summary: str
@@ -54,22 +60,22 @@ class CheckOutcome:
     remedy: str = ""
 
 
-Subject = TypeVar("Subject")
+Context = TypeVar("Context")
 
 
 @dataclass(frozen=True)
-class CheckFunction(Generic[Subject]):
+class CheckFunction(Generic[Context]):
     """A registered check."""
 
     id: str
     level: Level
     title: str
-    run: Callable[[Subject], CheckOutcome]
+    run: Callable[[Context], CheckOutcome]
 
-    def __call__(self, subject: Subject) -> Check:
-        """Run the check and time it; what it raises is the caller's to handle."""
+    def __call__(self, context: Context) -> Check:
+        """Run and time the check; raises what the check function raises."""
         start = time.monotonic()
-        outcome = self.run(subject)
+        outcome = self.run(context)
         return self.result(outcome, time.monotonic() - start)
 
     def result(self, outcome: CheckOutcome, seconds: float = 0.0) -> Check:
@@ -90,38 +96,71 @@ class CheckFunction(Generic[Subject]):
         return self.result(CheckOutcome("skipped", f"skipped: {reason}"))
 
 
-REGISTER: list[CheckFunction[Any]] = []
-"""Every check of the levels whose modules were imported, in the order of their definition."""
+REGISTRY: list[CheckFunction[Any]] = []
+"""Every check of the imported modules, in the order of definition."""
 
 
 def check(
     id: str, level: Level, title: str
-) -> Callable[[Callable[[Subject], CheckOutcome]], CheckFunction[Subject]]:
+) -> Callable[[Callable[[Context], CheckOutcome]], CheckFunction[Context]]:
     """Register a function as the check ``id`` of ``level``."""
 
-    def register(function: Callable[[Subject], CheckOutcome]) -> CheckFunction[Subject]:
+    def register(function: Callable[[Context], CheckOutcome]) -> CheckFunction[Context]:
         registered = CheckFunction(id, level, title, function)
-        REGISTER.append(registered)
+        REGISTRY.append(registered)
         return registered
 
     return register
 
 
-def checks_of(level: Level) -> list[CheckFunction[Any]]:
-    """Return the registered checks of a level, by id."""
+def registered_checks(level: Level) -> list[CheckFunction[Any]]:
+    """Return the registered checks of a level, sorted by id."""
     return sorted(
-        (one for one in REGISTER if one.level == level), key=lambda one: (one.id[0], int(one.id[1:]))
+        (one for one in REGISTRY if one.level == level), key=lambda one: (one.id[0], int(one.id[1:]))
     )
 
 
-def shortened(items: list[str], keep: int = 8) -> str:
-    """Return names as one readable list, the rest as a number."""
+@dataclass(frozen=True)
+class SmokeContext:
+    """The adapter folder, its base and the settings: the argument of the static checks."""
+
+    folder: Path
+    base: Base
+    settings: SmokeSettings
+
+    @cached_property
+    def read_result(self) -> Adapter | InvalidAdapter:
+        """The adapter, or the error of reading it."""
+        try:
+            return Adapter.read(self.folder)
+        except InvalidAdapter as error:
+            return error
+
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter; raises :class:`InvalidAdapter`, which check A1 reports, if it cannot be read."""
+        if isinstance(self.read_result, InvalidAdapter):
+            raise self.read_result
+        return self.read_result
+
+    @cached_property
+    def config(self) -> dict[str, Any] | None:
+        """The content of ``adapter_config.json``; None if it is not a JSON object, which A1 reports."""
+        try:
+            content = json.loads((self.folder / "adapter_config.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+
+def abbreviate(items: list[str], keep: int = 8) -> str:
+    """Return the first names as one text, and the number of the others."""
     rest = len(items) - keep
     return ", ".join(items[:keep]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _json_safe(value: Any) -> Any:
-    """Turn what JSON cannot hold (NaN, infinities, tuples, integer keys) into what it can."""
+    """Convert NaN, infinities, tuples, sets and integer keys to values that JSON has."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What G7 asks the server, one question after the other."""
+"""The requests of check G7: health, models, fingerprint, answers and refusals of a running server."""
 
 from __future__ import annotations
 
@@ -13,107 +13,104 @@ from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import NbtoolkitError, NotReady
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import Release
+from nbtoolkit.serving.sse import STREAM_END, event_data
 
 ADAPTER = "tested-adapter"
 """The public name under which the contract level serves the adapter."""
 
-_FIRST = "Say one word about the weather."
-_TOKENS = 12
-_SECONDS = 300.0
+_PROMPT = {"role": "user", "content": "Say one word about the weather."}
+_MAX_TOKENS = 12
+_TIMEOUT = 300.0
 
 
 @dataclass(frozen=True)
-class Item:
-    """One point of the contract: whether it holds, and what was seen."""
+class ContractItem:
+    """The result of one contract check."""
 
     name: str
-    fine: bool
-    said: str
+    passed: bool
+    detail: str
 
 
 @dataclass(frozen=True)
-class Question:
-    """A point still to be asked."""
+class ContractCheck:
+    """One point of the contract, not checked yet."""
 
     name: str
-    ask: Callable[[], tuple[bool, str]]
+    check: Callable[[], tuple[bool, str]]
 
-    def answer(self) -> Item:
-        """Ask; what the server refuses or breaks off is an answer too. Raises NotReady where it is gone."""
+    def run(self) -> ContractItem:
+        """Send the request; an error response is a failed item. Raises NotReady if the server is gone."""
         try:
-            fine, said = self.ask()
+            passed, detail = self.check()
         except NotReady:
             raise
         except (NbtoolkitError, httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            return Item(self.name, False, f"{type(error).__name__}: {error}")
-        return Item(self.name, fine, said)
+            return ContractItem(self.name, False, f"{type(error).__name__}: {error}")
+        return ContractItem(self.name, passed, detail)
 
 
-def questions(endpoint: Endpoint, release: Release, fingerprint: Fingerprint) -> Iterator[Question]:
-    """Yield the points in the order of ``adapter-checks``: health, models, fingerprint, answers, refusals."""
-    asked = _Asked(endpoint, release, fingerprint)
-    yield Question("health", asked.health)
-    yield Question("models", asked.models)
-    yield Question("fingerprint", asked.fingerprint_holds)
-    yield Question("non-stream", asked.non_stream)
-    yield Question("stream", asked.stream)
-    yield Question("history", asked.history)
-    yield Question("unknown model", asked.unknown_model)
-    yield Question("no key", asked.no_key)
+def contract_checks(
+    endpoint: Endpoint, release: Release, fingerprint: Fingerprint
+) -> Iterator[ContractCheck]:
+    """Yield the checks in their order."""
+    client = _ContractClient(endpoint, release, fingerprint)
+    yield ContractCheck("health", client.health)
+    yield ContractCheck("models", client.models)
+    yield ContractCheck("fingerprint", client.proves_fingerprint)
+    yield ContractCheck("non-stream", client.non_stream)
+    yield ContractCheck("stream", client.stream)
+    yield ContractCheck("history", client.history)
+    yield ContractCheck("unknown model", client.unknown_model)
+    yield ContractCheck("no key", client.no_key)
 
 
-class _Asked:
+class _ContractClient:
     def __init__(self, endpoint: Endpoint, release: Release, fingerprint: Fingerprint) -> None:
-        self.endpoint, self.release, self.fingerprint = endpoint, release, fingerprint
-        self.first_prompt_tokens = 0
+        self._endpoint, self._release, self._fingerprint = endpoint, release, fingerprint
+        self._url = f"{endpoint.url}/v1/chat/completions"
+        self._headers = {"Authorization": f"Bearer {endpoint.key.get_secret_value()}"}
+        self._prompt_tokens = 0
+        """Tokens of :data:`_PROMPT` with its template."""
 
     def health(self) -> tuple[bool, str]:
-        found = self.endpoint.health()
-        sha256 = found.adapters.get(ADAPTER)
-        right = found.phase == "ready" and found.release == self.release.id
-        return right and sha256 == self.fingerprint.adapter_sha256, (
-            f"phase {found.phase}, release {found.release}, adapter {(sha256 or 'none')[:16]}"
+        health = self._endpoint.health()
+        sha256 = health.adapters.get(ADAPTER)
+        serves = health.phase == "ready" and health.release == self._release.id
+        return serves and sha256 == self._fingerprint.adapter_sha256, (
+            f"phase {health.phase}, release {health.release}, adapter {(sha256 or 'none')[:16]}"
         )
 
     def models(self) -> tuple[bool, str]:
-        served = {model.id: model.parent for model in self.endpoint.models()}
-        base = self.release.base.name if self.release.base else ""
-        return served.get(ADAPTER) == base and base in served and not served[base], (
-            f"{ADAPTER} has parent {served.get(ADAPTER)}; listed are {', '.join(served)}"
+        parents = {model.id: model.parent for model in self._endpoint.models()}
+        base = self._release.base.name if self._release.base else ""
+        return parents.get(ADAPTER) == base and base in parents and not parents[base], (
+            f"{ADAPTER} has parent {parents.get(ADAPTER)}; listed are {', '.join(parents)}"
         )
 
-    def fingerprint_holds(self) -> tuple[bool, str]:
-        verdict = self.endpoint.prove(self.fingerprint, ADAPTER)
+    def proves_fingerprint(self) -> tuple[bool, str]:
+        verdict = self._endpoint.prove(self._fingerprint, ADAPTER)
         return bool(verdict), str(verdict)
 
     def non_stream(self) -> tuple[bool, str]:
-        answer = self._chat([{"role": "user", "content": _FIRST}])
-        self.first_prompt_tokens = answer["usage"]["prompt_tokens"]
+        answer = self._chat([_PROMPT])
+        self._prompt_tokens = answer["usage"]["prompt_tokens"]
         choice = answer["choices"][0]
-        right = isinstance(choice["message"]["content"], str) and choice["finish_reason"] in (
-            "stop",
-            "length",
-        )
-        return right and answer["model"] == ADAPTER, (
-            f"{answer['usage']['completion_tokens']} tokens, finish_reason {choice['finish_reason']}, "
-            f"{choice['message']['content']!r}"
+        content, reason = choice["message"]["content"], choice["finish_reason"]
+        complete = isinstance(content, str) and reason in ("stop", "length")
+        return complete and answer["model"] == ADAPTER, (
+            f"{answer['usage']['completion_tokens']} tokens, finish_reason {reason}, {content!r}"
         )
 
     def stream(self) -> tuple[bool, str]:
-        body = self._body([{"role": "user", "content": _FIRST}], stream=True)
         pieces: list[str] = []
         reason: str | None = None
         done = False
-        with httpx.stream(
-            "POST", self._url, json=body, headers=self._headers, timeout=_SECONDS, trust_env=False
-        ) as answer:
-            if answer.status_code != 200:
-                return False, f"status {answer.status_code}: {answer.read()[:300]!r}"
-            for line in answer.iter_lines():
-                data = line.removeprefix("data: ")
-                if data == line:
-                    continue  # an empty line, or a comment while queued
-                if data == "[DONE]":
+        with httpx.stream("POST", self._url, **self._options(self._body([_PROMPT], stream=True))) as response:
+            if response.status_code != 200:
+                return False, f"status {response.status_code}: {response.read()[:300]!r}"
+            for data in event_data(response.iter_lines()):
+                if data == STREAM_END:
                     done = True
                     break
                 for choice in json.loads(data)["choices"]:
@@ -126,55 +123,46 @@ class _Asked:
     def history(self) -> tuple[bool, str]:
         answer = self._chat(
             [
-                {"role": "user", "content": _FIRST},
+                _PROMPT,
                 {"role": "assistant", "content": "Sunny."},
                 {"role": "user", "content": "And tomorrow?"},
             ]
         )
         tokens = answer["usage"]["prompt_tokens"]
-        return tokens > self.first_prompt_tokens, (
-            f"{tokens} prompt tokens with history, {self.first_prompt_tokens} without"
+        return tokens > self._prompt_tokens, (
+            f"{tokens} prompt tokens with history, {self._prompt_tokens} without"
         )
 
     def unknown_model(self) -> tuple[bool, str]:
-        return self._refused(404, {**self._body([{"role": "user", "content": _FIRST}]), "model": "nobody"})
+        return self._is_refused(404, {**self._body([_PROMPT]), "model": "nobody"})
 
     def no_key(self) -> tuple[bool, str]:
-        return self._refused(401, self._body([{"role": "user", "content": _FIRST}]), headers={})
+        return self._is_refused(401, self._body([_PROMPT]), headers={})
 
-    def _refused(
-        self, wanted: int, body: dict[str, Any], headers: dict[str, str] | None = None
+    def _is_refused(
+        self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None
     ) -> tuple[bool, str]:
-        sent = self._headers if headers is None else headers
-        answer = httpx.post(self._url, json=body, headers=sent, timeout=_SECONDS, trust_env=False)
-        shaped = isinstance(answer.json().get("error"), dict)
-        return answer.status_code == wanted and shaped, f"status {answer.status_code}, wanted {wanted}"
+        response = httpx.post(self._url, **self._options(body, headers))
+        has_error = isinstance(response.json().get("error"), dict)
+        return response.status_code == status and has_error, (
+            f"status {response.status_code}, expected {status}"
+        )
 
     def _chat(self, messages: list[dict[str, str]]) -> dict[str, Any]:
-        answer = httpx.post(
-            self._url,
-            json=self._body(messages),
-            headers=self._headers,
-            timeout=_SECONDS,
-            trust_env=False,
-        )
-        if answer.status_code != 200:
-            raise ValueError(f"status {answer.status_code}: {answer.text[:300]}")
-        return answer.json()
+        response = httpx.post(self._url, **self._options(self._body(messages)))
+        if response.status_code != 200:
+            raise ValueError(f"status {response.status_code}: {response.text[:300]}")
+        return response.json()
 
     def _body(self, messages: list[dict[str, str]], *, stream: bool = False) -> dict[str, Any]:
         return {
             "model": ADAPTER,
             "messages": messages,
-            "max_tokens": _TOKENS,
+            "max_tokens": _MAX_TOKENS,
             "temperature": 0,
             "stream": stream,
         }
 
-    @property
-    def _url(self) -> str:
-        return f"{self.endpoint.url}/v1/chat/completions"
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.endpoint.key.get_secret_value()}"}
+    def _options(self, body: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
+        sent = self._headers if headers is None else headers
+        return {"json": body, "headers": sent, "timeout": _TIMEOUT, "trust_env": False}

@@ -1,4 +1,4 @@
-"""G7, the contract level: the very server that will run remotely, started here for a moment."""
+"""G7, the contract level: start the real server on this machine and check what clients rely on."""
 
 from __future__ import annotations
 
@@ -14,57 +14,56 @@ from nbtoolkit.releases import publisher
 from nbtoolkit.releases.builder import build_release
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import EngineSettings, Release
-from nbtoolkit.smoke.check import CheckOutcome, check
-from nbtoolkit.smoke.context import Subject
-from nbtoolkit.smoke.contract_checks import ADAPTER, Item, questions
+from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, check
+from nbtoolkit.smoke.contract_checks import ADAPTER, ContractItem, contract_checks
 from nbtoolkit.smoke.report import SmokeReport
 from nbtoolkit.workspace import Workspace
 
 _PORT = 7960
-"""Tried first; away from the port of a server that is meant to stay."""
+"""The first port to try; not the port of a deployed server."""
 
 
 @dataclass(frozen=True)
-class ContractSubject:
-    """An adapter that passed the model level; ``so_far`` is its report until here, with the fingerprint."""
+class ContractContext:
+    """An adapter that passed the model level; ``report`` is its report until then, with the fingerprint."""
 
-    subject: Subject
+    smoke: SmokeContext
     fingerprint: Fingerprint
-    so_far: SmokeReport
+    report: SmokeReport
     workspace: Workspace
     progress: Progress
 
 
 @check("G7", "contract", "contract")
-def serving(contract: ContractSubject) -> CheckOutcome:
-    """Serve the adapter from a share of its own and ask everything that a client relies on."""
-    items: list[Item] = []
+def contract(context: ContractContext) -> CheckOutcome:
+    """Serve the adapter from a temporary share and run every contract check."""
+    items: list[ContractItem] = []
     with tempfile.TemporaryDirectory(prefix="nbtoolkit-smoke-") as folder:
-        target = LocalTarget(contract.workspace, Path(folder) / "target", keep=False, port=_PORT)
+        target = LocalTarget(context.workspace, Path(folder) / "target", keep=False, port=_PORT)
         try:
-            release = _start(contract, target, Path(folder))
-            seconds = _wait(contract, target, release)
-            for question in questions(target.endpoint(), release, contract.fingerprint):
-                contract.progress.phase(f"Smoke test: asking the server about {question.name}")
-                items.append(question.answer())
+            release = _start_server(context, target, Path(folder))
+            seconds = _wait_ready(context, target, release)
+            for one in contract_checks(target.endpoint(), release, context.fingerprint):
+                context.progress.phase(f"Smoke test: checking the server's contract: {one.name}")
+                items.append(one.run())
         except (ServerFailed, NotReady, RequestRefused) as error:
-            said = list(target.logs(tail=40))
-            causes = [line for line in said if "Error" in line]
+            log = list(target.logs(tail=40))
+            causes = [line for line in log if "Error" in line]
             cause = f" {causes[-1].strip()}" if causes and len(error.message.splitlines()) > 1 else ""
             return CheckOutcome(
                 "fail",
                 f"the server does not serve this adapter: {error.message.splitlines()[0]}{cause}",
-                {**_evidence(items), "error": error.message, "log": said},
+                {**_evidence(items), "error": error.message, "log": log},
                 "see the log lines in this check's evidence: report.checks[-1].evidence['log']",
             )
         finally:
             target.destroy()
-    wrong = [item for item in items if not item.fine]
+    failed = [item for item in items if not item.passed]
     evidence = {**_evidence(items), "seconds_to_ready": round(seconds, 2)}
-    if wrong:
+    if failed:
         return CheckOutcome(
             "fail",
-            "; ".join(f"{item.name}: {item.said}" for item in wrong),
+            "; ".join(f"{item.name}: {item.detail}" for item in failed),
             evidence,
             "the server breaks its contract with this model: report it with this page",
         )
@@ -73,61 +72,61 @@ def serving(contract: ContractSubject) -> CheckOutcome:
     )
 
 
-def _start(contract: ContractSubject, target: LocalTarget, folder: Path) -> Release:
+def _start_server(context: ContractContext, target: LocalTarget, folder: Path) -> Release:
     """Publish a release of this adapter on the target's share and start its server."""
-    subject, settings = contract.subject, contract.subject.settings
-    contract.progress.phase("Smoke test: starting the real server")
+    smoke, settings = context.smoke, context.smoke.settings
+    context.progress.phase("Smoke test: starting the real server")
     report = folder / "report.json"
-    report.write_bytes(contract.so_far.content)
+    report.write_bytes(context.report.content)
+    code = publisher.serving_folder()
     release = build_release(
-        subject.base,
-        str(subject.base.path),
-        {ADAPTER: subject.adapter},
+        smoke.base,
+        str(smoke.base.path),
+        {ADAPTER: smoke.adapter},
         EngineSettings(kind=settings.engine, dtype=settings.dtype, quantization=settings.quantization),
-        publisher.code_sha256(publisher.serving_folder()),
-        reports={ADAPTER: contract.so_far.sha256},
+        publisher.code_sha256(code),
+        reports={ADAPTER: context.report.sha256},
     )
-    target.provision(contract.progress)
+    target.provision(context.progress)
     publisher.stage_release(
-        target.share,
-        release,
-        {ADAPTER: subject.adapter},
-        publisher.serving_folder(),
-        {ADAPTER: report},
-        contract.progress,
+        target.share, release, {ADAPTER: smoke.adapter}, code, {ADAPTER: report}, context.progress
     )
-    publisher.publish_release(
-        target.share, release.id, expected=0, by=publisher.publisher_name(contract.workspace.root)
-    )
-    target.activate(release, restart=False, progress=contract.progress)
+    by = publisher.publisher_name(context.workspace.root)
+    publisher.publish_release(target.share, release.id, expected=0, by=by)
+    target.activate(release, restart=False, progress=context.progress)
     return release
 
 
-def _wait(contract: ContractSubject, target: LocalTarget, release: Release) -> float:
-    """Return after how many seconds the replica serves the release; raises where it says that it cannot."""
+def _wait_ready(context: ContractContext, target: LocalTarget, release: Release) -> float:
+    """Wait until the replica serves the release and return the seconds; raises if it reports a failure."""
     begin = time.monotonic()
-    told = ""
-    while (seconds := time.monotonic() - begin) < contract.subject.settings.timeout:
+    timeout, phase = context.smoke.settings.timeout, ""
+
+    def is_ready() -> bool:
+        nonlocal phase
         target.check_alive()
-        beat = target.heartbeat()
-        if beat and beat.failed:
+        heartbeat = target.heartbeat()
+        if heartbeat and heartbeat.failed:
             raise ServerFailed(
-                f"The server cannot serve the adapter: {beat.failed.error}",
+                f"The server cannot serve the adapter: {heartbeat.failed.error}",
                 next_step="see the message; the model level passed, so compare the two",
             )
-        if beat and beat.phase == "ready" and beat.release == release.id:
-            return seconds
-        reason = beat.phase if beat else "starting"
-        if reason != told:
-            contract.progress.note(f"the server is {reason}")
-            told = reason
-        contract.progress.sleep(0.1)
-    raise NotReady(
-        f"The server was not ready within {contract.subject.settings.timeout:g} s: it is {told}.",
-        next_step="give a larger timeout, or see the log",
-        reason=told,
-    )
+        if heartbeat and heartbeat.phase == "ready" and heartbeat.release == release.id:
+            return True
+        now = heartbeat.phase if heartbeat else "starting"
+        if now != phase:
+            context.progress.note(f"the server is {now}")
+            phase = now
+        return False
+
+    if not context.progress.wait_until(is_ready, timeout=timeout, interval=0.1):
+        raise NotReady(
+            f"The server was not ready within {timeout:g} s: it is {phase}.",
+            next_step="give a larger timeout, or see the log",
+            reason=phase,
+        )
+    return time.monotonic() - begin
 
 
-def _evidence(items: list[Item]) -> dict[str, object]:
-    return {"points": {item.name: ("ok: " if item.fine else "WRONG: ") + item.said for item in items}}
+def _evidence(items: list[ContractItem]) -> dict[str, object]:
+    return {"points": {item.name: ("ok: " if item.passed else "WRONG: ") + item.detail for item in items}}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,15 +12,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbtoolkit.errors import BrokenFile, SmokeTestFailed
 from nbtoolkit.serving.fingerprint import Fingerprint
-from nbtoolkit.smoke.check import LEVELS, Check, Level
+from nbtoolkit.smoke.check import Check
+from nbtoolkit.smoke.report_rendering import render_html, render_text
+from nbtoolkit.smoke.settings import LEVELS, Level
+from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.workspace import Workspace
 
 
 class SmokeReport(BaseModel):
     """Every check with its evidence, for one adapter hash on one base; ``print(report)`` shows a table.
 
-    ``settings`` are the smoke settings that decide what the checks see. ``dtype`` and ``device`` are those
-    of the model level, None where it did not run.
+    ``settings`` are the smoke settings that affect the result. ``dtype`` and ``device`` are those of the
+    model level, None if it did not run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,12 +52,12 @@ class SmokeReport(BaseModel):
 
     @property
     def warned(self) -> tuple[Check, ...]:
-        """The checks that warn."""
+        """The checks with a warning."""
         return tuple(one for one in self.checks if one.verdict == "warn")
 
     @property
     def open(self) -> tuple[str, ...]:
-        """Why the report proves less than a deploy needs: levels not run, checks never settled."""
+        """Why the report is not sufficient for a deploy: levels not run, checks still undecided."""
         reasons = [f"level {level} was not run" for level in LEVELS if level not in self.levels]
         settled = {one.id for one in self.checks if one.verdict in ("pass", "warn", "fail")}
         undecided = {one.id for one in self.checks if one.verdict == "undecided"} - settled
@@ -64,22 +65,22 @@ class SmokeReport(BaseModel):
 
     @property
     def green(self) -> bool:
-        """Whether every level ran, nothing failed and nothing stayed undecided; warnings are green."""
+        """Whether every level ran, no check failed and none is undecided; warnings are green."""
         return not self.failed and not self.open
 
     @property
     def content(self) -> bytes:
-        """The canonical JSON of the report: what is saved, sent and hashed."""
+        """The canonical JSON of the report, which is saved, uploaded and hashed."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False)
         return text.encode()
 
     @property
     def sha256(self) -> str:
-        """The hash of :attr:`content`, which names the report in a release."""
+        """The hash of :attr:`content`; a release refers to the report by it."""
         return hashlib.sha256(self.content).hexdigest()
 
     def raise_for_failure(self) -> SmokeReport:
-        """Return the report, or raise :class:`SmokeTestFailed` naming every failing check."""
+        """Return the report, or raise :class:`SmokeTestFailed` that names every failed check."""
         if not self.failed:
             return self
         lines = [f"{one.id} {one.title}: {one.summary}" for one in self.failed]
@@ -92,31 +93,22 @@ class SmokeReport(BaseModel):
         )
 
     def save(self, workspace: Workspace) -> Path:
-        """Write the report among the workspace's reports, atomically, and return its path."""
-        name = f"{self.adapter_sha256[:16]}-{self.created:%Y%m%dT%H%M%S.%fZ}.json"
-        folder = workspace.reports
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".report-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self.content)
-            Path(temporary).replace(folder / name)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return folder / name
+        """Write the report atomically to the workspace's reports and return its path."""
+        path = workspace.reports / f"{self.adapter_sha256[:16]}-{self.created:%Y%m%dT%H%M%S.%fZ}.json"
+        write_atomically(path, self.content)
+        return path
 
     @classmethod
     def load(cls, path: Path) -> SmokeReport:
-        """Read a saved report; raises :class:`BrokenFile` where it was damaged or is of another format."""
+        """Read a saved report; raises :class:`BrokenFile` if it was changed or has another format."""
         content = path.read_bytes()
         try:
             report = cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            location = ".".join(str(part) for part in first["loc"]) or "the file"
             raise BrokenFile(
-                f"{path} is no smoke report of this version: {where}: {first['msg']}",
+                f"{path} is not a smoke report of this version: {location}: {first['msg']}",
                 next_step="run the smoke test again; the file may be deleted",
                 path=path,
             ) from error
@@ -129,32 +121,56 @@ class SmokeReport(BaseModel):
         return report
 
     def __str__(self) -> str:
-        from nbtoolkit.smoke.report_rendering import plain
-
-        return plain(self)
+        return render_text(self._headline(), self._facts(), self.checks)
 
     def __repr__(self) -> str:
         outcome = "green" if self.green else "not green"
         return f"<SmokeReport {self.adapter} on {self.base}: {outcome}, sha256 {self.sha256[:12]}>"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """Show a notebook's plain text the whole table; ``repr`` stays one line for logs and errors."""
+        """Print the whole table as a cell's result; ``repr`` stays one line for logs and errors."""
         printer.text(repr(self) if cycle else str(self))
 
     def _repr_html_(self) -> str:
-        from nbtoolkit.smoke.report_rendering import html
+        verdict = "fail" if self.failed else "pass" if self.green else "undecided"
+        return render_html(self._headline(), verdict, self._facts(), self.checks)
 
-        return html(self)
+    def _headline(self) -> str:
+        subject = f"adapter {self.adapter} on {self.base}"
+        if self.failed:
+            return f"Smoke test FAILED ({_ids(self.failed)}): {subject}"
+        if self.open:
+            return f"Smoke test not complete ({'; '.join(self.open)}): {subject}"
+        return f"Smoke test green{f' with warnings ({_ids(self.warned)})' if self.warned else ''}: {subject}"
+
+    def _facts(self) -> dict[str, str]:
+        facts = {
+            "adapter": f"{self.adapter_sha256[:16]}…" if self.adapter_sha256 else "unreadable",
+            "base": f"{self.base_sha256[:16]}…",
+            "engine": f"{self.engine}, dtype {self.dtype or 'open'}, quantization {self.quantization}",
+            "device": self.device or "the model level did not run",
+            "versions": ", ".join(f"{name} {version}" for name, version in sorted(self.versions.items())),
+            "report": f"{self.sha256[:16]}… of {self.created:%Y-%m-%d %H:%M:%S} UTC",
+        }
+        if self.fingerprint:
+            facts["fingerprint"] = (
+                f"{len(self.fingerprint.probes)} contexts, noise {self.fingerprint.noise:.2g} nats"
+            )
+        return facts
 
 
-def newest(workspace: Workspace, adapter_sha256: str, base_sha256: str) -> SmokeReport | None:
-    """Return the newest report for these bytes on this base, green or not; None where there is none.
+def newest_report(workspace: Workspace, adapter_sha256: str, base_sha256: str) -> SmokeReport | None:
+    """Return the newest report for these bytes on this base, green or not; None if there is none.
 
-    Raises :class:`BrokenFile` where the newest report of this adapter cannot be read, rather than pass
-    over it to an older verdict.
+    Raises :class:`BrokenFile` if the newest report of this adapter cannot be read: an older report could
+    have another verdict.
     """
     for path in sorted(workspace.reports.glob(f"{adapter_sha256[:16]}-*.json"), reverse=True):
         report = SmokeReport.load(path)
         if (report.adapter_sha256, report.base_sha256) == (adapter_sha256, base_sha256):
             return report
     return None
+
+
+def _ids(checks: tuple[Check, ...]) -> str:
+    return ", ".join(dict.fromkeys(one.id for one in checks))

@@ -1,13 +1,13 @@
-"""How a smoke report looks, as plain text and as a page in the notebook."""
+"""Render a smoke report as plain text and as HTML."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from html import escape
 from textwrap import wrap
 
-from nbtoolkit.smoke.check import Check
-from nbtoolkit.smoke.report import SmokeReport
+from nbtoolkit.smoke.check import Check, Verdict
 
 _WIDTH = 100
 _COLOURS = {
@@ -19,66 +19,28 @@ _COLOURS = {
 }
 
 
-def headline(report: SmokeReport) -> str:
-    """Return the report in one sentence."""
-    subject = f"adapter {report.adapter} on {report.base}"
-    if report.failed:
-        names = ", ".join(dict.fromkeys(one.id for one in report.failed))
-        return f"Smoke test FAILED ({names}): {subject}"
-    if report.open:
-        return f"Smoke test not complete ({'; '.join(report.open)}): {subject}"
-    warned = ", ".join(dict.fromkeys(one.id for one in report.warned))
-    return f"Smoke test green{f' with warnings ({warned})' if warned else ''}: {subject}"
-
-
-def facts(report: SmokeReport) -> dict[str, str]:
-    """Return what the report is about, for display."""
-    found = {
-        "adapter": f"{report.adapter_sha256[:16]}…" if report.adapter_sha256 else "unreadable",
-        "base": f"{report.base_sha256[:16]}…",
-        "engine": f"{report.engine}, dtype {report.dtype or 'open'}, quantization {report.quantization}",
-        "device": report.device or "the model level did not run",
-        "versions": ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items())),
-        "report": f"{report.sha256[:16]}… of {report.created:%Y-%m-%d %H:%M:%S} UTC",
-    }
-    if report.fingerprint:
-        found["fingerprint"] = (
-            f"{len(report.fingerprint.probes)} contexts, noise {report.fingerprint.noise:.2g} nats"
-        )
-    return found
-
-
-def plain(report: SmokeReport) -> str:
+def render_text(headline: str, facts: Mapping[str, str], checks: Sequence[Check]) -> str:
     """Return the report as a plain-text table."""
-    lines = [headline(report)]
-    lines += [f"  {name:<11} {value}" for name, value in facts(report).items()]
-    lines.append("")
-    for one in report.checks:
+    lines = [headline, *(f"  {name:<11} {value}" for name, value in facts.items()), ""]
+    for one in checks:
         head = f"{one.verdict.upper():<9} {one.id:<3} {one.level:<8} "
-        body = wrap(f"{one.title}: {one.summary}", _WIDTH - len(head)) or [one.title]
-        lines.append(head + body[0])
-        lines += [" " * len(head) + line for line in body[1:]]
+        indent = " " * len(head)
+        lines += wrap(f"{one.title}: {one.summary}", _WIDTH, initial_indent=head, subsequent_indent=indent)
         if one.remedy and one.verdict in ("fail", "warn"):
-            lines += wrap(
-                f"→ {one.remedy}",
-                _WIDTH,
-                initial_indent=" " * len(head),
-                subsequent_indent=" " * (len(head) + 2),
-            )
+            lines += wrap(f"→ {one.remedy}", _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ")
     return "\n".join(lines)
 
 
-def html(report: SmokeReport) -> str:
+def render_html(headline: str, verdict: Verdict, facts: Mapping[str, str], checks: Sequence[Check]) -> str:
     """Return the report as HTML: plain tables and details, inline styles, everything escaped."""
-    colour = _COLOURS["fail" if report.failed else "pass" if report.green else "undecided"]
-    rows = "".join(_row(one) for one in report.checks)
+    rows = "".join(_row(one) for one in checks)
     about = "".join(
         f'<tr><td style="text-align:left;padding-right:1em">{escape(name)}</td>'
         f'<td style="text-align:left">{escape(value)}</td></tr>'
-        for name, value in facts(report).items()
+        for name, value in facts.items()
     )
     return (
-        f'<div><p style="color:{colour};font-weight:bold">{escape(headline(report))}</p>'
+        f'<div><p style="color:{_COLOURS[verdict]};font-weight:bold">{escape(headline)}</p>'
         f'<table style="border-collapse:collapse">{rows}</table>'
         f"<details><summary>About this report</summary><table>{about}</table></details></div>"
     )

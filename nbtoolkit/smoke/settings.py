@@ -8,11 +8,13 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from nbtoolkit.settings import Settings
-from nbtoolkit.smoke.check import LEVELS, Level
+
+Level = Literal["static", "model", "contract"]
+LEVELS: tuple[Level, ...] = ("static", "model", "contract")
 
 
 class SmokeSettings(Settings):
-    """What to test, on which base, how far, and from where on a check warns or fails."""
+    """Adapter, base, levels to run, and the thresholds at which a check warns or fails."""
 
     adapter: Path = Field(description="folder of the LoRA adapter; /mount/…: on the share")
     base: str = Field(description="folder of the base model; /mount/…: on the share")
@@ -24,15 +26,21 @@ class SmokeSettings(Settings):
         default="auto", description="the precision that will serve"
     )
     quantization: Literal["none", "nf4"] = Field(default="none", description="nf4 needs CUDA")
-    prompts: tuple[str, ...] = Field(default=(), description="your own prompts, beside the built-in ones")
-    effect_fail: float = Field(default=3.0, ge=0, description="G2 fails at effect ≤ this × noise")
-    effect_warn: float = Field(default=10.0, ge=0, description="G2 warns at effect ≤ this × noise")
-    norm_warn: float = Field(default=0.5, gt=0, description="G1 warns where ‖BA‖·s/‖W‖ is larger")
-    repeat_limit: int = Field(default=16, ge=2, description="G4: the same token so often in a row is a loop")
-    unknown_share: float = Field(default=0.01, ge=0, le=1, description="G4: the most <unk> in an answer")
+    prompts: tuple[str, ...] = Field(
+        default=(), description="your own prompts, in addition to the built-in ones"
+    )
+    effect_fail: float = Field(default=3.0, ge=0, description="G2 fails if effect ≤ this × noise")
+    effect_warn: float = Field(default=10.0, ge=0, description="G2 warns if effect ≤ this × noise")
+    norm_warn: float = Field(default=0.5, gt=0, description="G1 warns if ‖BA‖·s/‖W‖ is larger")
+    repeat_limit: int = Field(default=16, ge=2, description="G4 fails at this many equal tokens in a row")
+    unknown_share: float = Field(
+        default=0.01, ge=0, le=1, description="G4 fails at a larger share of <unk> in an answer"
+    )
     answer_tokens: int = Field(default=64, ge=1, le=1024, description="G4: length of the greedy answers")
     timeout: float = Field(default=1800, gt=0, description="seconds for the model level")
-    reuse: bool = Field(default=True, description="take a green report of the same bytes and settings")
+    reuse: bool = Field(
+        default=True, description="return the saved green report of the same bytes and settings"
+    )
 
     @field_validator("levels", mode="after")
     @classmethod
@@ -42,6 +50,6 @@ class SmokeSettings(Settings):
         return tuple(level for level in LEVELS if level in levels)
 
     @property
-    def deciding(self) -> dict[str, Any]:
-        """The settings that decide what the checks see; a report is taken again only where they are equal."""
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that affect the result; a report is reused only if they are equal."""
         return self.model_dump(mode="json", exclude={"adapter", "base", "timeout", "reuse"})

@@ -196,9 +196,9 @@ def test_each_adapter_answers_the_prompts_with_its_own_words(base_folder: Path) 
 def test_each_adapter_tells_the_tone_of_held_out_sentences(
     base_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from nbtoolkit.demo.evaluate import Models, measure
+    from nbtoolkit.demo.evaluate import DemoModels, measure
 
-    rows = measure(Models(base_folder))
+    rows = measure(DemoModels(base_folder))
     with capsys.disabled():
         print()
         for who, right, of in rows:

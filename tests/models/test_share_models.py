@@ -54,22 +54,22 @@ def test_only_a_path_of_the_mount_that_is_not_here_is_on_the_share() -> None:
 
 
 def test_what_can_be_chosen_is_listed_as_a_setting_names_it(share: Share) -> None:
-    assert in_place.adapters_on(share) == ["/mount/models/phi/adapter"]
-    assert in_place.bases_on(share) == ["/mount/model-cache/tiny"]
-    assert in_place.adapters_on(LocalFolder(share.root / "nothing")) == []
+    assert in_place.list_adapters(share) == ["/mount/models/phi/adapter"]
+    assert in_place.list_bases(share) == ["/mount/model-cache/tiny"]
+    assert in_place.list_adapters(LocalFolder(share.root / "nothing")) == []
 
 
 def test_an_adapter_is_fetched_once_and_is_the_same(share: Share, workspace: Workspace) -> None:
     there = Adapter.read(share.root / "models" / "phi" / "adapter")
-    folder = in_place.fetch_adapter(share, "models/phi/adapter", workspace, Progress())
+    folder = in_place.download_adapter(share, "models/phi/adapter", workspace, Progress())
     assert Adapter.read(folder).sha256 == there.sha256
     share.read_bytes.clear()
-    assert in_place.fetch_adapter(share, "models/phi/adapter", workspace, Progress()) == folder
+    assert in_place.download_adapter(share, "models/phi/adapter", workspace, Progress()) == folder
     assert share.read_bytes == {}
 
     adapter(share.root / "models" / "phi" / "adapter", "other")
     (share.root / "models" / "phi" / "adapter" / "optimizer.pt").write_bytes(bytes(100))
-    changed = Adapter.read(in_place.fetch_adapter(share, "models/phi/adapter", workspace, Progress()))
+    changed = Adapter.read(in_place.download_adapter(share, "models/phi/adapter", workspace, Progress()))
     assert changed.sha256 == Adapter.read(share.root / "models" / "phi" / "adapter").sha256
     assert not (folder / "optimizer.pt").exists()
 
@@ -81,9 +81,9 @@ def test_an_interrupted_fetch_goes_on_where_it_was(
     path = "models/phi/adapter"
     share.left = 3
     with pytest.raises(StoreError, match="the line broke"):
-        in_place.fetch_adapter(share, path, workspace, Progress())
+        in_place.download_adapter(share, path, workspace, Progress())
     share.left = None
-    folder = in_place.fetch_adapter(share, path, workspace, Progress())
+    folder = in_place.download_adapter(share, path, workspace, Progress())
     assert Adapter.read(folder).sha256 == Adapter.read(share.root / path).sha256
     sizes = {f"{path}/{file.name}": file.stat().st_size for file in (share.root / path).iterdir()}
     assert share.read_bytes == sizes
@@ -94,25 +94,25 @@ def test_a_cancel_ends_a_fetch(share: Share, workspace: Workspace) -> None:
     progress = Progress()
     progress.cancel()
     with pytest.raises(Cancelled):
-        in_place.fetch_adapter(share, "models/phi/adapter", workspace, progress)
+        in_place.download_adapter(share, "models/phi/adapter", workspace, progress)
 
 
 def test_a_wrong_name_is_answered_with_those_that_there_are(share: Share, workspace: Workspace) -> None:
     with pytest.raises(
         NotInStore, match=r"holds no adapter_config.json. There are: /mount/models/phi/adapter"
     ):
-        in_place.fetch_adapter(share, "models/phi", workspace, Progress())
+        in_place.download_adapter(share, "models/phi", workspace, Progress())
     with pytest.raises(NotInStore, match="There are: /mount/model-cache/tiny"):
-        in_place.base_on(share, "model-cache/other", workspace, Progress())
+        in_place.describe_base(share, "model-cache/other", workspace, Progress())
 
 
 def test_a_base_on_the_share_has_the_identity_of_the_whole_folder(share: Share, workspace: Workspace) -> None:
     there = Base.read(share.root / "model-cache" / "tiny")
-    described = in_place.base_on(share, "model-cache/tiny", workspace, Progress())
+    described = in_place.describe_base(share, "model-cache/tiny", workspace, Progress())
     assert (described.name, described.sha256) == (there.name, there.sha256)
     assert dict(described.tensors) == dict(there.tensors)
     assert described.weights == ()
-    whole = in_place.fetch_base(share, "model-cache/tiny", workspace, Progress())
+    whole = in_place.download_base(share, "model-cache/tiny", workspace, Progress())
     assert (whole.name, whole.sha256) == (there.name, there.sha256)
     assert whole.weights
 

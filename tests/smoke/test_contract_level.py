@@ -1,4 +1,4 @@
-"""The contract level: the real server serves the adapter for a moment, and every point is asked."""
+"""The contract level: the real server serves the adapter, and every contract check runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 from nbtoolkit import SmokeReport, SmokeSettings, Workspace, smoke_test
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
-from nbtoolkit.smoke.context import Subject
-from nbtoolkit.smoke.contract_level import ContractSubject, serving
+from nbtoolkit.smoke.check import SmokeContext
+from nbtoolkit.smoke.contract_level import ContractContext, contract
+from tests.support.recording_progress import Told
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 
@@ -32,15 +33,6 @@ def report(workspace: Workspace, settings: SmokeSettings) -> SmokeReport:
     return smoke_test(settings, workspace=workspace)
 
 
-class Lines(Progress):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def show(self, text: str) -> None:
-        self.lines.append(text)
-
-
 def test_good_adapter_is_green_with_every_point_as_evidence(report: SmokeReport) -> None:
     assert report.green, str(report)
     points = next(one for one in report.checks if one.id == "G7").evidence["points"]
@@ -54,26 +46,26 @@ def test_good_adapter_is_green_with_every_point_as_evidence(report: SmokeReport)
         "unknown model",
         "no key",
     ]
-    assert all(said.startswith("ok: ") for said in points.values())
+    assert all(detail.startswith("ok: ") for detail in points.values())
     assert "proven: 16 of 16" in points["fingerprint"]
     assert str(report).startswith("Smoke test green: adapter adapter on base")
 
 
-def test_second_run_takes_the_green_report(
+def test_second_run_reuses_the_green_report(
     report: SmokeReport, workspace: Workspace, settings: SmokeSettings
 ) -> None:
-    progress = Lines()
+    progress = Told()
     assert smoke_test(settings, workspace=workspace, progress=progress) == report
     assert any("taken from the green report" in line for line in progress.lines)
     assert len(list(workspace.reports.iterdir())) == 1
 
 
-def test_other_settings_are_tested_anew(report: SmokeReport, workspace: Workspace) -> None:
+def test_other_settings_are_not_reused(report: SmokeReport, workspace: Workspace) -> None:
     settings = SmokeSettings(adapter="adapter", base="base", levels=("static",), norm_warn=5)
     assert smoke_test(settings, workspace=workspace) != report
 
 
-def test_server_that_answers_with_something_else_fails(report: SmokeReport, workspace: Workspace) -> None:
+def test_server_with_another_fingerprint_fails(report: SmokeReport, workspace: Workspace) -> None:
     assert report.fingerprint
     swapped = report.fingerprint.model_copy(
         update={
@@ -84,20 +76,18 @@ def test_server_that_answers_with_something_else_fails(report: SmokeReport, work
         }
     )
     settings = SmokeSettings(adapter="adapter", base="base", timeout=120)
-    subject = Subject(workspace.path("adapter"), Base.read(workspace.path("base")), settings)
-    so_far = report.model_copy(update={"fingerprint": swapped})
-    found = serving.run(ContractSubject(subject, swapped, so_far, workspace, Progress()))
-    assert found.verdict == "fail"
-    assert "is not what answers" in found.summary
-    assert "0 of 16 contexts" in found.summary
-    assert found.remedy
+    context = SmokeContext(workspace.path("adapter"), Base.read(workspace.path("base")), settings)
+    partial = report.model_copy(update={"fingerprint": swapped})
+    outcome = contract.run(ContractContext(context, swapped, partial, workspace, Progress()))
+    assert outcome.verdict == "fail"
+    assert "is not what answers" in outcome.summary
+    assert "0 of 16 contexts" in outcome.summary
+    assert outcome.remedy
 
 
-def test_nothing_is_left_running_or_lying(report: SmokeReport, workspace: Workspace) -> None:
+def test_no_process_and_no_file_is_left(report: SmokeReport, workspace: Workspace) -> None:
     assert report.green
     children = psutil.Process().children(recursive=True)
-    alive = [
-        child for child in children if child.status() != psutil.STATUS_ZOMBIE
-    ]  # ended, not yet asked for
+    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
     assert [child for child in alive if "nbtoolkit-smoke-" in " ".join(child.cmdline())] == []
     assert not (workspace.root / ".nbtoolkit" / "local").exists()

@@ -1,4 +1,4 @@
-"""The model level: what it measures, in this process; each in a fraction of a second on tiny models."""
+"""The model level's checks, run in this process on tiny models."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from nbtoolkit.serving.fingerprint import distance, judge
-from nbtoolkit.smoke.check import CheckOutcome, checks_of
-from nbtoolkit.smoke.model_level.messages import Task
+from nbtoolkit.smoke.check import CheckOutcome, registered_checks
+from nbtoolkit.smoke.model_level.messages import ModelTask
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 torch = pytest.importorskip("torch")
@@ -21,7 +21,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 @pytest.fixture(autouse=True)
-def _peft_may_warn() -> Iterator[None]:
+def _ignore_peft_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
@@ -41,14 +41,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def adapter(models: Path, tmp_path: Path) -> Path:
-    """A copy of the Llama's adapter, to be spoilt."""
+    """A copy of the Llama's adapter, to damage."""
     return Path(shutil.copytree(models / "llama-adapter", tmp_path / "adapter"))
 
 
-def subject(base: Path, adapter: Path, **settings: Any) -> Any:
-    from nbtoolkit.smoke.model_level.context import ModelSubject
+def model_context(base: Path, adapter: Path, **settings: Any) -> Any:
+    from nbtoolkit.smoke.model_level.context import ModelContext
 
-    task = Task(
+    task = ModelTask(
         settings={"adapter": str(adapter), "base": str(base), **settings},
         adapter_path=str(adapter),
         adapter_sha256="a" * 64,
@@ -56,7 +56,7 @@ def subject(base: Path, adapter: Path, **settings: Any) -> Any:
         base_sha256="b" * 64,
         tokenizer_path=str(base),
     )
-    return ModelSubject(task, lambda *_: None)
+    return ModelContext(task, lambda *_: None)
 
 
 def change(adapter: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -74,50 +74,50 @@ def edit_config(adapter: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def outcome(id: str, subject: Any) -> CheckOutcome:
+def outcome(id: str, context: Any) -> CheckOutcome:
     from nbtoolkit.smoke.model_level import degeneration, effect, load  # noqa: F401  they register checks
 
-    return next(one for one in checks_of("model") if one.id == id).run(subject)
+    return next(one for one in registered_checks("model") if one.id == id).run(context)
 
 
-def test_kernel_knows_which_checks_the_model_level_runs(models: Path) -> None:
-    from nbtoolkit.smoke.model_check_ids import MODEL_CHECKS
+def test_ids_and_titles_in_the_kernel_are_those_of_the_model_level(models: Path) -> None:
+    from nbtoolkit.smoke.model_process import MODEL_CHECKS
 
-    outcome("A3", subject(models / "llama", models / "llama-adapter"))
-    assert {one.id: one.title for one in checks_of("model")} == MODEL_CHECKS
+    outcome("A3", model_context(models / "llama", models / "llama-adapter"))
+    assert {one.id: one.title for one in registered_checks("model")} == MODEL_CHECKS
 
 
 @pytest.mark.parametrize("kind", ["llama", "phi3", "gpt2"])
-def test_good_adapter_passes_and_its_fingerprint_tells_it_from_the_base(models: Path, kind: str) -> None:
-    from nbtoolkit.smoke.model_level.fingerprints import fingerprint
+def test_good_adapter_passes_and_its_fingerprint_is_not_the_base(models: Path, kind: str) -> None:
+    from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
     from nbtoolkit.smoke.model_level.forward import logits_batched, top_logprobs
 
-    one = subject(models / kind, models / f"{kind}-adapter", norm_warn=10)
-    assert [outcome(id, one).verdict for id in ("A3", "A4", "G1", "G2")] == ["pass"] * 4
-    found = fingerprint(one)
+    context = model_context(models / kind, models / f"{kind}-adapter", norm_warn=10)
+    assert [outcome(id, context).verdict for id in ("A3", "A4", "G1", "G2")] == ["pass"] * 4
+    found = take_fingerprint(context)
     contexts = [probe.context for probe in found.probes]
     assert len(set(contexts)) == 16
     assert max(map(len, contexts)) <= 24
     assert {len(probe.base) for probe in found.probes} == {5}
     assert 0 < found.noise < 1e-4
     replay = {
-        who: [top_logprobs(row[0]) for row in logits_batched(one.model, contexts, adapter=who, last=True)]
+        who: [top_logprobs(row[0]) for row in logits_batched(context.model, contexts, adapter=who, last=True)]
         for who in (True, False)
     }
     assert judge(found, replay[True]).outcome == "proven"
     assert judge(found, replay[False]).outcome == "other"
 
 
-def test_fingerprint_tells_two_adapters_apart_in_bfloat16(models: Path, tmp_path: Path) -> None:
-    from nbtoolkit.smoke.model_level.fingerprints import fingerprint
+def test_fingerprint_distinguishes_two_adapters_in_bfloat16(models: Path, tmp_path: Path) -> None:
+    from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
     from nbtoolkit.smoke.model_level.forward import logits_batched, top_logprobs
 
     other = tiny_adapter(tmp_path / "other", models / "llama", seed=2, alpha=8)
-    first = subject(models / "llama", models / "llama-adapter", dtype="bfloat16")
-    found = fingerprint(first)
+    first = model_context(models / "llama", models / "llama-adapter", dtype="bfloat16")
+    found = take_fingerprint(first)
     assert found.dtype == "bfloat16"
     assert all(distance(probe.base, probe.adapter) > 4 * found.noise for probe in found.probes)
-    second = subject(models / "llama", other, dtype="bfloat16")
+    second = model_context(models / "llama", other, dtype="bfloat16")
     own, foreign = (
         [top_logprobs(row[0]) for row in logits_batched(one.model, found.contexts, adapter=True, last=True)]
         for one in (first, second)
@@ -128,7 +128,7 @@ def test_fingerprint_tells_two_adapters_apart_in_bfloat16(models: Path, tmp_path
 
 def test_layers_that_the_base_lacks_fail_the_match(models: Path, tmp_path: Path) -> None:
     shallow = tiny_base(tmp_path / "shallow", "llama", layers=2)
-    found = outcome("A4", subject(shallow, models / "llama-adapter"))
+    found = outcome("A4", model_context(shallow, models / "llama-adapter"))
     assert found.verdict == "fail"
     assert all("layers." in key for key in found.evidence["unexpected"])
     assert found.remedy
@@ -136,25 +136,25 @@ def test_layers_that_the_base_lacks_fail_the_match(models: Path, tmp_path: Path)
 
 def test_other_shapes_fail_the_match_with_both_shapes(models: Path, tmp_path: Path) -> None:
     wide = tiny_base(tmp_path / "wide", "llama", hidden=48)
-    found = outcome("A4", subject(wide, models / "llama-adapter"))
+    found = outcome("A4", model_context(wide, models / "llama-adapter"))
     assert found.verdict == "fail"
     assert "[4, 32] in the file, [4, 48] in the base" in found.summary
 
 
 def test_missing_keys_fail_the_load(models: Path, adapter: Path) -> None:
     change(adapter, lambda content: {k: v for k, v in content.items() if "layers.3" not in k})
-    found = outcome("G1", subject(models / "llama", adapter))
+    found = outcome("G1", model_context(models / "llama", adapter))
     assert (found.verdict, len(found.evidence["missing"])) == ("fail", 6)
-    assert outcome("A4", subject(models / "llama", adapter)).verdict == "warn"
+    assert outcome("A4", model_context(models / "llama", adapter)).verdict == "warn"
 
 
 def test_norm_ratio_is_that_of_the_full_matrices(models: Path) -> None:
-    from nbtoolkit.smoke.model_level.weights import lora_layers, norm_ratios
+    from nbtoolkit.smoke.model_level.load import lora_layers, norm_ratios
 
-    one = subject(models / "gpt2", models / "gpt2-adapter")
-    ratios = norm_ratios(one.model, one.adapter_name)
-    for path, module in lora_layers(one.model, one.adapter_name):
-        delta = module.get_delta_weight(one.adapter_name)  # in full, scale included
+    context = model_context(models / "gpt2", models / "gpt2-adapter")
+    ratios = norm_ratios(context.model, context.adapter_name)
+    for path, module in lora_layers(context.model, context.adapter_name):
+        delta = module.get_delta_weight(context.adapter_name)  # in full, scale included
         expected = delta.norm() / module.get_base_layer().weight.norm()
         assert ratios[path] == pytest.approx(float(expected), rel=1e-4)
     assert len(ratios) == 4
@@ -162,36 +162,38 @@ def test_norm_ratio_is_that_of_the_full_matrices(models: Path) -> None:
 
 def test_strong_adapter_is_a_warning(models: Path, adapter: Path) -> None:
     change(adapter, scaled(20))
-    found = outcome("G1", subject(models / "llama", adapter))
+    found = outcome("G1", model_context(models / "llama", adapter))
     assert found.verdict == "warn"
     assert max(found.evidence["highest_norm_ratios"].values()) > 0.5
 
 
 def test_adapter_without_effect_fails(models: Path, adapter: Path) -> None:
     change(adapter, scaled(1e-12))
-    found = outcome("G2", subject(models / "llama", adapter, dtype="float32"))
+    found = outcome("G2", model_context(models / "llama", adapter, dtype="float32"))
     assert found.verdict == "fail"
     assert "changes nothing" in found.summary
 
 
-def test_effect_that_bfloat16_swallows_is_named(models: Path, adapter: Path) -> None:
+def test_effect_below_bfloat16_precision_is_named(models: Path, adapter: Path) -> None:
     change(adapter, scaled(4e-4))  # alpha is half of what the limits below were measured with
     limits = {"effect_fail": 60, "effect_warn": 60}  # so small a model's batches round nearly alike
-    found = outcome("G2", subject(models / "llama", adapter, dtype="bfloat16", **limits))
+    found = outcome("G2", model_context(models / "llama", adapter, dtype="bfloat16", **limits))
     assert found.verdict == "fail"
     assert "below serving precision" in found.summary
     assert found.evidence["float32"]["kl_nats"] < found.evidence["kl_nats"]
-    assert outcome("G2", subject(models / "llama", adapter, dtype="float32", **limits)).verdict == "pass"
+    assert (
+        outcome("G2", model_context(models / "llama", adapter, dtype="float32", **limits)).verdict == "pass"
+    )
 
 
 def test_small_effect_is_a_warning(models: Path, adapter: Path) -> None:
-    one = subject(models / "llama", adapter, effect_warn=1e15)
-    assert outcome("G2", one).verdict == "warn"
+    context = model_context(models / "llama", adapter, effect_warn=1e15)
+    assert outcome("G2", context).verdict == "warn"
 
 
 def test_modules_that_change_nothing_are_listed(models: Path, adapter: Path) -> None:
     change(adapter, lambda c: {k: v * 0 if "layers.1" in k and "lora_B" in k else v for k, v in c.items()})
-    found = outcome("G2", subject(models / "llama", adapter))
+    found = outcome("G2", model_context(models / "llama", adapter))
     assert found.verdict == "warn"
     silent = found.evidence["modules_without_output"]
     assert sorted(silent) == [f"model.layers.1.self_attn.{name}_proj" for name in "oqv"]
@@ -199,7 +201,7 @@ def test_modules_that_change_nothing_are_listed(models: Path, adapter: Path) -> 
 
 def test_numbers_beyond_half_precision_fail(models: Path, adapter: Path) -> None:
     change(adapter, scaled(1e9))
-    found = outcome("G2", subject(models / "llama", adapter, dtype="float16"))
+    found = outcome("G2", model_context(models / "llama", adapter, dtype="float16"))
     assert found.verdict == "fail"
     assert "NaN or infinities in float16" in found.summary
 
@@ -207,20 +209,20 @@ def test_numbers_beyond_half_precision_fail(models: Path, adapter: Path) -> None
 def test_padding_changes_nothing_but_rounding(models: Path) -> None:
     from nbtoolkit.smoke.model_level.forward import logits_alone, logits_batched
 
-    one = subject(models / "gpt2", models / "gpt2-adapter")
+    context = model_context(models / "gpt2", models / "gpt2-adapter")
     rows = [[5, 6, 7], list(range(20)), [9]]
-    for ids, batched in zip(rows, logits_batched(one.model, rows, adapter=True), strict=True):
-        assert torch.allclose(logits_alone(one.model, ids, adapter=True), batched, atol=1e-4)
+    for ids, batched in zip(rows, logits_batched(context.model, rows, adapter=True), strict=True):
+        assert torch.allclose(logits_alone(context.model, ids, adapter=True), batched, atol=1e-4)
 
 
 def test_greedy_answers_are_those_of_generate(models: Path) -> None:
-    from nbtoolkit.smoke.model_level.degeneration import _greedy
+    from nbtoolkit.smoke.model_level.degeneration import generate_greedy
 
-    one = subject(models / "llama", models / "llama-adapter")
-    rows = one.prompt_ids[:3]
-    answers = _greedy(one, one.model, rows, 12)
+    context = model_context(models / "llama", models / "llama-adapter")
+    rows = context.prompt_ids[:3]
+    answers = generate_greedy(context, context.model, rows, 12)
     for ids, answer in zip(rows, answers, strict=True):
-        whole = one.model.generate(input_ids=torch.tensor([ids]), max_new_tokens=12, do_sample=False)
+        whole = context.model.generate(input_ids=torch.tensor([ids]), max_new_tokens=12, do_sample=False)
         assert whole[0, len(ids) :].tolist()[: len(answer)] == answer
 
 
@@ -246,54 +248,48 @@ class Words:
         ([1, 2, 9], ""),
     ],
 )
-def test_degeneration_is_recognised(models: Path, answer: list[int], problem: str) -> None:
-    from nbtoolkit.smoke.model_level.degeneration import degenerate
+def test_degeneration_is_found(models: Path, answer: list[int], problem: str) -> None:
+    from nbtoolkit.smoke.model_level.degeneration import find_problem
 
-    settings = subject(models / "llama", models / "llama-adapter").settings
-    said = degenerate(answer, Words(), settings)
-    assert problem in said
-    assert bool(problem) == bool(said)
+    settings = model_context(models / "llama", models / "llama-adapter").settings
+    found = find_problem(answer, Words(), settings)
+    assert problem in found
+    assert bool(problem) == bool(found)
 
 
-def test_only_what_the_adapter_alone_breaks_fails(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nbtoolkit.smoke.model_level import degeneration as sanity
+def test_only_answers_that_the_adapter_alone_degenerates_fail(models: Path) -> None:
+    from nbtoolkit.smoke.model_level.degeneration import compare_answers
 
-    one = subject(models / "llama", models / "llama-adapter")
+    context = model_context(models / "llama", models / "llama-adapter")
     sound, loop = [65, 66, 67], [65] * 20
-    bad_on_both = [loop, *[sound] * 7]
-    monkeypatch.setattr(sanity, "_answers", lambda *_: bad_on_both)
-    assert outcome("G4", one).verdict == "pass"
-    monkeypatch.setattr(
-        sanity, "_answers", lambda _s, adapter, _n: [loop] * 2 + [sound] * 6 if adapter else bad_on_both
-    )
-    found = outcome("G4", one)
+    base = [loop, *[sound] * 7]
+    assert compare_answers(context, base, base).verdict == "pass"
+    found = compare_answers(context, base, [loop] * 2 + [sound] * 6)
     assert (found.verdict, len(found.evidence["broken"])) == ("fail", 1)
     assert "20 times in a row" in found.summary
 
 
-def test_unusable_gpu_is_a_warning_and_never_silent(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from nbtoolkit.smoke.model_level.device import choose
+def test_unusable_gpu_is_a_warning(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nbtoolkit.smoke.model_level.context import choose_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tmp_path / "dev").mkdir()
-    assert choose({}, tmp_path).problem == ""
+    assert choose_device({}, tmp_path).problem == ""
     (tmp_path / "dev/nvidia0").touch()
-    device = choose({}, tmp_path)
+    device = choose_device({}, tmp_path)
     assert device.kind == "cpu"
     assert "there is a GPU" in device.problem
-    assert choose({"CUDA_VISIBLE_DEVICES": ""}, tmp_path).problem == "", "hiding it is a choice"
-    one = subject(models / "llama", models / "llama-adapter", norm_warn=10)
-    one.device = device
-    found = outcome("G1", one)
+    assert choose_device({"CUDA_VISIBLE_DEVICES": ""}, tmp_path).problem == "", "hiding it is a choice"
+    context = model_context(models / "llama", models / "llama-adapter", norm_warn=10)
+    context.device = device
+    found = outcome("G1", context)
     assert found.verdict == "warn"
     assert device.problem in found.summary
 
 
 @pytest.mark.parametrize("requested", ["auto", "float16"])
 @pytest.mark.parametrize("saved", [None, "float32", "bfloat16", "float16"])
-def test_precision_is_the_one_that_the_engine_chooses(requested: str, saved: str | None) -> None:
+def test_dtype_is_the_one_of_the_engine(requested: str, saved: str | None) -> None:
     from nbtoolkit.serving.dtype import cpu_has_bfloat16, serving_dtype
     from nbtoolkit.serving.engines.transformers.model_loader import pick_dtype
 

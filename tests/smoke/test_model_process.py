@@ -1,4 +1,4 @@
-"""The model level's process: it says why it died, ends with a cancel or with its parent, and is reused."""
+"""The model level's process reports why it died, and ends with a cancel, a timeout or its parent."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from nbtoolkit import SmokeSettings, Workspace, smoke_test
 from nbtoolkit.errors import Cancelled, SmokeTestFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.smoke import newest
-from nbtoolkit.smoke.model_level.messages import Facts, Task
-from nbtoolkit.smoke.model_process import model_level
+from nbtoolkit.smoke import newest_report
+from nbtoolkit.smoke.model_level.messages import FactsMessage, ModelTask
+from nbtoolkit.smoke.model_process import run_model_level
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 REPO = Path(__file__).parents[2]
@@ -31,8 +31,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def task(models: Path) -> Task:
-    return Task(
+def task(models: Path) -> ModelTask:
+    return ModelTask(
         settings={"adapter": "adapter", "base": "base"},
         adapter_path=str(models / "adapter"),
         adapter_sha256="a" * 64,
@@ -42,19 +42,19 @@ def task(models: Path) -> Task:
     )
 
 
-def run(models: Path, program: str, timeout: float = 60) -> list[Any]:
+def run(models: Path, program: str, timeout: float = 60, progress: Progress | None = None) -> list[Any]:
     command = (sys.executable, "-c", program)
-    return list(model_level(task(models), Progress(), timeout, command))
+    return list(run_model_level(task(models), progress or Progress(), timeout, command))
 
 
 def model_processes() -> set[int]:
-    """Pids of this test's own model-level processes."""
+    """Return the pids of the child processes of this test."""
     children = psutil.Process().children(recursive=True)
     return {child.pid for child in children if child.is_running() and child.status() != "zombie"}
 
 
 class Recorder(Progress):
-    """Keep what is shown, and cancel when asked at a phase."""
+    """Record the lines, and cancel at the phase with ``cancel_at`` in its text."""
 
     def __init__(self, cancel_at: str = "") -> None:
         super().__init__()
@@ -96,21 +96,21 @@ def test_out_of_memory_inside_python_names_what_helps(models: Path) -> None:
     assert "nf4" in caught.value.next_step
 
 
-def test_what_a_library_prints_is_no_message(models: Path) -> None:
+def test_output_of_libraries_is_not_a_message(models: Path) -> None:
     program = (
         "import sys\n"
         "from nbtoolkit.smoke.model_level import __main__ as level\n"
         "from nbtoolkit.smoke.model_level.messages import Facts\n"
-        "def run(task, say):\n"
+        "def run(task, send):\n"
         "    print('a banner')\n"
-        "    say(Facts(device='CPU', dtype='float32'))\n"
+        "    send(Facts(device='CPU', dtype='float32'))\n"
         "level._run = run\n"
         "sys.exit(level.main())"
     )
-    assert run(models, program) == [Facts(device="CPU", dtype="float32")]
+    assert run(models, program) == [FactsMessage(device="CPU", dtype="float32")]
 
 
-def test_process_that_takes_too_long_is_ended(models: Path) -> None:
+def test_process_is_killed_after_the_timeout(models: Path) -> None:
     before = model_processes()
     with pytest.raises(SmokeTestFailed, match=r"took over 0\.5 s"):
         run(models, "import time; time.sleep(60)", timeout=0.5)
@@ -133,7 +133,9 @@ def test_cancel_from_another_thread_reaches_a_silent_process(models: Path) -> No
     threading.Timer(0.3, progress.cancel).start()
     start = time.monotonic()
     with pytest.raises(Cancelled):
-        list(model_level(task(models), progress, 60, (sys.executable, "-c", "import time; time.sleep(60)")))
+        list(
+            run_model_level(task(models), progress, 60, (sys.executable, "-c", "import time; time.sleep(60)"))
+        )
     assert time.monotonic() - start < 2.3
 
 
@@ -150,7 +152,7 @@ def test_process_ends_when_its_kernel_dies(models: Path) -> None:
     try:
         process.stdin.write(task(models).model_dump_json().encode() + b"\n")
         process.stdin.flush()
-        process.stdout.readline()  # it is at work
+        process.stdout.readline()  # it is running
         process.stdin.close()
         assert process.wait(timeout=10) == 3
     finally:
@@ -159,7 +161,7 @@ def test_process_ends_when_its_kernel_dies(models: Path) -> None:
         process.stdout.close()
 
 
-def test_green_way_through_static_and_model_level(models: Path, workspace_root: Path) -> None:
+def test_static_and_model_level_pass(models: Path, workspace_root: Path) -> None:
     workspace = Workspace(workspace_root)
     progress = Recorder()
     settings = SmokeSettings(
@@ -193,7 +195,7 @@ def test_failing_static_check_starts_no_process(models: Path, workspace_root: Pa
 
 
 @pytest.mark.parametrize("content", ['{"format": 2}', "{}", "cut off"])
-def test_broken_report_is_told_and_tested_again(models: Path, workspace_root: Path, content: str) -> None:
+def test_broken_report_is_not_reused(models: Path, workspace_root: Path, content: str) -> None:
     workspace = Workspace(workspace_root)
     settings = SmokeSettings(adapter=models / "adapter", base=str(models / "base"), levels=("static",))
     before = smoke_test(settings, workspace=workspace)
@@ -203,4 +205,4 @@ def test_broken_report_is_told_and_tested_again(models: Path, workspace_root: Pa
     report = smoke_test(settings, progress=progress, workspace=workspace)
     assert any("testing again" in line and str(path) in line for line in progress.lines)
     assert report.created > before.created
-    assert newest(workspace, report.adapter_sha256, report.base_sha256) == report
+    assert newest_report(workspace, report.adapter_sha256, report.base_sha256) == report

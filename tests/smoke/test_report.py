@@ -1,4 +1,4 @@
-"""The report: what is green, what is shown, and that what was saved is what is loaded."""
+"""The smoke report: when it is green, how it is rendered, saved and loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from nbtoolkit import SmokeReport, SmokeSettings, Workspace
 from nbtoolkit.errors import BrokenFile, InvalidSettings, SmokeTestFailed
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe
-from nbtoolkit.smoke import newest
+from nbtoolkit.smoke import newest_report
 from nbtoolkit.smoke.check import Check, Level, Verdict
 
 CANARY = "<img src=x onerror=alert(1)>"
@@ -95,7 +95,7 @@ def test_hash_depends_on_every_part_of_the_content() -> None:
     assert one.sha256 != report(check("A1", "pass"), versions={"peft": "0.21.1"}).sha256
 
 
-def test_changed_or_foreign_file_is_no_report(workspace_root: Any) -> None:
+def test_changed_or_foreign_file_is_not_a_report(workspace_root: Any) -> None:
     path = report(check("A6", "fail")).save(Workspace(workspace_root))
     path.write_bytes(path.read_bytes().replace(b'"fail"', b'"pass" '))
     with pytest.raises(BrokenFile, match="changed after"):
@@ -110,18 +110,18 @@ def test_changed_or_foreign_file_is_no_report(workspace_root: Any) -> None:
 
 def test_newest_report_of_the_same_bytes_and_base_counts(workspace_root: Any) -> None:
     workspace = Workspace(workspace_root)
-    assert newest(workspace, ADAPTER, BASE) is None
+    assert newest_report(workspace, ADAPTER, BASE) is None
     first = report(check("A1", "pass"))
     second = report(check("A1", "fail"), created=first.created + timedelta(seconds=1))
     other_base = report(base_sha256="c" * 64, created=first.created + timedelta(hours=1))
     other_adapter = report(adapter_sha256="a" * 63 + "d", created=first.created + timedelta(hours=2))
     for one in (second, other_base, other_adapter, first):
         one.save(workspace)
-    assert newest(workspace, ADAPTER, BASE) == second, "an older green report must not hide a newer red one"
-    assert newest(workspace, "e" * 64, BASE) is None
+    assert newest_report(workspace, ADAPTER, BASE) == second, "the newer red report wins"
+    assert newest_report(workspace, "e" * 64, BASE) is None
 
 
-def test_page_escapes_everything_and_brings_no_script() -> None:
+def test_html_escapes_everything_and_has_no_script() -> None:
     hostile = report(
         check("A1", "fail", title=CANARY, summary=CANARY, remedy=CANARY, evidence={CANARY: [CANARY]}),
         adapter=CANARY,
@@ -139,7 +139,7 @@ def test_plain_text_names_checks_verdicts_and_remedies() -> None:
     text = str(report(check("A6", "fail", summary="B·A is zero"), check("G2", "skipped", "model")))
     assert text.startswith("Smoke test FAILED (A6): adapter tone on tiny")
     assert "→ train again" in text
-    assert text.count("→") == 1, "no remedy where nothing is wrong"
+    assert text.count("→") == 1, "no remedy if nothing is wrong"
     assert max(map(len, text.splitlines())) <= 120
 
 

@@ -1,4 +1,4 @@
-"""The static level: every bad adapter fails the check that is meant for it, with a remedy; no torch."""
+"""The static level: every bad adapter fails its check with a remedy, and torch is not imported."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def static(workspace: Workspace, base: Path, adapter: str = "adapter") -> SmokeR
     return smoke_test(settings, workspace=workspace)
 
 
-def found(report: SmokeReport, id: str) -> Check:
+def result_of(report: SmokeReport, id: str) -> Check:
     return next(one for one in report.checks if one.id == id and one.level == "static")
 
 
@@ -160,7 +160,7 @@ def test_bad_adapter_fails_its_check_with_a_remedy(
 ) -> None:
     spoil(workspace.root / "adapter")
     report = static(workspace, originals / "llama")
-    check = found(report, id)
+    check = result_of(report, id)
     assert check.verdict == "fail"
     assert text in check.summary
     assert check.remedy
@@ -178,23 +178,23 @@ def test_good_adapter_passes_every_static_check(workspace: Workspace, originals:
 
 
 def test_other_shapes_are_a_wrong_base(workspace: Workspace, originals: Path) -> None:
-    check = found(static(workspace, originals / "wide"), "A4")
+    check = result_of(static(workspace, originals / "wide"), "A4")
     assert (check.verdict, len(check.evidence["wrong_shapes"])) == ("fail", 12)
     assert "32" in check.summary
     assert "48" in check.summary
 
 
-def test_another_architecture_is_a_wrong_base_named_by_what_it_was_trained_on(
+def test_another_architecture_is_a_wrong_base_and_the_remedy_names_the_right_one(
     workspace: Workspace, originals: Path
 ) -> None:
-    check = found(static(workspace, originals / "gpt2"), "A4")
+    check = result_of(static(workspace, originals / "gpt2"), "A4")
     assert (check.verdict, check.evidence["matched"]) == ("fail", 0)
     assert "llama" in check.remedy
 
 
 def test_missing_layers_stay_undecided_for_the_model_level(workspace: Workspace, originals: Path) -> None:
     report = static(workspace, originals / "shallow")
-    assert found(report, "A4").verdict == "undecided"
+    assert result_of(report, "A4").verdict == "undecided"
     assert "A4 is undecided" in report.open
 
 
@@ -202,20 +202,20 @@ def test_renamed_architecture_stays_undecided(workspace: Workspace, originals: P
     shutil.copytree(originals / "gpt2", workspace.root / "moe")
     config = json.loads((workspace.root / "moe/config.json").read_text())
     (workspace.root / "moe/config.json").write_text(json.dumps({**config, "model_type": "mixtral"}))
-    check = found(static(workspace, workspace.root / "moe"), "A4")
+    check = result_of(static(workspace, workspace.root / "moe"), "A4")
     assert check.verdict == "undecided"
     assert "mixtral is renamed while loading" in check.summary
 
 
-def test_module_that_the_file_lacks_is_a_warning(workspace: Workspace, originals: Path) -> None:
+def test_target_module_missing_in_the_file_is_a_warning(workspace: Workspace, originals: Path) -> None:
     edit_config(workspace.root / "adapter", target_modules=["q_proj", "v_proj", "o_proj", "k_proj"])
-    check = found(static(workspace, originals / "llama"), "A4")
+    check = result_of(static(workspace, originals / "llama"), "A4")
     assert (check.verdict, check.evidence["named_but_lacking"]) == ("warn", ["k_proj"])
 
 
 def test_unknown_key_at_its_default_is_a_warning(workspace: Workspace, originals: Path) -> None:
     edit_config(workspace.root / "adapter", use_telepathy=False, telepathy_config=None)
-    check = found(static(workspace, originals / "llama"), "A3")
+    check = result_of(static(workspace, originals / "llama"), "A3")
     assert (check.verdict, check.evidence["unknown_default"]) == (
         "warn",
         ["telepathy_config", "use_telepathy"],
@@ -225,11 +225,11 @@ def test_unknown_key_at_its_default_is_a_warning(workspace: Workspace, originals
 def test_zero_in_some_modules_is_a_warning(workspace: Workspace, originals: Path) -> None:
     folder = workspace.root / "adapter"
     write(folder, {k: v * 0 if "layers.1" in k and "lora_B" in k else v for k, v in tensors(folder).items()})
-    check = found(static(workspace, originals / "llama"), "A6")
+    check = result_of(static(workspace, originals / "llama"), "A6")
     assert (check.verdict, len(check.evidence["zero_modules"])) == ("warn", 3)
 
 
-def test_product_is_zero_where_no_rank_is_used_by_both_sides(workspace: Workspace, originals: Path) -> None:
+def test_product_is_zero_if_no_rank_is_in_both_matrices(workspace: Workspace, originals: Path) -> None:
     folder = workspace.root / "adapter"
     content = tensors(folder)
     for key, value in content.items():
@@ -238,7 +238,7 @@ def test_product_is_zero_where_no_rank_is_used_by_both_sides(workspace: Workspac
         else:
             value[:, 2:] = 0
     write(folder, content)
-    assert found(static(workspace, originals / "llama"), "A6").verdict == "fail"
+    assert result_of(static(workspace, originals / "llama"), "A6").verdict == "fail"
 
 
 def test_bfloat16_is_read_by_its_bits(workspace: Workspace, originals: Path) -> None:
@@ -248,10 +248,10 @@ def test_bfloat16_is_read_by_its_bits(workspace: Workspace, originals: Path) -> 
     path = workspace.root / "adapter" / WEIGHTS
     content = {key: value.to(torch.bfloat16) for key, value in load_file(path).items()}
     save_file(content, path)
-    assert found(static(workspace, originals / "llama"), "A6").verdict == "pass"
+    assert result_of(static(workspace, originals / "llama"), "A6").verdict == "pass"
     next(iter(content.values()))[0, 0] = float("inf")
     save_file(content, path)
-    check = found(static(workspace, originals / "llama"), "A6")
+    check = result_of(static(workspace, originals / "llama"), "A6")
     assert list(check.evidence["broken"].values()) == [1]
 
 
@@ -259,7 +259,7 @@ def test_adapter_larger_than_its_base_is_a_warning(workspace: Workspace, origina
     folder = workspace.root / "adapter"
     extra = {"base_model.model.model.embed_tokens.weight": np.ones((9000, 32), np.float32)}
     write(folder, {**tensors(folder), **extra})
-    check = found(static(workspace, originals / "llama"), "A1")
+    check = result_of(static(workspace, originals / "llama"), "A1")
     assert check.verdict == "warn"
     assert "embed_tokens" in check.summary
 
@@ -271,7 +271,7 @@ def test_pickle_is_never_opened_and_converts_on_demand(workspace: Workspace, ori
     folder = workspace.root / "adapter"
     torch.save(load_file(folder / WEIGHTS), folder / "adapter_model.bin")
     (folder / WEIGHTS).unlink()
-    remedy = found(static(workspace, originals / "llama"), "A2").remedy
+    remedy = result_of(static(workspace, originals / "llama"), "A2").remedy
     command = remedy.partition("python ")[2].split()
     subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=Path(__file__).parents[2])
     assert not static(workspace, originals / "llama").failed
@@ -310,18 +310,18 @@ print(sorted({{"torch", "transformers", "peft", "safetensors"}} & set(sys.module
     assert done.stdout.strip() == "[]"
 
 
-def test_committed_table_is_what_the_installed_peft_knows() -> None:
-    from nbtoolkit.smoke import peft_config_table as peft_keys
-    from nbtoolkit.smoke.model_level.peft_fields import installed
+def test_committed_peft_keys_equal_the_fields_of_the_installed_peft() -> None:
+    from nbtoolkit.smoke.model_level.peft_fields import installed_fields
+    from nbtoolkit.smoke.static.config import peft_key_table, peft_version
 
-    version = peft_keys.serving_version()
-    assert version in peft_keys.table(), "run: python -m nbtoolkit.smoke.model_level.peft_fields"
-    assert peft_keys.table()[version] == json.loads(json.dumps(installed()))
+    version = peft_version()
+    assert version in peft_key_table(), "run: python -m nbtoolkit.smoke.model_level.peft_fields"
+    assert peft_key_table()[version] == json.loads(json.dumps(installed_fields()))
 
 
-def test_plain_architectures_are_those_that_transformers_does_not_rename() -> None:
+def test_unrenamed_types_have_no_conversion_mapping_in_transformers() -> None:
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-    from nbtoolkit.smoke.static.base_match import PLAIN
+    from nbtoolkit.smoke.static.base_match import UNRENAMED_TYPES
 
-    assert [kind for kind in sorted(PLAIN) if get_checkpoint_conversion_mapping(kind)] == []
+    assert [kind for kind in sorted(UNRENAMED_TYPES) if get_checkpoint_conversion_mapping(kind)] == []

@@ -9,7 +9,7 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.files.share import AzureShare
 from nbtoolkit.errors import AzureFailed, InvalidBase, MissingDependency, StoreError
 from nbtoolkit.models.base_model import Base
-from nbtoolkit.models.share_models import base_on, share_path
+from nbtoolkit.models.share_models import describe_base, share_path
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.findings import Findings
 from nbtoolkit.provisioning.settings import ProvisionSettings
@@ -80,7 +80,7 @@ def _on_share(
 ) -> Base:
     """Return a model as it lies on the share: its small files and headers are read, some dozen requests."""
     share = AzureShare(cloud, existing.names)
-    return run_cancellable(progress, lambda: base_on(share, path, workspace, progress))
+    return run_cancellable(progress, lambda: describe_base(share, path, workspace, progress))
 
 
 def _duration(seconds: float) -> str:

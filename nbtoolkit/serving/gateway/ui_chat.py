@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from ..sse import STREAM_END, event_data
 from .engine_client import error_text
 from .engine_proxy import EngineLost, Gateway, lost
 from .errors import Refused
@@ -80,10 +81,10 @@ class Answers:
 
 def _pieces(block: bytes) -> list[str]:
     found: list[str] = []
-    for line in block.split(b"\n"):
-        if not line.startswith(b"data: ") or line == b"data: [DONE]":
+    for data in event_data(block.decode().split("\n")):
+        if data == STREAM_END:
             continue
-        event = json.loads(line[6:])
+        event = json.loads(data)
         if "error" in event:
             raise ChatFailed(str(event["error"].get("message", event["error"])))
         found += [choice["delta"].get("content") or "" for choice in event.get("choices", [])]

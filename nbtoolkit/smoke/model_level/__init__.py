@@ -1,5 +1,5 @@
-"""The model level: base and adapter in a child process of their own; here alone is torch imported.
+"""The model level: load base and adapter in a child process; only this package of smoke imports torch.
 
-``python -m nbtoolkit.smoke.model_level`` reads a :class:`~.wire.Task` as one JSON line from standard input
-and writes JSON lines to standard output. It ends when its standard input does.
+``python -m nbtoolkit.smoke.model_level`` reads a :class:`~.messages.ModelTask` as one JSON line from
+standard input and writes JSON lines to standard output. It ends when its standard input is closed.
 """

@@ -1,93 +1,92 @@
-"""Run the model level's checks and write what they find as JSON lines."""
+"""Run the model level's checks and write the results as JSON lines."""
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable
 from typing import TextIO
 
-from nbtoolkit.smoke.check import Check, checks_of
+from nbtoolkit.smoke.check import Check, registered_checks
 from nbtoolkit.smoke.model_level.messages import (
-    Done,
-    Facts,
-    Found,
+    CheckMessage,
+    DoneMessage,
+    FactsMessage,
+    FingerprintMessage,
     Message,
-    Phase,
+    ModelTask,
+    PhaseMessage,
     ProblemMessage,
-    Result,
-    Task,
 )
+from nbtoolkit.utils.threads import start_daemon
 
 _LOADING = ("A3", "A4", "G1")
-"""Where one of these fails, there is nothing that the others could look at."""
+"""If one of these fails, the other checks are skipped."""
 
-_Say = Callable[[Message], None]
+_Send = Callable[[Message], None]
 
 
 def main() -> int:
-    """Read the task, run the checks; returns the exit status."""
+    """Read the task and run the checks; returns the exit status."""
     out = _take_stdout()
-    task = Task.model_validate_json(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    task = ModelTask.model_validate_json(sys.stdin.buffer.readline())
+    start_daemon(_exit_with_parent, name="exit-with-parent")
 
-    def say(message: Message) -> None:
+    def send(message: Message) -> None:
         out.write(message.model_dump_json() + "\n")
         out.flush()
 
-    say(Phase(text="starting torch, transformers and peft"))
+    send(PhaseMessage(text="starting torch, transformers and peft"))
     import torch
 
     try:
-        _run(task, say)
+        _run(task, send)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        say(
+        cause = str(error).splitlines()[0] if str(error) else "no more memory is available"
+        send(
             ProblemMessage(
-                text=f"Out of memory: {str(error).splitlines()[0] if str(error) else 'no more to be had'}",
-                next_step="end what else uses the memory, or take quantization='nf4', a GPU with more "
-                "memory, or a smaller base",
+                text=f"Out of memory: {cause}",
+                next_step="end other programs that use the memory, or take quantization='nf4', a GPU with "
+                "more memory, or a smaller base",
             )
         )
         return 1
-    say(Done())
+    send(DoneMessage())
     return 0
 
 
-def _run(task: Task, say: _Say) -> None:
-    from nbtoolkit.smoke.model_level import degeneration as sanity
-    from nbtoolkit.smoke.model_level import effect  # registers their checks
-    from nbtoolkit.smoke.model_level import load as loading
-    from nbtoolkit.smoke.model_level.context import ModelSubject
-    from nbtoolkit.smoke.model_level.fingerprints import fingerprint
+def _run(task: ModelTask, send: _Send) -> None:
+    from nbtoolkit.smoke.model_level import degeneration, effect, load
+    from nbtoolkit.smoke.model_level.context import ModelContext
+    from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
 
-    del effect, loading, sanity
+    del degeneration, effect, load  # the import registers their checks
 
-    def tell(text: str, done: float | None = None, total: float | None = None) -> None:
-        say(Phase(text=text, done=done, total=total))
+    def report(text: str, done: float | None = None, total: float | None = None) -> None:
+        send(PhaseMessage(text=text, done=done, total=total))
 
-    subject = ModelSubject(task, tell)
-    say(Facts(device=subject.device.name, dtype=subject.dtype))
+    context = ModelContext(task, report)
+    send(FactsMessage(device=context.device.name, dtype=context.dtype))
     results: dict[str, Check] = {}
-    for one in checks_of("model"):
+    for one in registered_checks("model"):
         if one.id in task.settled:
             continue
         failed = next((id for id in _LOADING if id in results and results[id].verdict == "fail"), None)
-        results[one.id] = one.skipped(f"{failed} failed") if failed else one(subject)
-        say(Result(check=results[one.id]))
+        results[one.id] = one.skipped(f"{failed} failed") if failed else one(context)
+        send(CheckMessage(check=results[one.id]))
         if one.id == "G2" and results["G2"].verdict in ("pass", "warn"):
-            say(Found(fingerprint=fingerprint(subject)))
+            send(FingerprintMessage(fingerprint=take_fingerprint(context)))
 
 
 def _take_stdout() -> TextIO:
-    """Keep standard output for the messages: whatever a library prints goes to standard error."""
+    """Reserve standard output for messages; the output of libraries goes to standard error."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return out
 
 
-def _end_with_parent() -> None:
-    """End at once when the kernel that started this process is gone: its end of the pipe closes."""
+def _exit_with_parent() -> None:
+    """Exit when the kernel that started this process is gone, which closes the pipe."""
     while sys.stdin.buffer.read(1):
         pass
     os._exit(3)

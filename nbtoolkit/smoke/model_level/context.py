@@ -1,9 +1,10 @@
-"""What the model checks look at: base and adapter, loaded when the first of them needs it."""
+"""Base and adapter, loaded on first use, and the device of the model checks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,35 +12,64 @@ from typing import Any
 
 import torch
 
-from nbtoolkit.serving.dtype import serving_dtype
-from nbtoolkit.smoke.model_level.device import Device, choose
-from nbtoolkit.smoke.model_level.messages import Task
-from nbtoolkit.smoke.model_level.prompts import GENERIC, rendered
+from nbtoolkit.serving.dtype import cpu_has_bfloat16, serving_dtype
+from nbtoolkit.smoke.model_level.messages import ModelTask
+from nbtoolkit.smoke.model_level.prompts import GENERIC, render_prompts
 from nbtoolkit.smoke.settings import SmokeSettings
 
 
-@dataclass
-class ModelSubject:
-    """One adapter on one base; ``tell`` reports progress."""
+@dataclass(frozen=True)
+class Device:
+    """A torch device; ``problem`` is the reason if the machine has a GPU that is not used."""
 
-    task: Task
-    tell: Callable[..., None]
-    device: Device = field(default_factory=choose)
+    kind: str
+    name: str
+    has_bfloat16: bool
+    problem: str = ""
+
+
+def choose_device(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Device:
+    """Return the GPU if it computes, else the CPU, with the reason if the machine has a GPU.
+
+    A GPU that ``CUDA_VISIBLE_DEVICES`` hides counts as absent: the user hid it.
+    """
+    if torch.cuda.is_available():
+        try:
+            torch.ones(2, device="cuda").sum().item()
+        except RuntimeError as error:
+            return _cpu(f"the GPU fails to compute: {str(error).splitlines()[0]}")
+        modern = torch.cuda.get_device_capability() >= (8, 0)
+        return Device("cuda", torch.cuda.get_device_name(), modern)
+    hidden = environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or not _has_gpu(root):
+        return _cpu("")
+    if torch.version.cuda is None:
+        return _cpu("there is a GPU, but this torch is built without CUDA")
+    return _cpu(f"there is a GPU, but no driver that this torch (CUDA {torch.version.cuda}) can use")
+
+
+@dataclass
+class ModelContext:
+    """One adapter on one base; ``report(text, done, total)`` reports progress."""
+
+    task: ModelTask
+    report: Callable[..., None]
+    device: Device = field(default_factory=choose_device)
     load_result: Any = None
 
     @cached_property
     def settings(self) -> SmokeSettings:
         """The smoke settings."""
-        return self.task.smoke
+        return self.task.smoke_settings
 
     @property
     def adapter_name(self) -> str:
-        """The adapter's name inside peft, as the engine names it."""
+        """The adapter's name in peft, the same as in the engine."""
         return f"a_{self.task.adapter_sha256[:16]}"
 
     @cached_property
     def base_config(self) -> Any:
-        """The base's configuration, as transformers reads it."""
+        """The base's configuration, as transformers parses it."""
         from transformers import AutoConfig
 
         return AutoConfig.from_pretrained(self.task.base_path, local_files_only=True)
@@ -57,7 +87,7 @@ class ModelSubject:
 
     @cached_property
     def adapter_config(self) -> dict[str, Any]:
-        """What ``adapter_config.json`` says."""
+        """The content of ``adapter_config.json``."""
         return json.loads((Path(self.task.adapter_path) / "adapter_config.json").read_bytes())
 
     @cached_property
@@ -78,7 +108,7 @@ class ModelSubject:
     @cached_property
     def prompt_ids(self) -> list[list[int]]:
         """The prompts as token ids."""
-        return rendered(self.tokenizer, self.prompts)
+        return render_prompts(self.tokenizer, self.prompts)
 
     @cached_property
     def model(self) -> Any:
@@ -86,7 +116,7 @@ class ModelSubject:
         return self.load(self.dtype)
 
     def load(self, dtype: str) -> Any:
-        """Load base and adapter in a precision; ``load_result`` keeps the keys that peft did not match."""
+        """Load base and adapter in a precision; ``load_result`` holds the keys that peft did not match."""
         from peft import PeftConfig, PeftModel
         from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -118,3 +148,11 @@ class ModelSubject:
         )
         model.set_adapter(self.adapter_name)
         return model.eval()
+
+
+def _cpu(problem: str) -> Device:
+    return Device("cpu", f"CPU, {torch.get_num_threads()} threads", cpu_has_bfloat16(), problem)
+
+
+def _has_gpu(root: Path) -> bool:
+    return any((root / "dev").glob("nvidia[0-9]*")) or (root / "dev/dxg").exists()

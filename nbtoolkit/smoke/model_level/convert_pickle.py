@@ -11,16 +11,16 @@ from nbtoolkit.smoke.static.files import PICKLES
 
 
 def convert(folder: Path) -> Path:
-    """Write ``adapter_model.safetensors`` beside the pickle, which is read without running its code.
+    """Write ``adapter_model.safetensors`` next to the pickle, which is loaded without running its code.
 
-    Raises :class:`InvalidAdapter` where there is no pickle, where safetensors are there already, or where
-    the pickle holds more than tensors. Imports torch.
+    Raises :class:`InvalidAdapter` if there is no pickle, if the safetensors file exists already, or if the
+    pickle contains more than tensors. Imports torch.
     """
     target = folder / WEIGHTS
     source = next((folder / name for name in PICKLES if (folder / name).is_file()), None)
     if source is None or target.exists():
-        what = f"{WEIGHTS} is there already" if target.exists() else f"there is none of {', '.join(PICKLES)}"
-        raise InvalidAdapter(f"Nothing to convert in {folder}: {what}.", next_step="run the smoke test")
+        cause = f"{WEIGHTS} exists already" if target.exists() else f"it has none of {', '.join(PICKLES)}"
+        raise InvalidAdapter(f"Nothing to convert in {folder}: {cause}.", next_step="run the smoke test")
     import pickle
 
     import torch
@@ -30,7 +30,7 @@ def convert(folder: Path) -> Path:
         content = torch.load(source, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise InvalidAdapter(
-            f"{source} holds more than tensors, or is damaged: {str(error).splitlines()[0]}",
+            f"{source} contains more than tensors, or is damaged: {str(error).splitlines()[0]}",
             next_step="do not open it; ask its author for safetensors",
         ) from error
     save_file(

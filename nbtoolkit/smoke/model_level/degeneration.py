@@ -1,4 +1,4 @@
-"""G4: does the adapter still speak, where the base does?"""
+"""G4: compare greedy answers of base and adapter, and fail if only the adapter's degenerate."""
 
 from __future__ import annotations
 
@@ -11,45 +11,52 @@ import torch
 
 from nbtoolkit.serving.stop_tokens import stop_token_ids
 from nbtoolkit.smoke.check import CheckOutcome, check
-from nbtoolkit.smoke.model_level.context import ModelSubject
+from nbtoolkit.smoke.model_level.context import ModelContext
 from nbtoolkit.smoke.model_level.effect import BATCH
 from nbtoolkit.smoke.model_level.forward import padded
 from nbtoolkit.smoke.model_level.prompts import batches
 
 
 @check("G4", "model", "sanity")
-def sanity(subject: ModelSubject) -> CheckOutcome:
-    """Let base and adapter answer greedily; only what the adapter alone breaks counts."""
-    length = subject.settings.answer_tokens
-    answers = {adapter: _answers(subject, adapter, length) for adapter in (False, True)}
+def degeneration(context: ModelContext) -> CheckOutcome:
+    """Generate greedy answers with base and adapter, and compare them."""
+    base, tuned = (greedy_answers(context, adapter) for adapter in (False, True))
+    return compare_answers(context, base, tuned)
+
+
+def compare_answers(
+    context: ModelContext, base: Sequence[list[int]], tuned: Sequence[list[int]]
+) -> CheckOutcome:
+    """Fail if an answer of the adapter degenerates and the base's answer to the same prompt does not.
+
+    ``base`` and ``tuned`` are the answers without and with the adapter, as token ids.
+    """
+    tokenizer, settings = context.tokenizer, context.settings
     broken: list[dict[str, str]] = []
-    for prompt, base, tuned in zip(subject.prompts, answers[False], answers[True], strict=True):
-        problem = degenerate(tuned, subject.tokenizer, subject.settings)
-        if problem and not degenerate(base, subject.tokenizer, subject.settings):
-            broken.append({"prompt": prompt, "problem": problem, "answer": _text(subject.tokenizer, tuned)})
-    samples = [
-        {
-            "prompt": prompt,
-            "base": _text(subject.tokenizer, base),
-            "adapter": _text(subject.tokenizer, tuned),
-        }
-        for prompt, base, tuned in zip(subject.prompts, answers[False], answers[True], strict=True)
-    ]
-    evidence = {"tokens": length, "broken": broken, "answers": samples}
+    samples: list[dict[str, str]] = []
+    for prompt, without, with_adapter in zip(context.prompts, base, tuned, strict=True):
+        answer = _text(tokenizer, with_adapter)
+        samples.append({"prompt": prompt, "base": _text(tokenizer, without), "adapter": answer})
+        problem = find_problem(with_adapter, tokenizer, settings)
+        if problem and not find_problem(without, tokenizer, settings):
+            broken.append({"prompt": prompt, "problem": problem, "answer": answer})
+    evidence = {"tokens": settings.answer_tokens, "broken": broken, "answers": samples}
     if broken:
         first = broken[0]
         return CheckOutcome(
             "fail",
-            f"the adapter degenerates on {len(broken)} of {len(samples)} prompts where the base does not: "
+            f"the adapter degenerates on {len(broken)} of {len(samples)} prompts and the base does not: "
             f"{first['problem']} on {first['prompt']!r}",
             evidence,
             "the adapter is overtrained or too strong: take an earlier checkpoint, or a lower alpha",
         )
-    return CheckOutcome("pass", f"{len(samples)} greedy answers of up to {length} tokens are sound", evidence)
+    return CheckOutcome(
+        "pass", f"{len(samples)} greedy answers of up to {settings.answer_tokens} tokens are sound", evidence
+    )
 
 
-def degenerate(answer: Sequence[int], tokenizer: Any, settings: Any) -> str:
-    """Return what is wrong with an answer (token ids, without the stop token), or nothing."""
+def find_problem(answer: Sequence[int], tokenizer: Any, settings: Any) -> str:
+    """Return the problem of an answer (token ids, without the stop token), or an empty text."""
     if not answer:
         return "an empty answer"
     unknown = tokenizer.unk_token_id
@@ -58,26 +65,27 @@ def degenerate(answer: Sequence[int], tokenizer: Any, settings: Any) -> str:
     longest = max(len(list(group)) for _, group in groupby(answer))
     if longest >= settings.repeat_limit:
         return f"one token {longest} times in a row"
-    if "�" in _text(tokenizer, answer).rstrip("�"):  # the budget may end inside a character
+    if "�" in _text(tokenizer, answer).rstrip("�"):  # the length limit may cut a character
         return "text that cannot be decoded"
     return ""
 
 
-def _answers(subject: ModelSubject, adapter: bool, length: int) -> list[list[int]]:
-    model, found = subject.model, list[list[int]]()
-    who = "adapter" if adapter else "base"
-    # rows padded into a sliding window give wrong text without an error
-    size = BATCH if _plain_attention(model.config) else 1
-    for group in batches(subject.prompt_ids, size):
-        subject.tell(f"letting the {who} answer", len(found), len(subject.prompt_ids))
+def greedy_answers(context: ModelContext, adapter: bool) -> list[list[int]]:
+    """Return the greedy answer to every prompt, with or without the adapter."""
+    model, answers = context.model, list[list[int]]()
+    name = "adapter" if adapter else "base"
+    # Padded rows in a model with a sliding window give wrong text without an error.
+    size = BATCH if _has_full_attention(model.config) else 1
+    for group in batches(context.prompt_ids, size):
+        context.report(f"letting the {name} answer", len(answers), len(context.prompt_ids))
         with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
-            found += _greedy(subject, model, group, length)
-    return found
+            answers += generate_greedy(context, model, group, context.settings.answer_tokens)
+    return answers
 
 
-def _greedy(subject: ModelSubject, model: Any, rows: list[list[int]], length: int) -> list[list[int]]:
-    """Answer greedily, all rows in one batch; a row ends before its stop token."""
-    stops = stop_token_ids(model, subject.tokenizer, subject.tokenizer.chat_template)
+def generate_greedy(context: ModelContext, model: Any, rows: list[list[int]], length: int) -> list[list[int]]:
+    """Generate greedily, all rows in one batch; a row ends before its stop token."""
+    stops = stop_token_ids(model, context.tokenizer, context.tokenizer.chat_template)
     ids, mask, positions = padded(rows, model.get_input_embeddings().weight.device)
     cache: Any = None
     answers: list[list[int]] = [[] for _ in rows]
@@ -97,11 +105,11 @@ def _greedy(subject: ModelSubject, model: Any, rows: list[list[int]], length: in
         ids, positions = chosen[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=-1)
         if step % 8 == 0:
-            subject.tell("writing greedy answers", step, length)
+            context.report("writing greedy answers", step, length)
     return answers
 
 
-def _plain_attention(config: Any) -> bool:
+def _has_full_attention(config: Any) -> bool:
     text = config.get_text_config()
     kinds = getattr(text, "layer_types", None) or ["full_attention"]
     return set(kinds) == {"full_attention"} and not getattr(text, "sliding_window", None)

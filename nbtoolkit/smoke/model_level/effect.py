@@ -1,4 +1,4 @@
-"""G2: does the adapter change what the model says, by more than batching does?"""
+"""G2: the adapter changes the model's output by more than batching does."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from typing import Any
 
 import torch
 
-from nbtoolkit.smoke.check import CheckOutcome, check, shortened
-from nbtoolkit.smoke.model_level.context import ModelSubject
+from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check
+from nbtoolkit.smoke.model_level.context import ModelContext
 from nbtoolkit.smoke.model_level.forward import divergence, logits_alone, logits_batched, padded
+from nbtoolkit.smoke.model_level.load import lora_layers
 from nbtoolkit.smoke.model_level.prompts import batches
-from nbtoolkit.smoke.model_level.weights import lora_layers
 
 BATCH = 8
 
 
 @check("G2", "model", "effect")
-def effect(subject: ModelSubject) -> CheckOutcome:
-    """Compare KL(base‖adapter) over all positions of all prompts with what a left-padded batch alone does."""
-    settings = subject.settings
-    found, noise = measure(subject.model, subject.prompt_ids, subject.tell)
-    silent = silent_modules(subject.model, subject.adapter_name, subject.prompt_ids[:BATCH])
+def effect(context: ModelContext) -> CheckOutcome:
+    """Compare KL(base‖adapter) over all positions of all prompts with the noise of left-padded batches."""
+    settings = context.settings
+    change, noise = measure_effect(context.model, context.prompt_ids, context.report)
+    silent = modules_without_output(context.model, context.adapter_name, context.prompt_ids[:BATCH])
     evidence: dict[str, Any] = {
-        "kl_nats": found,
+        "kl_nats": change,
         "noise_nats": noise,
-        "prompts": len(subject.prompt_ids),
-        "positions": sum(len(ids) for ids in subject.prompt_ids),
-        "dtype": subject.dtype,
+        "prompts": len(context.prompt_ids),
+        "positions": sum(len(ids) for ids in context.prompt_ids),
+        "dtype": context.dtype,
         "modules_without_output": silent[:50],
     }
-    if not math.isfinite(found) or not math.isfinite(noise):
+    if not math.isfinite(change) or not math.isfinite(noise):
         return CheckOutcome(
             "fail",
-            f"the model computes NaN or infinities in {subject.dtype}",
+            f"the model computes NaN or infinities in {context.dtype}",
             evidence,
-            "serve in bfloat16 or float32; where it already does, the adapter is too strong or damaged",
+            "serve in bfloat16 or float32; if it already does, the adapter is too strong or damaged",
         )
-    times = f"{found / noise:.3g} × the noise" if noise else "no noise at all"
-    summary = f"KL(base‖adapter) is {found:.3g} nats, {times} ({noise:.2g})"
-    if found <= settings.effect_fail * noise:
-        return _no_effect(subject, summary, evidence)
-    if found <= settings.effect_warn * noise:
+    times = f"{change / noise:.3g} × the noise" if noise else "no noise at all"
+    summary = f"KL(base‖adapter) is {change:.3g} nats, {times} ({noise:.2g})"
+    if change <= settings.effect_fail * noise:
+        return _fail(context, summary, evidence)
+    if change <= settings.effect_warn * noise:
         return CheckOutcome(
             "warn",
             f"{summary}: hardly more than batching alone",
@@ -52,22 +52,23 @@ def effect(subject: ModelSubject) -> CheckOutcome:
     if silent:
         return CheckOutcome(
             "warn",
-            f"{summary}; {len(silent)} modules change nothing: {shortened(silent, 3)}",
+            f"{summary}; {len(silent)} modules change nothing: {abbreviate(silent, 3)}",
             evidence,
-            "see whether these modules were meant to be trained, or serve in float32",
+            "check whether these modules should have been trained, or serve in float32",
         )
     return CheckOutcome("pass", summary, evidence)
 
 
-def measure(model: Any, prompts: list[list[int]], tell: Callable[..., None]) -> tuple[float, float]:
+def measure_effect(model: Any, prompts: list[list[int]], report: Callable[..., None]) -> tuple[float, float]:
     """Return mean KL(base‖adapter) and mean KL(base alone‖base in a batch of 8), in nats per position."""
     change = noise = 0.0
     positions = 0
+    total = sum(len(ids) for ids in prompts)
     for group in batches(prompts, BATCH):
         rows = [*group, *prompts[: BATCH - len(group)]]
         batched = logits_batched(model, rows, adapter=False)
         for ids, in_batch in zip(group, batched, strict=False):
-            tell("measuring the adapter's effect", positions, sum(len(one) for one in prompts))
+            report("measuring the adapter's effect", positions, total)
             base = logits_alone(model, ids, adapter=False)
             change += float(divergence(base, logits_alone(model, ids, adapter=True)).sum())
             noise += float(divergence(base, in_batch).clamp(min=0).sum())
@@ -75,23 +76,23 @@ def measure(model: Any, prompts: list[list[int]], tell: Callable[..., None]) -> 
     return (0.0 if change < 0 else change) / positions, noise / positions
 
 
-def silent_modules(model: Any, name: str, prompts: list[list[int]]) -> list[str]:
-    """Return the modules whose output is bit for bit the base's on every prompt."""
+def modules_without_output(model: Any, name: str, prompts: list[list[int]]) -> list[str]:
+    """Return the modules whose output equals the base's bit for bit on every prompt."""
     from peft.tuners.lora import Embedding, Linear
 
     silent: set[str] = set()
     handles: list[Any] = []
 
-    def watch(path: str) -> Callable[..., None]:
-        def compare(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def compare_to_base(path: str) -> Callable[..., None]:
+        def hook(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
             if torch.equal(module.get_base_layer()(*inputs), output):
                 silent.add(path)
 
-        return compare
+        return hook
 
     for path, module in lora_layers(model, name):
         if isinstance(module, Linear | Embedding):
-            handles.append(module.register_forward_hook(watch(path)))
+            handles.append(module.register_forward_hook(compare_to_base(path)))
     try:
         ids, mask, positions = padded(prompts, model.get_input_embeddings().weight.device)
         with torch.inference_mode():
@@ -102,21 +103,21 @@ def silent_modules(model: Any, name: str, prompts: list[list[int]]) -> list[str]
     return sorted(silent)
 
 
-def _no_effect(subject: ModelSubject, summary: str, evidence: dict[str, Any]) -> CheckOutcome:
-    """Tell an adapter that changes nothing from one whose change the serving precision swallows."""
-    if subject.dtype != "float32" and subject.settings.quantization == "none":
-        subject.tell("looking for the effect in float32")
-        del subject.model
+def _fail(context: ModelContext, summary: str, evidence: dict[str, Any]) -> CheckOutcome:
+    """Distinguish an adapter without effect from one whose effect is below the serving precision."""
+    if context.dtype != "float32" and context.settings.quantization == "none":
+        context.report("measuring the effect in float32")
+        del context.model
         try:
-            found, noise = measure(subject.load("float32"), subject.prompt_ids, subject.tell)
+            change, noise = measure_effect(context.load("float32"), context.prompt_ids, context.report)
         except torch.OutOfMemoryError:
-            evidence["float32"] = "not tried: out of memory"
+            evidence["float32"] = "not measured: out of memory"
         else:
-            evidence["float32"] = {"kl_nats": found, "noise_nats": noise}
-            if found > subject.settings.effect_fail * noise:
+            evidence["float32"] = {"kl_nats": change, "noise_nats": noise}
+            if change > context.settings.effect_fail * noise:
                 return CheckOutcome(
                     "fail",
-                    f"{summary}: below serving precision; in float32 it is {found:.3g} nats",
+                    f"{summary}: below serving precision; in float32 it is {change:.3g} nats",
                     evidence,
                     "serve with dtype='float32', or train longer or with a larger alpha",
                 )

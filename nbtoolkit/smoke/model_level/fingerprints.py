@@ -1,4 +1,4 @@
-"""Find the contexts where base and adapter disagree most, and what both say there."""
+"""Take the adapter's fingerprint: the contexts at which base and adapter differ most."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe, distance
-from nbtoolkit.smoke.model_level.context import ModelSubject
+from nbtoolkit.smoke.model_level.context import ModelContext
 from nbtoolkit.smoke.model_level.effect import BATCH
 from nbtoolkit.smoke.model_level.forward import divergence, logits_alone, logits_batched, top_logprobs
 from nbtoolkit.smoke.model_level.prompts import batches, short_sequences
@@ -15,9 +15,9 @@ from nbtoolkit.smoke.model_level.prompts import batches, short_sequences
 CONTEXTS = 16
 _CANDIDATES = 40
 _PER_SEQUENCE = 4
-"""Neighbouring prefixes say nearly the same; contexts of many prompts say more."""
+"""Prefixes of one sequence give similar results; contexts of many prompts are more independent."""
 _CLEAR = 4.0
-"""A context is clear where base and adapter lie this many times its own noise apart."""
+"""A context is clear if the distance of base and adapter is more than this times its noise."""
 
 
 @dataclass(frozen=True)
@@ -30,56 +30,55 @@ class _Candidate:
         return distance(self.probe.base, self.probe.adapter) > _CLEAR * self.noise
 
 
-def fingerprint(subject: ModelSubject) -> Fingerprint:
+def take_fingerprint(context: ModelContext) -> Fingerprint:
     """Return the adapter's fingerprint in the serving precision.
 
-    The noise is the largest distance between a context answered alone and in a left-padded batch. Where it
-    is large, as in bfloat16, contexts that stand clear of it are preferred to those of the largest KL.
+    The noise is the largest distance between a context computed alone and in a left-padded batch. If it is
+    large, as in bfloat16, contexts that are clear of it precede those of the largest KL.
     """
-    subject.tell("taking the adapter's fingerprint")
-    ranked = _ranked_contexts(subject)
+    context.report("taking the adapter's fingerprint")
+    ranked = _ranked_contexts(context)
     measured = list[_Candidate]()
     for first in range(0, len(ranked), BATCH):
         if sum(one.clear for one in measured) >= CONTEXTS:
-            break  # the first ones are clear of the noise already, as nearly always in float32
-        subject.tell("taking the adapter's fingerprint", first, len(ranked))
-        measured += _measured(subject.model, ranked[first : first + BATCH])
-    chosen = sorted(measured, key=lambda one: not one.clear)[:CONTEXTS]  # stable: KL decides among equals
+            break  # in float32 the first ones are nearly always clear of the noise
+        context.report("taking the adapter's fingerprint", first, len(ranked))
+        measured += _measure(context.model, ranked[first : first + BATCH])
+    chosen = sorted(measured, key=lambda one: not one.clear)[:CONTEXTS]  # stable: equals stay sorted by KL
     return Fingerprint(
-        adapter_sha256=subject.task.adapter_sha256,
-        base_sha256=subject.task.base_sha256,
-        dtype=subject.dtype,
+        adapter_sha256=context.task.adapter_sha256,
+        base_sha256=context.task.base_sha256,
+        dtype=context.dtype,
         noise=max(one.noise for one in chosen),
         probes=tuple(one.probe for one in chosen),
     )
 
 
-def _ranked_contexts(subject: ModelSubject) -> list[list[int]]:
+def _ranked_contexts(context: ModelContext) -> list[list[int]]:
     """Return distinct contexts, those with the largest KL(base‖adapter) first."""
-    scored: dict[tuple[int, ...], tuple[float, int]] = {}
-    sequences = short_sequences(subject.tokenizer, subject.prompts)
+    scores: dict[tuple[int, ...], tuple[float, int]] = {}
+    sequences = short_sequences(context.tokenizer, context.prompts)
     index = 0
-    for group in batches(sequences, BATCH):  # a batch's noise matters little for an order
-        subject.tell("looking for contexts that tell the adapter", index, len(sequences))
-        base = logits_batched(subject.model, group, adapter=False)
-        tuned = logits_batched(subject.model, group, adapter=True)
+    for group in batches(sequences, BATCH):  # the noise of a batch matters little for the order
+        context.report("ranking contexts for the fingerprint", index, len(sequences))
+        base = logits_batched(context.model, group, adapter=False)
+        tuned = logits_batched(context.model, group, adapter=True)
         for ids, without, with_adapter in zip(group, base, tuned, strict=True):
-            found = divergence(without, with_adapter).tolist()
+            kl = divergence(without, with_adapter).tolist()
             for length in range(2, len(ids) + 1):
-                scored.setdefault(tuple(ids[:length]), (found[length - 1], index))
+                scores.setdefault(tuple(ids[:length]), (kl[length - 1], index))
             index += 1
-    order = sorted(scored, key=lambda context: -scored[context][0])
     taken = dict[int, int]()
     first, rest = list[list[int]](), list[list[int]]()
-    for context in order:
-        sequence = scored[context][1]
+    for ids in sorted(scores, key=lambda ids: -scores[ids][0]):
+        sequence = scores[ids][1]
         taken[sequence] = taken.get(sequence, 0) + 1
-        (first if taken[sequence] <= _PER_SEQUENCE else rest).append(list(context))
+        (first if taken[sequence] <= _PER_SEQUENCE else rest).append(list(ids))
     return [*first, *rest][:_CANDIDATES]
 
 
-def _measured(model: Any, contexts: Sequence[list[int]]) -> list[_Candidate]:
-    """Answer contexts alone and in one batch, with and without the adapter."""
+def _measure(model: Any, contexts: Sequence[list[int]]) -> list[_Candidate]:
+    """Compute contexts alone and in one batch, with and without the adapter."""
     answers: dict[bool, list[dict[int, float]]] = {}
     noise = [0.0] * len(contexts)
     for adapter in (False, True):

@@ -12,20 +12,20 @@ from torch import Tensor
 
 
 def logits_alone(model: Any, ids: Sequence[int], *, adapter: bool, last: bool = False) -> Tensor:
-    """Return the logits at every position, [tokens, vocabulary], of one sequence on its own.
+    """Return the logits at every position, [tokens, vocabulary], of one sequence computed alone.
 
     ``last`` returns those of the last position only, [1, vocabulary].
     """
     with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
         rows = torch.tensor([list(ids)], device=_device(model))
-        logits = model(input_ids=rows, use_cache=False, **_kept(model, last)).logits[0]
+        logits = model(input_ids=rows, use_cache=False, **_logits_option(model, last)).logits[0]
     return logits[-1:] if last else logits
 
 
 def logits_batched(
     model: Any, rows: Sequence[Sequence[int]], *, adapter: bool, last: bool = False
 ) -> list[Tensor]:
-    """Return the same for several sequences in one left-padded batch."""
+    """Return the same logits for several sequences in one left-padded batch."""
     ids, mask, positions = padded(rows, _device(model))
     with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
         logits = model(
@@ -33,7 +33,7 @@ def logits_batched(
             attention_mask=mask,
             position_ids=positions,
             use_cache=False,
-            **_kept(model, last),
+            **_logits_option(model, last),
         ).logits
     return [logits[i][-1:] if last else logits[i][-len(row) :] for i, row in enumerate(rows)]
 
@@ -63,10 +63,10 @@ def top_logprobs(logits: Tensor, count: int = 5) -> dict[int, float]:
     return {int(i): float(v) for i, v in zip(ids, values, strict=True)}
 
 
-def _kept(model: Any, last: bool) -> dict[str, int]:
-    """Ask for the last position's logits only, where the architecture can: a large vocabulary costs much."""
-    known = inspect.signature(model.get_base_model().forward).parameters
-    return {"logits_to_keep": 1} if last and "logits_to_keep" in known else {}
+def _logits_option(model: Any, last: bool) -> dict[str, int]:
+    """Return the option for logits of the last position only, if the model has it: others cost memory."""
+    parameters = inspect.signature(model.get_base_model().forward).parameters
+    return {"logits_to_keep": 1} if last and "logits_to_keep" in parameters else {}
 
 
 def _device(model: Any) -> Any:

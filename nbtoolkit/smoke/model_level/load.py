@@ -1,72 +1,72 @@
-"""A3, A4 and G1: does peft understand, match and load the adapter?"""
+"""A3, A4 and G1: peft knows the adapter's configuration, matches its keys and loads it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
-from nbtoolkit.smoke import peft_config_table as peft_keys
-from nbtoolkit.smoke.check import CheckOutcome, check, shortened
-from nbtoolkit.smoke.model_level.context import ModelSubject
-from nbtoolkit.smoke.model_level.peft_fields import installed
-from nbtoolkit.smoke.model_level.weights import norm_ratios
-from nbtoolkit.smoke.static.config import judge
+from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check
+from nbtoolkit.smoke.model_level.context import ModelContext
+from nbtoolkit.smoke.model_level.peft_fields import installed_fields
+from nbtoolkit.smoke.static.config import check_keys, peft_version
 
 _PEFT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, NotImplementedError)
 
 
 @check("A3", "model", "config")
-def configuration(subject: ModelSubject) -> CheckOutcome:
-    """Judge the configuration's keys by the installed peft itself, where the committed table lacks it."""
-    return judge(subject.adapter_config, installed(), f"peft {peft_keys.serving_version()}")
+def configuration(context: ModelContext) -> CheckOutcome:
+    """Compare the configuration's keys with the installed peft, if the committed table lacks its version."""
+    return check_keys(context.adapter_config, installed_fields(), f"peft {peft_version()}")
 
 
 @check("A4", "model", "base match")
-def base_match(subject: ModelSubject) -> CheckOutcome:
-    """Put the adapter's keys and shapes on the base without weights, with peft's own conversion of keys."""
-    subject.tell("matching the adapter's keys with the base")
+def base_match(context: ModelContext) -> CheckOutcome:
+    """Match the adapter's keys and shapes with the base on the meta device, as peft converts the keys."""
+    context.report("matching the adapter's keys with the base")
     remedy = "give the base that it was trained on"
-    if trained_on := subject.adapter_config.get("base_model_name_or_path"):
+    if trained_on := context.adapter_config.get("base_model_name_or_path"):
         remedy += f", {trained_on}"
     try:
-        missing, unexpected = _match_on_meta(subject)
+        missing, unexpected = _match_on_meta(context)
     except RuntimeError as error:
         wrong = re.findall(r"size mismatch for (\S+):.*?\[([\d, ]*)\].*?\[([\d, ]*)\]", str(error), re.S)
         if not wrong:
-            return CheckOutcome("fail", f"peft refuses it: {str(error).splitlines()[0]}", remedy=remedy)
+            return CheckOutcome("fail", f"peft rejects it: {str(error).splitlines()[0]}", remedy=remedy)
         shapes = {name: f"[{found}] in the file, [{wanted}] in the base" for name, found, wanted in wrong}
         first = next(iter(shapes.items()))
         return CheckOutcome(
             "fail", f"{len(shapes)} shapes differ, {first[0]}: {first[1]}", {"wrong_shapes": shapes}, remedy
         )
     except _PEFT_ERRORS as error:
-        return CheckOutcome("fail", f"peft refuses it: {str(error).splitlines()[0]}", remedy=remedy)
+        return CheckOutcome("fail", f"peft rejects it: {str(error).splitlines()[0]}", remedy=remedy)
     evidence = {"missing": missing[:50], "unexpected": unexpected[:50]}
     if unexpected:
         return CheckOutcome(
             "fail",
-            f"{len(unexpected)} keys have no place in this base: {shortened(unexpected, 3)}",
+            f"{len(unexpected)} keys do not exist in this base: {abbreviate(unexpected, 3)}",
             evidence,
             remedy,
         )
     if missing:
         return CheckOutcome(
             "warn",
-            f"{len(missing)} places of the configuration are not in the file: {shortened(missing, 3)}",
+            f"{len(missing)} keys of the configuration are not in the file: {abbreviate(missing, 3)}",
             evidence,
             "save the adapter again, or remove the names from target_modules",
         )
-    return CheckOutcome("pass", "every key and shape has its place in the base", evidence)
+    return CheckOutcome("pass", "every key and shape matches the base", evidence)
 
 
 @check("G1", "model", "load")
-def load(subject: ModelSubject) -> CheckOutcome:
-    """Load base and adapter in the serving precision and read what peft reports silently."""
-    subject.tell(f"loading base and adapter in {subject.dtype} on {subject.device.name}")
+def load(context: ModelContext) -> CheckOutcome:
+    """Load base and adapter in the serving precision and check the keys that peft ignores silently."""
+    context.report(f"loading base and adapter in {context.dtype} on {context.device.name}")
     try:
-        model = subject.model
+        model = context.model
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, *_PEFT_ERRORS) as error:
@@ -75,14 +75,14 @@ def load(subject: ModelSubject) -> CheckOutcome:
             f"it does not load: {type(error).__name__}: {str(error).splitlines()[0]}",
             remedy="see the message; check that the adapter belongs to this base and this peft",
         )
-    missing = list(subject.load_result.missing_keys)
-    unexpected = list(subject.load_result.unexpected_keys)
+    missing = list(context.load_result.missing_keys)
+    unexpected = list(context.load_result.unexpected_keys)
     status = model.get_model_status()
-    ratios = norm_ratios(model, subject.adapter_name)
+    ratios = norm_ratios(model, context.adapter_name)
     highest = dict(sorted(ratios.items(), key=lambda pair: -pair[1])[:10])
     evidence: dict[str, Any] = {
-        "device": subject.device.name,
-        "dtype": subject.dtype,
+        "device": context.device.name,
+        "dtype": context.dtype,
         "missing": missing[:50],
         "unexpected": unexpected[:50],
         "enabled": status.enabled,
@@ -94,53 +94,98 @@ def load(subject: ModelSubject) -> CheckOutcome:
         return CheckOutcome(
             "fail",
             f"{len(missing)} keys are missing and {len(unexpected)} unexpected: "
-            f"{shortened([*missing, *unexpected], 3)}",
+            f"{abbreviate([*missing, *unexpected], 3)}",
             evidence,
             "save the adapter again from the trained model; without these keys it is another adapter",
         )
-    if status.enabled is not True or status.active_adapters != [subject.adapter_name]:
+    if status.enabled is not True or status.active_adapters != [context.adapter_name]:
         return CheckOutcome(
             "fail",
             f"the adapter is not active: enabled {status.enabled}, active {status.active_adapters}",
             evidence,
             "check rank_pattern, layers_to_transform and target_modules in adapter_config.json",
         )
-    if subject.device.problem:
+    if context.device.problem:
         return CheckOutcome(
             "warn",
-            f"tested on the CPU: {subject.device.problem}",
+            f"tested on the CPU: {context.device.problem}",
             evidence,
             "repair the GPU's driver or install torch for it; set CUDA_VISIBLE_DEVICES= to test on the CPU",
         )
-    limit = subject.settings.norm_warn
+    limit = context.settings.norm_warn
     if strong := [name for name, ratio in ratios.items() if ratio > limit]:
         name, ratio = next(iter(highest.items()))
         return CheckOutcome(
             "warn",
             f"‖BA‖·s/‖W‖ is above {limit:g} in {len(strong)} modules, {ratio:.2f} in {name}",
             evidence,
-            "see whether the answers hold up (G4); a lower alpha or rate makes a gentler adapter",
+            "check the answers (G4); a lower alpha or learning rate makes a weaker adapter",
         )
     top = max(ratios.values(), default=0.0)
-    summary = f"loads in {subject.dtype}, {status.num_adapter_layers} layers active, ‖BA‖·s/‖W‖ ≤ {top:.2g}"
+    summary = f"loads in {context.dtype}, {status.num_adapter_layers} layers active, ‖BA‖·s/‖W‖ ≤ {top:.2g}"
     return CheckOutcome("pass", summary, evidence)
 
 
-def _match_on_meta(subject: ModelSubject) -> tuple[list[str], list[str]]:
-    """Return peft's missing and unexpected keys; raises what peft raises. Costs no weights."""
+def _match_on_meta(context: ModelContext) -> tuple[list[str], list[str]]:
+    """Return peft's missing and unexpected keys; raises what peft raises. Loads no weights."""
     from peft import LoraConfig, PeftModel, set_peft_model_state_dict
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM
 
-    name = subject.adapter_name
+    name = context.adapter_name
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(subject.base_config)
-        config = cast("LoraConfig", LoraConfig.from_pretrained(subject.task.adapter_path))
+        base = AutoModelForCausalLM.from_config(context.base_config)
+        config = cast("LoraConfig", LoraConfig.from_pretrained(context.task.adapter_path))
         config.inference_mode = True
-        config.init_lora_weights = False  # initialisations that read the base have nothing to read here
+        config.init_lora_weights = False  # some initialisations read the base's weights
         model = PeftModel(base, config, adapter_name=name, autocast_adapter_dtype=False)
-        with safe_open(f"{subject.task.adapter_path}/adapter_model.safetensors", framework="pt") as file:
+        with safe_open(f"{context.task.adapter_path}/adapter_model.safetensors", framework="pt") as file:
             state = {key: torch.empty(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
         result = set_peft_model_state_dict(model, state, adapter_name=name, low_cpu_mem_usage=True)
     missing = [key for key in result.missing_keys if "lora_" in key and name in key]
     return missing, list(result.unexpected_keys)
+
+
+def lora_layers(model: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the path in the base and the module of every layer with the adapter ``name``."""
+    from peft.tuners.lora import LoraLayer
+
+    for path, module in model.named_modules():
+        if isinstance(module, LoraLayer) and (name in module.lora_A or name in module.lora_embedding_A):
+            yield path.removeprefix("base_model.model."), module
+
+
+def norm_ratios(model: Any, name: str) -> dict[str, float]:
+    """Return ‖BA‖·s/‖W‖ of every module, Frobenius norms.
+
+    ‖BA‖² is the trace of (BᵀB)(AAᵀ), so no product is larger than rank × rank.
+    """
+    return {path: _ratio(module, name) for path, module in lora_layers(model, name)}
+
+
+def _ratio(module: Any, name: str) -> float:
+    a, b = _pair(module, name)
+    with torch.inference_mode():
+        square = torch.sum((b.T @ b) * (a @ a.T).T)
+        weight = torch.linalg.vector_norm(_weight(module).float())
+    norm = float(square.clamp(min=0).sqrt()) * abs(float(module.scaling[name]))
+    return norm / float(weight) if float(weight) else float("inf")
+
+
+def _pair(module: Any, name: str) -> tuple[Tensor, Tensor]:
+    if name in module.lora_embedding_A:
+        a, b = module.lora_embedding_A[name], module.lora_embedding_B[name]
+    else:
+        a, b = module.lora_A[name].weight, module.lora_B[name].weight
+    a, b = a.detach().double(), b.detach().double()
+    return a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1)
+
+
+def _weight(module: Any) -> Tensor:
+    from peft.utils.integrations import dequantize_module_weight
+
+    base = module.get_base_layer()
+    if hasattr(getattr(base, "weight", None), "quant_state"):
+        return dequantize_module_weight(base)
+    parameter = getattr(module, "parameter_name", "weight")  # stacked experts have other parameters
+    return getattr(base, parameter).detach()

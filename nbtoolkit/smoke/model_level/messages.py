@@ -1,4 +1,4 @@
-"""What goes over the pipe between the kernel and the model level's process; imports no torch."""
+"""The messages between the kernel and the model level's process; imports no torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
-class Task(_Message):
-    """What to test; all paths are absolute. ``settled`` names checks that need no second look."""
+class ModelTask(_Message):
+    """The input of the process; all paths are absolute. ``settled`` are the ids of checks to leave out."""
 
     settings: dict[str, Any]
     adapter_path: str
@@ -28,13 +28,13 @@ class Task(_Message):
     settled: tuple[str, ...] = ()
 
     @property
-    def smoke(self) -> SmokeSettings:
-        """The settings as the workflow got them."""
+    def smoke_settings(self) -> SmokeSettings:
+        """The settings of the workflow."""
         return SmokeSettings(**self.settings)
 
 
-class Phase(_Message):
-    """A new phase began, or is ``done`` of ``total`` along."""
+class PhaseMessage(_Message):
+    """A new phase started, or ``done`` of ``total`` steps of it are finished."""
 
     kind: Literal["phase"] = "phase"
     text: str
@@ -42,22 +42,22 @@ class Phase(_Message):
     total: float | None = None
 
 
-class Result(_Message):
+class CheckMessage(_Message):
     """A check ended."""
 
     kind: Literal["check"] = "check"
     check: Check
 
 
-class Facts(_Message):
-    """On what the model level runs."""
+class FactsMessage(_Message):
+    """Device and dtype of the model level."""
 
     kind: Literal["facts"] = "facts"
     device: str
     dtype: str
 
 
-class Found(_Message):
+class FingerprintMessage(_Message):
     """The adapter's fingerprint."""
 
     kind: Literal["fingerprint"] = "fingerprint"
@@ -65,23 +65,23 @@ class Found(_Message):
 
 
 class ProblemMessage(_Message):
-    """The process cannot go on, and knows why."""
+    """The process ends because of a known problem."""
 
     kind: Literal["problem"] = "problem"
     text: str
     next_step: str
 
 
-class Done(_Message):
-    """Everything was said; without this line the process died."""
+class DoneMessage(_Message):
+    """The last message; if it is missing, the process died."""
 
     kind: Literal["done"] = "done"
 
 
-Message = Phase | Result | Facts | Found | ProblemMessage | Done
+Message = PhaseMessage | CheckMessage | FactsMessage | FingerprintMessage | ProblemMessage | DoneMessage
 _MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
 
 
 def parse(line: bytes | str) -> Message:
-    """Read one line; raises pydantic's ``ValidationError`` for anything else."""
+    """Parse one line; raises pydantic's ``ValidationError`` if it is not a message."""
     return _MESSAGES.validate_json(line)

@@ -1,6 +1,6 @@
-"""What the installed peft knows in an ``adapter_config.json``.
+"""Add the config keys of the installed peft to the table of check A3.
 
-``python -m nbtoolkit.smoke.model_level.peft_fields`` adds its version to the committed table.
+``python -m nbtoolkit.smoke.model_level.peft_fields`` writes ``peft_keys.json``.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ from enum import Enum
 from typing import Any
 
 from nbtoolkit.installation import install_hint
-from nbtoolkit.smoke.peft_config_table import JSON_NAMES, TABLE, Known, serving_version, table
+from nbtoolkit.smoke.static.config import JSON_NAMES, PEFT_KEYS, KnownKeys, peft_key_table, peft_version
 
 
-def installed() -> Known:
-    """Return what the installed peft's ``LoraConfig`` knows; imports peft, hence torch."""
+def installed_fields() -> KnownKeys:
+    """Return the fields of the installed peft's ``LoraConfig``; imports peft, hence torch."""
     from peft import LoraConfig
 
     hints = typing.get_type_hints(LoraConfig)
-    known: Known = {}
+    known: KnownKeys = {}
     for field in dataclasses.fields(LoraConfig):
         if field.name == "runtime_config":
             continue  # peft drops it from a file
-        names = _json_types(hints[field.name])
         default = None
         if field.default is not dataclasses.MISSING:
             default = field.default
         elif field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        known[field.name] = {"types": sorted(names), "default": default}
+        known[field.name] = {"types": sorted(_json_types(hints[field.name])), "default": default}
     return known
 
 
@@ -53,12 +52,12 @@ def _json_types(hint: Any) -> set[str]:
 
 def main() -> None:
     """Add the installed version to the committed table."""
-    version = serving_version()
+    version = peft_version()
     if version is None:
         raise SystemExit(f"peft is not installed; next: {install_hint('model')}")
-    content = {**(table() if TABLE.exists() else {}), version: installed()}
+    content = {**(peft_key_table() if PEFT_KEYS.exists() else {}), version: installed_fields()}
     text = json.dumps(dict(sorted(content.items())), indent=1, sort_keys=True) + "\n"
-    TABLE.write_text(text, encoding="utf-8")
+    PEFT_KEYS.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The prompts that the adapter is measured on, as token ids."""
+"""The prompts that measure the adapter, as token ids."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ GENERIC = (
     "Summarise: the meeting was moved to Tuesday because the room was taken.",
     'Complete the JSON: {"name": "Ada", "role":',
 )
-"""Short and of many kinds, because nothing is known of what the adapter was trained for."""
+"""Short prompts of many kinds, because the adapter's task is unknown."""
 
 MAX_TOKENS = 128
 CONTEXT = 10
-"""Longest context of a fingerprint, in tokens: it is replayed on every swap, beside running answers."""
+"""Longest context of a fingerprint, in tokens; every swap replays it while other requests are running."""
 
 
-def rendered(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
-    """Return each prompt as the chat template renders it, the generation prompt included.
+def render_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """Return each prompt rendered by the chat template, with the generation prompt.
 
-    Without a template it is the plain text. At most :data:`MAX_TOKENS`, the end is kept.
+    Without a template it is the plain text. Longer prompts keep their last :data:`MAX_TOKENS` tokens.
     """
     ids = [_ids(tokenizer, _chat(tokenizer, prompt)) for prompt in prompts]
     return [one[-MAX_TOKENS:] for one in ids if one]
@@ -34,15 +34,15 @@ def rendered(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
 def short_sequences(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
     """Return sequences of at most :data:`CONTEXT` tokens whose prefixes are candidate contexts.
 
-    The ends of rendered prompts, where an answer begins, and the beginnings of the plain texts.
+    They are the ends of rendered prompts, at which an answer begins, and the beginnings of the plain texts.
     """
-    found: dict[tuple[int, ...], None] = {}
+    sequences: dict[tuple[int, ...], None] = {}
     for prompt in prompts:
         chat = _ids(tokenizer, _chat(tokenizer, prompt))
         for length in (CONTEXT, CONTEXT // 2):
-            found[tuple(chat[-length:])] = None
-        found[tuple(_ids(tokenizer, prompt)[:CONTEXT])] = None
-    return [list(one) for one in found if len(one) > 1]
+            sequences[tuple(chat[-length:])] = None
+        sequences[tuple(_ids(tokenizer, prompt)[:CONTEXT])] = None
+    return [list(one) for one in sequences if len(one) > 1]
 
 
 def batches(items: Sequence[list[int]], size: int) -> Iterator[list[list[int]]]:

@@ -1,83 +1,116 @@
-"""A3: a configuration that the serving peft understands to the last key."""
+"""A3: the serving peft knows every key of the adapter's configuration.
+
+The committed table ``peft_keys.json`` holds the keys of each peft version;
+``python -m nbtoolkit.smoke.model_level.peft_fields`` adds the installed version.
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from nbtoolkit.smoke import peft_config_table as peft_keys
-from nbtoolkit.smoke.check import CheckOutcome, check, shortened
-from nbtoolkit.smoke.context import Subject
+from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check
+
+PEFT_KEYS = Path(__file__).with_name("peft_keys.json")
+
+KnownKeys = dict[str, dict[str, Any]]
+"""Config key → ``types`` (JSON type names) and ``default``."""
+
+JSON_NAMES: dict[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    type(None): "null",
+}
 
 _ALSO_FLOAT = {"lora_alpha"}  # annotated int; a float works and is common
 _DROPPED = {"runtime_config", "auto_map"}  # peft drops the first with a warning; A2 fails the second
 
 
+def peft_version() -> str | None:
+    """Return the version of the installed peft, without importing it; None if it is not installed."""
+    try:
+        return metadata.version("peft")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def peft_key_table() -> dict[str, KnownKeys]:
+    """Return the committed table: peft version → its config keys."""
+    return json.loads(PEFT_KEYS.read_text(encoding="utf-8"))
+
+
 @check("A3", "static", "config")
-def configuration(subject: Subject) -> CheckOutcome:
-    """Ask for a causal LoRA with keys and types that the serving peft knows, from the committed table."""
-    config = subject.config
+def configuration(context: SmokeContext) -> CheckOutcome:
+    """Require a causal LoRA whose keys and types the serving peft knows, by the committed table."""
+    config = context.config
     if config is None:
         return CheckOutcome(
             "fail",
-            "adapter_config.json is missing or is no JSON object",
+            "adapter_config.json is missing or is not a JSON object",
             remedy="save the adapter again with peft's save_pretrained",
         )
-    if wrong := _wrong_kind(config):
-        return CheckOutcome("fail", wrong, {"config": _main_facts(config)}, _KIND_REMEDY)
-    version = peft_keys.serving_version()
-    known = peft_keys.table().get(version or "")
+    if problem := _wrong_kind(config):
+        return CheckOutcome("fail", problem, {"config": _main_facts(config)}, _KIND_REMEDY)
+    version = peft_version()
+    known = peft_key_table().get(version or "")
     if known is None:
         return CheckOutcome(
             "undecided",
-            f"the table of known keys has no peft {version}; the model level asks peft itself",
-            {"peft": version, "table": sorted(peft_keys.table())},
+            f"the table of known keys has no peft {version}; the model level checks with peft itself",
+            {"peft": version, "table": sorted(peft_key_table())},
         )
-    return judge(config, known, f"peft {version}")
+    return check_keys(config, known, f"peft {version}")
 
 
-def judge(config: dict[str, Any], known: peft_keys.Known, who: str) -> CheckOutcome:
-    """Judge a configuration's keys and types against what one peft version knows."""
+def check_keys(config: dict[str, Any], known: KnownKeys, peft: str) -> CheckOutcome:
+    """Compare a configuration's keys and types with those that one peft version knows."""
     unknown = {key: value for key, value in config.items() if key not in known and key not in _DROPPED}
     harmless = sorted(key for key, value in unknown.items() if _is_default(key, value))
     harmful = sorted(unknown.keys() - set(harmless))
     mistyped = {
-        key: f"{peft_keys.json_type(value)} instead of {' or '.join(known[key]['types'])}"
+        key: f"{_json_type(value)} instead of {' or '.join(known[key]['types'])}"
         for key, value in config.items()
         if key in known and not _type_fits(key, value, known[key]["types"])
     }
     evidence = {
         "keys": len(config),
-        "known_to": who,
+        "known_to": peft,
         "unknown": harmful,
         "unknown_default": harmless,
         "mistyped": mistyped,
         **_main_facts(config),
     }
     if harmful:
-        near = [
-            f"{key} (did you mean {match[0]}?)" if match else key for key, match in _nearest(harmful, known)
-        ]
+        nearest = [(key, difflib.get_close_matches(key, known, n=1)) for key in harmful]
+        names = [f"{key} (did you mean {match[0]}?)" if match else key for key, match in nearest]
         saved = f" The adapter was saved by peft {v}." if (v := config.get("peft_version")) else ""
         return CheckOutcome(
             "fail",
-            f"{who} does not know {shortened(near)} and would ignore it silently",
+            f"{peft} does not know {abbreviate(names)} and would ignore it silently",
             evidence,
             f"serve with the peft that wrote it, or remove the key if it has no effect.{saved}",
         )
     if mistyped:
-        found = [f"{key} is {what}" for key, what in mistyped.items()]
+        problems = [f"{key} is {types}" for key, types in mistyped.items()]
         return CheckOutcome(
-            "fail", f"wrong type: {shortened(found)}", evidence, "correct the value in adapter_config.json"
+            "fail",
+            f"wrong type: {abbreviate(problems)}",
+            evidence,
+            "correct the value in adapter_config.json",
         )
     if harmless:
         return CheckOutcome(
             "warn",
-            f"{who} does not know {shortened(harmless)}; at their default they have no effect",
+            f"{peft} does not know {abbreviate(harmless)}; at their default they have no effect",
             evidence,
             "nothing to do, unless the training relied on them",
         )
-    return CheckOutcome("pass", f"LoRA r={config['r']}, all {len(config)} keys known to {who}", evidence)
+    return CheckOutcome("pass", f"LoRA r={config['r']}, all {len(config)} keys known to {peft}", evidence)
 
 
 _KIND_REMEDY = "only LoRA adapters for causal language models can be served; train or convert to one"
@@ -85,12 +118,12 @@ _KIND_REMEDY = "only LoRA adapters for causal language models can be served; tra
 
 def _wrong_kind(config: dict[str, Any]) -> str:
     if config.get("peft_type") != "LORA":
-        return f"peft_type is {config.get('peft_type')!r}, wanted 'LORA'"
+        return f"peft_type is {config.get('peft_type')!r}, expected 'LORA'"
     if config.get("task_type") != "CAUSAL_LM":
-        return f"task_type is {config.get('task_type')!r}, wanted 'CAUSAL_LM'"
+        return f"task_type is {config.get('task_type')!r}, expected 'CAUSAL_LM'"
     rank = config.get("r")
     if not isinstance(rank, int) or isinstance(rank, bool) or rank <= 0:
-        return f"r is {rank!r}, wanted a whole number above 0"
+        return f"r is {rank!r}, expected a whole number above 0"
     return ""
 
 
@@ -100,17 +133,24 @@ def _main_facts(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_default(key: str, value: Any) -> bool:
-    """Whether a key that this peft does not know says nothing: empty, or the default of a peft that does."""
+    """Whether an unknown key has no effect: empty, or at the default of a peft version that knows it."""
     if value is None or value is False or value in ({}, []):
         return True
-    return any(key in known and known[key]["default"] == value for known in peft_keys.table().values())
+    return any(key in known and known[key]["default"] == value for known in peft_key_table().values())
 
 
 def _type_fits(key: str, value: Any, types: list[str]) -> bool:
     if value is None:
-        return "null" in types or types == ["object"]  # an empty nested configuration was once written so
-    return peft_keys.fits(value, [*types, "number"] if key in _ALSO_FLOAT else types)
+        return "null" in types or types == ["object"]  # old versions wrote null for a nested configuration
+    name = _json_type(value)
+    return (
+        name in types
+        or (name == "integer" and "number" in types)
+        or (key in _ALSO_FLOAT and name in ("integer", "number"))
+    )
 
 
-def _nearest(keys: list[str], known: peft_keys.Known) -> list[tuple[str, list[str]]]:
-    return [(key, difflib.get_close_matches(key, known, n=1)) for key in keys]
+def _json_type(value: Any) -> str:
+    if isinstance(value, dict):
+        return "object"
+    return "array" if isinstance(value, list) else JSON_NAMES[type(value)]

@@ -1,4 +1,4 @@
-"""How the tensors of a LoRA file are named."""
+"""Parse the tensor names of a LoRA file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LoraTensor:
 
 
 def lora_tensor(key: str) -> LoraTensor | None:
-    """Return what a key names, None where it is no A or B matrix."""
+    """Parse a key; None if it does not name an A or B matrix."""
     match = _LORA.match(key)
     if match is None:
         return None
@@ -35,27 +35,26 @@ def lora_tensor(key: str) -> LoraTensor | None:
     return LoraTensor(match["module"].removeprefix(PREFIX), part[-1], "embedding" in part)
 
 
-def pairs(keys: Iterable[str]) -> dict[str, dict[str, str]]:
+def lora_pairs(keys: Iterable[str]) -> dict[str, dict[str, str]]:
     """Return module → part → key, for every module that has an A or a B."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    parts: dict[str, dict[str, str]] = defaultdict(dict)
     for key in keys:
         if tensor := lora_tensor(key):
-            found[tensor.module][tensor.part] = key
-    return dict(found)
+            parts[tensor.module][tensor.part] = key
+    return dict(parts)
 
 
-def bad_prefixes(keys: Iterable[str]) -> dict[str, str]:
-    """Return the known bad prefixes among keys, with the repair; a missing ``base_model.model.`` too."""
-    found: dict[str, str] = {}
+def find_bad_prefixes(keys: Iterable[str]) -> dict[str, str]:
+    """Return known bad prefix → repair, of all keys; a missing ``base_model.model.`` counts as one."""
+    repairs: dict[str, str] = {}
     for key in keys:
-        doubled = key.startswith(f"{PREFIX}{PREFIX}")
         rest = key.removeprefix(PREFIX).removeprefix(PREFIX)
-        if doubled:
-            found[f"{PREFIX}{PREFIX}"] = BAD_PREFIXES[f"{PREFIX}{PREFIX}"]
+        if key.startswith(f"{PREFIX}{PREFIX}"):
+            repairs[f"{PREFIX}{PREFIX}"] = BAD_PREFIXES[f"{PREFIX}{PREFIX}"]
         elif "_orig_mod." in key:
-            found["_orig_mod."] = BAD_PREFIXES["_orig_mod."]
+            repairs["_orig_mod."] = BAD_PREFIXES["_orig_mod."]
         elif rest.startswith("module.") or key.startswith("module."):
-            found["module."] = BAD_PREFIXES["module."]
+            repairs["module."] = BAD_PREFIXES["module."]
         elif not key.startswith("base_model."):
-            found["(no base_model.model.)"] = "put base_model.model. before every key"
-    return found
+            repairs["(no base_model.model.)"] = "put base_model.model. before every key"
+    return repairs

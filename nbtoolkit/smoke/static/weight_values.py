@@ -1,4 +1,4 @@
-"""A6: numbers that are numbers, and that change something."""
+"""A6: all weights are finite, and B·A is not zero."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nbtoolkit.errors import MissingDependency
 from nbtoolkit.installation import install_hint
 from nbtoolkit.models.safetensors_header import TensorInfo
-from nbtoolkit.smoke.check import CheckOutcome, check, shortened
-from nbtoolkit.smoke.context import Subject
-from nbtoolkit.smoke.static.lora_keys import lora_tensor, pairs
+from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check
+from nbtoolkit.smoke.static.lora_keys import lora_pairs, lora_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,18 +18,18 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-"""Types that LoRA weights come in; numpy has no bfloat16, its bits are looked at as they are."""
+"""The dtypes of LoRA weights; numpy has no bfloat16, so its bits are read as integers."""
 _BLOCK = 16 * 1024**2
 
 
 @check("A6", "static", "numbers")
-def numbers(subject: Subject) -> CheckOutcome:
-    """Read every tensor once, in blocks of rows, for NaN, infinities and for B·A = 0.
+def numbers(context: SmokeContext) -> CheckOutcome:
+    """Read every tensor once, in blocks of rows, to find NaN, infinities and B·A = 0.
 
     Costs one read of the file and at most 32 MB of memory.
     """
     _numpy()
-    adapter = subject.adapter
+    adapter = context.adapter
     wrong = {name: info.dtype for name, info in adapter.tensors.items() if info.dtype not in _STORED}
     if wrong:
         kinds = ", ".join(sorted(set(wrong.values())))
@@ -41,22 +40,22 @@ def numbers(subject: Subject) -> CheckOutcome:
             "save the adapter in float32, bfloat16 or float16",
         )
     broken: dict[str, int] = {}
-    used: dict[str, Array] = {}
+    used_ranks: dict[str, Array] = {}
     with adapter.weights.open("rb") as file:
         for name, info in adapter.tensors.items():
             bad, ranks = _scan(adapter.weights, file.fileno(), name, info)
             if bad:
                 broken[name] = bad
             if ranks is not None:
-                used[name] = ranks
+                used_ranks[name] = ranks
     if broken:
         return CheckOutcome(
             "fail",
-            f"NaN or infinite numbers in {len(broken)} tensors: {shortened(list(broken), 3)}",
+            f"NaN or infinite numbers in {len(broken)} tensors: {abbreviate(list(broken), 3)}",
             {"broken": dict(list(broken.items())[:50])},
-            "the training diverged: take an earlier checkpoint, or train with a lower rate or in bfloat16",
+            "the training diverged: take an earlier checkpoint, a lower learning rate, or bfloat16",
         )
-    zero, total = _without_effect(adapter.tensors, used)
+    zero, total = _zero_modules(adapter.tensors, used_ranks)
     evidence = {"tensors": len(adapter.tensors), "modules": total, "zero_modules": zero[:50]}
     if zero and len(zero) == total:
         return CheckOutcome(
@@ -68,29 +67,29 @@ def numbers(subject: Subject) -> CheckOutcome:
     if zero:
         return CheckOutcome(
             "warn",
-            f"B·A is zero in {len(zero)} of {total} modules: {shortened(zero, 3)}",
+            f"B·A is zero in {len(zero)} of {total} modules: {abbreviate(zero, 3)}",
             evidence,
-            "see whether these modules were meant to be trained",
+            "check whether these modules should have been trained",
         )
     return CheckOutcome(
         "pass", f"{len(adapter.tensors)} tensors finite, B·A not zero in {total} modules", evidence
     )
 
 
-def _without_effect(tensors: Any, used: dict[str, Array]) -> tuple[list[str], int]:
-    """Return the modules whose product is zero (no rank is used in both A and B), and their number."""
-    found = {module: parts for module, parts in pairs(tensors).items() if {"A", "B"} <= set(parts)}
+def _zero_modules(tensors: Any, used_ranks: dict[str, Array]) -> tuple[list[str], int]:
+    """Return the modules with B·A = 0 (no rank is nonzero in both A and B), and the number of all modules."""
+    complete = {module: parts for module, parts in lora_pairs(tensors).items() if {"A", "B"} <= set(parts)}
     zero = [
         module
-        for module, parts in found.items()
-        if used[parts["A"]].shape == used[parts["B"]].shape
-        and not (used[parts["A"]] & used[parts["B"]]).any()
+        for module, parts in complete.items()
+        if used_ranks[parts["A"]].shape == used_ranks[parts["B"]].shape
+        and not (used_ranks[parts["A"]] & used_ranks[parts["B"]]).any()
     ]
-    return zero, len(found)
+    return zero, len(complete)
 
 
 def _scan(path: Path, descriptor: int, name: str, info: TensorInfo) -> tuple[int, Array | None]:
-    """Return how many numbers are not finite and, of an A or B, which ranks hold anything but zeros."""
+    """Return the number of values that are not finite and, for an A or B, the mask of its nonzero ranks."""
     np = _numpy()
     tensor = lora_tensor(name)
     shape = tuple(info.shape) or (1,)
@@ -123,7 +122,7 @@ def _blocks(
             count = min(step, rows - first) * columns
             content = file.read(count * kind.itemsize)
             if len(content) < count * kind.itemsize:
-                raise OSError(f"{path} became shorter while it was read")
+                raise OSError(f"{path} was truncated while it was read")
             yield first, np.frombuffer(content, dtype=kind).reshape(-1, columns)
 
 
@@ -132,7 +131,7 @@ def _numpy() -> Any:
         import numpy
     except ImportError as error:
         raise MissingDependency(
-            "The smoke test reads the adapter's numbers with numpy, which is not installed.",
+            "The smoke test reads the adapter's weights with numpy, which is not installed.",
             next_step=install_hint("model"),
             package="numpy",
         ) from error
