@@ -1,4 +1,4 @@
-"""A LoRA adapter as a value, read without torch."""
+"""A LoRA adapter as a value: its configuration and tensor headers, read without torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbtoolkit.utils.display import html_table
 from nbtoolkit.utils.json_file import read_object
 
 SERVED_FILES = ADAPTER_FILES
-"""The files that make up an adapter: they are sent, hashed and served; what else lies there is not."""
+"""The files of an adapter that are uploaded, hashed and served; other files in the folder are ignored."""
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -23,10 +23,14 @@ WEIGHTS = "adapter_model.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """A LoRA folder: its configuration, and the tensors that its weights file names.
+    """A LoRA folder: its configuration, and the tensors that the header of its weights file lists.
 
-    ``config`` is the parsed ``adapter_config.json``; ``other_weights`` are weight files beside the one that
-    is served, never read. Two adapters are equal where their ``sha256`` is.
+    ``config`` is the parsed ``adapter_config.json``; ``other_weights`` are weight files that are not served
+    and never read. Two adapters are equal if their ``sha256`` is.
+
+    >>> adapter = Adapter.read("nbtoolkit/demo/adapters/tone-emotion")
+    >>> adapter.name, adapter.rank
+    ('tone-emotion', 8)
     """
 
     path: Path
@@ -34,17 +38,17 @@ class Adapter:
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str] = field(repr=False)
     size: int
-    """Bytes of all files that make up the adapter."""
+    """Bytes of all served files."""
     files: tuple[Path, ...] = field(repr=False)
     other_weights: tuple[Path, ...] = ()
 
     @classmethod
     def read(cls, path: Path | str) -> Adapter:
-        """Return the adapter in a folder, described from its headers: a gigabyte takes milliseconds.
+        """Return the adapter in a folder; reads headers only, so a gigabyte takes milliseconds.
 
-        Raises :class:`InvalidAdapter`, with ``check`` naming the smoke test's check, where the folder cannot
-        be read as an adapter at all: no folder or configuration, no safetensors weights in one file (A1, A2),
-        a damaged file. Whether it is a *good* adapter is for the smoke test.
+        Raises :class:`InvalidAdapter`, with ``check`` naming the smoke test's check, if the folder is not
+        an adapter: no folder or configuration, no safetensors weights in one file (A1, A2), a damaged file.
+        Its quality is the subject of the smoke test.
         """
         folder = Path(path).expanduser().absolute()
         _check_folder(folder)
@@ -56,13 +60,13 @@ class Adapter:
         try:
             header = read_header(weights)
         except BrokenFile as error:
-            problem = f"{weights.name} is damaged: {getattr(error, 'problem', error.message)}"
+            problem = f"{weights.name} is damaged: {error.problem}"
             raise _invalid("A1", folder, problem, error.next_step) from error
         if not header.tensors:
             raise _invalid(
                 "A1",
                 folder,
-                f"{weights.name} ({header.file_size} bytes) holds no tensors: the adapter was saved empty",
+                f"{weights.name} ({header.file_size} bytes) has no tensors: the adapter was saved empty",
                 "save it again from the training process, with PEFT's save_pretrained on the PEFT model",
             )
         files = tuple(adapter_files(folder).values())
@@ -81,32 +85,32 @@ class Adapter:
 
     @property
     def base_name(self) -> str | None:
-        """The base model as the training named it: a hub name or a path; None where it says nothing."""
+        """The base model in the configuration: a hub name or a path; None if it is not named."""
         name = self.config.get("base_model_name_or_path")
         return name if isinstance(name, str) and name else None
 
     @property
     def rank(self) -> int:
-        """The largest rank of any module, ``rank_pattern`` counted; raises :class:`InvalidAdapter` (A3)."""
+        """The largest rank of any module, with ``rank_pattern``; raises :class:`InvalidAdapter` (A3)."""
         ranks: list[Any] = [self.config.get("r"), *self.rank_pattern.values()]
         for rank in ranks:
             if type(rank) is not int or rank < 1:
                 raise _invalid(
                     "A3",
                     self.path,
-                    f"{CONFIG} gives the rank {rank!r} where a whole number above 0 is wanted",
-                    "correct r or rank_pattern to what the adapter was trained with",
+                    f"{CONFIG} has the rank {rank!r}; expected a whole number above 0",
+                    "correct r or rank_pattern to the values of the training",
                 )
         return max(ranks)
 
     @property
     def rank_pattern(self) -> Mapping[str, Any]:
-        """Module pattern → rank, where it differs from ``r``."""
+        """Module pattern → rank, if it differs from ``r``."""
         return _mapping(self.config.get("rank_pattern"))
 
     @property
     def alpha_pattern(self) -> Mapping[str, Any]:
-        """Module pattern → alpha, where it differs from ``lora_alpha``."""
+        """Module pattern → alpha, if it differs from ``lora_alpha``."""
         return _mapping(self.config.get("alpha_pattern"))
 
     @property
@@ -116,12 +120,12 @@ class Adapter:
 
     @cached_property
     def sha256(self) -> str:
-        """The identity of the files that are served, the same wherever they lie; reads all of them once."""
+        """The hash of the served files, independent of their location; reads all of them once."""
         return folder_sha256(self.named_files)
 
     @property
     def named_files(self) -> Mapping[str, Path]:
-        """Posix name inside the folder → file."""
+        """POSIX name inside the folder → file."""
         return {file.relative_to(self.path).as_posix(): file for file in self.files}
 
     def __eq__(self, other: object) -> bool:
@@ -131,16 +135,16 @@ class Adapter:
         return hash(self.sha256)
 
     def __str__(self) -> str:
-        return "\n".join([f"Adapter {self.name}", *(f"  {name:<8} {text}" for name, text in self._facts())])
+        return "\n".join([f"Adapter {self.name}", *(f"  {name:<8} {text}" for name, text in self._rows())])
 
     def __repr__(self) -> str:
         return f"Adapter({str(self.path)!r}, {len(self.tensors)} tensors, {self.size:,} bytes)"
 
     def _repr_html_(self) -> str:
-        return html_table(self._facts(), f"Adapter {self.name}")
+        return html_table(self._rows(), f"Adapter {self.name}")
 
-    def _facts(self) -> list[tuple[str, str]]:
-        """Describe the adapter without the cost of its sha256, and without failing on a bad configuration."""
+    def _rows(self) -> list[tuple[str, str]]:
+        """Return label and text of each fact; does not hash, and does not raise on a bad configuration."""
         dtypes = sorted({tensor.dtype for tensor in self.tensors.values()})
         ranks = sorted({str(rank) for rank in (self.config.get("r"), *self.rank_pattern.values())})
         return [
@@ -158,33 +162,29 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise _invalid("A1", folder, what, "give the folder that holds adapter_config.json")
+        problem = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise _invalid("A1", folder, problem, f"give the folder that contains {CONFIG}")
     if not (folder / CONFIG).is_file():
-        below = sorted(found.parent for found in folder.glob(f"*/{CONFIG}"))
+        below = sorted(file.parent for file in folder.glob(f"*/{CONFIG}"))
         nearest = (
             f": perhaps {', '.join(map(str, below[:5]))}"
             if below
             else ", as PEFT's save_pretrained writes it"
         )
-        raise _invalid("A1", folder, f"holds no {CONFIG}", f"give the adapter's own folder{nearest}")
+        raise _invalid("A1", folder, f"has no {CONFIG}", f"give the adapter's own folder{nearest}")
 
 
 def _weights(folder: Path) -> tuple[Path, tuple[Path, ...]]:
-    """Return the weights file, and the weight files beside it."""
-    found = sorted(file for file in folder.glob("adapter_model*") if file.is_file())
+    """Return the weights file, and the other weight files in the folder."""
+    files = sorted(file for file in folder.glob("adapter_model*") if file.is_file())
     weights = folder / WEIGHTS
-    if weights in found:
-        return weights, tuple(file for file in found if file != weights)
-    names = ", ".join(file.name for file in found)
-    if any("-of-" in file.name or file.name.endswith(".index.json") for file in found):
-        raise _invalid(
-            "A1",
-            folder,
-            f"its weights are sharded ({names}); no engine reads that",
-            f"save it as one {WEIGHTS}",
-        )
-    if found:
+    if weights in files:
+        return weights, tuple(file for file in files if file != weights)
+    names = ", ".join(file.name for file in files)
+    if any("-of-" in file.name or file.name.endswith(".index.json") for file in files):
+        problem = f"its weights are sharded ({names}), which no engine can read"
+        raise _invalid("A1", folder, problem, f"save it as one {WEIGHTS}")
+    if files:
         raise _invalid(
             "A2",
             folder,
@@ -194,8 +194,8 @@ def _weights(folder: Path) -> tuple[Path, tuple[Path, ...]]:
     raise _invalid(
         "A1",
         folder,
-        f"holds {CONFIG} and no {WEIGHTS}",
-        "copy the weights beside the configuration, or save it again",
+        f"has {CONFIG} but no {WEIGHTS}",
+        "copy the weights into the same folder, or save the adapter again",
     )
 
 

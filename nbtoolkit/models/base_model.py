@@ -1,4 +1,4 @@
-"""A base model as a value: its configuration and what its weight files name, read without torch."""
+"""A base model as a value: its configuration and tensor headers, read without torch."""
 
 from __future__ import annotations
 
@@ -29,9 +29,13 @@ from nbtoolkit.workspace import Workspace
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """A base model's folder: configuration, tensors by name, and the small files beside the weights.
+    """The folder of a base model: configuration, tensors by name, and the small files next to the weights.
 
     ``name`` is its public name. ``weights`` are its safetensors files, one or several shards.
+
+    >>> base = Base.resolve("HuggingFaceTB/SmolLM2-135M-Instruct")  # doctest: +SKIP
+    >>> base.max_model_len  # doctest: +SKIP
+    8192
     """
 
     path: Path
@@ -43,21 +47,21 @@ class Base:
 
     @classmethod
     def read(cls, path: Path | str) -> Base:
-        """Return the base model in a folder, described from its headers: cost does not grow with its size.
+        """Return the base model in a folder; reads headers only, so the cost does not depend on its size.
 
-        Raises :class:`InvalidBase` where configuration or safetensors weights are missing or damaged. Code
-        that a model brings along is never run, and pickled weights are never opened.
+        Raises :class:`InvalidBase` if configuration or safetensors weights are missing or damaged. Code in
+        the folder is never run, and pickled weights are never opened.
         """
         folder = Path(path).expanduser().absolute()
         if not (folder / CONFIG).is_file():
+            problem = f"has no {CONFIG}" if folder.is_dir() else "is not a folder"
             raise InvalidBase(
-                f"The base model {folder}: {'holds no ' + CONFIG if folder.is_dir() else 'is no folder'}.",
-                next_step="give the folder that holds config.json and the safetensors weights",
+                f"The base model {folder}: {problem}.",
+                next_step=f"give the folder that contains {CONFIG} and the safetensors weights",
                 path=folder,
             )
         try:
-            config = read_object(folder / CONFIG)
-            generation = read_object(folder / GENERATION) if (folder / GENERATION).is_file() else {}
+            config, generation_config = read_configs(folder)
             tensors: dict[str, TensorInfo] = {}
             weights = weight_files(folder)
             for file in weights:
@@ -68,11 +72,12 @@ class Base:
             ) from error
         if not tensors:
             raise InvalidBase(
-                f"The base model {folder}: its weights hold no tensors.",
+                f"The base model {folder}: its weights have no tensors.",
                 next_step="save or download the model again",
                 path=folder,
             )
-        return cls(folder, _public_name(folder), config, generation, MappingProxyType(tensors), weights)
+        name = _public_name(folder)
+        return cls(folder, name, config, generation_config, MappingProxyType(tensors), weights)
 
     @classmethod
     def resolve(
@@ -83,16 +88,17 @@ class Base:
         *,
         download: bool = False,
     ) -> Base:
-        """Return the base model that a user named: by folder, or as ``organisation/name`` of the hub.
+        """Return a base model by its folder, or by its ``organisation/name`` on the hub.
 
-        Looked through in this order: the path itself (relative to the workspace), ``model-cache/`` of the
-        workspace, where fine-tuning leaves it, ``.nbtoolkit/cache/``, then the local hub cache
-        (``organisation/name@revision`` picks a revision). Only with ``download`` is it fetched from the hub,
-        safetensors and small files only. Raises :class:`InvalidBase` telling where it was looked for, and
-        :class:`MissingDependency` where ``huggingface_hub`` would be needed.
+        The order is: the path itself (relative to the workspace), ``model-cache/`` of the workspace, to
+        which fine-tuning writes, ``.nbtoolkit/cache/``, then the local hub cache
+        (``organisation/name@revision`` selects a revision). Only with ``download`` is it downloaded from the
+        hub, safetensors and small files only. Raises :class:`InvalidBase` that lists these places, and
+        :class:`MissingDependency` if ``huggingface_hub`` is needed and not installed.
         """
-        where = workspace or Workspace.find()
-        folder, name = resolve_folder(str(text), where, progress or Progress(), download=download)
+        folder, name = resolve_folder(
+            str(text), workspace or Workspace.find(), progress or Progress(), download=download
+        )
         base = cls.read(folder)
         return base if name is None else base.named(name)
 
@@ -102,7 +108,7 @@ class Base:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The small files that describe the model: configuration, tokenizer, chat template."""
+        """The small files: configuration, tokenizer and chat template."""
         return config_files(self.path)
 
     @property
@@ -113,13 +119,11 @@ class Base:
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """The EOS token ids: those of the generation configuration, else those of the model's."""
-        return eos_token_ids(
-            *(source.get("eos_token_id") for source in (self.generation_config, self.config))
-        )
+        return eos_token_ids(self.generation_config.get("eos_token_id"), self.config.get("eos_token_id"))
 
     @property
     def max_model_len(self) -> int | None:
-        """Tokens that the model was made for; None where its configuration does not tell."""
+        """The context length in tokens; None if the configuration does not name it."""
         text = self.config.get("text_config")
         for source in (self.config, text if isinstance(text, dict) else {}):
             for key in ("max_position_embeddings", "n_positions", "max_sequence_length"):
@@ -129,15 +133,15 @@ class Base:
 
     @property
     def has_own_code(self) -> bool:
-        """Whether the folder names code of its own (``auto_map``); nbtoolkit never runs it."""
+        """Whether the configuration names remote code (``auto_map``); nbtoolkit never runs it."""
         return "auto_map" in self.config
 
     @cached_property
     def sha256(self) -> str:
-        """The identity: contents of the small files, and of every weight file size, header and samples.
+        """The identity: contents of the small files; size, header and samples of every weight file.
 
-        The samples tell apart two trainings of one architecture. Costs a few hundred small reads, not a
-        pass over the weights.
+        The samples distinguish two trainings of one architecture. Costs a few hundred small reads instead of
+        a read of all weights.
         """
         return base_identity(self.path, map(sample_weight_file, self.weights))
 
@@ -148,12 +152,12 @@ class Base:
         return hash((self.name, self.sha256))
 
     def __str__(self) -> str:
-        return "\n".join([f"Base {self.name}", *(f"  {name:<8} {text}" for name, text in self._facts())])
+        return "\n".join([f"Base {self.name}", *(f"  {name:<8} {text}" for name, text in self._rows())])
 
     def _repr_html_(self) -> str:
-        return html_table(self._facts(), f"Base {self.name}")
+        return html_table(self._rows(), f"Base {self.name}")
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def _rows(self) -> list[tuple[str, str]]:
         dtypes = sorted({tensor.dtype for tensor in self.tensors.values()})
         return [
             ("path", str(self.path)),
@@ -163,8 +167,14 @@ class Base:
         ]
 
 
+def read_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the configuration and the generation configuration, which may be missing; raises BrokenFile."""
+    generation = folder / GENERATION
+    return read_object(folder / CONFIG), read_object(generation) if generation.is_file() else {}
+
+
 def _public_name(folder: Path) -> str:
-    """Return the folder's name; of a hub cache's snapshot the model's, since its folder is a commit hash."""
+    """Return the folder's name; for a snapshot in a hub cache, which is named by commit, the model's."""
     cached = folder.parent.parent.name
     if folder.parent.name == "snapshots" and cached.startswith("models--"):
         return cached.rpartition("--")[2]

@@ -1,4 +1,4 @@
-"""Where a base model lies that a user named: in a folder, in a cache, or on the hub."""
+"""Find the folder of a base model by path or hub name: in the workspace, in a cache or on the hub."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.workspace import Workspace
 
 MODEL_CACHE = "model-cache"
-"""Where fine-tuning leaves base models, in a workspace and on the share."""
+"""The folder to which fine-tuning writes base models, in a workspace and on the share."""
 
 _HUB_NAME = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
-_FETCHED = ["*.safetensors", "model.safetensors.index.json", *CONFIG_FILES]
+_DOWNLOADED = ["*.safetensors", "model.safetensors.index.json", *CONFIG_FILES]
 
 
 def resolve_folder(
     text: str, workspace: Workspace, progress: Progress, *, download: bool
 ) -> tuple[Path, str | None]:
-    """Return the folder of a base model, and its public name where the folder's is not it.
+    """Return the folder of a base model, and its public name if that is not the folder's name.
 
     Raises :class:`InvalidBase` and :class:`MissingDependency`.
     """
@@ -32,40 +32,40 @@ def resolve_folder(
             "No base model was named.", next_step="give a folder, or a name such as organisation/model"
         )
     hub_name = _HUB_NAME.fullmatch(text)
-    places = [workspace.path(text), workspace.path(f"{MODEL_CACHE}/{text}")]
+    candidates = [workspace.path(text), workspace.path(f"{MODEL_CACHE}/{text}")]
     if hub_name:
-        places.append(workspace.cache / hub_name["id"].rpartition("/")[2])
-    for place in places:
-        if (place / CONFIG).is_file():
-            return place, None
-    if places[0].is_dir():
-        return places[0], None  # a folder that was meant, and whose reading will say what it lacks
-    looked = [str(place) for place in places]
+        candidates.append(workspace.cache / hub_name["id"].rpartition("/")[2])
+    for folder in candidates:
+        if (folder / CONFIG).is_file():
+            return folder, None
+    if candidates[0].is_dir():
+        return candidates[0], None  # reading it raises an error that names the missing files
+    searched = [str(folder) for folder in candidates]
     if hub_name is None:
-        raise _not_found(text, looked, "give an existing folder", workspace)
-    folder = _from_hub(hub_name["id"], hub_name["revision"], progress, download=download)
+        raise _not_found(text, searched, "give an existing folder", workspace)
+    folder = _hub_snapshot(hub_name["id"], hub_name["revision"], progress, download=download)
     if folder is None:
-        looked.append("the local Hugging Face cache")
-        raise _not_found(text, looked, "fetch it once: Base.resolve(..., download=True)", workspace)
+        searched.append("the local Hugging Face cache")
+        raise _not_found(text, searched, "download it once: Base.resolve(..., download=True)", workspace)
     return folder, hub_name["id"].rpartition("/")[2]
 
 
-def _not_found(text: str, looked: list[str], next_step: str, workspace: Workspace) -> InvalidBase:
+def _not_found(text: str, searched: list[str], next_step: str, workspace: Workspace) -> InvalidBase:
     cache = workspace.path(MODEL_CACHE)
-    there = sorted(
+    names = sorted(
         file.parent.relative_to(cache).as_posix()
         for depth in ("*", "*/*")
         for file in cache.glob(f"{depth}/{CONFIG}")
     )
-    known = f" In {MODEL_CACHE}/ there are: {', '.join(there)}." if there else ""
-    lines = "".join(f"\n  {place}" for place in looked)
+    known = f" In {MODEL_CACHE}/ there are: {', '.join(names)}." if names else ""
+    lines = "".join(f"\n  {place}" for place in searched)
     return InvalidBase(
         f"The base model {text!r} was not found.{known} Looked for in:{lines}", next_step=next_step
     )
 
 
-def _from_hub(name: str, revision: str | None, progress: Progress, *, download: bool) -> Path | None:
-    """Return the folder in the hub cache, None where it is not there; ``download`` fetches it first."""
+def _hub_snapshot(name: str, revision: str | None, progress: Progress, *, download: bool) -> Path | None:
+    """Return the folder in the hub cache, None if it is not cached; ``download`` downloads it first."""
     try:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -73,44 +73,44 @@ def _from_hub(name: str, revision: str | None, progress: Progress, *, download: 
         raise MissingDependency(
             f"The base model {name!r} is a hub name, and huggingface_hub is not installed.",
             next_step=f"{install_hint('model')}, or give the folder of a local copy",
-            package=name,
+            package="huggingface_hub",
         ) from error
     try:
         if not download:
             return Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
-        progress.phase(f"Fetching {name} from the hub")
+        progress.phase(f"Downloading {name} from the hub")
         return Path(
             huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=_FETCHED, tqdm_class=_bar_for(progress)
+                name, revision=revision, allow_patterns=_DOWNLOADED, tqdm_class=_progress_bar(progress)
             )
         )
     except LocalEntryNotFoundError as error:
         if download:
-            raise _unreachable(name, error) from None
+            raise _download_failed(name, error) from None
         return None
     except NbtoolkitError:
         raise
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise _unreachable(name, error) from None
+        raise _download_failed(name, error) from None
 
 
-def _unreachable(name: str, error: Exception) -> InvalidBase:
+def _download_failed(name: str, error: Exception) -> InvalidBase:
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return InvalidBase(
-        f"The base model {name!r} could not be fetched from the hub: {first}",
+        f"The base model {name!r} could not be downloaded from the hub: {first}",
         next_step="check the name and the network; for a private or gated model set HF_TOKEN",
     )
 
 
-def _bar_for(progress: Progress) -> type[Any]:
-    """Return a tqdm class that reports to ``progress`` and draws nothing; a cancel ends the download."""
+def _progress_bar(progress: Progress) -> type[Any]:
+    """Return a tqdm class that reports to ``progress`` and prints nothing; a cancel ends the download."""
     from tqdm import tqdm
 
     lock = threading.Lock()
     bars: list[Any] = []
 
     class Bar(tqdm):  # type: ignore[type-arg]
-        """One of several bars over the same bytes (received, written): the furthest is reported."""
+        """One of the bars of a download; the sum of those that count bytes is reported."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             options.pop("name", None)
@@ -127,9 +127,9 @@ def _bar_for(progress: Progress) -> type[Any]:
             self.done += n or 0
             if self.counts_bytes:
                 with lock:
-                    mine = [bar for bar in bars if bar.counts_bytes]
+                    byte_bars = [bar for bar in bars if bar.counts_bytes]
                 progress.advance(
-                    sum(bar.done for bar in mine), sum(bar.total or 0 for bar in mine) or None, "B"
+                    sum(bar.done for bar in byte_bars), sum(bar.total or 0 for bar in byte_bars) or None, "B"
                 )
 
     return Bar

@@ -1,6 +1,6 @@
-"""Adapters and base models that lie only on the share: listed, fetched for a test, served where they lie.
+"""Adapters and base models on the share: listed, downloaded for a test, described without a download.
 
-Settings name them as the container sees them, ``/mount/models/...``, which is how fine-tuning reports them.
+Settings name them by their path in the container, ``/mount/models/...``, as fine-tuning reports them.
 """
 
 from __future__ import annotations
@@ -9,163 +9,192 @@ import hashlib
 import json
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path, PurePath
+from types import MappingProxyType
 
-from nbtoolkit.errors import NotInStore, StoreError
+from nbtoolkit.errors import BrokenFile, InvalidBase, NotInStore, StoreError
 from nbtoolkit.filestore import Entry, FileStore
 from nbtoolkit.filestore.paths import join
 from nbtoolkit.models.adapter import CONFIG as ADAPTER_CONFIG
 from nbtoolkit.models.adapter import SERVED_FILES
-from nbtoolkit.models.base_model import Base
+from nbtoolkit.models.base_model import Base, read_configs
 from nbtoolkit.models.base_model_files import CONFIG as BASE_CONFIG
-from nbtoolkit.models.base_model_files import CONFIG_FILES, INDEX
-from nbtoolkit.models.remote_base_model import describe_remote_base
+from nbtoolkit.models.base_model_files import (
+    CONFIG_FILES,
+    INDEX,
+    base_identity,
+    sampled_sha256,
+    weight_names,
+)
+from nbtoolkit.models.safetensors_header import TensorInfo, parse_header
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.workspace import Workspace
 
 MOUNT = "/mount"
-"""Where the container sees the share."""
+"""The mount path of the share in the container."""
 ADAPTERS = "models"
 BASES = "model-cache"
-_DEPTH = 5
-_FOLDERS = 500
-_CHUNK = 8 << 20
+_MAX_DEPTH = 5
+_MAX_FOLDERS = 500
+CHUNK_SIZE = 8 << 20
 _STATE = ".fetched.json"
+_SMALL_FILES = (*CONFIG_FILES, INDEX)
 
 
-def share_path(named: str | PurePath) -> str | None:
-    """Return the path on the share that a setting names; None for a folder of this machine."""
-    text = PurePath(named).as_posix() if isinstance(named, PurePath) else named.replace("\\", "/")
+def share_path(path: str | PurePath) -> str | None:
+    """Return the path on the share of a setting's value; None for a folder of this machine."""
+    text = PurePath(path).as_posix() if isinstance(path, PurePath) else path.replace("\\", "/")
     if not text.startswith(f"{MOUNT}/") or Path(text).exists():
         return None
     return text.removeprefix(f"{MOUNT}/").strip("/")
 
 
 def list_adapters(store: FileStore) -> list[str]:
-    """Return every adapter's folder below ``models/``, as a setting names it; one request a folder."""
-    return _found(store, ADAPTERS, ADAPTER_CONFIG)
+    """Return the paths of all adapters below ``models/``, as settings name them; one request per folder."""
+    return _list_models(store, ADAPTERS, ADAPTER_CONFIG)
 
 
 def list_bases(store: FileStore) -> list[str]:
-    """Return every base model's folder below ``model-cache/``, as a setting names it."""
-    return _found(store, BASES, BASE_CONFIG)
+    """Return the paths of all base models below ``model-cache/``, as settings name them."""
+    return _list_models(store, BASES, BASE_CONFIG)
 
 
-def download_adapter(store: FileStore, path: str, workspace: Workspace, progress: Progress) -> Path:
-    """Return a copy, in the workspace's cache, of the folder of an adapter that lies on the share.
+def download_adapter(
+    store: FileStore, path: str, workspace: Workspace, progress: Progress, *, chunk_size: int = CHUNK_SIZE
+) -> Path:
+    """Download an adapter from the share into the workspace's cache and return its folder.
 
-    Only what changed there is fetched, and an interrupted fetch goes on. Raises :class:`NotInStore` naming
-    the adapters that there are.
+    Only changed files are downloaded, and an interrupted download resumes. Raises :class:`NotInStore` that
+    names the adapters on the share.
     """
-    entries = _files(store, path, ADAPTER_CONFIG, "adapter", list_adapters)
+    entries = _list_files(store, path, ADAPTER_CONFIG, "adapter", list_adapters)
     folder = _cache(store, path, workspace)
-    _fetch(store, path, {e.name: e for e in entries if e.name in SERVED_FILES}, folder, progress)
+    served = {entry.name: entry for entry in entries if entry.name in SERVED_FILES}
+    _download(store, path, served, folder, progress, chunk_size)
     return folder
 
 
 def download_base(store: FileStore, path: str, workspace: Workspace, progress: Progress) -> Base:
-    """Return a base model that lies on the share, out of a whole copy: what a test loads.
-
-    As :func:`fetch_adapter`; its gigabytes are fetched once.
-    """
-    entries = _files(store, path, BASE_CONFIG, "base model", list_bases)
-    wanted = {e.name: e for e in entries if e.name.endswith(".safetensors") or e.name in _SMALL}
+    """Download a whole base model from the share, which a test loads; see :func:`download_adapter`."""
+    entries = _list_files(store, path, BASE_CONFIG, "base model", list_bases)
+    needed = {e.name: e for e in entries if e.name.endswith(".safetensors") or e.name in _SMALL_FILES}
     folder = _cache(store, path, workspace)
-    _fetch(store, path, wanted, folder, progress)
+    _download(store, path, needed, folder, progress)
     return Base.read(folder)
 
 
 def describe_base(store: FileStore, path: str, workspace: Workspace, progress: Progress) -> Base:
-    """Return a base model as it lies on the share, for serving it there; its weights are not fetched."""
-    entries = _files(store, path, BASE_CONFIG, "base model", list_bases)
+    """Return a base model that is served from the share; its weights are not downloaded.
+
+    ``sha256`` is that of the whole folder; ``weights`` is empty. Costs the download of the small files and
+    about twenty reads per weight file. Raises :class:`NotInStore` and :class:`InvalidBase`.
+    """
+    entries = _list_files(store, path, BASE_CONFIG, "base model", list_bases)
     folder = _cache(store, path, workspace, "outlines")
-    _fetch(store, path, {e.name: e for e in entries if e.name in _SMALL}, folder, progress)
+    _download(store, path, {e.name: e for e in entries if e.name in _SMALL_FILES}, folder, progress)
     sizes = {entry.name: entry.size for entry in entries}
+    tensors: dict[str, TensorInfo] = {}
+    samples: list[tuple[str, int, str]] = []
+    try:
+        config, generation_config = read_configs(folder)
+        for name in weight_names(folder, sizes.keys()):
 
-    def read(name: str, offset: int, length: int) -> bytes:
-        progress.check()
-        return store.read(join(path, name), offset, length)
+            def read(offset: int, length: int, file: str = join(path, name)) -> bytes:
+                progress.check()
+                return store.read(file, offset, length)
 
-    return describe_remote_base(folder, sizes, read)
+            header = parse_header(folder / name, sizes[name], read)
+            tensors.update(header.tensors)
+            samples.append((name, sizes[name], sampled_sha256(header, read)))
+    except BrokenFile as error:
+        raise InvalidBase(
+            f"The base model {folder.name}: {error.message}", next_step=error.next_step, path=folder
+        ) from error
+    base = Base(folder, folder.name, config, generation_config, MappingProxyType(tensors), ())
+    base.__dict__["sha256"] = base_identity(folder, samples)  # cached_property reads it from there
+    return base
 
 
-_SMALL = (*CONFIG_FILES, INDEX)
-
-
-def _found(store: FileStore, root: str, mark: str) -> list[str]:
-    found: list[str] = []
+def _list_models(store: FileStore, root: str, config: str) -> list[str]:
+    models: list[str] = []
     level = [root]
-    seen = 0
-    for _ in range(_DEPTH):
+    requests = 0
+    for _ in range(_MAX_DEPTH):
         below: list[str] = []
-        for folder in level[: _FOLDERS - seen]:
-            seen += 1
+        for folder in level[: _MAX_FOLDERS - requests]:
+            requests += 1
             entries = store.list(folder)
-            if any(entry.name == mark for entry in entries):
-                found.append(f"{MOUNT}/{folder}")
+            if any(entry.name == config for entry in entries):
+                models.append(f"{MOUNT}/{folder}")
             below += [join(folder, entry.name) for entry in entries if entry.is_folder]
         level = below
-    return sorted(found)
+    return sorted(models)
 
 
-def _files(
-    store: FileStore, path: str, mark: str, what: str, others: Callable[[FileStore], list[str]]
+def _list_files(
+    store: FileStore, path: str, config: str, kind: str, list_models: Callable[[FileStore], list[str]]
 ) -> list[Entry]:
     entries = [entry for entry in store.list(path) if not entry.is_folder]
-    if not any(entry.name == mark for entry in entries):
-        there = others(store)
-        known = f"There are: {', '.join(there)}." if there else "There is none at all."
+    if not any(entry.name == config for entry in entries):
+        models = list_models(store)
+        known = f"The share has: {', '.join(models)}." if models else f"The share has no {kind}."
         raise NotInStore(
-            f"{MOUNT}/{path} on the share is no {what}: it holds no {mark}. {known}",
-            next_step=f"name one of them, or give a folder of this machine that holds the {what}",
+            f"{MOUNT}/{path} on the share is not a folder with a {kind}: it has no {config}. {known}",
+            next_step=f"name one of them, or give a folder of this machine that contains the {kind}",
             path=path,
         )
     return entries
 
 
 def _cache(store: FileStore, path: str, workspace: Workspace, kind: str = "fetched") -> Path:
-    place = hashlib.sha256(repr(store).encode()).hexdigest()[:8]
-    folder = workspace.cache / kind / place / Path(*path.split("/"))
+    store_id = hashlib.sha256(repr(store).encode()).hexdigest()[:8]
+    folder = workspace.cache / kind / store_id / Path(*path.split("/"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _fetch(
-    store: FileStore, path: str, wanted: Mapping[str, Entry], folder: Path, progress: Progress
+def _download(
+    store: FileStore,
+    path: str,
+    entries: Mapping[str, Entry],
+    folder: Path,
+    progress: Progress,
+    chunk_size: int = CHUNK_SIZE,
 ) -> None:
-    """Make a folder hold exactly the wanted files of a folder on the share."""
-    state = _State(folder)
-    for old in folder.iterdir():
-        if old.is_file() and not _keep(old.name, wanted):
-            old.unlink()
-    missing = [entry for entry in wanted.values() if not state.has(entry)]
+    """Download ``entries`` from a folder of the share, and delete all other files in the local folder."""
+    state = _DownloadState(folder)
+    for file in folder.iterdir():
+        if file.is_file() and not _is_kept(file.name, entries):
+            file.unlink()
+    missing = [entry for entry in entries.values() if not state.is_current(entry)]
     total = float(sum(entry.size for entry in missing))
     done = 0.0
     if missing:
-        progress.phase(f"Fetching {len(missing)} files of {MOUNT}/{path}")
+        progress.phase(f"Downloading {len(missing)} files of {MOUNT}/{path}")
     for entry in sorted(missing, key=lambda entry: entry.size):
-        part = state.part(entry)
+        part = state.part_file(entry)
         with part.open("ab") as file:
             while file.tell() < entry.size:
                 progress.advance(done + file.tell(), total, "B")
-                piece = store.read(join(path, entry.name), file.tell(), min(_CHUNK, entry.size - file.tell()))
-                if not piece:
+                length = min(chunk_size, entry.size - file.tell())
+                chunk = store.read(join(path, entry.name), file.tell(), length)
+                if not chunk:
                     raise _changed(path, entry.name)
-                file.write(piece)
+                file.write(chunk)
         now = next((e for e in store.list(path) if e.name == entry.name), None)
         if now != entry:
             part.unlink()
             raise _changed(path, entry.name)
-        state.take(entry, part)
+        state.finish(entry, part)
         done += entry.size
 
 
-def _keep(name: str, wanted: Container[str]) -> bool:
-    return name in wanted or name == _STATE or name.endswith(".part")
+def _is_kept(name: str, entries: Container[str]) -> bool:
+    return name in entries or name == _STATE or name.endswith(".part")
 
 
-class _State:
-    """What is known of the copies in a folder: the version on the share that each was made from."""
+class _DownloadState:
+    """The version on the share of each file in a local folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -175,27 +204,27 @@ class _State:
         except (OSError, ValueError):
             self._versions = {}
 
-    def has(self, entry: Entry) -> bool:
-        """Tell whether the copy is whole and of this version."""
-        copy = self._folder / entry.name
+    def is_current(self, entry: Entry) -> bool:
+        """Return whether the local file is complete and has this version."""
+        file = self._folder / entry.name
         return (
             bool(entry.version)
             and self._versions.get(entry.name) == entry.version
-            and copy.is_file()
-            and copy.stat().st_size == entry.size
+            and file.is_file()
+            and file.stat().st_size == entry.size
         )
 
-    def part(self, entry: Entry) -> Path:
-        """Return the file that an interrupted fetch of this version goes on in."""
-        mark = hashlib.sha256(f"{entry.version}\0{entry.size}".encode()).hexdigest()[:12]
-        part = self._folder / f".{entry.name}.{mark}.part"
+    def part_file(self, entry: Entry) -> Path:
+        """Return the partial file of this version, in which an interrupted download resumes."""
+        version = hashlib.sha256(f"{entry.version}\0{entry.size}".encode()).hexdigest()[:12]
+        part = self._folder / f".{entry.name}.{version}.part"
         for old in self._folder.glob(f".{entry.name}.*.part"):
             if old != part or not entry.version:
                 old.unlink()
         return part
 
-    def take(self, entry: Entry, part: Path) -> None:
-        """Give a finished copy its name and remember its version."""
+    def finish(self, entry: Entry, part: Path) -> None:
+        """Rename a complete partial file and save its version."""
         part.replace(self._folder / entry.name)
         self._versions[entry.name] = entry.version
         write_atomically(self._path, json.dumps(self._versions).encode())
@@ -203,7 +232,7 @@ class _State:
 
 def _changed(path: str, name: str) -> StoreError:
     return StoreError(
-        f"{MOUNT}/{path}/{name} changed on the share while it was being fetched.",
+        f"{MOUNT}/{path}/{name} changed on the share during the download.",
         next_step="let the program that writes it finish, then run the step again",
         path=join(path, name),
     )

@@ -1,4 +1,4 @@
-"""A base model is found where users keep it, and described from its headers."""
+"""A base model is resolved by path or hub name, and described from its headers."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def sharded(folder: Path, parts: list[Shapes], **weight_map: str) -> Path:
 
 
 def in_hub_cache(cache: Path, name: str = "org/base") -> Path:
-    """Lay a model into a hub cache as the hub's own client does."""
+    """Write a model into a hub cache, laid out as by the hub's client."""
     home = cache / f"models--{name.replace('/', '--')}"
     (home / "refs").mkdir(parents=True)
     (home / "refs" / "main").write_text(REVISION)
     return write_base(home / "snapshots" / REVISION)
 
 
-def test_it_says_what_the_folder_says(tmp_path: Path) -> None:
+def test_read_returns_configuration_and_tensors(tmp_path: Path) -> None:
     folder = write_base(tmp_path / "base")
     base = Base.read(folder)
     assert (base.name, base.max_model_len, base.eos_token_ids) == ("base", 128, (2,))
@@ -72,7 +72,7 @@ def test_shards_are_one_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (
             lambda folder: (folder / "model-00002-of-00002.safetensors").unlink(),
@@ -94,36 +94,36 @@ def test_shards_are_one_model(tmp_path: Path) -> None:
         (lambda folder: (folder / "model.safetensors.index.json").write_text("{"), "line 1"),
         (
             lambda folder: (folder / "model.safetensors.index.json").unlink(),
-            "holds neither model.safetensors nor",
+            "has neither model.safetensors nor",
         ),
     ],
 )
-def test_incomplete_shards_are_told(tmp_path: Path, damage: Any, said: str) -> None:
+def test_incomplete_shards_are_refused(tmp_path: Path, damage: Any, message: str) -> None:
     folder = sharded(tmp_path / "base", [{name: PLAIN[name]} for name in PLAIN])
     damage(folder)
-    with pytest.raises(InvalidBase, match=said) as caught:
+    with pytest.raises(InvalidBase, match=message) as caught:
         Base.read(folder)
     assert str(folder) in str(caught.value)
 
 
-def test_a_folder_that_is_no_base_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InvalidBase, match="is no folder"):
+def test_folder_without_a_base_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidBase, match="is not a folder"):
         Base.read(tmp_path / "missing")
-    with pytest.raises(InvalidBase, match=r"holds no config\.json"):
+    with pytest.raises(InvalidBase, match=r"has no config\.json"):
         Base.read(tmp_path)
     folder = write_base(tmp_path / "base")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(InvalidBase, match="weights are pickles"):
         Base.read(folder)
     write_tensors(folder / "model.safetensors", {})
-    with pytest.raises(InvalidBase, match="hold no tensors"):
+    with pytest.raises(InvalidBase, match="have no tensors"):
         Base.read(folder)
     (folder / "config.json").write_text('{"a": }')
     with pytest.raises(InvalidBase, match=r"config\.json, line 1, column 7, near the key 'a'"):
         Base.read(folder)
 
 
-def test_its_identity_is_its_content_and_not_its_place(tmp_path: Path) -> None:
+def test_identity_depends_on_content_and_not_on_location(tmp_path: Path) -> None:
     first = Base.read(write_base(tmp_path / "base"))
     copy = Base.read(shutil.copytree(first.path, tmp_path / "elsewhere" / "base"))
     assert first.sha256 == copy.sha256
@@ -137,7 +137,7 @@ def test_its_identity_is_its_content_and_not_its_place(tmp_path: Path) -> None:
     assert len({first.sha256, *(other.sha256 for other in others)}) == 4
 
 
-def test_identity_costs_no_pass_over_the_weights(tmp_path: Path) -> None:
+def test_identity_does_not_read_all_weights(tmp_path: Path) -> None:
     folder = write_base(tmp_path / "base")
     write_tensors(folder / "model.safetensors", {"large": ("F32", [1 << 33])})
     assert (folder / "model.safetensors").stat().st_size > 1 << 34  # a hole: reading it would take a minute
@@ -159,26 +159,26 @@ class TestResolve:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
         return cache
 
-    def test_a_folder_is_relative_to_the_workspace(self, workspace: Workspace, tmp_path: Path) -> None:
+    def test_folder_is_relative_to_the_workspace(self, workspace: Workspace, tmp_path: Path) -> None:
         folder = write_base(workspace.root / "models" / "mine")
         for text in ("models/mine", str(folder), folder):
             assert Base.resolve(text, workspace).path == folder
         assert Base.resolve("models/mine").path == folder  # the working directory's workspace
 
-    def test_a_name_is_looked_for_in_the_model_cache_and_the_state(self, workspace: Workspace) -> None:
+    def test_name_is_found_in_model_cache_and_workspace_cache(self, workspace: Workspace) -> None:
         ours = write_base(workspace.cache / "base")
         assert Base.resolve("org/base", workspace).path == ours
         theirs = write_base(workspace.root / "model-cache" / "org" / "base")
         assert Base.resolve("org/base", workspace).path == theirs
 
-    def test_a_hub_name_is_found_in_the_local_cache(self, workspace: Workspace, hub_cache: Path) -> None:
+    def test_hub_name_is_found_in_the_local_hub_cache(self, workspace: Workspace, hub_cache: Path) -> None:
         snapshot = in_hub_cache(hub_cache)
         base = Base.resolve("org/base", workspace)
         assert (base.path, base.name) == (snapshot, "base")
         assert Base.read(snapshot).name == "base"
         assert Base.resolve(f"org/base@{REVISION}", workspace).path == snapshot
 
-    def test_what_is_nowhere_is_told_with_where_it_was_looked_for(self, workspace: Workspace) -> None:
+    def test_unknown_name_is_refused_with_the_searched_places(self, workspace: Workspace) -> None:
         write_base(workspace.root / "model-cache" / "org" / "other")
         with pytest.raises(InvalidBase, match="download=True") as caught:
             Base.resolve("org/base", workspace)
@@ -191,19 +191,17 @@ class TestResolve:
         with pytest.raises(InvalidBase, match="No base model was named"):
             Base.resolve(" ", workspace)
 
-    def test_a_folder_that_lacks_its_configuration_is_not_looked_for_elsewhere(
-        self, workspace: Workspace
-    ) -> None:
+    def test_folder_without_configuration_ends_the_search(self, workspace: Workspace) -> None:
         (workspace.root / "org" / "base").mkdir(parents=True)
-        with pytest.raises(InvalidBase, match=r"holds no config\.json"):
+        with pytest.raises(InvalidBase, match=r"has no config\.json"):
             Base.resolve("org/base", workspace)
 
-    def test_an_incomplete_download_is_told(self, workspace: Workspace, hub_cache: Path) -> None:
+    def test_incomplete_download_is_refused(self, workspace: Workspace, hub_cache: Path) -> None:
         (in_hub_cache(hub_cache) / "model.safetensors").unlink()
         with pytest.raises(InvalidBase, match="finish the download"):
             Base.resolve("org/base", workspace)
 
-    def test_without_the_hub_client_the_extra_is_named(
+    def test_missing_hub_client_names_the_extra(
         self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "huggingface_hub", None)
@@ -214,7 +212,7 @@ class TestResolve:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of a model hub as a download asks for; it remembers which files were fetched."""
+    """The requests of a hub that a download needs; ``fetched`` records the files."""
 
     folder: Path
     fetched: list[str]
@@ -272,7 +270,7 @@ def hub(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
 
 
 def download(hub: ThreadingHTTPServer, root: Path, repo: Path, name: str, cancel: bool = False) -> str:
-    """Resolve a hub name in a process whose hub is ``hub``; return what it printed."""
+    """Resolve a hub name in a process whose hub is ``hub``; return its output."""
     code = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -306,11 +304,11 @@ def download(hub: ThreadingHTTPServer, root: Path, repo: Path, name: str, cancel
     return done.stdout + done.stderr
 
 
-def test_a_download_fetches_only_what_is_safe_and_reports_it(
+def test_download_takes_only_safe_files_and_reports_progress(
     hub: ThreadingHTTPServer, workspace_root: Path, repo: Path
 ) -> None:
     out = download(hub, workspace_root, repo, "org/base")
-    assert "Fetching org/base from the hub" in out
+    assert "Downloading org/base from the hub" in out
     assert "Base base" in out
     assert "'B')" in out
     fetched = hub.RequestHandlerClass.fetched  # type: ignore[attr-defined]
@@ -323,21 +321,21 @@ def test_a_download_fetches_only_what_is_safe_and_reports_it(
     ]
 
 
-def test_a_download_can_be_cancelled(hub: ThreadingHTTPServer, workspace_root: Path, repo: Path) -> None:
-    assert "Cancelled Cancelled while: Fetching org/base" in download(
+def test_download_can_be_cancelled(hub: ThreadingHTTPServer, workspace_root: Path, repo: Path) -> None:
+    assert "Cancelled Cancelled while: Downloading org/base" in download(
         hub, workspace_root, repo, "org/base", cancel=True
     )
 
 
-def test_a_name_that_the_hub_lacks_is_told(
+def test_name_that_the_hub_lacks_is_refused(
     hub: ThreadingHTTPServer, workspace_root: Path, repo: Path
 ) -> None:
     out = download(hub, workspace_root, repo, "org/wrong")
-    assert "InvalidBase The base model 'org/wrong' could not be fetched from the hub" in out
+    assert "InvalidBase The base model 'org/wrong' could not be downloaded from the hub" in out
     assert "HF_TOKEN" in out
 
 
-def test_it_prints_as_plain_text_and_escaped_html(tmp_path: Path) -> None:
+def test_base_is_shown_as_text_and_escaped_html(tmp_path: Path) -> None:
     base = Base.read(write_base(tmp_path / "base", model_type=CANARY))
     assert "Base base\n" in str(base)
     assert "2 (BF16) in 1 files" in str(base)

@@ -1,4 +1,4 @@
-"""What lies only on the share: listed, fetched once and gone on with, described without its weights."""
+"""Models on the share are listed, downloaded once, resumed, and described without their weights."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import pytest
 from nbtoolkit import Adapter, Base, Workspace
 from nbtoolkit.errors import Cancelled, NotInStore, StoreError
 from nbtoolkit.filestore import LocalFolder
-from nbtoolkit.models import share_models as in_place
+from nbtoolkit.models.share_models import (
+    describe_base,
+    download_adapter,
+    download_base,
+    list_adapters,
+    list_bases,
+    share_path,
+)
 from nbtoolkit.progress import Progress
 from nbtoolkit.target_factory import share_containing
 from tests.support.stub_deploy import adapter, base
 
 
 class Share(LocalFolder):
-    """Count what is read, and fail where a test wants it."""
+    """Count the bytes read, and fail after ``left`` reads if it is set."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -26,7 +33,7 @@ class Share(LocalFolder):
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         if self.left is not None:
             if self.left == 0:
-                raise StoreError("the line broke", next_step="again")
+                raise StoreError("connection lost", next_step="again")
             self.left -= 1
         content = super().read(path, offset, length)
         self.read_bytes[path] = self.read_bytes.get(path, 0) + len(content)
@@ -46,78 +53,75 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "project")
 
 
-def test_only_a_path_of_the_mount_that_is_not_here_is_on_the_share() -> None:
-    assert in_place.share_path("/mount/models/phi/adapter/") == "models/phi/adapter"
-    assert in_place.share_path(Path("/mount/model-cache/x")) == "model-cache/x"
-    assert in_place.share_path("adapters/x") is None
-    assert in_place.share_path("/mountain/x") is None
+def test_share_path_is_a_path_of_the_mount_that_this_machine_lacks() -> None:
+    assert share_path("/mount/models/phi/adapter/") == "models/phi/adapter"
+    assert share_path(Path("/mount/model-cache/x")) == "model-cache/x"
+    assert share_path("adapters/x") is None
+    assert share_path("/mountain/x") is None
 
 
-def test_what_can_be_chosen_is_listed_as_a_setting_names_it(share: Share) -> None:
-    assert in_place.list_adapters(share) == ["/mount/models/phi/adapter"]
-    assert in_place.list_bases(share) == ["/mount/model-cache/tiny"]
-    assert in_place.list_adapters(LocalFolder(share.root / "nothing")) == []
+def test_models_are_listed_as_settings_name_them(share: Share) -> None:
+    assert list_adapters(share) == ["/mount/models/phi/adapter"]
+    assert list_bases(share) == ["/mount/model-cache/tiny"]
+    assert list_adapters(LocalFolder(share.root / "nothing")) == []
 
 
-def test_an_adapter_is_fetched_once_and_is_the_same(share: Share, workspace: Workspace) -> None:
+def test_adapter_is_downloaded_once(share: Share, workspace: Workspace) -> None:
     there = Adapter.read(share.root / "models" / "phi" / "adapter")
-    folder = in_place.download_adapter(share, "models/phi/adapter", workspace, Progress())
+    folder = download_adapter(share, "models/phi/adapter", workspace, Progress())
     assert Adapter.read(folder).sha256 == there.sha256
     share.read_bytes.clear()
-    assert in_place.download_adapter(share, "models/phi/adapter", workspace, Progress()) == folder
+    assert download_adapter(share, "models/phi/adapter", workspace, Progress()) == folder
     assert share.read_bytes == {}
 
     adapter(share.root / "models" / "phi" / "adapter", "other")
     (share.root / "models" / "phi" / "adapter" / "optimizer.pt").write_bytes(bytes(100))
-    changed = Adapter.read(in_place.download_adapter(share, "models/phi/adapter", workspace, Progress()))
+    changed = Adapter.read(download_adapter(share, "models/phi/adapter", workspace, Progress()))
     assert changed.sha256 == Adapter.read(share.root / "models" / "phi" / "adapter").sha256
     assert not (folder / "optimizer.pt").exists()
 
 
-def test_an_interrupted_fetch_goes_on_where_it_was(
-    share: Share, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(in_place, "_CHUNK", 1000)
+def test_interrupted_download_resumes(share: Share, workspace: Workspace) -> None:
     path = "models/phi/adapter"
     share.left = 3
-    with pytest.raises(StoreError, match="the line broke"):
-        in_place.download_adapter(share, path, workspace, Progress())
+    with pytest.raises(StoreError, match="connection lost"):
+        download_adapter(share, path, workspace, Progress(), chunk_size=1000)
     share.left = None
-    folder = in_place.download_adapter(share, path, workspace, Progress())
+    folder = download_adapter(share, path, workspace, Progress(), chunk_size=1000)
     assert Adapter.read(folder).sha256 == Adapter.read(share.root / path).sha256
     sizes = {f"{path}/{file.name}": file.stat().st_size for file in (share.root / path).iterdir()}
     assert share.read_bytes == sizes
     assert not list(folder.glob("*.part"))
 
 
-def test_a_cancel_ends_a_fetch(share: Share, workspace: Workspace) -> None:
+def test_cancel_ends_a_download(share: Share, workspace: Workspace) -> None:
     progress = Progress()
     progress.cancel()
     with pytest.raises(Cancelled):
-        in_place.download_adapter(share, "models/phi/adapter", workspace, progress)
+        download_adapter(share, "models/phi/adapter", workspace, progress)
 
 
-def test_a_wrong_name_is_answered_with_those_that_there_are(share: Share, workspace: Workspace) -> None:
+def test_wrong_name_is_refused_with_the_existing_names(share: Share, workspace: Workspace) -> None:
     with pytest.raises(
-        NotInStore, match=r"holds no adapter_config.json. There are: /mount/models/phi/adapter"
+        NotInStore, match=r"has no adapter_config.json. The share has: /mount/models/phi/adapter"
     ):
-        in_place.download_adapter(share, "models/phi", workspace, Progress())
-    with pytest.raises(NotInStore, match="There are: /mount/model-cache/tiny"):
-        in_place.describe_base(share, "model-cache/other", workspace, Progress())
+        download_adapter(share, "models/phi", workspace, Progress())
+    with pytest.raises(NotInStore, match="The share has: /mount/model-cache/tiny"):
+        describe_base(share, "model-cache/other", workspace, Progress())
 
 
-def test_a_base_on_the_share_has_the_identity_of_the_whole_folder(share: Share, workspace: Workspace) -> None:
+def test_described_base_has_the_identity_of_the_whole_folder(share: Share, workspace: Workspace) -> None:
     there = Base.read(share.root / "model-cache" / "tiny")
-    described = in_place.describe_base(share, "model-cache/tiny", workspace, Progress())
+    described = describe_base(share, "model-cache/tiny", workspace, Progress())
     assert (described.name, described.sha256) == (there.name, there.sha256)
     assert dict(described.tensors) == dict(there.tensors)
     assert described.weights == ()
-    whole = in_place.download_base(share, "model-cache/tiny", workspace, Progress())
+    whole = download_base(share, "model-cache/tiny", workspace, Progress())
     assert (whole.name, whole.sha256) == (there.name, there.sha256)
     assert whole.weights
 
 
-def test_a_test_finds_the_share_of_this_machine_first(workspace: Workspace) -> None:
+def test_local_share_precedes_the_one_on_azure(workspace: Workspace) -> None:
     local = workspace.state / "local" / "share" / "models" / "x"
     local.mkdir(parents=True)
     assert isinstance(share_containing("models/x", workspace), LocalFolder)

@@ -100,10 +100,10 @@ def test_output_of_libraries_is_not_a_message(models: Path) -> None:
     program = (
         "import sys\n"
         "from nbtoolkit.smoke.model_level import __main__ as level\n"
-        "from nbtoolkit.smoke.model_level.messages import Facts\n"
+        "from nbtoolkit.smoke.model_level.messages import FactsMessage\n"
         "def run(task, send):\n"
         "    print('a banner')\n"
-        "    send(Facts(device='CPU', dtype='float32'))\n"
+        "    send(FactsMessage(device='CPU', dtype='float32'))\n"
         "level._run = run\n"
         "sys.exit(level.main())"
     )

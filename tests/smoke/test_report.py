@@ -12,7 +12,8 @@ from nbtoolkit import SmokeReport, SmokeSettings, Workspace
 from nbtoolkit.errors import BrokenFile, InvalidSettings, SmokeTestFailed
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe
 from nbtoolkit.smoke import newest_report
-from nbtoolkit.smoke.check import Check, Level, Verdict
+from nbtoolkit.smoke.check import Check, Verdict
+from nbtoolkit.smoke.settings import Level
 
 CANARY = "<img src=x onerror=alert(1)>"
 ADAPTER, BASE = "a" * 64, "b" * 64

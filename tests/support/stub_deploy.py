@@ -17,7 +17,8 @@ import pytest
 from nbtoolkit import Adapter, Base, DeploySettings, LocalTarget, SmokeReport, Workspace
 from nbtoolkit.releases import publisher
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe
-from nbtoolkit.smoke.check import LEVELS, Check
+from nbtoolkit.smoke.check import Check
+from nbtoolkit.smoke.settings import LEVELS
 from tests.support.stub_engine import stub_logprobs
 
 HERE = Path(__file__).parent

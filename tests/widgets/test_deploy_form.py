@@ -16,7 +16,8 @@ from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
 from nbtoolkit.smoke import SmokeReport, SmokeSettings
-from nbtoolkit.smoke.check import LEVELS, Check
+from nbtoolkit.smoke.check import Check
+from nbtoolkit.smoke.settings import LEVELS
 from nbtoolkit.widgets import DeployForm, SmokeForm, deploy_form, smoke_form
 from nbtoolkit.widgets.model_picker import adapter_folders, adapter_lines, base_folders
 from nbtoolkit.workspace import Workspace
