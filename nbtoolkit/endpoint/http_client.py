@@ -22,7 +22,6 @@ REQUEST_TIMEOUT = 600.0
 """Seconds without a byte until a request fails; the server sends a keep-alive comment every 15 s."""
 
 
-
 class HttpClient:
     """Send requests to one URL with one key; error responses become errors with a next step."""
 
