@@ -119,7 +119,8 @@ def plan_teardown(
     wanted = [one.id for one in there if _among(one.id, goes)]
     reasons = needed_by_others(wanted, place, workspace, cloud, progress) if settings.scope == "all" else {}
     going = removal.deletion_order([one for one in wanted if not _needed(one, reasons)])
-    stays = [replace(one, reason=reasons.get(one.id.lower(), "")) for one in there if not _within(one.id, going)]
+    kept = [one for one in there if not _within(one.id, going)]
+    stays = [replace(one, reason=reasons.get(one.id.lower(), "")) for one in kept]
     besides = run_cancellable(progress, lambda: _besides(going, there, workspace, cloud))
     return Teardown(place.app, tuple(going), (*stays, *besides))
 
