@@ -1,4 +1,4 @@
-"""This machine as a target: a folder is the share, a process is the container."""
+"""Serve on this machine: a folder is the share, a process is the container."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalTarget"]
 
 
-def __getattr__(name: str) -> Any:  # the launcher lives in this package and needs none of it
+def __getattr__(name: str) -> Any:  # imported late: the launcher in this package does not need it
     if name == "LocalTarget":
         from nbtoolkit.local.target import LocalTarget
 

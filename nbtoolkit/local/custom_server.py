@@ -1,4 +1,4 @@
-"""Run the user's own server: the start commands of the AI Toolkit's parameter file, on this machine."""
+"""Run the start commands of a custom server on this machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PLAIN_PATH = re.compile(r"[\w./+@%,:=-]+")
 def start_script(commands: Sequence[str]) -> str:
     """Return one shell script that runs commands in order and ends at the first that fails.
 
-    They share one shell, so that ``cd`` and ``export`` count for what follows. Which command failed is said
+    They share one shell, so that ``cd`` and ``export`` affect later commands. The failed command is reported
     on standard error.
     """
     lines = ["set -e", f"trap {_QUOTED_TRAP.format(count=len(commands))} EXIT"]
     for number, command in enumerate(commands, start=1):
-        # `set -e` lets a failing list such as `a && b` pass where it does not end with the failure
+        # `set -e` ignores a failure inside a list such as `a && b` except in its last command
         lines += [
             f"nbtoolkit_step={number}",
             command,
@@ -43,11 +43,10 @@ _QUOTED_TRAP = (
 
 
 def replace_mount(commands: Sequence[str], share: Path) -> tuple[str, ...]:
-    """Return commands with the container's ``/mount`` replaced by the folder that is the share here.
+    """Return commands with the container's ``/mount`` replaced by the share's folder on this machine.
 
-    Only the commands are changed, where ``/mount`` stands as a whole name; code that names ``/mount`` itself
-    should read the variable NBTOOLKIT_MOUNT instead. Raises :class:`InvalidSettings` where the folder's name
-    would have to be quoted.
+    Only the commands are changed, and only whole path names; code must read the variable NBTOOLKIT_MOUNT
+    instead of using ``/mount``. Raises :class:`InvalidSettings` if the folder's name needs quotes.
     """
     if any(_MOUNT.search(command) for command in commands) and not _PLAIN_PATH.fullmatch(str(share)):
         raise InvalidSettings(
@@ -58,36 +57,38 @@ def replace_mount(commands: Sequence[str], share: Path) -> tuple[str, ...]:
 
 
 def shell() -> str:
-    """Return the shell that runs the commands: bash as in the container, else sh."""
+    """Return the shell for the commands: bash as in the container, else sh."""
     found = shutil.which("bash") or shutil.which("sh")
     if found is None:
         raise ServerFailed(
-            "There is no shell on this machine to run the start commands.",
+            "This machine has no shell for the start commands: neither bash nor sh is on the PATH.",
             next_step="install bash, or deploy with server='nbtoolkit'",
         )
     return found
 
 
 def create_environment(folder: Path, progress: Progress) -> Path:
-    """Return the folder of the programs of a Python of the server's own; making it takes some seconds, once.
+    """Create a virtual environment for a custom server and return its folder of programs.
 
-    It sees the packages of this environment, and ``pip install`` among the commands does not change them.
+    It includes the packages of this environment; ``pip install`` in the commands does not change these. The
+    first call takes some seconds.
     """
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     done = folder / "complete"
     if done.exists():
         return programs
-    progress.phase("Making a Python environment for your own server")
+    progress.phase("Creating a virtual environment for your own server")
     command = [sys.executable, "-m", "venv", "--clear", str(folder)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    if made.returncode:
+    created = subprocess.run(command, capture_output=True, text=True, check=False)
+    if created.returncode:
+        output = (created.stderr or created.stdout).strip()[-500:]
         raise ServerFailed(
-            f"No Python environment could be made in {folder}: {(made.stderr or made.stdout).strip()[-500:]}",
+            f"The virtual environment {folder} could not be created: {output}",
             next_step="repair `python -m venv` on this machine (on Debian: apt install python3-venv)",
         )
-    inside = sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
-    seen = [path for path in (*site.getsitepackages(), site.getusersitepackages()) if Path(path).is_dir()]
-    lines = [f"import site; site.addsitedir({path!r})" for path in seen]
-    (Path(inside) / "of-the-notebook.pth").write_text("\n".join(lines), encoding="utf-8")
+    site_packages = sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
+    paths = [path for path in (*site.getsitepackages(), site.getusersitepackages()) if Path(path).is_dir()]
+    lines = [f"import site; site.addsitedir({path!r})" for path in paths]
+    (Path(site_packages) / "of-the-notebook.pth").write_text("\n".join(lines), encoding="utf-8")
     done.touch()
     return programs

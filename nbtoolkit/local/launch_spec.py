@@ -1,4 +1,4 @@
-"""Say how a release's server is run on this machine."""
+"""Build the launch specification of a release's server on this machine."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from nbtoolkit.serving.release import Release
 
 REPLICA = "local"
 POLL = "0.5"
-"""Seconds between two looks of the server for a new release."""
+"""Seconds between two polls of the server for a new release."""
 
 
 def launch_spec_for(
-    files: StateFiles, release: Release, extra: Mapping[str, str], progress: Progress
+    files: StateFiles,
+    release: Release,
+    extra: Mapping[str, str],
+    progress: Progress,
+    *,
+    log_bytes: int = log.FILE_BYTES,
 ) -> Callable[[int], LaunchSpec]:
-    """Return what to run for a release, given a port; ``extra`` is added to the environment."""
-    how = _own if release.code.kind == "own" else _ours
-    command_for, env = how(files, release, progress)
+    """Return a function that maps a port to the specification; ``extra`` is added to the environment."""
+    build = _custom if release.code.kind == "own" else _built_in
+    command_for, env = build(files, release, progress)
     env = {**env, "PYTHONUNBUFFERED": "1", **extra}
-    hidden = [ensure_api_key(files.key), *secret_values(env)]
+    secrets = [ensure_api_key(files.key), *secret_values(env)]
 
-    def order(port: int) -> LaunchSpec:
+    def spec(port: int) -> LaunchSpec:
         return LaunchSpec(
             command=command_for(port),
             cwd=str(files.work),
@@ -35,23 +40,23 @@ def launch_spec_for(
             kind=release.code.kind,
             port=port,
             code=release.code.sha256,
-            secrets=hidden,
-            log_bytes=log.FILE_BYTES,
+            secrets=secrets,
+            log_bytes=log_bytes,
             log_files=log.OLD_FILES,
         )
 
-    return order
+    return spec
 
 
-_How = tuple[Callable[[int], list[str]], dict[str, str]]
+_CommandAndEnvironment = tuple[Callable[[int], list[str]], dict[str, str]]
 
 
-def _ours(files: StateFiles, release: Release, _: Progress) -> _How:
-    """Run the share's copy of our server, as the container does, and nothing of this checkout."""
+def _built_in(files: StateFiles, release: Release, _: Progress) -> _CommandAndEnvironment:
+    """Run the share's copy of nbtoolkit's server, like the container, without this checkout."""
     program = [sys.executable, "-P", "-m", share_layout.CODE_PACKAGE, "--mount", str(files.share), "--port"]
     env = clean_environment() | {
         "PYTHONPATH": str(files.share / share_layout.code_path(release.code.sha256)),
-        "PYTHONDONTWRITEBYTECODE": "1",  # the folder's name is the hash of what it holds
+        "PYTHONDONTWRITEBYTECODE": "1",  # the folder's name is the hash of its content
         "NBTOOLKIT_API_KEY_FILE": str(files.key),
         "NBTOOLKIT_BIND": HOST,
         "NBTOOLKIT_POLL": POLL,
@@ -60,8 +65,8 @@ def _ours(files: StateFiles, release: Release, _: Progress) -> _How:
     return lambda port: [*program, str(port)], env
 
 
-def _own(files: StateFiles, release: Release, progress: Progress) -> _How:
-    """Run the user's start commands in one shell, with a Python that they may install packages into."""
+def _custom(files: StateFiles, release: Release, progress: Progress) -> _CommandAndEnvironment:
+    """Run the start commands in one shell, with a virtual environment that they may install packages into."""
     commands = custom_server.replace_mount(release.code.commands, files.share)
     programs = custom_server.create_environment(files.root / "own-python", progress)
     env = clean_environment(keep=HUB_TOKENS)

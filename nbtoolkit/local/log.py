@@ -1,4 +1,4 @@
-"""Read a rotating log file, and go on reading while it grows."""
+"""Read and follow a rotating log file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbtoolkit.progress import Progress
 FILE_BYTES = 5_000_000
 OLD_FILES = 3
 POLL = 0.1
-"""Seconds between two looks for new lines."""
+"""Seconds between two polls for new lines."""
 _BLOCK = 1 << 20
 
 
@@ -28,12 +28,12 @@ def tail(path: Path, lines: int | None) -> list[str]:
 
 
 def follow(path: Path, lines: int | None, running: Callable[[], bool], progress: Progress) -> Iterator[str]:
-    """Yield the last lines, then new ones as they come, until nothing runs or ``progress`` is cancelled."""
+    """Yield the last lines, then new ones, until ``running`` is false or ``progress`` is cancelled."""
     reader = _Reader(path)
     try:
         yield from deque(reader.new_lines(), maxlen=lines)
         while True:
-            alive = running()  # asked first, so that the last lines of a server that ended are read
+            alive = running()  # called first, so that the last lines of an ended server are read
             yield from reader.new_lines()
             if not alive:
                 return
@@ -46,7 +46,7 @@ def follow(path: Path, lines: int | None, running: Callable[[], bool], progress:
 
 
 class _Reader:
-    """Read a log from its oldest line on; holding the file open, it finds its place after a rotation."""
+    """Read a log from its oldest line on; the open file marks the position across rotations."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -54,7 +54,7 @@ class _Reader:
         self._rest = b""
 
     def new_lines(self) -> Iterator[str]:
-        """Yield the whole lines that were written since the last call."""
+        """Yield the complete lines written since the last call."""
         while True:
             if self._file is not None:
                 yield from self._drain(self._file)
@@ -62,12 +62,12 @@ class _Reader:
             if newer is None:
                 return
             if self._file is not None:
-                yield from self._drain(self._file)  # what was written before the rotation
+                yield from self._drain(self._file)  # lines written just before the rotation
             self.close()
             self._file = newer
 
     def close(self) -> None:
-        """Close the file that is being read."""
+        """Close the open file."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -79,12 +79,12 @@ class _Reader:
                 yield line.decode(errors="replace")
 
     def _next(self) -> IO[bytes] | None:
-        """Open the file that follows the present one, None where that is the newest."""
+        """Open the file after the current one, None if that is the newest."""
         files = self._open_all()
-        present = None if self._file is None else _identity(self._file)
-        places = [_identity(file) for file in files]
-        place = places.index(present) + 1 if present in places else 0
-        chosen = files[place] if place < len(files) else None
+        current = None if self._file is None else _identity(self._file)
+        identities = [_identity(file) for file in files]
+        index = identities.index(current) + 1 if current in identities else 0
+        chosen = files[index] if index < len(files) else None
         for file in files:
             if file is not chosen:
                 file.close()
@@ -93,20 +93,19 @@ class _Reader:
     def _open_all(self) -> list[IO[bytes]]:
         """Open the log and its older files, oldest first.
 
-        Files only ever grow older, so looking from the newest on misses none during a rotation; one may be
-        met twice.
+        A rotation only makes files older, so opening the newest first misses none; a file may come up twice.
         """
-        found: dict[tuple[int, int], IO[bytes]] = {}
+        opened: dict[tuple[int, int], IO[bytes]] = {}
         for path in [self._path, *(Path(f"{self._path}.{age}") for age in range(1, OLD_FILES + 1))]:
             try:
                 file = path.open("rb")
             except FileNotFoundError:
                 continue
-            if found.setdefault(_identity(file), file) is not file:
+            if opened.setdefault(_identity(file), file) is not file:
                 file.close()
-        return list(reversed(found.values()))
+        return list(reversed(opened.values()))
 
 
 def _identity(file: IO[bytes]) -> tuple[int, int]:
-    about = os.fstat(file.fileno())
-    return about.st_dev, about.st_ino
+    stat = os.fstat(file.fileno())
+    return stat.st_dev, stat.st_ino

@@ -1,4 +1,4 @@
-"""Processes that are surely the ones that were started, and how they are ended."""
+"""Identify, terminate and kill processes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import psutil
 
 CLOCK_TOLERANCE = 2.0
-"""Seconds by which a process's start time may seem to move when the machine's clock is set."""
+"""Seconds that a process's start time may change if the system clock is adjusted."""
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process by number and start time in seconds since 1970, since numbers are used again."""
+    """A process by PID and start time in seconds since 1970, since PIDs are reused."""
 
     pid: int
     created: float
@@ -31,7 +31,7 @@ class ProcessId:
         return cls.of(os.getpid())
 
     def alive(self) -> bool:
-        """Tell whether exactly this process still runs; a zombie does not."""
+        """Return whether exactly this process still runs; a zombie does not."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < CLOCK_TOLERANCE
@@ -40,37 +40,37 @@ class ProcessId:
             return False
 
     def terminate(self) -> None:
-        """Send SIGTERM, if this process still runs; on Windows it ends at once."""
+        """Send SIGTERM, if this process still runs; on Windows kill it."""
         if self.alive():
             with contextlib.suppress(psutil.Error):
                 psutil.Process(self.pid).terminate()
 
     def kill(self) -> None:
-        """End this process at once, if it still runs."""
+        """Kill this process, if it still runs."""
         if self.alive():
             with contextlib.suppress(psutil.Error):
                 psutil.Process(self.pid).kill()
 
 
 def terminate_group(leader: int) -> None:
-    """Send SIGTERM to all processes of a group; on Windows to its leader's family."""
+    """Send SIGTERM to all processes of a group; on Windows kill its leader and its children."""
     if os.name == "nt":
-        _kill_family(leader)
+        _kill_tree(leader)
     else:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader, signal.SIGTERM)
 
 
 def kill_group(leader: int) -> None:
-    """End all processes of a group at once; on Windows its leader's family."""
+    """Kill all processes of a group; on Windows its leader and its children."""
     if os.name == "nt":
-        _kill_family(leader)
+        _kill_tree(leader)
     else:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader, signal.SIGKILL)
 
 
-def _kill_family(leader: int) -> None:
+def _kill_tree(leader: int) -> None:
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(leader)
         for member in [*process.children(recursive=True), process]:

@@ -1,4 +1,4 @@
-"""What is remembered of a local server: which processes, on which port, and how it ended."""
+"""The state files of a local server: its processes, port, owners and end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ EndReason = Literal["it was stopped", "it ended by itself", "the notebook that s
 
 @dataclass(frozen=True)
 class ServerRecord:
-    """One start of the server; written by its launcher, read by everyone.
+    """One start of the server, written by its launcher.
 
-    ``port`` is where it was told to listen, ``started`` is in seconds since 1970. ``reason`` is there from
-    the moment that the end was asked for, ``exit_code`` from the end on.
+    ``port`` is the requested port, ``started`` is in seconds since 1970. ``reason`` is set once a stop is
+    requested, ``exit_code`` at the end.
     """
 
     launcher: ProcessId
@@ -32,7 +32,7 @@ class ServerRecord:
 
     @property
     def running(self) -> bool:
-        """Whether launcher and server live, and nobody has asked them to end."""
+        """Whether launcher and server are alive and no stop was requested."""
         return self.reason is None and self.launcher.alive() and self.server.alive()
 
 
@@ -52,33 +52,33 @@ class StateFiles:
         self.work = root / "work"
 
     def all_files(self) -> list[Path]:
-        """Return every file that nbtoolkit makes here, older logs too; the share's are not among them."""
-        made = [self.key, self.record, self.owners, self.launcher_log, self.lock, self.server_lock]
-        return [*made, *self.root.glob(f"{self.log.name}*")]
+        """Return every file that nbtoolkit creates here, older logs too; without those on the share."""
+        created = [self.key, self.record, self.owners, self.launcher_log, self.lock, self.server_lock]
+        return [*created, *self.root.glob(f"{self.log.name}*")]
 
     def read_record(self) -> ServerRecord | None:
-        """Return the last start, None if there was none or its record is not readable."""
-        found = _read_json(self.record)
+        """Return the record of the last start, None if it is missing or not readable."""
+        fields = _read_json(self.record)
         try:
-            processes = {name: ProcessId(**found.pop(name)) for name in ("launcher", "server")}
-            return ServerRecord(**processes, **found)
-        except (TypeError, KeyError, AttributeError):  # nothing there, or of another version
+            processes = {name: ProcessId(**fields.pop(name)) for name in ("launcher", "server")}
+            return ServerRecord(**processes, **fields)
+        except (TypeError, KeyError, AttributeError):  # missing, or of another version
             return None
 
     def write_record(self, record: ServerRecord) -> None:
-        """Replace the record at once."""
+        """Replace the record atomically."""
         _write_json(self.record, asdict(record))
 
     def read_owners(self) -> list[ProcessId]:
-        """Return the processes with which the server ends; none: it ends with nobody."""
+        """Return the owners, with which the server ends; an empty list: it is kept."""
         try:
-            return [ProcessId(**one) for one in _read_json(self.owners) or []]
+            return [ProcessId(**owner) for owner in _read_json(self.owners) or []]
         except TypeError:
             return []
 
     def write_owners(self, owners: list[ProcessId]) -> None:
-        """Name the processes with which the server ends."""
-        _write_json(self.owners, [asdict(one) for one in owners])
+        """Replace the owners."""
+        _write_json(self.owners, [asdict(owner) for owner in owners])
 
 
 def _write_json(path: Path, content: Any) -> None:

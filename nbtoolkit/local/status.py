@@ -1,4 +1,4 @@
-"""Tell how a local target stands, from what is written down."""
+"""The status of a local server, from its state files and heartbeat."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nbtoolkit.target import TargetState, TargetStatus
 def describe_server(
     target: str, record: ServerRecord | None, heartbeat: Heartbeat | None, url: str | None, open_port: bool
 ) -> TargetStatus:
-    """Return the status of a server; ``url`` is None where it does not run.
+    """Return the status of a server; ``url`` is None if it does not run.
 
-    ``open_port`` tells whether the user's own server listens, which is all that can be known of it.
+    ``open_port`` is whether a custom server listens; nothing else is known about it.
     """
     if record is None:
         return TargetStatus(target, "stopped", "no server was started yet")
@@ -22,16 +22,14 @@ def describe_server(
         return _ended(target, record)
     facts = {
         "process": f"{record.server.pid}, for {_duration(time.time() - record.started)}",
-        "server": "ours" if record.kind == "nbtoolkit" else "your own, from inference/ on the share",
+        "server": "nbtoolkit's" if record.kind == "nbtoolkit" else "your own, from inference/ on the share",
     }
     if record.kind == "own":
         state: TargetState = "ready" if open_port else "starting"
-        summary = (
-            "it listens; what it serves is not proven" if open_port else "its start commands are running"
-        )
+        summary = "it listens; its adapter is not proven" if open_port else "its start commands are running"
         return TargetStatus(target, state, summary, url=url, facts=facts)
     if heartbeat is None:
-        return TargetStatus(target, "starting", "no sign of life yet", url=url, facts=facts)
+        return TargetStatus(target, "starting", "no heartbeat yet", url=url, facts=facts)
     for name, sha256 in heartbeat.adapters.items():
         facts[f"adapter {name}"] = f"sha256 {sha256[:16]}…"
     if heartbeat.last_error:
@@ -45,7 +43,7 @@ def _condition(heartbeat: Heartbeat) -> tuple[TargetState, str]:
         state: TargetState = "degraded" if heartbeat.phase == "ready" else "failed"
         return state, f"release {heartbeat.failed.release} is not served: {heartbeat.failed.error}"
     if heartbeat.phase == "ready" and heartbeat.pending:
-        return "degraded", f"release {heartbeat.pending} waits for a restart: deploy again, or rollback()"
+        return "degraded", f"release {heartbeat.pending} needs a restart: deploy again, or rollback()"
     if heartbeat.phase == "ready":
         return "ready", "it answers"
     if heartbeat.phase == "failed":
@@ -57,7 +55,7 @@ def _ended(target: str, record: ServerRecord) -> TargetStatus:
     if record.reason is None:
         return TargetStatus(target, "failed", "the server was killed together with its launcher")
     if record.reason == "it ended by itself":
-        return TargetStatus(target, "failed", f"the server ended by itself with exit code {record.exit_code}")
+        return TargetStatus(target, "failed", f"the server ended with exit code {record.exit_code}")
     return TargetStatus(target, "stopped", record.reason)
 
 

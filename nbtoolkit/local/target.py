@@ -1,4 +1,4 @@
-"""This machine as a target."""
+"""The local target: this machine serves releases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nbtoolkit.local import log
 from nbtoolkit.local.environment import HOST, ensure_api_key, listening_ports
 from nbtoolkit.local.launch_spec import REPLICA, launch_spec_for
 from nbtoolkit.local.processes import ProcessId
-from nbtoolkit.local.server import LocalServer, terminate_at_exit
+from nbtoolkit.local.server import STOP_TIMEOUT, LocalServer, terminate_at_exit
 from nbtoolkit.local.state_files import ServerRecord, StateFiles
 from nbtoolkit.local.status import describe_server
 from nbtoolkit.models.base_model import Base
@@ -33,17 +33,18 @@ from nbtoolkit.utils.notebook import is_headless
 from nbtoolkit.workspace import Workspace
 
 PORT = 7860
-"""What the AI Toolkit's own server listens on."""
+"""The default port, as of the AI Toolkit's own server."""
 
 
 class LocalTarget:
     """Serve on this machine: the folder ``root/share`` is the share, one process is the container.
 
-    ``root`` is ``.nbtoolkit/local`` of the workspace by default. Each start tries ``port`` first, by default
-    the last start's, at first 7860; a running server keeps its own until it is started anew. The server
-    survives ■ and a kernel restart (not on Windows). With ``keep=False`` it ends with this process, however
-    that ends; by default only where a notebook runs headless, as by papermill. ``env`` is added to the
-    server's environment, which holds no secret of this process.
+    ``root`` defaults to ``.nbtoolkit/local`` of the workspace. Each start tries ``port`` first, by default
+    that of the last start, initially 7860; a running server keeps its port until a restart. The server
+    survives an interrupt and a kernel restart (not on Windows). With ``keep=False`` it ends with this
+    process, even if that is killed; this is the default only in a headless notebook, as under papermill.
+    ``env`` is added to the server's environment, which contains no secret of this process. ``stop_timeout`` is in seconds,
+    ``log_bytes`` the size at which the log is rotated.
     """
 
     def __init__(
@@ -54,14 +55,18 @@ class LocalTarget:
         *,
         port: int | None = None,
         env: Mapping[str, str] | None = None,
+        stop_timeout: float = STOP_TIMEOUT,
+        log_bytes: int = log.FILE_BYTES,
     ) -> None:
         self.workspace = workspace or Workspace.find()
         self.root = self.workspace.path(root) if root is not None else self.workspace.state / "local"
         self.keep = not is_headless() if keep is None else keep
         self._port = port
         self._env = dict(env or {})
+        self._stop_timeout = stop_timeout
+        self._log_bytes = log_bytes
         self._files = StateFiles(self.root)
-        self._server = LocalServer(self._files)
+        self._server = LocalServer(self._files, stop_timeout=stop_timeout)
 
     def __repr__(self) -> str:
         return f"LocalTarget({str(self.root)!r})"
@@ -71,7 +76,7 @@ class LocalTarget:
 
     @property
     def name(self) -> str:
-        """``local``, with a short hash where the root is not the workspace's own."""
+        """``local``, with a short hash if the root is not the workspace's default."""
         if self.root == self.workspace.root / ".nbtoolkit" / "local":
             return "local"
         return f"local-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
@@ -83,25 +88,33 @@ class LocalTarget:
 
     @property
     def mount(self) -> Path:
-        """Where the share's folder lies on this machine."""
+        """The share's folder on this machine."""
         return self._files.share
 
     poll = 0.05
-    """Seconds between two looks at the heartbeat."""
+    """Seconds between two polls of the heartbeat."""
 
     def wheels(self, lock: str | None = None) -> None:
-        """Return none: the server runs with the packages of this Python."""
+        """Return None: the server runs with the packages of this Python."""
         del lock
 
     def base_path(self, base: Base) -> str:
-        """Return a base as the server names it: what lies on the share relative to it, else absolute."""
+        """Return a base's path for the server: relative to the share if it is on it, else absolute."""
         with suppress(ValueError):
             return base.path.relative_to(self.mount).as_posix()
         return str(base.path)
 
     def kept(self, keep: bool) -> LocalTarget:
         """Return the same target with another ``keep``."""
-        return LocalTarget(self.workspace, self.root, keep, port=self._port, env=self._env)
+        return LocalTarget(
+            self.workspace,
+            self.root,
+            keep,
+            port=self._port,
+            env=self._env,
+            stop_timeout=self._stop_timeout,
+            log_bytes=self._log_bytes,
+        )
 
     def check_memory(
         self, base: Base, quantization: Literal["none", "nf4"], *, override: bool, progress: Progress
@@ -111,19 +124,19 @@ class LocalTarget:
         progress.check()
 
     def provision(self, progress: Progress | None = None, *, custom_server: bool = False) -> None:
-        """Make the share's folder and the key; again changes nothing."""
-        del custom_server  # it gets both as well
+        """Create the share's folder and the key, if they are missing."""
+        del custom_server  # it needs both as well
         (progress or SILENT()).check()
         for folder in (self._files.share, self._files.work):
             folder.mkdir(parents=True, exist_ok=True)
         ensure_api_key(self._files.key)
 
     def has_start_commands(self) -> bool:
-        """Tell that only the release says how the user's own server starts."""
+        """Return False: the start commands are in the release."""
         return False
 
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
-        """Find nothing to object to: on this machine one server ends before the next one starts."""
+        """Accept every restart: on this machine one server ends before the next one starts."""
         del allow_downtime
         (progress or SILENT()).check()
 
@@ -135,55 +148,54 @@ class LocalTarget:
         allow_downtime: bool = True,
         progress: Progress | None = None,
     ) -> None:
-        """Start the server where none runs; start it anew with ``restart`` or where its code is another.
+        """Start the server if none runs; restart it with ``restart`` or if its code differs.
 
-        Returns once it listens (the user's own: once it was started); raises :class:`ServerFailed` with the
+        Returns once it listens (a custom server: once it was started); raises :class:`ServerFailed` with the
         last log lines.
         """
-        del allow_downtime  # a few seconds of it are always allowed here
+        del allow_downtime  # a restart takes only seconds here
         progress = progress or SILENT()
         self.provision(progress)
-        with self._alone(progress):
+        with self._exclusive(progress):
             record = self._server.running()
-            self._settle_owners(fresh=record is None)
+            self._update_owners(fresh=record is None)
             if record and not restart and record.code == release.code.sha256:
                 return
             last = self._server.record()
             self._server.stop(progress)
-            with suppress(FileNotFoundError):  # the old server's must not be taken for the new one's
+            with suppress(FileNotFoundError):  # it must not count as the new server's
                 (self._files.share / share_layout.heartbeat_path(REPLICA)).unlink()
             progress.phase("Starting the server on this machine")
-            order_for = launch_spec_for(self._files, release, self._env, progress)
-            asked = fixed_port(release.code.commands) or self._port
-            port = asked or (last.port if last else PORT)
-            self._server.start(order_for, port, progress)
+            spec_for = launch_spec_for(self._files, release, self._env, progress, log_bytes=self._log_bytes)
+            port = fixed_port(release.code.commands) or self._port or (last.port if last else PORT)
+            self._server.start(spec_for, port, progress)
 
     def replicas(self, *, refresh: bool = False) -> tuple[str, ...]:
-        """Return the one replica's name while the server runs."""
-        del refresh  # the process table never lies
+        """Return the name of the only replica while the server runs."""
+        del refresh  # the process table is always current
         return (REPLICA,) if self._server.running() else ()
 
     def heartbeat(self, replica: str = REPLICA) -> Heartbeat | None:
-        """Return what the server last said of itself since it started, None where nothing yet."""
+        """Return the last heartbeat since the server's start, None before the first one."""
         try:
             return Heartbeat.model_validate_json(self.share.read(share_layout.heartbeat_path(replica)))
         except (NotInStore, ValidationError):
             return None
 
     def check_alive(self) -> None:
-        """Raise :class:`ServerFailed`, with the last log lines, where the server died."""
+        """Raise :class:`ServerFailed`, with the last log lines, if the server died."""
         self._server.raise_if_dead()
 
     def not_ready_reason(self) -> str:
-        """Know nothing beyond the server's own heartbeat."""
+        """Return an empty text: the heartbeat has all information."""
         return ""
 
     def responds(self) -> bool:
-        """Tell whether the user's own server answers HTTP at all, whatever it says."""
+        """Return whether the custom server answers HTTP requests, with any status."""
         return self.endpoint().reachable()
 
     def status(self) -> TargetStatus:
-        """Tell how things stand; asks the process table and the share, never the server."""
+        """Return the status from the process table and the share; sends no request to the server."""
         record = self._server.record()
         if record is None or not record.running:
             return describe_server(str(self), record, None, None, open_port=False)
@@ -193,7 +205,7 @@ class LocalTarget:
     def logs(
         self, follow: bool = False, tail: int | None = 200, progress: Progress | None = None
     ) -> Iterator[str]:
-        """Yield the last ``tail`` log lines (None: all there are), then with ``follow`` new ones.
+        """Yield the last ``tail`` log lines (None: all), then with ``follow`` new ones.
 
         Following ends when the server does, or when ``progress`` is cancelled.
         """
@@ -204,12 +216,12 @@ class LocalTarget:
         )
 
     def endpoint(self) -> Endpoint:
-        """Return the address and key of the running server; raises :class:`NotReady` where none runs."""
+        """Return the URL and key of the running server; raises :class:`NotReady` if none runs."""
         record = self._server.running()
         if record is None:
             raise NotReady(
                 f"No server runs for {self.root}.",
-                next_step="deploy() starts one; status() says how the last one ended",
+                next_step="deploy() starts one; status() shows how the last one ended",
                 reason="no server runs",
             )
         heartbeat = self.heartbeat() if record.kind == "nbtoolkit" else None
@@ -218,31 +230,31 @@ class LocalTarget:
 
     @property
     def key_location(self) -> str:
-        """Where the key is, in words."""
+        """The path of the key file, as text."""
         return f"file {self._files.key}"
 
     def startup_phases(self) -> str:
-        """Tell nothing: a start takes seconds here, and the log has them."""
+        """Return an empty text: a start takes only seconds, and the log has its phases."""
         return ""
 
     def is_asleep(self) -> bool:
-        """Tell that no request starts a server on this machine."""
+        """Return False: no request starts a server on this machine."""
         return False
 
     def scale_to_zero(self, progress: Progress | None = None) -> None:
-        """End the server, as :meth:`stop` does."""
+        """Stop the server, as :meth:`stop` does."""
         self.stop(progress)
 
     def stop(self, progress: Progress | None = None) -> None:
-        """End the server; running answers may finish, at most 35 s. What is stored stays."""
+        """Stop the server; running requests may finish within 35 s. Stored files stay."""
         progress = progress or SILENT()
         if not self.root.is_dir():
             return
-        with self._alone(progress):
+        with self._exclusive(progress):
             self._server.stop(progress)
 
     def destroy(self, progress: Progress | None = None) -> None:
-        """Stop the server and delete what nbtoolkit put here: releases, adapters, key, log.
+        """Stop the server and delete only what nbtoolkit put here: releases, adapters, key, log.
 
         ``models/``, ``model-cache/`` and ``inference/`` on the share are not touched.
         """
@@ -250,48 +262,51 @@ class LocalTarget:
         if not self.root.is_dir():
             return
         self.stop(progress)
-        progress.phase("Deleting what was served")
+        progress.phase("Deleting the served files")
         self.share.delete_folder(share_layout.ROOT)
         for folder in (self._files.work, self.root / "own-python"):
             shutil.rmtree(folder, ignore_errors=True)
         for path in self._files.all_files():
             path.unlink(missing_ok=True)
         for folder in (self._files.share, self.root):
-            with suppress(OSError):  # not empty: what lies there is the user's
+            with suppress(OSError):  # not empty: the rest belongs to the user
                 folder.rmdir()
 
     @contextmanager
-    def _alone(self, progress: Progress) -> Generator[None]:
-        """Wait until no other notebook starts or stops the server of this root."""
+    def _exclusive(self, progress: Progress) -> Generator[None]:
+        """Lock the root; waits while another notebook starts or stops its server."""
         lock = FileLock(self._files.lock, thread_local=False)
-        while True:
+
+        def acquired() -> bool:
             try:
                 lock.acquire(timeout=0)
-                break
             except Timeout:
-                progress.sleep(0.05)
+                return False
+            return True
+
+        progress.wait_until(acquired, interval=0.05)
         try:
             yield
         finally:
             lock.release()
 
-    def _settle_owners(self, *, fresh: bool) -> None:
-        """Write down with whom the server ends, before it starts: a kill right after must not orphan it."""
-        known = [] if fresh else self._files.read_owners()
-        kept = not fresh and not known  # one whose owners have all died is about to end, not kept
-        owners = [one for one in known if one.alive()]
-        me = ProcessId.current()
+    def _update_owners(self, *, fresh: bool) -> None:
+        """Record the server's owners before it starts, so that a kill right after cannot orphan it."""
+        recorded = [] if fresh else self._files.read_owners()
+        kept = not fresh and not recorded  # a server whose owners have all died is ending, not kept
+        owners = [owner for owner in recorded if owner.alive()]
+        current = ProcessId.current()
         if self.keep:
             owners = []
-        elif not kept and me not in owners:
-            owners.append(me)
+        elif not kept and current not in owners:
+            owners.append(current)
         self._files.write_owners(owners)
-        if me in owners:
+        if current in owners:
             terminate_at_exit(self._files)
 
     def _url(self, record: ServerRecord) -> str:
         port = record.port
-        if record.kind == "own":  # it may listen where its code says instead of where it was told
+        if record.kind == "own":  # its code may fix a port other than the requested one
             open_ports = listening_ports(record.server)
             if open_ports and port not in open_ports:
                 port = min(open_ports)

@@ -16,8 +16,8 @@ from nbtoolkit.errors import DeployFailed, InvalidSettings
 from nbtoolkit.local import custom_server
 from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
-from tests.local.test_server import processes_of
 from tests.support import stub_deploy as deploy_double
+from tests.support.processes import processes_of
 from tests.support.stub_deploy import Place
 
 SERVER = """

@@ -30,8 +30,8 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
 from nbtoolkit.serving import content_hash
 from nbtoolkit.serving.release import Release
-from tests.local.test_server import processes_of
 from tests.support import stub_deploy as deploy_double
+from tests.support.processes import processes_of
 from tests.support.stub_deploy import Place
 
 

@@ -19,14 +19,15 @@ from jupyter_client.manager import KernelManager
 from nbtoolkit import LocalTarget, Workspace
 from nbtoolkit.local.processes import ProcessId
 from nbtoolkit.local.state_files import StateFiles
-from tests.local.test_server import processes_of, wait_for
 from tests.support import local_stub as double
+from tests.support.processes import processes_of, wait_for
 
 REPO = Path(__file__).parents[2]
 START = textwrap.dedent(f"""
     import sys
     sys.path.insert(0, {str(REPO)!r})
     from tests.support import local_stub as double
+from tests.support.processes import processes_of, wait_for
     from nbtoolkit import LocalTarget
     target = LocalTarget(keep=KEEP)
     target.provision()

@@ -15,20 +15,19 @@ import pytest
 from nbtoolkit import LocalTarget, Workspace
 from nbtoolkit.local import log
 from nbtoolkit.progress import Progress
-from tests.local.test_server import wait_for
 from tests.support import local_stub as double
+from tests.support.processes import wait_for
 
 
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[LocalTarget]:
-    target = LocalTarget(Workspace(double.workspace_of(tmp_path)), keep=False)
+    target = LocalTarget(Workspace(double.workspace_of(tmp_path)), keep=False, log_bytes=20_000)
     target.provision()
     yield target
     target.destroy()
 
 
-def test_log_is_rotated_and_stays_small(target: LocalTarget, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "FILE_BYTES", 20_000)
+def test_log_is_rotated_and_stays_small(target: LocalTarget) -> None:
     target.activate(double.release(target), restart=False)
     httpx.get(target.endpoint().url + "/print/2000", timeout=30)
     wait_for(lambda: any("0001999" in line for line in target.logs(tail=5)))

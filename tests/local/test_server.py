@@ -1,4 +1,4 @@
-"""The local target's server: started once, found again, ended cleanly, and reported when it dies."""
+"""The local server: start, reuse, stop, failure and status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +26,7 @@ from nbtoolkit.local.processes import ProcessId
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share_layout import Heartbeat
 from tests.support import local_stub as double
+from tests.support.processes import gone, processes_of, wait_for
 
 Make = Callable[..., LocalTarget]
 
@@ -51,32 +51,7 @@ def ask(target: LocalTarget, path: str = "/health") -> dict[str, Any]:
     return httpx.get(target.endpoint().url + path, timeout=10).json()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
-
-
-def gone(pid: int) -> bool:
-    """Tell whether a process has ended, even where nobody has asked for its exit code."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def processes_of(target: LocalTarget) -> list[int]:
-    """Processes whose command line names the target's root: launchers and servers."""
-    found: list[int] = []
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if str(target.root) in line and process.pid != os.getpid():
-            found.append(process.pid)
-    return found
-
-
-def test_server_runs_the_shares_copy_and_nothing_of_this_checkout(
+def test_server_runs_the_copy_on_the_share_without_this_checkout(
     make: Make, monkeypatch: pytest.MonkeyPatch, repo: Path
 ) -> None:
     monkeypatch.setenv("AZURE_CLIENT_SECRET", "hush-hush-hush")
@@ -105,7 +80,7 @@ def test_server_runs_the_shares_copy_and_nothing_of_this_checkout(
         assert secret not in " ".join(psutil.Process(pid).cmdline())
 
 
-def test_activating_again_keeps_the_server_and_restart_replaces_it(make: Make) -> None:
+def test_activate_keeps_the_server_and_restart_replaces_it(make: Make) -> None:
     target = make()
     target.provision()
     release = double.release(target)
@@ -135,7 +110,7 @@ def test_two_notebooks_at_once_start_one_server(make: Make) -> None:
     assert len(processes_of(targets[0])) == 2  # one launcher, one server
 
 
-def test_second_server_is_refused_even_where_the_record_is_gone(make: Make) -> None:
+def test_second_server_is_refused_without_a_record(make: Make) -> None:
     target = make()
     target.provision()
     release = double.release(target)
@@ -144,13 +119,13 @@ def test_second_server_is_refused_even_where_the_record_is_gone(make: Make) -> N
     content = record.read_text()
     record.unlink()
     try:
-        with pytest.raises(ServerFailed, match="runs already, though its record is gone"):
+        with pytest.raises(ServerFailed, match="is already running, but its record is missing"):
             target.activate(release, restart=False)
     finally:
         record.write_text(content)
 
 
-def test_asked_port_comes_before_the_last_one_and_that_before_the_usual_one(make: Make) -> None:
+def test_requested_port_precedes_the_last_one_and_the_default(make: Make) -> None:
     first, other = make(port=17_900), make(port=18_000)
     first.provision()
     release = double.release(first)
@@ -178,25 +153,23 @@ def test_taken_port_is_avoided(make: Make) -> None:
         assert ask(target)["phase"] == "ready"
 
 
-def test_port_taken_between_look_and_start_is_left_to_who_took_it(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_port_taken_between_check_and_start_is_avoided(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        looked: list[int] = []
+        checked: list[int] = []
 
         def race(port: int) -> int:
-            looked.append(port)
-            return port if len(looked) == 1 else real(port)
+            checked.append(port)
+            return port if len(checked) == 1 else real(port)
 
         real = server.free_port
         monkeypatch.setattr(server, "free_port", race)
         target = make(port=taken)
         target.provision()
         target.activate(double.release(target), restart=False)
-        assert len(looked) == 2
+        assert len(checked) == 2
         assert ask(target)["phase"] == "ready"
 
 
@@ -243,7 +216,7 @@ def test_server_whose_launcher_was_killed_is_replaced(make: Make) -> None:
     assert gone(record["server"]["pid"])
 
 
-def test_reused_process_number_is_not_taken_for_the_server(make: Make) -> None:
+def test_reused_pid_does_not_count_as_the_server(make: Make) -> None:
     target = make()
     target.provision()
     release = double.release(target)
@@ -287,9 +260,8 @@ def test_launcher_does_not_stay_a_zombie(make: Make) -> None:
     assert not psutil.pid_exists(died)
 
 
-def test_stubborn_server_is_killed_in_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "STOPS_WITHIN", 0.5)
-    target = make(env={"DOUBLE_STUBBORN": "1"})
+def test_server_that_ignores_sigterm_is_killed(make: Make) -> None:
+    target = make(env={"DOUBLE_STUBBORN": "1"}, stop_timeout=0.5)
     target.provision()
     target.activate(double.release(target), restart=False)
     pid = ask(target)["pid"]
@@ -298,7 +270,7 @@ def test_stubborn_server_is_killed_in_the_end(make: Make, monkeypatch: pytest.Mo
     assert processes_of(target) == []
 
 
-def test_cancel_while_starting_leaves_a_target_that_can_go_on(make: Make) -> None:
+def test_target_can_be_used_after_a_cancelled_start(make: Make) -> None:
     target = make(env={"DOUBLE_WAITS": "1.5"})
     target.provision()
     release = double.release(target)
@@ -361,12 +333,12 @@ def test_destroy_removes_only_what_is_ours(make: Make) -> None:
     assert not target.root.exists() or not list(target.root.rglob("*"))
 
 
-def test_name_tells_roots_apart(make: Make, tmp_path: Path) -> None:
+def test_name_differs_by_root(make: Make, tmp_path: Path) -> None:
     assert make().name == "local"
     assert make(root=tmp_path / "elsewhere").name != make(root=tmp_path / "other").name
 
 
-def test_process_identity_needs_number_and_start() -> None:
+def test_process_identity_is_pid_and_start_time() -> None:
     me = ProcessId.current()
     assert me.alive()
     assert not ProcessId(me.pid, me.created - 100).alive()
