@@ -43,8 +43,8 @@ class LocalTarget:
     that of the last start, initially 7860; a running server keeps its port until a restart. The server
     survives an interrupt and a kernel restart (not on Windows). With ``keep=False`` it ends with this
     process, even if that is killed; this is the default only in a headless notebook, as under papermill.
-    ``env`` is added to the server's environment, which contains no secret of this process. ``stop_timeout`` is in seconds,
-    ``log_bytes`` the size at which the log is rotated.
+    ``env`` is added to the server's environment, which contains no secret of this process.
+    ``stop_timeout`` is in seconds, ``log_bytes`` the size at which the log is rotated.
     """
 
     def __init__(

@@ -27,7 +27,6 @@ START = textwrap.dedent(f"""
     import sys
     sys.path.insert(0, {str(REPO)!r})
     from tests.support import local_stub as double
-from tests.support.processes import processes_of, wait_for
     from nbtoolkit import LocalTarget
     target = LocalTarget(keep=KEEP)
     target.provision()
