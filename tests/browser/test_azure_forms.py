@@ -1,6 +1,6 @@
-"""Notebooks 02, 03 and 05 in a real browser against the double, used as a person would.
+"""Notebooks 02, 03 and 05 in a browser, against the Azure double.
 
-The kernels get Azure from the environment alone, and the stub engine from a start-up file of IPython.
+The kernels find the double through environment variables, the stub engine through an IPython startup file.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ pytestmark = [pytest.mark.browser, needs_browser, pytest.mark.timeout(400)]
 CANARY = "hf_canary-0123456789abcdef"
 STUB = """
 from pathlib import Path
-from nbtoolkit import publish
-publish.serving_folder = lambda: Path({code!r})
+from nbtoolkit.releases import publisher
+publisher.serving_folder = lambda: Path({code!r})
 """
 
 
@@ -40,7 +40,7 @@ publish.serving_folder = lambda: Path({code!r})
 def lab(
     repo: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, azure_double: AzureDouble
 ) -> Iterator[Lab]:
-    """JupyterLab in a new user's workspace: an adapter that was tested, and nothing on Azure yet."""
+    """JupyterLab in a new workspace: one smoke-tested adapter, nothing on Azure."""
     azure_double.clock.scale = 0.02
     root = tmp_path / "project"
     (root / "infra").mkdir(parents=True)
@@ -58,23 +58,23 @@ def lab(
 
 
 def edit(notebook: NotebookPage, index: int, source: str) -> None:
-    """Replace a cell's source."""
+    """Replace the source of a cell."""
     notebook.cell(index).locator(".cm-content").click()
     notebook.page.keyboard.press("Control+a")
     notebook.page.keyboard.insert_text(source)
 
 
-def test_an_app_is_provisioned_served_looked_after_and_torn_down(lab: Lab, azure_double: AzureDouble) -> None:
+def test_provision_deploy_operate_and_teardown_in_the_browser(lab: Lab, azure_double: AzureDouble) -> None:
     with browser_page(width=1200, height=1500) as page:
         page.set_default_timeout(60_000)
-        provision_it(NotebookPage(page, lab, "notebooks/02_provision.ipynb"), page, azure_double)
-        deploy_it(NotebookPage(page, lab, "notebooks/03_deploy.ipynb"), page)
-        look_after_it(NotebookPage(page, lab, "notebooks/05_operate.ipynb"), page, lab)
+        provision(NotebookPage(page, lab, "notebooks/02_provision.ipynb"), page, azure_double)
+        deploy(NotebookPage(page, lab, "notebooks/03_deploy.ipynb"), page)
+        operate(NotebookPage(page, lab, "notebooks/05_operate.ipynb"), page, lab)
     assert CANARY not in repr(azure_double.requests)
 
 
-def provision_it(notebook: NotebookPage, page: Any, double: AzureDouble) -> None:
-    """Pick, plan, apply; restart the kernel meanwhile, and find the deployment again."""
+def provision(notebook: NotebookPage, page: Any, double: AzureDouble) -> None:
+    """Fill in, plan and apply; restart the kernel during the deployment and resume it."""
     for index in range(3):
         notebook.run(index)
     form = notebook.form(2)
@@ -109,13 +109,13 @@ def provision_it(notebook: NotebookPage, page: Any, double: AzureDouble) -> None
     form.get_by_text("Provision finished").wait_for(timeout=60_000)
     expect(form.get_by_role("link", name=re.compile("portal.azure.com")).first).to_be_visible()
     screenshot(page, "02-done")
-    puts = [one for one in double.requests if one.method == "PUT" and "/deployments/" in one.path]
+    puts = [made for made in double.requests if made.method == "PUT" and "/deployments/" in made.path]
     assert len(puts) == 1
     again.shut_down()
 
 
-def deploy_it(notebook: NotebookPage, page: Any) -> None:
-    """Deploy from the form."""
+def deploy(notebook: NotebookPage, page: Any) -> None:
+    """Deploy with the form."""
     edit(notebook, 0, 'adapters = "adapters/tone"\nbase = "tiny"\ntarget = "azure"\nwheels_lock = "none"')
     for index in range(3):
         notebook.run(index)
@@ -129,8 +129,8 @@ def deploy_it(notebook: NotebookPage, page: Any) -> None:
     notebook.shut_down()
 
 
-def look_after_it(notebook: NotebookPage, page: Any, lab: Lab) -> None:
-    """Status, log, limits, a secret, the end."""
+def operate(notebook: NotebookPage, page: Any, lab: Lab) -> None:
+    """Status, log, limits, secret and teardown."""
     cells = page.locator(".jp-Notebook .jp-CodeCell").count()
     for index in range(cells - 1):
         notebook.run(index)

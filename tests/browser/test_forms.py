@@ -1,4 +1,4 @@
-"""The forms in JupyterLab, in a real browser: typed into, pressed and read as a person would."""
+"""The forms in JupyterLab in a browser: validation, run, cancel, attach, reopen, deploy and chat."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def page() -> Iterator[Any]:
         yield page
 
 
-def test_a_form_validates_runs_cancels_and_hands_its_result_on(lab: Lab, page: Any) -> None:
+def test_validate_run_cancel_and_result(lab: Lab, page: Any) -> None:
     cells = [BAKE, BAKE_FORM, "print(form.result())", "print(form.settings.token.get_secret_value())"]
     notebook = NotebookPage(page, lab, lab.write("bake.ipynb", cells))
     notebook.run(0)
@@ -105,7 +105,7 @@ def test_a_form_validates_runs_cancels_and_hands_its_result_on(lab: Lab, page: A
     assert "hunter2" not in (lab.root / "bake.ipynb").read_text().replace("hunter2\\n", "", 1)
 
 
-def test_the_cell_run_again_attaches_and_stop_cancels(lab: Lab, page: Any) -> None:
+def test_a_cell_run_again_attaches_and_interrupt_cancels(lab: Lab, page: Any) -> None:
     form_cell = BAKE_FORM.replace("(BakeSettings,", "(BakeSettings(cake='slow', minutes=60),")
     notebook = NotebookPage(page, lab, lab.write("again.ipynb", [BAKE, form_cell, "form.result()"]))
     notebook.run(0)
@@ -125,7 +125,7 @@ def test_the_cell_run_again_attaches_and_stop_cancels(lab: Lab, page: Any) -> No
     notebook.output(2).get_by_text("Cancelled while: Heating the oven").wait_for()
 
 
-def test_a_reopened_notebook_still_says_what_the_form_was(lab: Lab, page: Any) -> None:
+def test_a_reopened_notebook_shows_the_values_of_the_form(lab: Lab, page: Any) -> None:
     notebook = NotebookPage(page, lab, lab.write("later.ipynb", [BAKE, BAKE_FORM]))
     notebook.run(0)
     notebook.run(1)
@@ -139,9 +139,7 @@ def test_a_reopened_notebook_still_says_what_the_form_was(lab: Lab, page: Any) -
     screenshot(page, "reopened")
 
 
-def test_the_deploy_form_brings_an_adapter_to_an_endpoint_and_the_chat_form_talks_to_it(
-    lab: Lab, page: Any
-) -> None:
+def test_deploy_form_and_chat_form(lab: Lab, page: Any) -> None:
     base = tiny_base(lab.root / "model-cache" / "tiny")
     tiny_adapter(lab.root / "adapters" / "tone", base)
     cells = [

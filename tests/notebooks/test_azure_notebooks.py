@@ -26,8 +26,8 @@ from tests.support.tiny_models import tiny_adapter, tiny_base
 
 STUB = """
 from pathlib import Path
-from nbtoolkit import publish
-publish.serving_folder = lambda: Path({code!r})
+from nbtoolkit.releases import publisher
+publisher.serving_folder = lambda: Path({code!r})
 """
 CANARY = "hf_canary-0123456789abcdef"
 
