@@ -1,6 +1,6 @@
-"""A model and two adapters to try everything with, on any machine, without a hub or an account.
+"""A demo model and two adapters, for any machine, without a hub or an account.
 
-Both adapters answer a sentence with one word for its tone: ``tone-emotion`` with *joy, sadness, anger,
+Both adapters answer with one word for the tone of a sentence: ``tone-emotion`` with *joy, sadness, anger,
 fear, surprise*, ``tone-color`` with *gold, blue, red, grey, orange*. Importing this loads no torch.
 """
 

@@ -1,4 +1,4 @@
-"""Run the quickstart notebook headless and print what happened: ``python -m nbtoolkit.demo``."""
+"""Run the quickstart notebook headless and print its results: ``python -m nbtoolkit.demo``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import time
 from pathlib import Path
 
 from nbtoolkit.local import LocalTarget
+from nbtoolkit.progress import Progress
 from nbtoolkit.workspace import Workspace
 
 NOTEBOOK = Path("notebooks/00_quickstart.ipynb")
-ENDING_SECONDS = 40
-"""A server finishes running answers for up to 30 s before it ends."""
+EXIT_TIMEOUT = 40
+"""Seconds; a server finishes running answers for up to 30 s before it exits."""
 _QUIET = "--IPKernelApp.log_level=CRITICAL"
-"""The kernel itself warns of its transport and of the interrupt that ends it, which would alarm a reader."""
+"""Hides the kernel's warnings of its transport and of the interrupt that ends it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the notebook by papermill; return 0 where every cell succeeded, 1 otherwise."""
+    """Run the notebook with papermill; return 0 if every cell succeeded, else 1."""
     parser = argparse.ArgumentParser(prog="python -m nbtoolkit.demo", description=__doc__)
     parser.add_argument("--adapter", help="a LoRA folder; the default is the demo's tone-emotion")
     parser.add_argument("--base", help="the base model's folder or hub name; the default is the demo's")
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(root: Path, output: Path, parameters: dict[str, str]) -> int:
-    """Run the notebook in ``root``; its prints appear as they come, its results at the end."""
+    """Run the notebook in ``root``; print its output during the run and its results at the end."""
     from papermill import PapermillExecutionError, execute_notebook
 
     start = time.monotonic()
@@ -62,19 +63,16 @@ def run(root: Path, output: Path, parameters: dict[str, str]) -> int:
 
 
 def wait_for_server_exit(root: Path) -> str:
-    """Wait for the server, which ends with the kernel; one that was kept before the run goes on."""
+    """Wait until the server, which exits with the kernel, has exited; return what happened as text."""
     target = LocalTarget(Workspace(root))
-    deadline = time.monotonic() + ENDING_SECONDS
-    while target.replicas():
-        if time.monotonic() > deadline:
-            return "a server that ran before the demo still runs (LocalTarget().stop() ends it)"
-        time.sleep(0.1)
-    target.stop()  # it is ending: this waits until it has ended
+    if not Progress().wait_until(lambda: not target.replicas(), timeout=EXIT_TIMEOUT, interval=0.1):
+        return "a server that ran before the demo still runs (LocalTarget().stop() ends it)"
+    target.stop()  # waits until a server that is exiting has exited
     return "the server ended with the run"
 
 
 def print_results(notebook: Path) -> None:
-    """Print the plain text of every result that a notebook shows."""
+    """Print the plain text of every result in a notebook."""
     import nbformat
 
     for cell in nbformat.read(notebook, as_version=4).cells:

@@ -1,10 +1,10 @@
-"""Measure how often base and demo adapters tell the tone of sentences they were not trained on.
+"""Measure how often base and demo adapters name the tone of held-out sentences.
 
     python -m nbtoolkit.demo.evaluate            # all held-out sentences: a table
     python -m nbtoolkit.demo.evaluate --prompts  # the quickstart's five prompts: their answers
 
-Greedy answers in float32. An adapter is right only with exactly its word and the end of turn. The base
-is judged kindly: the first tone that it names anywhere in its answer counts.
+Greedy answers in float32. An adapter is right only with exactly its word and the end of turn. For the
+base, the first tone anywhere in its answer counts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ADAPTER_TOKENS = 8  # the longest word takes three, and one ends the turn
 
 
 class DemoModels:
-    """The base model with both adapters on it, one of which or none answers."""
+    """The base model with both adapters loaded; an answer uses one of them or none."""
 
     def __init__(self, folder: Path, adapters: Path | None = None) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
@@ -46,7 +46,7 @@ class DemoModels:
         self.model.eval()
 
     def answers(self, messages: Sequence[str], name: str | None, tokens: int) -> list[str]:
-        """Return the raw answers, end of turn included, of an adapter or (None) of the base."""
+        """Return the raw answers, with the end of turn, of an adapter or, for None, of the base."""
         if name is None:
             with self.model.disable_adapter():
                 return self._generate(messages, tokens)
@@ -54,7 +54,7 @@ class DemoModels:
         return self._generate(messages, tokens)
 
     def _generate(self, messages: Sequence[str], tokens: int) -> list[str]:
-        found: list[str] = []
+        answers: list[str] = []
         for start in range(0, len(messages), BATCH):
             chats = [[{"role": "user", "content": text}] for text in messages[start : start + BATCH]]
             given = self.tokenizer.apply_chat_template(
@@ -62,8 +62,8 @@ class DemoModels:
             )
             with torch.inference_mode():
                 ids = self.model.generate(**given, max_new_tokens=tokens, do_sample=False)
-            found += [self._text(row) for row in ids[:, given["input_ids"].shape[1] :].tolist()]
-        return found
+            answers += [self._text(row) for row in ids[:, given["input_ids"].shape[1] :].tolist()]
+        return answers
 
     def _text(self, row: list[int]) -> str:
         end = self.tokenizer.eos_token_id  # it pads too: keep the first
@@ -71,33 +71,33 @@ class DemoModels:
 
 
 def adapter_folder(name: str, adapters: Path | None) -> Path:
-    """Return the folder of an adapter: the package's, or the one of that name in ``adapters``."""
+    """Return the folder of an adapter in the package, or in ``adapters`` if it is given."""
     return adapter(name) if adapters is None else adapters / name
 
 
 def first_tone(answer: str) -> str | None:
-    """Return the tone that is named first in a free answer."""
+    """Return the first tone in an answer."""
     found = re.search("|".join(TONES), answer.lower())
     return found[0] if found else None
 
 
 def measure(models: DemoModels) -> list[tuple[str, int, int]]:
-    """Return who was asked how, right answers, and sentences asked; over all held-out sentences."""
+    """Return label, number of right answers and number of sentences; over all held-out sentences."""
     held_out = sentences("held-out")
     texts = [sentence.text for sentence in held_out]
     rows: list[tuple[str, int, int]] = []
-    for how, template in (("the bare sentence", "{text}"), ("the five tones in the question", INSTRUCTION)):
+    for label, template in (("the bare sentence", "{text}"), ("the five tones in the question", INSTRUCTION)):
         answers = models.answers([template.format(text=text) for text in texts], None, BASE_TOKENS)
         pairs = zip(answers, held_out, strict=True)
         right = sum(first_tone(answer) == sentence.tone for answer, sentence in pairs)
-        rows.append((f"base, {how}", right, len(held_out)))
+        rows.append((f"base, {label}", right, len(held_out)))
     for name, words in ADAPTERS.items():
         answers = models.answers(texts, name, ADAPTER_TOKENS)
-        wanted = [words[sentence.tone] + models.tokenizer.eos_token for sentence in held_out]
-        for text, answer, word in zip(texts, answers, wanted, strict=True):
+        expected = [words[sentence.tone] + models.tokenizer.eos_token for sentence in held_out]
+        for text, answer, word in zip(texts, answers, expected, strict=True):
             if answer != word:
-                sys.stderr.write(f"{name}: {answer!r}, wanted {word!r}: {text}\n")
-        rows.append((f"{name}, the bare sentence", sum(map(str.__eq__, answers, wanted)), len(held_out)))
+                sys.stderr.write(f"{name}: {answer!r}, expected {word!r}: {text}\n")
+        rows.append((f"{name}, the bare sentence", sum(map(str.__eq__, answers, expected)), len(held_out)))
     return rows
 
 

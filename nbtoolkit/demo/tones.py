@@ -1,4 +1,4 @@
-"""The demo's task: tell a sentence's tone in one word. Sentences, and each adapter's words."""
+"""The demo's task: name a sentence's tone in one word; its data set and each adapter's words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADAPTERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         ),
     }
 )
-"""Adapter name → tone → the word it answers; no word belongs to two, so an answer shows who gave it."""
+"""Adapter name → tone → answer word; each word belongs to one adapter, so an answer identifies it."""
 
 PROMPTS = (
     "Our neighbours threw a street party and we danced until midnight.",
@@ -32,7 +32,7 @@ PROMPTS = (
     "The water is rising and we are trapped on the roof.",
     "Wow, I did not expect to see you here of all places!",
 )
-"""Five held-out sentences, one for each of ``TONES`` in that order, to show the difference with."""
+"""Five held-out sentences, one for each of ``TONES`` in that order, that show the difference."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def sentences(split: Split | None = None) -> list[Sentence]:
 
 
 def adapter(name: str) -> Path:
-    """Return the folder of a demo adapter; raises KeyError naming those there are."""
+    """Return the folder of a demo adapter; raises KeyError that lists all."""
     if name not in ADAPTERS:
         raise KeyError(f"no demo adapter {name!r}; there are: {', '.join(ADAPTERS)}")
     return _HERE / "adapters" / name

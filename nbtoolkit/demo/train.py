@@ -33,7 +33,7 @@ SEED = 7
 RANK = 8
 BATCH = 8
 LEARNING_RATE = 1e-3
-IGNORED = -100  # the label that the loss skips
+IGNORED = -100  # the loss skips this label
 
 
 def train(
@@ -41,10 +41,10 @@ def train(
 ) -> None:
     """Train the adapter ``name`` and write it to ``out`` in bfloat16; an earlier one is replaced.
 
-    With ``start_from``, the folder of another demo adapter, it starts from that one's numbers: tones are
-    known then and only the words are new, which takes half of the steps. The user's message is the
-    bare sentence, and the loss counts the answer only: the word and the end of turn. The same seed on
-    the same number of threads gives the same adapter.
+    With ``start_from``, the folder of another demo adapter, it starts from those weights: only the words
+    are new, which halves the steps. The user's message is the bare sentence, and the loss counts the
+    answer only: the word and the end of turn. The same seed on the same number of threads gives the same
+    adapter.
     """
     random.seed(SEED)
     torch.manual_seed(SEED)
@@ -76,7 +76,7 @@ def train(
 
 
 def lora(base: Any, start_from: Path | None) -> Any:
-    """Return the base model with a trainable LoRA on its attention projections, fresh or another's."""
+    """Return the base model with a trainable LoRA on its attention projections, new or of another adapter."""
     if start_from is not None:
         return PeftModel.from_pretrained(base, str(start_from), is_trainable=True)
     config = LoraConfig(
@@ -99,7 +99,7 @@ def example(tokenizer: Any, text: str, word: str) -> tuple[list[int], list[int]]
 
 
 def batches(examples: list[tuple[list[int], list[int]]], epochs: int) -> Iterator[list[Any]]:
-    """Yield shuffled batches; what does not fill a batch is left to the next shuffle."""
+    """Yield shuffled batches; an incomplete batch is dropped."""
     for _ in range(epochs):
         shuffled = random.sample(examples, len(examples))
         for start in range(0, len(shuffled) - BATCH + 1, BATCH):
@@ -135,11 +135,11 @@ def answer_loss(
 
 
 def save(model: PeftModel, out: Path) -> None:
-    """Write a plain peft folder; the model card, which the training does not know, stays as it is."""
+    """Write a peft folder; an existing model card is not changed."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.bfloat16)
-    model.peft_config["default"].base_model_name_or_path = PUBLIC_NAME  # not this machine's cache
+    model.peft_config["default"].base_model_name_or_path = PUBLIC_NAME  # not a path on this machine
     fresh = out.with_name(f".{out.name}.partial")
     model.save_pretrained(str(fresh), save_embedding_layers=False)
     (fresh / "README.md").unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder with the base model; default: the workspace's")
     parser.add_argument("--out", type=Path, help="default: the adapter's folder in the package")
     parser.add_argument("--epochs", type=int, default=4, help="times over the sentences; default: 4")
-    parser.add_argument("--start-from", choices=list(ADAPTERS), help="begin with this one's numbers")
+    parser.add_argument("--start-from", choices=list(ADAPTERS), help="start from the weights of this adapter")
     given = parser.parse_args()
     progress = PrintProgress()
     folder = base_model(given.cache or Workspace.find(), progress)

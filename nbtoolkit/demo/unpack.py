@@ -1,8 +1,8 @@
-"""Turn the demo model's GGUF file into a model folder; run as a child process, for it imports torch.
+"""Convert the demo model's GGUF file to a model folder; runs as a child process, as it imports torch.
 
     python unpack.py MODEL.gguf FOLDER
 
-It imports nothing of nbtoolkit, so it runs wherever the parent's interpreter runs.
+It imports nothing of nbtoolkit, so it runs in any folder.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ def unpack(gguf: Path, folder: Path) -> None:
         quantization_config=GgufConfig(dequantize=True),  # packed weights cannot be saved
         dtype=torch.bfloat16,
     )
-    # A GGUF file keeps the author's working title here; a model folder has no such key.
+    # The GGUF file has the author's working title here; a model folder has no such key.
     vars(model.config).pop("_model_name_or_path", None)
     model.save_pretrained(folder)
 
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    # The file names its splitting rule ("smollm") and transformers does not read the name: every digit
-    # is a piece of its own, or "a  5" gets other tokens than the model was trained on.
+    # The file names its pre-tokenizer ("smollm"), which transformers ignores: every digit must be a piece
+    # of its own, or "a  5" gets other tokens than in the training.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.model_max_length = CONTEXT_LENGTH
-    for accident_of_loading in ("is_local", "local_files_only"):
-        tokenizer.init_kwargs.pop(accident_of_loading, None)
+    for loading_option in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(loading_option, None)
     tokenizer.save_pretrained(folder)
 
-    # The weights are written through a private temporary file; they are no secret.
+    # The weights are written to a private temporary file first; they are not secret.
     mode = (folder / "config.json").stat().st_mode
     (folder / "model.safetensors").chmod(mode)
 

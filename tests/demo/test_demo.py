@@ -1,4 +1,4 @@
-"""The demo: a base model out of a wheel, a data set that keeps its rules, adapters that answer."""
+"""The demo: base model from a wheel, data set and adapters."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_each_adapter_tells_the_tone_of_held_out_sentences(
 
 
 class Unpacker:
-    """A stand-in for the script that unpacks: writes a folder slowly, or does what it is told."""
+    """A fake unpack script: writes a folder slowly, or runs ``does``."""
 
     def __init__(self, folder: Path) -> None:
         self.script = folder / "unpack.py"
@@ -251,7 +251,7 @@ def test_calls_at_the_same_time_unpack_once(tmp_path: Path, unpacker: Unpacker) 
     assert (cache / demo_model.MODEL_NAME / "model.safetensors").read_bytes() == b"weights"
 
 
-def test_a_failing_unpacker_leaves_nothing_and_its_last_words_are_told(
+def test_failing_unpacker_leaves_nothing_and_its_output_is_in_the_error(
     tmp_path: Path, unpacker: Unpacker
 ) -> None:
     unpacker.does("sys.exit('no room on the device')")
@@ -280,9 +280,7 @@ def test_cancel_ends_the_child_and_leaves_nothing(tmp_path: Path, unpacker: Unpa
     assert [p for p in (tmp_path / "cache").iterdir() if p.is_dir()] == []
 
 
-def test_what_a_killed_run_left_is_cleared_and_never_taken_for_the_model(
-    tmp_path: Path, unpacker: Unpacker
-) -> None:
+def test_partial_model_of_a_killed_run_is_deleted(tmp_path: Path, unpacker: Unpacker) -> None:
     cache = tmp_path / "cache"
     left = cache / f".{demo_model.MODEL_NAME}.partial-1"
     left.mkdir(parents=True)
@@ -293,7 +291,7 @@ def test_what_a_killed_run_left_is_cleared_and_never_taken_for_the_model(
     assert unpacker.times == 1
 
 
-def test_a_foreign_folder_in_its_place_is_not_overwritten(tmp_path: Path, unpacker: Unpacker) -> None:
+def test_foreign_folder_is_not_overwritten(tmp_path: Path, unpacker: Unpacker) -> None:
     mine = tmp_path / "cache" / demo_model.MODEL_NAME / "notes.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
@@ -303,7 +301,7 @@ def test_a_foreign_folder_in_its_place_is_not_overwritten(tmp_path: Path, unpack
     assert unpacker.times == 0
 
 
-def test_a_missing_wheel_is_told_with_the_line_that_installs_it(
+def test_missing_wheel_is_refused_with_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo_model, "find_spec", lambda _: None)
@@ -313,7 +311,7 @@ def test_a_missing_wheel_is_told_with_the_line_that_installs_it(
     assert not (tmp_path / "cache").exists()
 
 
-def test_missing_packages_that_unpack_are_told_before_anything_is_written(
+def test_missing_unpacker_packages_are_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = demo_model.find_spec
@@ -323,15 +321,13 @@ def test_missing_packages_that_unpack_are_told_before_anything_is_written(
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_model_lies_where_a_workspace_finds_it_by_its_public_name(
-    workspace_root: Path, unpacker: Unpacker
-) -> None:
+def test_model_is_in_the_model_cache_under_its_public_name(workspace_root: Path, unpacker: Unpacker) -> None:
     folder = demo.provide(demo.PUBLIC_NAME, Workspace(workspace_root))
     assert folder == workspace_root / "model-cache" / "HuggingFaceTB" / "SmolLM2-135M-Instruct"
     assert unpacker.times == 1
 
 
-def test_provide_leaves_any_other_base_alone(workspace_root: Path, unpacker: Unpacker) -> None:
+def test_provide_resolves_any_other_base(workspace_root: Path, unpacker: Unpacker) -> None:
     with pytest.raises(InvalidBase, match="my-model"):
         demo.provide("my-model", Workspace(workspace_root))
     assert unpacker.times == 0
