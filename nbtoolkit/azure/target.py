@@ -9,21 +9,21 @@ from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.azure.capacity.memory_fit import Quantization, check_memory
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.container_apps.app import App
-from nbtoolkit.azure.container_apps.endpoint import API_KEY, Address
-from nbtoolkit.azure.container_apps.managed_app import check_ours, is_ours
-from nbtoolkit.azure.container_apps.replica_poller import AppPoller, AppSnapshot
+from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.container_apps.endpoint import API_KEY_SECRET, AppEndpoint
+from nbtoolkit.azure.container_apps.managed_app import check_managed, is_managed
+from nbtoolkit.azure.container_apps.replica_poller import AppPoller
+from nbtoolkit.azure.container_apps.revisions import AppSnapshot
 from nbtoolkit.azure.portal_urls import portal_url
-from nbtoolkit.azure.startup.activation import Activation, machine_of
-from nbtoolkit.azure.startup.heartbeats import Heartbeats, is_going
+from nbtoolkit.azure.startup.activation import Activation, app_hardware
+from nbtoolkit.azure.startup.heartbeats import Heartbeats, is_ending
 from nbtoolkit.azure.startup.monitor import CAPACITY_SECONDS, StartupMonitor
-from nbtoolkit.azure.startup.status import describe
+from nbtoolkit.azure.startup.status import build_status
 from nbtoolkit.azure.startup.timeline import Timeline
-from nbtoolkit.azure.startup.wake_up import WakeUpPoller, ask
+from nbtoolkit.azure.startup.wake_up import WakeUpPoller, probe
 from nbtoolkit.container_runtime.share_wheels import SharedWheels, resolve_wheels
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.filestore import FileStore
-from nbtoolkit.models import share_models as in_place
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving import share_layout as share
@@ -33,18 +33,20 @@ from nbtoolkit.target import TargetStatus
 from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
-ARM_EVERY = 5
-"""So many looks at the heartbeats for one at ARM."""
-_ANSWER_SECONDS = 10.0
+HEARTBEAT_POLLS_PER_ARM_POLL = 5
+_PROBE_TIMEOUT = 10.0
 
 
 class AzureTarget:
-    """Serve on Azure: what ``infra/inference.config.json`` of the workspace names.
+    """Serve on Azure, with the resources that ``infra/inference.config.json`` of the workspace names.
 
-    Making one asks nothing of Azure and starts nothing. ``cloud`` is the shared sign-in by default, ``store``
-    the file share, and ``poll`` the seconds between two looks at the heartbeats. Replicas are known from
-    those and from ARM; only activating, proving and using the endpoint ever send a request to the app
-    itself, which wakes it.
+    The constructor sends no request. ``cloud`` is the shared sign-in by default, ``store`` the file share,
+    and ``poll`` the seconds between two reads of the heartbeats. Replicas are known from heartbeats and ARM;
+    only activation, proof and use of the endpoint send requests to the app, which wake it.
+
+        target = AzureTarget()
+        print(target.status())
+        for line in target.logs(follow=True): ...
     """
 
     name = "azure"
@@ -63,7 +65,7 @@ class AzureTarget:
         self.poll = poll
         self._store = store
         self._capacity_seconds = capacity_seconds
-        self._starting: StartupMonitor | None = None
+        self._monitor: StartupMonitor | None = None
 
     def __repr__(self) -> str:
         return f"AzureTarget({str(self.workspace.root)!r})"
@@ -73,13 +75,13 @@ class AzureTarget:
 
     @cached_property
     def provisioned(self) -> ResourceNames:
-        """The names in the config file; raises :class:`InvalidSettings` where they are missing."""
+        """The names in the config file; raises :class:`InvalidSettings` if they are missing."""
         return ResourceNames.read(self.workspace)
 
     @cached_property
-    def app(self) -> App:
+    def app(self) -> ContainerApp:
         """The container app through ARM."""
-        return App(self.cloud, self.provisioned)
+        return ContainerApp(self.cloud, self.provisioned)
 
     @property
     def share(self) -> FileStore:
@@ -91,73 +93,65 @@ class AzureTarget:
         return self._store
 
     @cached_property
-    def _beats(self) -> Heartbeats:
+    def _heartbeats(self) -> Heartbeats:
         return Heartbeats(self.share)
 
     @cached_property
-    def _watch(self) -> AppPoller:
-        return AppPoller(self.app, ARM_EVERY * self.poll)
+    def _poller(self) -> AppPoller:
+        return AppPoller(self.app, HEARTBEAT_POLLS_PER_ARM_POLL * self.poll)
 
     @cached_property
-    def _address(self) -> Address:
-        return Address(self.app)
+    def _endpoint(self) -> AppEndpoint:
+        return AppEndpoint(self.app)
 
     @property
     def key_location(self) -> str:
-        """Where the key is, in words."""
-        return f"secret {API_KEY} of the app {self.provisioned.app}"
+        """Where the endpoint's key is stored, as text."""
+        return f"secret {API_KEY_SECRET} of the app {self.provisioned.app}"
 
     @property
     def timeline(self) -> Timeline | None:
-        """How far the replicas of the last start are, phase by phase; None where nothing was started."""
-        return self._starting.timeline if self._starting else None
+        """The phases of the replicas of the last start; None without a start."""
+        return self._monitor.timeline if self._monitor else None
 
     def wheels(self, lock: str | None = None) -> SharedWheels | None:
-        """Return the packages of the container's image, or of a lock of your own; None for ``"none"``."""
+        """Return the packages of the container image's lock, or of another lock; None for ``"none"``."""
         return resolve_wheels(lock, self.workspace)
 
     def base_path(self, base: Base) -> str:
-        """Return the folder on the share that a deploy sends the base model to, once."""
+        """Return the folder on the share to which a deploy uploads the base model, once."""
         return share.base_path(base.sha256)
 
-    def adapters_on_share(self) -> list[str]:
-        """Return every adapter below ``models/`` on the share, as a setting names it: ``/mount/…``."""
-        return in_place.list_adapters(self.share)
-
-    def bases_on_share(self) -> list[str]:
-        """Return every base model below ``model-cache/`` on the share, as a setting names it."""
-        return in_place.list_bases(self.share)
-
     def provision(self, progress: Progress | None = None, *, custom_server: bool = False) -> None:
-        """See that what :func:`nbtoolkit.provision` makes is there, and for our server runs our template.
+        """Check that the app exists and, for nbtoolkit's server, runs nbtoolkit's template.
 
-        Asks ARM nothing while replicas of ours give fresh signs of life.
+        Sends no request to ARM while all fresh heartbeats are ready.
         """
-        if not run_cancellable(progress, self._beats.all_ready):
+        if not run_cancellable(progress, self._heartbeats.ready_replicas):
             state = run_cancellable(progress, self.app.get)
             if not custom_server:
-                check_ours(state)
+                check_managed(state)
 
     def has_start_commands(self) -> bool:
-        """Tell whether the app's template is not ours, and so has start commands of its own."""
-        return not is_ours(self.app.get())
+        """Return whether the app has another template, with its own start commands. One request."""
+        return not is_managed(self.app.get())
 
     def machine(self) -> GpuProfile | None:
-        """Return the machine that the app runs on, None for one that is not known; two requests."""
-        return machine_of(self.app)
+        """Return the machine that the app runs on, None if it is unknown; two requests."""
+        return app_hardware(self.app)
 
     def check_memory(
         self, base: Base, quantization: Quantization, *, override: bool, progress: Progress
     ) -> None:
-        """Raise :class:`InvalidSettings` if the base does not fit on the GPU; two requests to ARM."""
+        """Raise :class:`InvalidSettings` if the base does not fit into GPU memory; two requests."""
         hardware = run_cancellable(progress, self.machine)
         if hardware is not None:
             check_memory(base, hardware, quantization, override=override, progress=progress)
 
     def check_restart(self, *, allow_downtime: bool, progress: Progress | None = None) -> None:
-        """Raise :class:`QuotaShort` where a new server has no GPU, and no downtime is allowed."""
-        now = run_cancellable(progress, lambda: Activation(self.app, self._watch))
-        now.way(restart=True, allow_downtime=allow_downtime, progress=SILENT())
+        """Raise :class:`QuotaShort` if a new server has no GPU, and downtime is not allowed."""
+        activation = run_cancellable(progress, lambda: Activation(self.app, self._poller))
+        activation.choose_method(restart=True, allow_downtime=allow_downtime, progress=SILENT())
 
     def activate(
         self,
@@ -167,114 +161,118 @@ class AzureTarget:
         allow_downtime: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """Let replicas come to the published release: by themselves, a new revision, a restart or a wake-up.
+        """Bring replicas to the published release: a hot swap, a new revision, a restart or a wake-up.
 
-        Where only adapters changed and replicas give fresh signs of life, nothing is asked of Azure. Returns
-        once Azure was told; raises :class:`QuotaShort`, :class:`AzureFailed`, :class:`InvalidSettings`.
+        If only adapters changed and fresh heartbeats are ready, no request is sent. Returns when Azure has
+        accepted the change; raises :class:`QuotaShort`, :class:`AzureFailed`, :class:`InvalidSettings`.
         """
         progress = progress or SILENT()
-        self._end_start()
-        if not restart and run_cancellable(progress, self._beats.all_ready):
+        self._stop_monitor()
+        if not restart and run_cancellable(progress, self._heartbeats.ready_replicas):
             return
-        now = run_cancellable(progress, lambda: Activation(self.app, self._watch))
-        if release.code.kind == "nbtoolkit":
-            check_ours(now.state)
-        way = now.way(restart=restart, allow_downtime=allow_downtime, progress=progress)
-        starting = self._begin(now.look, replaced=way in ("restart", "revision", "downtime"))
-        now.go(way, release, progress, lambda: starting.tell(progress))
-        self._watch.forget()
-        url = run_cancellable(progress, self._address.url)
-        starting.wake(WakeUpPoller(url, ours=release.code.kind == "nbtoolkit"))
-        self._beats.sweep({replica.name for replica in now.look.living})
+        activation = run_cancellable(progress, lambda: Activation(self.app, self._poller))
+        managed = release.code.kind == "nbtoolkit"
+        if managed:
+            check_managed(activation.state)
+        method = activation.choose_method(restart=restart, allow_downtime=allow_downtime, progress=progress)
+        before = activation.snapshot
+        monitor = self._start_monitor(before, replaced=method in ("restart", "revision", "downtime"))
+        activation.run(method, release, progress, lambda: monitor.report(progress))
+        self._poller.invalidate()
+        url = run_cancellable(progress, self._endpoint.url)
+        monitor.send_wake_ups(WakeUpPoller(url, managed=managed))
+        self._heartbeats.delete_stale({replica.name for replica in before.live})
 
     def replicas(self, *, refresh: bool = False) -> tuple[str, ...]:
-        """Return the replicas whose container runs; without ``refresh`` those that freshly say they serve.
+        """Return the replicas with a running container; without ``refresh`` those with a ready heartbeat.
 
-        One that is still being started reads the newest pointer by itself, and gets no request before.
+        A replica that is still starting reads the newest pointer when it starts its server.
         """
-        if not refresh and (ready := self._beats.all_ready()):
+        if not refresh and (ready := self._heartbeats.ready_replicas()):
             return ready
-        names = [replica.name for replica in self._watch.look(fresh=refresh).running]
-        return tuple(sorted(name for name in names if not is_going(self._beats.of(name))))
+        names = [replica.name for replica in self._poller.snapshot(fresh=refresh).running]
+        return tuple(sorted(name for name in names if not is_ending(self._heartbeats.read(name))))
 
     def heartbeat(self, replica: str) -> Heartbeat | None:
-        """Return what a replica last said of itself, None where nothing yet."""
-        return self._beats.of(replica)
+        """Return the last heartbeat of a replica, None without one."""
+        return self._heartbeats.read(replica)
 
     def check_alive(self) -> None:
-        """Raise :class:`ServerFailed` where ARM's states say that waiting is useless, with the cause."""
-        if self._starting is None:
-            if self._beats.all_ready():
-                return  # a hot swap: the replicas themselves tell
-            # who should have swapped went away meanwhile
-            self._begin(AppSnapshot(), replaced=False).wake(WakeUpPoller(self._address.url()))
-        if self._starting:
-            self._starting.check()
+        """Raise :class:`ServerFailed` with the cause if the replicas cannot become ready."""
+        if self._monitor is None:
+            if self._heartbeats.ready_replicas():
+                return  # a hot swap: the heartbeats report its result
+            # the replicas that were to swap have ended since
+            self._start_monitor(AppSnapshot(), replaced=False).send_wake_ups(
+                WakeUpPoller(self._endpoint.url())
+            )
+        if self._monitor:
+            self._monitor.check()
 
     def not_ready_reason(self) -> str:
         """Return the phases of the replicas that do not serve yet, with Azure's reasons."""
-        return self._starting.doing() if self._starting else ""
+        return self._monitor.summary() if self._monitor else ""
 
     def startup_phases(self) -> str:
-        """Return the phases of the last start with their seconds, a line for each replica of several."""
+        """Return the phases of the last start with their seconds, one line for each of several replicas."""
         lines = str(self.timeline or "").splitlines()
         return lines[0].partition(": ")[2] if len(lines) == 1 else "\n".join(lines)
 
     def responds(self) -> bool:
-        """Tell whether the user's own server answers, as the newest revision runs it."""
+        """Return whether the custom server of the newest revision responds to HTTP."""
         app = self.app.get()
-        look = self._watch.look()
-        fresh = app.latest_ready_revision == app.latest_revision
-        old = self._starting.replaced if self._starting else frozenset[str]()
-        if not fresh or not any(one.ready and one.name not in old for one in look.of_latest()):
+        snapshot = self._poller.snapshot()
+        current = app.latest_ready_revision == app.latest_revision
+        replaced = self._monitor.replaced if self._monitor else frozenset[str]()
+        if not current or not any(one.ready and one.name not in replaced for one in snapshot.latest_replicas):
             return False
-        kind, _ = ask(self.cloud.http(), f"{self._address.url()}/", _ANSWER_SECONDS)
-        return kind == "server"
+        responder, _ = probe(self.cloud.http(), f"{self._endpoint.url()}/", _PROBE_TIMEOUT)
+        return responder == "server"
 
     def status(self) -> TargetStatus:
-        """Tell how things stand; asks ARM and the share, never the app, so it wakes nothing."""
-        app, look = self.app.get(), self._watch.look(fresh=True)
-        beats = {replica.name: self._beats.of(replica.name) for replica in look.living}
-        return describe(str(self), self.provisioned, app, look, beats, self.share)
+        """Return the status from ARM and the share; sends no request to the app, so it wakes nothing."""
+        app, snapshot = self.app.get(), self._poller.snapshot(fresh=True)
+        heartbeats = {replica.name: self._heartbeats.read(replica.name) for replica in snapshot.live}
+        return build_status(str(self), self.provisioned, app, snapshot, heartbeats, self.share)
 
     def logs(
         self, follow: bool = False, tail: int | None = 200, progress: Progress | None = None
     ) -> Iterator[str]:
-        """Yield the last lines of all replicas, and of Azure about them; wakes nothing.
+        """Yield the last log lines of all replicas, and Azure's events about them; wakes nothing.
 
         Azure keeps 300 lines for this; older ones are in Log Analytics.
         """
-        from nbtoolkit.azure.logs.stream import merged
+        from nbtoolkit.azure.logs.stream import app_log
 
-        return (str(line) for line in merged(self.app, follow=follow, tail=tail, progress=progress))
+        return (str(line) for line in app_log(self.app, follow=follow, tail=tail, progress=progress))
 
     def endpoint(self) -> Endpoint:
-        """Return the app's address, and its key out of the app's secrets; using it wakes the app."""
-        if self._starting:
-            self._starting.served()
-        return self._address.endpoint()
+        """Return the app's URL, and its key from the app's secrets; using it wakes the app."""
+        if self._monitor:
+            self._monitor.finish()
+        return self._endpoint.endpoint()
 
     def is_asleep(self) -> bool:
-        """Tell whether nothing runs and a request would start a replica."""
-        return not self._watch.look(fresh=True).living and not self.app.get().stopped
+        """Return whether no replica runs and a request would start one."""
+        return not self._poller.snapshot(fresh=True).live and not self.app.get().stopped
 
     def stop(self, progress: Progress | None = None) -> None:
-        """Stop the app: nothing runs or is billed per second, and no request wakes it. Again: no change."""
+        """Stop the app, unless it is stopped: no replica runs or is billed, and no request wakes it."""
         progress = progress or SILENT()
-        self._end_start()
+        self._stop_monitor()
         if not run_cancellable(progress, self.app.get).stopped:
             progress.phase(f"Stopping the app {self.provisioned.app}")
             self.app.stop(progress)
-        self._watch.forget()
+        self._poller.invalidate()
 
     def scale_to_zero(self, progress: Progress | None = None) -> None:
-        """Send the app to sleep: nothing runs, and the next request starts a replica."""
+        """Scale the app to zero: no replica runs, and the next request starts one."""
         self.stop(progress)
         self.app.start(progress)
-        self._watch.forget()
+        self._poller.invalidate()
 
     def destroy(self, progress: Progress | None = None) -> None:
-        """Stop the app and delete what nbtoolkit put on the share; the resources stay: see teardown().
+        """Stop the app and delete nbtoolkit's folder on the share; the resources stay: see teardown().
 
         ``models/``, ``model-cache/`` and ``inference/`` on the share are not touched.
         """
@@ -287,18 +285,18 @@ class AzureTarget:
         """Return the app's page in the Azure portal."""
         return portal_url(self.provisioned.app_id)
 
-    def _begin(self, before: AppSnapshot, *, replaced: bool) -> StartupMonitor:
-        self._starting = StartupMonitor(
+    def _start_monitor(self, before: AppSnapshot, *, replaced: bool) -> StartupMonitor:
+        self._monitor = StartupMonitor(
             self.app,
-            self._watch,
-            self._beats,
+            self._poller,
+            self._heartbeats,
             before=before,
             replaced=replaced,
             capacity_seconds=self._capacity_seconds,
         )
-        return self._starting
+        return self._monitor
 
-    def _end_start(self) -> None:
-        if self._starting:
-            self._starting.end()
-        self._starting = None
+    def _stop_monitor(self) -> None:
+        if self._monitor:
+            self._monitor.stop()
+        self._monitor = None

@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from nbtoolkit.azure.container_apps import storage_mount as mounting
-from nbtoolkit.azure.container_apps.storage_mount import Key, Mount
+from nbtoolkit.azure.container_apps.storage_mount import (
+    AccountKey,
+    StorageMount,
+    current_key,
+    read_mount,
+    write_key,
+)
+from nbtoolkit.azure.startup.mount_failures import failed_mounts
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.errors import BrokenFile
 from nbtoolkit.progress import SILENT, Progress
@@ -56,13 +62,13 @@ def repair(*, target: AzureTarget | None = None, progress: Progress | None = Non
         app = target.app
         progress.phase(f"Looking how {app.provisioned.app} mounts its share")
         now = run_cancellable(progress, app.get)
-        mount = run_cancellable(progress, lambda: mounting.mount_of(app, now))
-        key = run_cancellable(progress, lambda: mounting.present_key(app))
-        failed = run_cancellable(progress, lambda: mounting.failed_mounts(app, progress))
+        mount = run_cancellable(progress, lambda: read_mount(app, now))
+        key = run_cancellable(progress, lambda: current_key(app))
+        failed = run_cancellable(progress, lambda: failed_mounts(app, progress))
         reason = _reason(failed, _recall(target.workspace, mount), key)
         if reason:
             progress.phase(f"Writing the present key of {mount.account} into the environment")
-            mounting.write(app, mount, key, progress)
+            write_key(app, mount, key, progress)
             _remember(target.workspace, mount, key)
         return Repair(
             now.name,
@@ -74,7 +80,7 @@ def repair(*, target: AzureTarget | None = None, progress: Progress | None = Non
         )
 
 
-def _reason(failed: list[str], known: str | None, key: Key) -> str:
+def _reason(failed: list[str], known: str | None, key: AccountKey) -> str:
     """Return why the key is written, an empty text where it need not be."""
     if failed:
         return f"Azure cannot mount the share for {', '.join(failed)}"
@@ -92,7 +98,7 @@ def _next_step(failed: list[str], *, stopped: bool) -> str:
     return "deploy() or rollback() starts the app, which is stopped" if stopped else ""
 
 
-def _recall(workspace: Workspace, mount: Mount) -> str | None:
+def _recall(workspace: Workspace, mount: StorageMount) -> str | None:
     """Return when the key was made that was written from here last, None where that is not known."""
     path = workspace.state / _NOTE
     if not path.exists():
@@ -104,6 +110,6 @@ def _recall(workspace: Workspace, mount: Mount) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _remember(workspace: Workspace, mount: Mount, key: Key) -> None:
+def _remember(workspace: Workspace, mount: StorageMount, key: AccountKey) -> None:
     """Note when the key was made; nothing of the key itself."""
     write_atomically(workspace.state / _NOTE, json.dumps({mount.id.lower(): key.created}, indent=2).encode())

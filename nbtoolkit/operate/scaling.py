@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from nbtoolkit.azure.container_apps.app import App
-from nbtoolkit.azure.startup.new_revision import revise, way_of
+from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.startup.activation import change_template, choose_revision_method
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
@@ -47,14 +47,14 @@ def scale(
         progress.phase(f"Reading the app {app.provisioned.app}")
         now = run_cancellable(progress, app.get)
         if (now.min_replicas, now.max_replicas) != (settings.minimum, settings.maximum):
-            way = way_of(app, now, allow_downtime=settings.allow_downtime, progress=progress)
+            way = choose_revision_method(app, now, allow_downtime=settings.allow_downtime, progress=progress)
             limits = {"minReplicas": settings.minimum, "maxReplicas": settings.maximum}
-            revise(app, way, "scale", {"scale": limits}, progress)
+            change_template(app, way, "scale", {"scale": limits}, progress)
         _run(app, settings.running, stopped=now.stopped, progress=progress)
         return run_cancellable(progress, target.status)
 
 
-def _run(app: App, running: bool, *, stopped: bool, progress: Progress) -> None:
+def _run(app: ContainerApp, running: bool, *, stopped: bool, progress: Progress) -> None:
     if running and stopped:
         app.start(progress)
     elif not running and not stopped:

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 
-from nbtoolkit.azure.container_apps.app import App, secret_of
-from nbtoolkit.azure.container_apps.models import AppState
-from nbtoolkit.azure.startup.new_revision import revise, way_of
+from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.container_apps.models import AppState, secret_name
+from nbtoolkit.azure.startup.activation import change_template, choose_revision_method
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.errors import AzureFailed, InvalidSettings
 from nbtoolkit.progress import SILENT, Progress
@@ -49,7 +49,7 @@ class SecretSettings(Settings):
     @property
     def secret_name(self) -> str:
         """The name in Container Apps."""
-        return secret_of(self.name)
+        return secret_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -82,23 +82,23 @@ def put_secret(
         app = target.app
         progress.phase(f"Reading the app {app.provisioned.app}")
         now = run_cancellable(progress, app.get)
-        replaced = settings.secret_name in run_cancellable(progress, app.secret_names)
+        replaced = settings.secret_name in now.secret_names
         if settings.name in now.environment_variables:
             app.set_secrets({settings.secret_name: value}, progress)
             return SecretPut(settings.name, replaced, _restart(app, progress))
-        way = way_of(app, now, allow_downtime=settings.allow_downtime, progress=progress)
+        way = choose_revision_method(app, now, allow_downtime=settings.allow_downtime, progress=progress)
         app.set_secrets({settings.secret_name: value}, progress)
-        revise(app, way, settings.secret_name, _with_variable(now, settings), progress)
+        change_template(app, way, settings.secret_name, _with_variable(now, settings), progress)
         return SecretPut(settings.name, replaced, "a new revision starts with it")
 
 
-def _restart(app: App, progress: Progress) -> str:
+def _restart(app: ContainerApp, progress: Progress) -> str:
     """Restart what runs; return what was done, in words.
 
     While a newer revision takes over there are two, and each may have read the old value.
     """
     restarted: list[str] = []
-    for name, replicas in run_cancellable(progress, app.all_replicas).items():
+    for name, replicas in run_cancellable(progress, app.replicas_by_revision).items():
         if not replicas:
             continue
         progress.phase(f"Restarting {name}, which reads secrets only when it starts")
@@ -116,7 +116,7 @@ def _restart(app: App, progress: Progress) -> str:
 
 
 def _with_variable(now: AppState, settings: SecretSettings) -> dict[str, Any]:
-    first, *others = [_writable(container) for container in now.template["containers"]]
+    first, *others = [_writable(container) for container in now.containers]
     variables = [*(first.get("env") or []), {"name": settings.name, "secretRef": settings.secret_name}]
     return {"containers": [{**first, "env": variables}, *others]}
 

@@ -15,7 +15,7 @@ from nbtoolkit.azure.arm import ownership
 from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.container_apps.app import App
+from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.errors import AzureFailed, Busy, InvalidSettings
 from nbtoolkit.operate.teardown_dependents import log_workspace_of, needed_by_others, soft_deleted
 from nbtoolkit.progress import SILENT, Progress
@@ -159,7 +159,7 @@ def _around(place: ResourceNames, cloud: Cloud, ours: Sequence[str]) -> list[str
     share = f"{place.account_id}/fileServices/default/shares/{place.file_share}"
     found = [place.app_id, share, place.account_id]
     try:
-        environment = App(cloud, place).get().environment_id
+        environment = ContainerApp(cloud, place).get().environment_id
     except AzureFailed as error:
         if error.status != 404:
             raise

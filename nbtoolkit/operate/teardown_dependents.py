@@ -11,6 +11,7 @@ from nbtoolkit.azure.arm import ownership
 from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import run_cancellable
@@ -62,7 +63,7 @@ def needed_by_others(
 def log_workspace_of(cloud: Cloud, environment_id: str) -> str | None:
     """Return the id of the Log Analytics workspace that an environment writes to, None where it has none."""
     body = removal.get_resource(cloud, environment_id) or {}
-    customer = _customer(body)
+    customer = EnvironmentState(body).log_workspace
     if not customer:
         return None
     client: Any = cloud.workspaces(resource_ids.place_of(environment_id).subscription)
@@ -97,7 +98,7 @@ def _guests(cloud: Cloud, subscription: str, but: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for app in apps:
         if str(app["id"]).lower() != but.lower():
-            where = str(_properties(app).get("environmentId") or "").lower()
+            where = AppState(app).environment_id.lower()
             found.setdefault(where, []).append(f"app {app['name']}")
     return found
 
@@ -121,12 +122,11 @@ def _mounting(cloud: Cloud, environments: list[Body], account: str, going: Itera
 
 def _logging(cloud: Cloud, environments: list[Body], workspace: str) -> list[str]:
     customer = _properties(removal.get_resource(cloud, workspace) or {}).get("customerId")
-    return [f"environment {one['name']}" for one in environments if customer and _customer(one) == customer]
-
-
-def _customer(environment: Body) -> str | None:
-    logs: Body = _properties(environment).get("appLogsConfiguration") or {}
-    return (logs.get("logAnalyticsConfiguration") or {}).get("customerId")
+    return [
+        f"environment {one['name']}"
+        for one in environments
+        if customer and EnvironmentState(one).log_workspace == customer
+    ]
 
 
 def _properties(body: Body) -> Body:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.provisioning.present_app import PresentApp
+from nbtoolkit.azure.container_apps.managed_app import unsupported_features
+from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 
@@ -58,23 +59,22 @@ def _app(
     body: Mapping[str, Any],
     secrets: list[dict[str, Any]],
 ) -> list[str]:
-    names, properties = existing.names, body.get("properties") or {}
-    environment = str(properties.get("environmentId") or properties.get("managedEnvironmentId") or "")
+    names, app = existing.names, AppState(body)
+    environment = app.environment_id
     if environment.lower() != names.ids["environment"].lower():
         where = environment.rpartition("/")[2]
         return [
             f"The app {names.app} exists in another environment ({where}), and an app cannot move: choose "
             "another app, or that environment_name."
         ]
-    app = PresentApp(body)
     found: list[str] = []
-    if settings.allowed_ip_ranges and app.denied:
+    if settings.allowed_ip_ranges and app.denied_ip_ranges:
         found.append(
-            f"The app {names.app} shuts out {', '.join(app.denied)}, and Azure takes either allowed or "
-            "denied addresses: leave allowed_ip_ranges blank to keep that, or take those rules off in the "
-            "app's Ingress page."
+            f"The app {names.app} denies access to {', '.join(app.denied_ip_ranges)}, and Azure takes either "
+            "allowed or denied addresses: leave allowed_ip_ranges blank to keep that, or delete those rules "
+            "on the app's Ingress page."
         )
-    if lost := app.unkept(secrets, settings.registry_identity):
+    if lost := unsupported_features(app, secrets, settings.registry_identity):
         found.append(
             f"The app {names.app} has {', '.join(lost)}, which would be lost: take that off in the portal "
             "where it is not needed any more, or choose another app, and a new one is created beside it."

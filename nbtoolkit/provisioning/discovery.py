@@ -13,6 +13,7 @@ from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
 from nbtoolkit.errors import AzureFailed, Blocked
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.permissions import forbidden
@@ -63,8 +64,7 @@ def _discover(settings: ProvisionSettings, cloud: Cloud, progress: Progress) -> 
 
 
 def _failed_here(existing: ExistingResources, workspace: Workspace, cloud: Cloud, progress: Progress) -> bool:
-    properties: Mapping[str, Any] = (existing.environment or {}).get("properties") or {}
-    if properties.get("provisioningState") != "Failed":
+    if EnvironmentState(existing.environment or {}).provisioning_state != "Failed":
         return False
     ours = [*created.recall(workspace), *ownership.created_by_last_run(workspace, cloud, progress)[0]]
     mine = existing.names.ids["environment"].lower() in map(str.lower, ours)
@@ -73,12 +73,11 @@ def _failed_here(existing: ExistingResources, workspace: Workspace, cloud: Cloud
 
 def _of_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> dict[str, str]:
     """Return the environment, and its name for the share, that an existing app is bound to."""
-    properties: Mapping[str, Any] = (app or {}).get("properties") or {}
-    environment = str(properties.get("environmentId") or "").rpartition("/")[2]
-    volumes = (properties.get("template") or {}).get("volumes") or [{}]
+    state = AppState(app or {})
+    volume = next(iter(state.volumes), {})
     bound = {
-        "environment_name": environment,
-        "environment_storage": str(volumes[0].get("storageName") or ""),
+        "environment_name": state.environment_id.rpartition("/")[2],
+        "environment_storage": str(volume.get("storageName") or ""),
     }
     return {name: value for name, value in bound.items() if value and not getattr(settings, name)}
 

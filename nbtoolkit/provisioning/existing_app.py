@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbtoolkit.provisioning.present_app import PresentApp
+from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 _LABELS = {
@@ -16,20 +16,20 @@ _LABELS = {
 }
 
 
-def drift(settings: ProvisionSettings, app: PresentApp, profile: str, image: str) -> list[str]:
+def drift(settings: ProvisionSettings, app: AppState, profile: str, image: str) -> list[str]:
     """Return what would be changed in the app, one sentence each; additions by others do not count."""
     pairs: list[tuple[str, Any, Any]] = [
         ("image", app.image, image),
-        ("machine", app.profile, profile),
+        ("machine", app.workload_profile, profile),
         ("seconds for open answers", app.termination_grace, settings.termination_grace),
         *((label, app.scale[name], getattr(settings, name)) for name, label in _LABELS.items()),
     ]
     if settings.allowed_ip_ranges:
-        pairs.append(("allowed addresses", app.ranges, list(settings.allowed_ip_ranges)))
+        pairs.append(("allowed addresses", app.allowed_ip_ranges, list(settings.allowed_ip_ranges)))
     if settings.registry_server:
         pairs.append(("registry", app.registry.get("server"), settings.registry_server))
     pairs += [
-        (f"variable {name}", app.variables.get(name), value)
+        (f"variable {name}", app.user_variables.get(name), value)
         for name, value in settings.environment_variables.items()
     ]
     pairs += [(f"tag {name}", app.tags.get(name), value) for name, value in settings.tags.items()]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.errors import InvalidSettings
-from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 FOLLOWED = ("min_replicas", "max_replicas", "cooldown", "concurrent_requests", "termination_grace")
@@ -17,7 +17,7 @@ def inherit_from_app(settings: ProvisionSettings, app: Mapping[str, Any] | None)
     """Return the settings with what was not chosen as the app has it; what none may have stays as it is."""
     if app is None:
         return settings
-    present, chosen = PresentApp(app), settings.model_fields_set
+    present, chosen = AppState(app), settings.model_fields_set
     values = {**present.scale, "termination_grace": present.termination_grace}
     for name in FOLLOWED:
         if name not in chosen:

@@ -13,6 +13,7 @@ from nbtoolkit.azure.arm.deployment_operations import DeploymentState
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.provisioning import template_parameters as sent
@@ -23,7 +24,6 @@ from nbtoolkit.provisioning.discovery import look, refuse
 from nbtoolkit.provisioning.existing_app import drift, secret_drift
 from nbtoolkit.provisioning.plan import ProvisionPlan
 from nbtoolkit.provisioning.preflight import preflight
-from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.resource_choice import machine_of
 from nbtoolkit.provisioning.rollout_capacity import RolloutCapacity, beside_of
 from nbtoolkit.provisioning.settings import ProvisionSettings
@@ -144,7 +144,7 @@ def _kept_image(
     """Return the app's image where it is neither ours nor chosen here, so that somebody else chose it."""
     if settings.image or existing.app is None or state is None:
         return None
-    image, ours = PresentApp(existing.app).image, state.tags.get(IMAGE_TAG)
+    image, ours = AppState(existing.app).image, state.tags.get(IMAGE_TAG)
     return image if ours and ours != sent.fingerprint(image) else None
 
 
@@ -162,7 +162,7 @@ def _changes(
         return []
     present = {one["name"]: str(one.get("value") or "") for one in secrets}
     wanted = sent.secret_values(settings, present, os.environ)
-    found = [*drift(settings, PresentApp(existing.app), profile, image), *secret_drift(present, wanted)]
+    found = [*drift(settings, AppState(existing.app), profile, image), *secret_drift(present, wanted)]
     if state is None:
         return [*found, "made by nbtoolkit's template: start program, probes, mount"]
     if state.status != "Succeeded":

@@ -16,8 +16,9 @@ from nbtoolkit.azure.arm import ownership
 from nbtoolkit.azure.arm.deployment import load_template
 from nbtoolkit.azure.arm.resource_providers import register_providers
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.container_apps.app import App
+from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.downtime import stopped
+from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.azure.startup.capacity_failures import with_replica_details
 from nbtoolkit.errors import NotApplied, ProvisionFailed
 from nbtoolkit.progress import SILENT, Progress
@@ -27,7 +28,6 @@ from nbtoolkit.provisioning.discovery import look, refuse
 from nbtoolkit.provisioning.following import FOLLOWED
 from nbtoolkit.provisioning.plan import ProvisionPlan
 from nbtoolkit.provisioning.plan_builder import SETTINGS_TAG, build_plan, deployment_of, tags_of
-from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.result import Provision
 from nbtoolkit.provisioning.rollout_capacity import unready
 from nbtoolkit.provisioning.settings import ProvisionSettings
@@ -85,7 +85,7 @@ def provision(
         done = _finished(drawn, asked, workspace, outputs.get("ACA_APP_ENDPOINT"), start)
         if existing.app is None:
             return done  # Azure ends a deployment of a new app only when that runs
-        return replace(done, note=unready(App(cloud, done), progress))
+        return replace(done, note=unready(ContainerApp(cloud, done), progress))
 
 
 def _taken_up(
@@ -156,7 +156,7 @@ def _deployed(
     # before anything is made: a run that is killed must not leave what no teardown knows of
     run = created.begin_run(workspace, deployment.id, drawn.creates)
     tags = {**tags_of(settings, compiled), ownership.RUN_TAG: run}
-    app = App(cloud, names)
+    app = ContainerApp(cloud, names)
     if drawn.downtime:
         progress.phase("Stopping the app; nothing answers until the change is made")
     with stopped(app, progress) if drawn.downtime else nullcontext():
@@ -197,4 +197,4 @@ def _chosen(settings: ProvisionSettings) -> dict[str, Any]:
 
 
 def _endpoint(drawn: ProvisionPlan) -> str | None:
-    return PresentApp(drawn.existing.app or {}).endpoint
+    return AppState(drawn.existing.app or {}).host

@@ -9,14 +9,14 @@ from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.container_apps.app import App
+from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
 from nbtoolkit.azure.portal_urls import QUOTA_PAGE
 from nbtoolkit.azure.startup.activation import Activation
 from nbtoolkit.azure.startup.timeline import phase_of
 from nbtoolkit.errors import QuotaShort
 from nbtoolkit.progress import Progress
-from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.utils.threads import run_cancellable
 
@@ -39,25 +39,25 @@ def beside_of(
 
     On another machine than now the preflight's look at the quota tells it.
     """
-    if existing.app is None or PresentApp(existing.app).profile != profile:
+    if existing.app is None or AppState(existing.app).workload_profile != profile:
         return RolloutCapacity()
-    app = App(cloud, existing.names)
+    app = ContainerApp(cloud, existing.names)
     here = run_cancellable(progress, lambda: Activation(app, AppPoller(app)))
     try:
-        way = here.way(restart=True, allow_downtime=settings.allow_downtime, progress=progress)
+        way = here.choose_method(restart=True, allow_downtime=settings.allow_downtime, progress=progress)
     except QuotaShort:
-        return _short(existing.names, run_cancellable(progress, here.room).text)
+        return _short(existing.names, run_cancellable(progress, here.headroom).text)
     if way != "restart":
         return RolloutCapacity(downtime=way == "downtime")
     room = run_cancellable(
-        progress, here.room
+        progress, here.headroom
     )  # a revision that never got ready holds what the new one needs
-    if room.enough is not False or settings.allow_downtime:
-        return RolloutCapacity(downtime=room.enough is False)
+    if room.sufficient is not False or settings.allow_downtime:
+        return RolloutCapacity(downtime=room.sufficient is False)
     return _short(existing.names, room.text)
 
 
-def unready(app: App, progress: Progress) -> str:
+def unready(app: ContainerApp, progress: Progress) -> str:
     """Return why the newest revision does not serve yet, as a sentence, "" where it does.
 
     Waits a minute at most.
@@ -69,7 +69,7 @@ def unready(app: App, progress: Progress) -> str:
         state = run_cancellable(progress, app.get)
         if state.stopped or state.latest_revision == state.latest_ready_revision:
             return ""
-        replicas = run_cancellable(progress, lambda: watch.look(fresh=True)).of_latest()
+        replicas = run_cancellable(progress, lambda: watch.snapshot(fresh=True)).latest_replicas
         phases = [" ".join(filter(None, phase_of(one, None))) for one in replicas]
         reason = "; ".join(dict.fromkeys(phases)) or "no replica of it runs yet"
         if time.monotonic() >= deadline:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.azure.container_apps.app import secret_of
+from nbtoolkit.azure.container_apps.models import AppState, secret_name
 from nbtoolkit.provisioning import saved_defaults as choices
 from nbtoolkit.provisioning.following import FOLLOWED
-from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 API_KEY = "nbtoolkit-api-key"
@@ -36,7 +35,7 @@ def parameters_of(
     settings: ProvisionSettings, existing: ExistingResources, profile: str, secret_names: list[str]
 ) -> dict[str, Any]:
     """Return the template's parameters but for the secrets' values; what exists is not to be created."""
-    names, app = existing.names, PresentApp(existing.app or {})
+    names, app = existing.names, AppState(existing.app or {})
     values: dict[str, Any] = {choices.PARAMETERS[name]: getattr(settings, name) for name in _AS_THEY_ARE}
     values |= {
         "location": settings.location,
@@ -54,12 +53,12 @@ def parameters_of(
         # a new account has a new key, which an old connection to its namesake lacks
         "createEnvironmentStorage": existing.environment_storage is None or existing.storage_account is None,
         "secretNames": secret_names,
-        "environmentVariables": {**app.variables, **settings.environment_variables},
+        "environmentVariables": {**app.user_variables, **settings.environment_variables},
         "tags": {**app.tags, **settings.tags},
-        "customDomains": app.domains,
-        "allowedIpRanges": list(settings.allowed_ip_ranges) or app.ranges,
-        "deniedIpRanges": app.denied,
-        "ingress": app.ingress,
+        "customDomains": app.custom_domains,
+        "allowedIpRanges": list(settings.allowed_ip_ranges) or app.allowed_ip_ranges,
+        "deniedIpRanges": app.denied_ip_ranges,
+        "ingress": app.ingress_options,
         "maxInactiveRevisions": app.max_inactive_revisions,
         **_registry(settings, app),
     }
@@ -69,12 +68,12 @@ def parameters_of(
 
 def secret_names_of(settings: ProvisionSettings, existing: ExistingResources) -> list[str]:
     """Return the names of all secrets that the app will have: those it has, then new ones."""
-    new = [API_KEY, *map(secret_of, settings.secrets)]
+    new = [API_KEY, *map(secret_name, settings.secrets)]
     if settings.hf_token is not None:
         new.append("hf-token")
     if settings.registry_password is not None:
         new.append(REGISTRY_PASSWORD)
-    return list(dict.fromkeys([*PresentApp(existing.app or {}).secret_names, *new]))
+    return list(dict.fromkeys([*AppState(existing.app or {}).secret_names, *new]))
 
 
 def secret_values(
@@ -85,7 +84,7 @@ def secret_values(
     Keep them in memory only.
     """
     values = {API_KEY: randomness.token_urlsafe(32), **present}
-    values |= {secret_of(name): environ[name] for name in settings.secrets if environ.get(name)}
+    values |= {secret_name(name): environ[name] for name in settings.secrets if environ.get(name)}
     if settings.hf_token is not None:
         values["hf-token"] = settings.hf_token.get_secret_value()
     if settings.registry_password is not None:
@@ -97,12 +96,12 @@ def unset_secrets(
     settings: ProvisionSettings, existing: ExistingResources, environ: Mapping[str, str]
 ) -> list[str]:
     """Return a blocker for each secret that neither this kernel nor the app has a value of."""
-    present = PresentApp(existing.app or {}).secret_names
+    present = AppState(existing.app or {}).secret_names
     return [
         f"{name} is to become a secret, and this kernel's environment has no value of it: set it before the "
         "kernel starts, or with os.environ and getpass in a cell."
         for name in settings.secrets
-        if not environ.get(name) and secret_of(name) not in present
+        if not environ.get(name) and secret_name(name) not in present
     ]
 
 
@@ -119,7 +118,7 @@ def asked_for(settings: ProvisionSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude={*own, *seen, "hf_token", "registry_password"})
 
 
-def _registry(settings: ProvisionSettings, app: PresentApp) -> dict[str, str | None]:
+def _registry(settings: ProvisionSettings, app: AppState) -> dict[str, str | None]:
     if not settings.registry_server:
         return {
             "registryServer": app.registry.get("server"),

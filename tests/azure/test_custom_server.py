@@ -1,4 +1,4 @@
-"""A server of one's own on Azure: by our template's bootstrap, and by a template of its owner's."""
+"""A custom server on Azure: started by nbtoolkit's bootstrap, or by the app's own template."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import pytest
 
 from nbtoolkit import DeploySettings, deploy
 from nbtoolkit.errors import DeployFailed, InvalidSettings
-from tests.azure.test_target import Make, _stub, make, sent
+from tests.azure.conftest import MakePlace, deploy_adapter
 from tests.support.azure_workspace import APP
 from tests.support.recording_progress import until
 
-__all__ = ["_stub", "make"]
-
-
-OWN = """
+CUSTOM_SERVER = """
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -32,16 +29,16 @@ HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page).serve_forever()
 
 
 @pytest.mark.all
-def test_a_server_of_ones_own_is_sent_started_and_waited_for(make: Make) -> None:
-    place = make()
-    sent(place, "brave")
+def test_custom_server_is_uploaded_started_and_awaited(make_place: MakePlace) -> None:
+    place = make_place()
+    deploy_adapter(place, "brave")
     parameters = {"parameters": {"defaultCommands": {"value": ["cd /mount/inference", "python3 app.py"]}}}
     (place.workspace.root / "infra" / "inference.parameters.json").write_text(json.dumps(parameters))
     own = place.workspace.root / "inference"
     own.mkdir()
     settings = DeploySettings(server="own", target="azure", timeout=60)
     for word in ("mine", "changed"):
-        (own / "app.py").write_text(OWN.replace("WORD", word))
+        (own / "app.py").write_text(CUSTOM_SERVER.replace("WORD", word))
         done = deploy(settings, target=place.target)
         assert done.how == "restart"
         assert httpx.get(done.endpoint.url).text == word
@@ -49,25 +46,25 @@ def test_a_server_of_ones_own_is_sent_started_and_waited_for(make: Make) -> None
     (own / "app.py").write_text("raise SystemExit(3)")
     with pytest.raises(DeployFailed, match="start command 2 of 2 failed with exit code 3"):
         deploy(settings, target=place.target)
-    assert sent(place, "calm").how == "start"
+    assert deploy_adapter(place, "calm").how == "start"
     assert place.says() == "calm"
 
 
-def test_an_app_of_another_template_is_named_with_what_to_do(make: Make) -> None:
-    place = make()
+def test_app_of_another_template_is_refused(make_place: MakePlace) -> None:
+    place = make_place()
     app: dict[str, Any] = place.target.app.get().template["containers"][0]
     foreign = {**app, "env": [], "command": ["python3", "-c", "import time; time.sleep(600)"], "probes": []}
     place.target.app.update({"template": {"containers": [foreign]}})
     with pytest.raises(InvalidSettings, match="was not made by this toolkit") as refused:
-        sent(place, "brave")
+        deploy_adapter(place, "brave")
     assert "run provision()" in refused.value.next_step
     assert not (place.share / "nbtoolkit").exists()
 
 
-def test_an_app_of_another_template_restarts_with_new_files_of_its_owner(make: Make) -> None:
-    place = make()
+def test_app_of_another_template_restarts_with_new_files(make_place: MakePlace) -> None:
+    place = make_place()
     (place.share / "inference").mkdir(parents=True)
-    (place.share / "inference" / "app.py").write_text(OWN.replace("WORD", "old"))
+    (place.share / "inference" / "app.py").write_text(CUSTOM_SERVER.replace("WORD", "old"))
     app: dict[str, Any] = place.target.app.get().template["containers"][0]
     plain = [{"name": "PORT", "value": "7860"}]
     starts = ["python3", "/mount/inference/app.py"]
@@ -78,7 +75,7 @@ def test_an_app_of_another_template_restarts_with_new_files_of_its_owner(make: M
 
     own = place.workspace.root / "inference"
     own.mkdir()
-    (own / "app.py").write_text(OWN.replace("WORD", "mine"))
+    (own / "app.py").write_text(CUSTOM_SERVER.replace("WORD", "mine"))
     place.forget_requests()
     done = deploy(DeploySettings(server="own", target="azure", timeout=60), target=place.target)
     assert httpx.get(done.endpoint.url).text == "mine"

@@ -3,79 +3,67 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from nbtoolkit import deploy, rollback
-from nbtoolkit.azure import sdk
-from nbtoolkit.deployment import Deployment
-from nbtoolkit.errors import DeployFailed, NotInStore, QuotaShort
-from nbtoolkit.progress import Progress
-from tests.azure_double import AzureDouble
-from tests.support.azure_workspace import APP, AzurePlace
+from nbtoolkit import DeploySettings, Workspace, deploy, rollback
+from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES, GpuProfile
+from nbtoolkit.azure.startup.timeline import Timeline
+from nbtoolkit.azure.target import AzureTarget
+from nbtoolkit.deployment import Deployment, Proof
+from nbtoolkit.endpoint import Endpoint
+from nbtoolkit.errors import DeployFailed, InvalidSettings, NotInStore, QuotaShort
+from nbtoolkit.models.base_model import Base
+from nbtoolkit.serving.release import Release, ServedCode
+from nbtoolkit.sync import SyncResult
+from tests.azure.conftest import MakePlace, deploy_adapter
+from tests.support.azure_workspace import APP
+from tests.support.model_folders import sized_base
 from tests.support.recording_progress import Told
-from tests.support.stub_deploy import server_code, use_stub
+from tests.support.replica_states import ManualClock, replica
 
 A100_QUOTA = "SubscriptionConsumptionNCA100Gpus"
-Make = Callable[..., AzurePlace]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    patch = use_stub(server_code(tmp_path_factory.mktemp("code")))
-    yield
-    patch.undo()
-
-
-@pytest.fixture
-def make(azure_double: AzureDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.2)
-    return lambda **how: AzurePlace(azure_double, tmp_path / "project", **how)
-
-
-def sent(place: AzurePlace, says: str, progress: Progress | None = None, **more: Any) -> Deployment:
-    return deploy(place.settings(place.adapter(says), **more), target=place.target, progress=progress)
-
-
-def test_first_deploy_then_a_hot_swap_that_asks_arm_for_no_change(make: Make) -> None:
-    place, told = make(), Told()
-    first = sent(place, "brave", told)
+def test_hot_swap_after_a_first_deploy_changes_nothing_in_arm(make_place: MakePlace) -> None:
+    place, progress = make_place(), Told()
+    first = deploy_adapter(place, "brave", progress)
     assert (first.how, bool(first.proof), place.says()) == ("start", True, "brave")
     assert first.endpoint.url == place.place.endpoint
     assert "key           endpoint.key; kept in secret nbtoolkit-api-key of the app tones" in str(first)
     assert dict(first.rows())["start"].endswith("→ ready")
-    assert first.endpoint.key.get_secret_value() not in "\n".join([str(first), repr(first), *told.lines])
+    assert first.endpoint.key.get_secret_value() not in "\n".join([str(first), repr(first), *progress.lines])
     replicas = place.target.replicas(refresh=True)
 
     place.forget_requests()
-    second = sent(place, "calm")
+    second = deploy_adapter(place, "calm")
     assert (second.how, bool(second.proof), place.says()) == ("hot swap", True, "calm")
     arm = [seen.path.rpartition("/")[2] for seen in place.double.requests if "management" in seen.host]
-    assert arm == ["revisions", "replicas"]  # once at the end, to be sure that nobody was forgotten
+    assert arm == ["revisions", "replicas"]  # once at the end, to check all replicas
     assert place.target.replicas(refresh=True) == replicas
 
     place.forget_requests()
-    assert sent(place, "calm").how == "unchanged"
+    assert deploy_adapter(place, "calm").how == "unchanged"
     assert not place.arm_writes()
 
 
 @pytest.mark.all
-def test_every_replica_swaps_and_is_asked_for_its_word(make: Make) -> None:
-    place = make(least=2, most=2)
-    sent(place, "brave")
+def test_hot_swap_reaches_every_replica(make_place: MakePlace) -> None:
+    place = make_place(least=2, most=2)
+    deploy_adapter(place, "brave")
     assert len(place.target.replicas(refresh=True)) == 2
-    assert sent(place, "calm").how == "hot swap"
-    said = {place.target.heartbeat(name).adapters["tone"] for name in place.target.replicas(refresh=True)}  # type: ignore[union-attr]
-    assert len(said) == 1
+    assert deploy_adapter(place, "calm").how == "hot swap"
+    swapped = {place.target.heartbeat(name).adapters["tone"] for name in place.target.replicas(refresh=True)}  # type: ignore[union-attr]
+    assert len(swapped) == 1
     assert {place.says() for _ in range(6)} == {"calm"}
 
 
-def test_a_status_wakes_nothing_and_a_deploy_wakes_what_sleeps(make: Make) -> None:
-    place, told = make(), Told()
-    sent(place, "brave")
+def test_status_wakes_nothing_and_deploy_wakes_a_sleeping_app(make_place: MakePlace) -> None:
+    place, progress = make_place(), Told()
+    deploy_adapter(place, "brave")
     place.double.apps.scale_to_zero(APP)
     place.double.apps.limits.hold_seconds = 5  # the ingress gives up, and is asked again
     before = place.double.apps.ingress_requests(APP)
@@ -86,7 +74,7 @@ def test_a_status_wakes_nothing_and_a_deploy_wakes_what_sleeps(make: Make) -> No
     assert place.double.apps.ingress_requests(APP) == before
 
     place.forget_requests()
-    woken = sent(place, "calm", told)
+    woken = deploy_adapter(place, "calm", progress)
     assert (woken.how, place.says()) == ("start", "calm")
     assert place.arm_writes() == []
     assert place.target.timeline is not None
@@ -94,14 +82,14 @@ def test_a_status_wakes_nothing_and_a_deploy_wakes_what_sleeps(make: Make) -> No
 
 
 @pytest.mark.all
-def test_a_restart_takes_a_new_revision_where_there_is_a_gpu_for_both(make: Make) -> None:
-    place, told = make(gpu=True), Told()
-    sent(place, "brave")
+def test_restart_is_a_new_revision_if_the_quota_has_a_second_gpu(make_place: MakePlace) -> None:
+    place, progress = make_place(gpu=True), Told()
+    deploy_adapter(place, "brave")
     place.forget_requests()
-    changed = sent(place, "brave", told, max_concurrency=4)
+    changed = deploy_adapter(place, "brave", progress, max_concurrency=4)
     assert (changed.how, place.says()) == ("restart", "brave")
     assert [line.split()[0] for line in place.arm_writes()] == ["PATCH"]
-    assert "1 of 2 in use, 1 free, needed 1" in told
+    assert "1 of 2 in use, 1 free, needed 1" in progress
     latest = place.target.app.revisions()[0]
     assert latest.name.startswith(f"{APP}--{changed.release.id}-")
 
@@ -109,32 +97,34 @@ def test_a_restart_takes_a_new_revision_where_there_is_a_gpu_for_both(make: Make
     assert (back.how, back.release.engine.max_batch) == ("restart", 16)
 
 
-def test_without_a_second_gpu_it_asks_for_downtime_before_anything_is_published(make: Make) -> None:
-    place, told = make(gpu=True), Told()
+def test_restart_without_a_second_gpu_is_refused_before_anything_is_published(
+    make_place: MakePlace,
+) -> None:
+    place, progress = make_place(gpu=True), Told()
     place.double.apps.quota.limits[A100_QUOTA] = 1
-    first = sent(place, "brave")
+    first = deploy_adapter(place, "brave")
     place.forget_requests()
     with pytest.raises(QuotaShort, match="1 of 1 in use, 0 free, needed 1") as short:
-        sent(place, "brave", max_concurrency=4)
+        deploy_adapter(place, "brave", max_concurrency=4)
     assert "allow_downtime=True" in short.value.next_step
     assert place.arm_writes() == []
     assert (place.says(), place.target.status().release) == ("brave", first.release.id)
 
-    done = sent(place, "brave", told, max_concurrency=4, allow_downtime=True)
+    done = deploy_adapter(place, "brave", progress, max_concurrency=4, allow_downtime=True)
     assert (done.how, place.says()) == ("restart", "brave")
-    assert "Stopping the app; nothing answers until the new server is ready" in told
+    assert "Stopping the app; nothing answers until the new server is ready" in progress
     assert [line.rpartition("/")[2] for line in place.arm_writes()] == ["stop", "start"]
     with pytest.raises(QuotaShort):
         rollback(target=place.target)
     assert rollback(target=place.target, allow_downtime=True).release.id == first.release.id
 
 
-def test_a_crash_loop_is_taken_back_and_the_old_server_never_went_away(make: Make) -> None:
-    place = make(gpu=True)
-    first = sent(place, "brave")
+def test_crash_loop_is_rolled_back_while_the_old_server_keeps_serving(make_place: MakePlace) -> None:
+    place = make_place(gpu=True)
+    first = deploy_adapter(place, "brave")
     place.double.apps.crash(APP)
     with pytest.raises(DeployFailed, match=r"ended \d+ times in a row") as failed:
-        sent(place, "calm", max_concurrency=4)
+        deploy_adapter(place, "calm", max_concurrency=4)
     assert f"Release {first.release.id} serves again." in str(failed.value)
     assert "made to crash" in str(failed.value)
     assert place.says() == "brave"
@@ -142,39 +132,39 @@ def test_a_crash_loop_is_taken_back_and_the_old_server_never_went_away(make: Mak
     assert (status.state, status.release) == ("degraded", first.release.id)
 
     place.double.apps.crash(APP, 0)
-    assert sent(place, "calm", max_concurrency=4).how == "restart"
+    assert deploy_adapter(place, "calm", max_concurrency=4).how == "restart"
     assert place.says() == "calm"
 
 
 @pytest.mark.all
-def test_a_crash_loop_after_downtime_brings_the_old_release_back(make: Make) -> None:
-    place = make(gpu=True)
+def test_crash_loop_after_downtime_is_rolled_back(make_place: MakePlace) -> None:
+    place = make_place(gpu=True)
     place.double.apps.quota.limits[A100_QUOTA] = 1
-    first = sent(place, "brave")
+    first = deploy_adapter(place, "brave")
     place.double.apps.crash(APP, 5)
     with pytest.raises(DeployFailed, match=f"Release {first.release.id} serves again"):
-        sent(place, "calm", max_concurrency=4, allow_downtime=True)
+        deploy_adapter(place, "calm", max_concurrency=4, allow_downtime=True)
     assert place.says() == "brave"
 
 
 @pytest.mark.all
-def test_no_machine_for_ten_minutes_is_named_as_lack_of_capacity(make: Make) -> None:
-    place, told = make(gpu=True), Told()
-    sent(place, "brave")
+def test_ten_minutes_without_a_machine_are_reported_as_lack_of_capacity(make_place: MakePlace) -> None:
+    place, progress = make_place(gpu=True), Told()
+    deploy_adapter(place, "brave")
     place.target.stop()
     assert place.target.status().state == "stopped"
     place.double.apps.hold(APP)
     with pytest.raises(DeployFailed, match="has no capacity for one in this region now") as failed:
-        sent(place, "calm", told)
+        deploy_adapter(place, "calm", progress)
     assert "A100, 80 GB, serverless" in str(failed.value)
-    assert "AssigningReplica (Azure looks for a free machine)" in told
+    assert "AssigningReplica (Azure looks for a free machine)" in progress
     assert place.target.status().state in ("stopped", "asleep")
 
 
 @pytest.mark.all
-def test_a_refused_adapter_is_put_back_without_a_change_of_the_app(make: Make) -> None:
-    place = make()
-    sent(place, "brave")
+def test_refused_adapter_is_rolled_back_without_a_change_of_the_app(make_place: MakePlace) -> None:
+    place = make_place()
+    deploy_adapter(place, "brave")
     place.forget_requests()
     settings = place.settings(place.adapter("evil", on_load="refuse"))
     with pytest.raises(DeployFailed, match="the engine refused the adapter"):
@@ -183,21 +173,21 @@ def test_a_refused_adapter_is_put_back_without_a_change_of_the_app(make: Make) -
 
 
 @pytest.mark.all
-def test_a_failed_deploy_onto_a_sleeping_app_leaves_it_asleep_with_the_old_release(make: Make) -> None:
-    place = make()
-    first = sent(place, "brave")
+def test_failed_deploy_leaves_a_sleeping_app_asleep_with_the_old_release(make_place: MakePlace) -> None:
+    place = make_place()
+    first = deploy_adapter(place, "brave")
     place.double.apps.scale_to_zero(APP)
     place.double.apps.crash(APP)
     with pytest.raises(DeployFailed, match=f"the next request starts {first.release.id}"):
-        sent(place, "calm")
+        deploy_adapter(place, "calm")
     assert place.target.status().state == "asleep"
     place.double.apps.crash(APP, 0)
     place.target.endpoint().wait(30)
     assert place.says() == "brave"
 
 
-def test_what_lies_only_on_the_share_is_served_in_place(make: Make) -> None:
-    place = make()
+def test_models_on_the_share_are_served_in_place(make_place: MakePlace) -> None:
+    place = make_place()
     shutil.copytree(place.adapter("calm"), place.share / "models" / "phi" / "adapter")
     shutil.copytree(place.base, place.share / "model-cache" / "tiny")
     shutil.rmtree(place.workspace.root / "adapters")
@@ -213,10 +203,72 @@ def test_what_lies_only_on_the_share_is_served_in_place(make: Make) -> None:
 
 
 @pytest.mark.all
-def test_destroy_leaves_what_fine_tuning_left(make: Make) -> None:
-    place = make()
-    sent(place, "brave")
+def test_destroy_keeps_the_models_of_fine_tuning(make_place: MakePlace) -> None:
+    place = make_place()
+    deploy_adapter(place, "brave")
     (place.share / "models").mkdir()
     place.target.destroy()
     assert [path.name for path in place.share.iterdir()] == ["models"]
     assert place.target.status().state == "stopped"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> AzureTarget:
+    """A target that sends no request."""
+    (tmp_path / "infra").mkdir()
+    return AzureTarget(Workspace(tmp_path), SimpleNamespace())  # type: ignore[arg-type]
+
+
+def memory_notes(
+    target: AzureTarget,
+    base: Base,
+    hardware: GpuProfile | None,
+    monkeypatch: pytest.MonkeyPatch,
+    **values: Any,
+) -> list[str]:
+    monkeypatch.setattr(AzureTarget, "machine", lambda _: profile)
+    progress = Told()
+    settings = DeploySettings(adapters={"a": Path("a")}, base="/mount/model-cache/big", **more)
+    override = settings.override_reason is not None
+    target.check_memory(base, settings.quantization, override=override, progress=progress)
+    return progress.lines
+
+
+def test_base_model_that_does_not_fit_is_refused(
+    target: AzureTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = sized_base(tmp_path / "big", 4096, 40)  # 8.2 billion weights
+    with pytest.raises(InvalidSettings, match=r"big \(none\) needs .* GPU memory") as refused:
+        memory_notes(target, big, GPU_PROFILES["T4"], monkeypatch)
+    assert "nf4" in refused.value.next_step
+    assert memory_notes(target, big, GPU_PROFILES["A100"], monkeypatch) == []
+    assert memory_notes(target, big, None, monkeypatch) == []
+    notes = memory_notes(target, big, GPU_PROFILES["T4"], monkeypatch, override_reason="I measured it")
+    assert any("run out of memory" in line for line in notes)
+
+
+def test_deployment_shows_the_phases_of_its_start(target: AzureTarget) -> None:
+    clock = ManualClock()
+    timeline = Timeline(clock=clock)
+    for seconds, details in ((0, "AssigningReplica"), (5, ""), (30, "")):
+        clock.now += seconds
+        timeline.update([replica("Waiting", details, name="r-1")], {})
+    monitor: Any = SimpleNamespace(timeline=timeline)
+    assert target.startup_phases() == ""
+    target._monitor = monitor  # pyright: ignore[reportPrivateUsage]
+    assert target.startup_phases() == "AssigningReplica 5 s → PullingImage 30 s"
+
+    release = Release(base=None, code=ServedCode(kind="own", sha256="0" * 64))
+    shown = Deployment(
+        release,
+        Endpoint("https://x", ""),
+        Proof(),
+        target,
+        SyncResult(),
+        40.0,
+        "start",
+        phases=target.startup_phases(),
+    )
+    rows = dict(shown.rows())
+    assert rows["start"] == "AssigningReplica 5 s → PullingImage 30 s"
+    assert "key" not in rows  # a custom server has no key of nbtoolkit's

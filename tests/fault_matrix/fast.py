@@ -13,7 +13,7 @@ from azure.core.pipeline.transport import HttpTransport
 
 from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import long_running as changes
-from nbtoolkit.azure.container_apps import stale_cache as last_answer
+from nbtoolkit.azure.container_apps.stale_cache import StaleCache
 from nbtoolkit.azure.files import retry_policy as patience
 from tests.azure_double import AzureDouble
 from tests.support import stub_deploy as deploy_double
@@ -49,5 +49,5 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(patience, "RETRY_TIMEOUT", 1.5)
     patch.setattr(patience, "UNREACHED", 1.0)
     patch.setattr(patience, "IN_USE", 0.5)
-    patch.setattr(last_answer.LastAnswer.__init__, "__defaults__", (1.5,))
+    patch.setattr(StaleCache.__init__, "__defaults__", (1.5,))
     patch.setattr(HttpTransport, "sleep", lambda _, seconds: time.sleep(seconds * 0.02))

@@ -96,7 +96,7 @@ def test_changed_limits_make_one_revision_that_differs_in_nothing_else(make: Mak
     assert after["template"]["scale"] == {**before["template"]["scale"], "minReplicas": 1, "maxReplicas": 3}
     assert after["template"]["containers"] == before["template"]["containers"]
     assert after["template"]["volumes"] == before["template"]["volumes"]
-    assert place.target.app.secret_names() == ["nbtoolkit-api-key"]
+    assert place.target.app.get().secret_names == ["nbtoolkit-api-key"]
     assert "from 1 to 3" in str(status)
     assert place.says() == "brave"
 
@@ -241,7 +241,7 @@ def test_a_rotated_key_is_recognised_and_repaired_by_one_put(make: Make) -> None
     place.double.apps.scale_to_zero(APP)
     rotate(place)
     wake(place)
-    until(lambda: place.target._watch.look(fresh=True).living)
+    until(lambda: place.target._poller.snapshot(fresh=True).live)
     until(lambda: "MountVolume.SetUp failed" in "\n".join(place.target.logs(tail=50)))
     storage = place.double.arm.get(f"{place.environment_id}/storages/share")["properties"]["azureFile"]
     before = dict(storage)

@@ -15,7 +15,6 @@ from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES
 from nbtoolkit.azure.capacity.memory_fit import GIB, advice, estimate_fit
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed, Blocked, Cancelled, NotSignedIn
-from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.result import Preflight
 from nbtoolkit.provisioning.plan_builder import plan
@@ -24,7 +23,7 @@ from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 from tests.azure_double.permissions import Role
-from tests.support.model_folders import write_base
+from tests.support.model_folders import sized_base
 
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg"
 A100, T4 = "Consumption-GPU-NC24-A100", "Consumption-GPU-NC8as-T4"
@@ -414,25 +413,8 @@ def test_a_foreign_environment_gets_the_profile_that_it_lacks(
 # Whether a model fits
 
 
-def shapes(hidden: int, layers: int, vocabulary: int = 32_000, dtype: str = "BF16") -> dict[str, Any]:
-    linear = {f"model.layers.{n}.mlp.up_proj.weight": (dtype, [12 * hidden, hidden]) for n in range(layers)}
-    return {"model.embed_tokens.weight": (dtype, [vocabulary, hidden]), **linear}
-
-
-def sized(folder: Path, hidden: int, layers: int, **config: Any) -> Base:
-    about = {
-        "num_hidden_layers": layers,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "hidden_size": hidden,
-        "dtype": "bfloat16",
-        **config,
-    }
-    return Base.read(write_base(folder, shapes(hidden, layers), **about))
-
-
 def test_memory_counts_weights_conversations_and_runtime(tmp_path: Path) -> None:
-    base = sized(tmp_path / "b8", 4096, 40)  # 8.2 billion weights
+    base = sized_base(tmp_path / "b8", 4096, 40)  # 8.2 billion weights
     plain, packed = (
         estimate_fit(base, GPU_PROFILES["A100"], "none"),
         estimate_fit(base, GPU_PROFILES["A100"], "nf4"),
@@ -460,13 +442,13 @@ def test_memory_counts_weights_conversations_and_runtime(tmp_path: Path) -> None
 def test_what_does_not_fit_says_what_would(
     tmp_path: Path, hidden: int, layers: int, machine: str, quantization: Any, fits: bool, help_: str
 ) -> None:
-    base = sized(tmp_path / "base", hidden, layers)
+    base = sized_base(tmp_path / "base", hidden, layers)
     assert estimate_fit(base, GPU_PROFILES[machine], quantization).fits is fits
     assert help_ in advice(base, GPU_PROFILES[machine], quantization)
 
 
 def test_the_fit_blocks_and_the_loading_time_is_told(check: Check, workspace_root: Path) -> None:
-    sized(workspace_root / "big", 4096, 40)
+    sized_base(workspace_root / "big", 4096, 40)
     found = check(base_model="big", gpu="T4")
     only(found.blockers, "does not fit", "quantization nf4")
     assert "from the share" in found.facts["loading"]
@@ -477,7 +459,7 @@ def test_the_fit_blocks_and_the_loading_time_is_told(check: Check, workspace_roo
 
 
 def test_a_long_load_from_zero_is_a_warning(check: Check, workspace_root: Path) -> None:
-    sized(workspace_root / "long", 8192, 32)
+    sized_base(workspace_root / "long", 8192, 32)
     assert any(
         "starts from zero" in text or "start from zero" in text for text in check(base_model="long").warnings
     )
@@ -498,7 +480,7 @@ def test_a_model_on_the_share_is_judged_by_its_headers_there(
     put(azure, path, {"properties": {"shareQuota": 10}})
     folder = azure.files.folder("mine", "s-1") / "model-cache" / "big"
     folder.mkdir(parents=True)
-    sized(folder, 4096, 40)
+    sized_base(folder, 4096, 40)
     here: dict[str, Any] = {"storage_account": "mine", "file_share": "s-1", "gpu": "T4"}
     found = check(**here, base_model="/mount/model-cache/big")
     only(found.blockers, "does not fit", "quantization nf4")

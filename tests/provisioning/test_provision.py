@@ -293,7 +293,7 @@ def test_an_app_that_was_restricted_stays_so(place: Place) -> None:
     (rule,) = kept["ipSecurityRestrictions"]
     assert (rule["action"], rule["ipAddressRange"]) == ("Deny", "198.51.100.0/24")
     assert configuration["maxInactiveRevisions"] == 7
-    with pytest.raises(Blocked, match=r"shuts out 198\.51\.100\.0/24"):
+    with pytest.raises(Blocked, match=r"denies access to 198\.51\.100\.0/24"):
         place.run(allowed_ip_ranges=["203.0.113.0/24"])
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
+from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.provisioning import ProvisionSettings, blockers
 from nbtoolkit.provisioning import saved_defaults as choices
 from nbtoolkit.provisioning import template_parameters as sent
 from nbtoolkit.provisioning.conflicts import conflicts
 from nbtoolkit.provisioning.existing_app import drift, secret_drift
-from nbtoolkit.provisioning.present_app import PresentApp
 from nbtoolkit.provisioning.resource_choice import machine_of
 from nbtoolkit.workspace import Workspace
 
@@ -355,9 +355,9 @@ def there_names() -> ResourceNames:
         ({"app": changed(configuration={"dapr": {"enabled": True}})}, {}, "Dapr"),
         ({"app": changed(configuration={"activeRevisionsMode": "Labels"})}, {}, "several active revisions"),
         ({"app": changed(template={"containers": [{}, {}]})}, {}, "more than one container"),
-        ({"app": changed(template={"serviceBinds": [{"name": "redis"}]})}, {}, "bindings to services"),
-        ({"app": changed(template={"scale": {"rules": [QUEUE]}})}, {}, "rules of its own for scaling (jobs)"),
-        ({"app": changed(template={"scale": {"rules": [HTTP, HTTP]}})}, {}, "rules of its own for scaling"),
+        ({"app": changed(template={"serviceBinds": [{"name": "redis"}]})}, {}, "service bindings"),
+        ({"app": changed(template={"scale": {"rules": [QUEUE]}})}, {}, "custom scale rules (jobs)"),
+        ({"app": changed(template={"scale": {"rules": [HTTP, HTTP]}})}, {}, "custom scale rules"),
         (
             {
                 "app": changed(
@@ -365,12 +365,12 @@ def there_names() -> ResourceNames:
                 )
             },
             {},
-            "traffic that goes to certain revisions",
+            "traffic to specific revisions",
         ),
         (
             {"app": changed(template={"containers": [{"env": [{"name": "A", "secretRef": "b"}]}]})},
             {},
-            "variables named unlike their secret (A)",
+            "variables whose names differ from their secrets (A)",
         ),
     ],
 )
@@ -387,12 +387,12 @@ def test_a_secret_out_of_a_key_vault_would_be_lost() -> None:
 
 def test_a_rule_without_a_number_of_requests_counts_as_azures_default() -> None:
     for http in ({}, {"metadata": {}}, {"metadata": {"concurrentRequests": "10"}}):
-        app = PresentApp(changed(template={"scale": {"rules": [{"name": "http", "http": http}]}}))
+        app = AppState(changed(template={"scale": {"rules": [{"name": "http", "http": http}]}}))
         assert app.scale["concurrent_requests"] == 10
 
 
 def test_drift_names_what_differs_and_not_what_others_added() -> None:
-    app = PresentApp(APP)
+    app = AppState(APP)
     assert drift(settings(), app, "theirs", "img:1") == []
     found = drift(settings(max_replicas=3, environment_variables={"MINE": "2"}), app, "theirs", "img:2")
     assert found == ["image: img:1 → img:2", "replicas, at most: 1 → 3", "variable MINE: 1 → 2"]

@@ -7,6 +7,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from nbtoolkit.models.base_model import Base
+
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}
 Shapes = dict[str, tuple[str, list[int]]]
 """Tensor name → type and shape."""
@@ -80,3 +82,23 @@ def write_tokenizer(folder: Path, content: Any = None, template: str | None = "T
     if template is not None:
         (folder / "chat_template.jinja").write_text(template)
     return folder
+
+
+def _shapes_of_size(
+    hidden: int, layers: int, vocabulary: int = 32_000, dtype: str = "BF16"
+) -> dict[str, Any]:
+    linear = {f"model.layers.{n}.mlp.up_proj.weight": ("BF16", [12 * hidden, hidden]) for n in range(layers)}
+    return {"model.embed_tokens.weight": ("BF16", [32_000, hidden]), **linear}
+
+
+def sized_base(folder: Path, hidden: int, layers: int, **config: Any) -> Base:
+    """Write a base model whose weights have the size of a real one, as a hole in the file."""
+    about = {
+        "num_hidden_layers": layers,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "hidden_size": hidden,
+        "dtype": "bfloat16",
+        **config,
+    }
+    return Base.read(write_base(folder, _shapes_of_size(hidden, layers), **about))

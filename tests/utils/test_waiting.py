@@ -19,7 +19,7 @@ from nbtoolkit.azure.arm import subscriptions as places
 from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.container_apps.app import App
+from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.files.transport import transport
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
@@ -179,7 +179,7 @@ def test_regions_hear_a_cancel(azure_double: AzureDouble, hang: Hang) -> None:
 
 def test_a_write_without_an_answer_may_have_begun(azure_double: AzureDouble, hang: Hang) -> None:
     azure_double.faults.on("POST", "/containerApps/tones/stop$", hang)
-    app = App(Cloud.shared(), ResourceNames(SUBSCRIPTION, "rg", "account", "share", "tones"))
+    app = ContainerApp(Cloud.shared(), ResourceNames(SUBSCRIPTION, "rg", "account", "share", "tones"))
     error = cancelled(hang, app.stop)
     assert "the request to stop the app tones; it may have accepted it" in error.message
 
@@ -196,7 +196,7 @@ def test_secrets_that_were_read_for_a_cancelled_change_are_not_written() -> None
 
     operations = SimpleNamespace(list_secrets=list_secrets, begin_update=lambda *given: wrote.append(given))
     cloud = SimpleNamespace(containerapps=lambda _: SimpleNamespace(container_apps=operations))
-    app = App(cloud, ResourceNames("s", "rg", "account", "share", "tones"))  # type: ignore[arg-type]
+    app = ContainerApp(cloud, ResourceNames("s", "rg", "account", "share", "tones"))  # type: ignore[arg-type]
     hanging = SimpleNamespace(met=reading)
     cancelled(hanging, lambda progress: app.set_secrets({"a": "b"}, progress))  # type: ignore[arg-type]
     go_on.set()

@@ -1,4 +1,4 @@
-"""The container app: read it, and change it in ways that lose nothing."""
+"""Read a container app through Azure Resource Manager and change it without losing other settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbtoolkit.azure.arm.long_running import change
-from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState, ReplicaState, RevisionState
+from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
+from nbtoolkit.azure.container_apps.revisions import ReplicaState, RevisionState
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.azure.resource_id import place_of
 from nbtoolkit.errors import AzureFailed
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
     from nbtoolkit.azure.arm.resource_names import ResourceNames
     from nbtoolkit.azure.clients import Cloud
 
-_SUFFIX = re.compile(r"[^a-z0-9]+")
+OnPoll = Callable[[], None]
+"""Called while Azure works on a change; an error that it raises ends the wait."""
+_NOT_IN_SUFFIX = re.compile(r"[^a-z0-9]+")
 
 
-class App:
-    """One container app through ARM; nothing here ever asks its host name, so it never wakes it.
+class ContainerApp:
+    """A container app through ARM. Nothing here sends a request to the app's host name, which would wake it.
 
-    Every read is one request. Every change waits for its end, follows other changes of the same app, and is
-    sent as a PATCH that names only what shall differ. Raises :class:`AzureFailed`, :class:`NotSignedIn`.
+    Every read is one request. A change waits for the previous change of the same app and for its own end. It
+    is a PATCH with only the properties that differ. Raises :class:`AzureFailed`, :class:`NotSignedIn`.
     """
 
     def __init__(self, cloud: Cloud, provisioned: ResourceNames) -> None:
@@ -33,7 +36,7 @@ class App:
         self.provisioned = provisioned
 
     def __repr__(self) -> str:
-        return f"App({self.provisioned.app!r})"
+        return f"ContainerApp({self.provisioned.app!r})"
 
     @property
     def id(self) -> str:
@@ -41,151 +44,134 @@ class App:
         return self.provisioned.app_id
 
     def get(self) -> AppState:
-        """Return the app as it is now."""
+        """Return the app's current state."""
         with translate_errors(f"read the app {self.provisioned.app}"):
-            return AppState.of(self._client.container_apps.get(*self._where).as_dict())
+            return AppState(self._client.container_apps.get(*self._path).as_dict())
 
     def environment(self, environment_id: str | None = None) -> EnvironmentState:
-        """Return the app's environment, which may lie in another resource group; two requests without id."""
+        """Return the app's environment, also from another resource group; two requests without an id."""
         subscription, group, name = place_of(environment_id or self.get().environment_id)
         with translate_errors(f"read the environment {name}"):
             client = self.cloud.containerapps(subscription)
-            return EnvironmentState.of(client.managed_environments.get(group, name).as_dict())
+            return EnvironmentState(client.managed_environments.get(group, name).as_dict())
 
     def revisions(self) -> list[RevisionState]:
-        """Return all revisions, the newest first."""
+        """Return all revisions, newest first."""
         with translate_errors(f"list the revisions of the app {self.provisioned.app}"):
-            listed = self._client.container_apps_revisions.list_revisions(*self._where)
-            found = [RevisionState.of(one.as_dict()) for one in listed]
+            listed = self._client.container_apps_revisions.list_revisions(*self._path)
+            found = [RevisionState.from_body(one.as_dict()) for one in listed]
         return sorted(found, key=lambda one: one.created, reverse=True)
 
     def replicas(self, revision: str) -> list[ReplicaState]:
-        """Return the replicas of a revision, the newest first."""
+        """Return the replicas of a revision, newest first."""
         with translate_errors(f"list the replicas of {revision}"):
-            listed = self._client.container_apps_revision_replicas.list_replicas(*self._where, revision)
-            found = [ReplicaState.of(one.as_dict()) for one in listed.value]
+            listed = self._client.container_apps_revision_replicas.list_replicas(*self._path, revision)
+            found = [ReplicaState.from_body(one.as_dict()) for one in listed.value]
         return sorted(found, key=lambda one: one.created, reverse=True)
 
-    def all_replicas(self) -> dict[str, list[ReplicaState]]:
-        """Return the replicas of every active revision, by revision; one request each and one more."""
+    def replicas_by_revision(self) -> dict[str, list[ReplicaState]]:
+        """Return the replicas of every active revision; one request, and one more for each revision."""
         return {one.name: self.replicas(one.name) for one in self.revisions() if one.active}
 
     def auth_token(self) -> str:
         """Return the token for the app's log streams, valid for an hour; keep it in memory only."""
         with translate_errors(f"get a log token of the app {self.provisioned.app}"):
-            answer = self._client.container_apps.get_auth_token(*self._where)
+            answer = self._client.container_apps.get_auth_token(*self._path)
         token = answer.properties.token if answer.properties else None
         if not token:
             raise AzureFailed(
-                f"Azure gave no token for the logs of {self.provisioned.app}.",
+                f"Azure returned no token for the log streams of the app {self.provisioned.app}.",
                 next_step="try again; if that does not help, read the logs in the portal",
             )
         return token
 
-    def secret_names(self) -> list[str]:
-        """Return the names of the app's secrets, without reading their values."""
-        with translate_errors(f"read the app {self.provisioned.app}"):
-            app: Mapping[str, Any] = self._client.container_apps.get(*self._where).as_dict()
-        found = app["properties"].get("configuration", {}).get("secrets") or []
-        return [one["name"] for one in found]
-
     def secrets(self) -> dict[str, str]:
-        """Return the secrets that have a value of their own; keep them in memory only."""
-        return {one["name"]: one["value"] for one in self._listed_secrets() if one.get("value") is not None}
+        """Return the secrets that have their own value, not a key vault's; keep them in memory only."""
+        return {one["name"]: one["value"] for one in self._list_secrets() if one.get("value") is not None}
 
     def set_secrets(self, changes: Mapping[str, str | None], progress: Progress | None = None) -> None:
-        """Add, replace or (None) remove secrets and keep all others; replicas see it after a restart."""
+        """Add, replace or (None) remove secrets and keep all others; replicas read them when they start."""
         progress = progress or SILENT()
 
         def begin() -> Any:
-            # read within the change, so that of two writers neither loses the other's
-            kept = [one for one in self._listed_secrets() if one["name"] not in changes]
-            progress.check()  # who no longer waits must not write later what is old by then
+            # read inside the change, so that two concurrent writers do not lose each other's secrets
+            kept = [one for one in self._list_secrets() if one["name"] not in changes]
+            progress.check()  # after a cancel, do not write values that may be outdated by then
             new = [{"name": name, "value": value} for name, value in changes.items() if value is not None]
             body = {"properties": {"configuration": {"secrets": [*kept, *new]}}}
-            return self._client.container_apps.begin_update(*self._where, body)
+            return self._client.container_apps.begin_update(*self._path, body)
 
         self._change(f"set secrets of the app {self.provisioned.app}", begin, progress)
 
     def update(
-        self,
-        properties: Mapping[str, Any],
-        progress: Progress | None = None,
-        meanwhile: Callable[[], None] | None = None,
+        self, properties: Mapping[str, Any], progress: Progress | None = None, on_poll: OnPoll | None = None
     ) -> None:
-        """Change some properties (JSON merge: lists are replaced, what is not named stays).
-
-        ``meanwhile`` is called while Azure works on it; what it raises ends the waiting.
-        """
+        """Change some properties by JSON merge: lists are replaced, properties not named stay."""
 
         def begin() -> Any:
-            return self._client.container_apps.begin_update(*self._where, {"properties": dict(properties)})
+            return self._client.container_apps.begin_update(*self._path, {"properties": dict(properties)})
 
-        self._change(f"update the app {self.provisioned.app}", begin, progress, meanwhile)
+        self._change(f"update the app {self.provisioned.app}", begin, progress, on_poll)
 
     def new_revision(
         self,
         reason: str,
         progress: Progress | None = None,
-        meanwhile: Callable[[], None] | None = None,
+        on_poll: OnPoll | None = None,
         changes: Mapping[str, Any] | None = None,
     ) -> str:
-        """Start a revision and return its name; the old one serves until it is ready.
+        """Start a revision and return its name; the old one serves until the new one is ready.
 
-        ``reason`` becomes part of the name, ``changes`` are what differs in its template (JSON merge). For
-        that while Azure needs GPUs for both.
+        ``reason`` becomes part of the name, ``changes`` are merged into its template (JSON merge). Until the
+        old revision ends, Azure needs GPUs for both.
         """
-        plain = _SUFFIX.sub("-", reason.lower())[:16].strip("-")  # Azure takes no two dashes in a row
+        # Azure refuses two consecutive dashes
+        plain = _NOT_IN_SUFFIX.sub("-", reason.lower())[:16].strip("-")
         suffix = f"{plain or 'r'}-{secrets.token_hex(3)}"
-        self.update({"template": {**(changes or {}), "revisionSuffix": suffix}}, progress, meanwhile)
+        self.update({"template": {**(changes or {}), "revisionSuffix": suffix}}, progress, on_poll)
         return f"{self.provisioned.app}--{suffix}"
 
     def restart(self, revision: str, progress: Progress | None = None) -> None:
-        """Restart an active revision; Azure replaces its replicas after this returns, none where none run."""
+        """Restart an active revision; Azure replaces its replicas after this returns."""
 
         def begin() -> None:
-            self._client.container_apps_revisions.restart_revision(*self._where, revision)
+            self._client.container_apps_revisions.restart_revision(*self._path, revision)
 
         self._change(f"restart {revision}", begin, progress)
 
     def stop(self, progress: Progress | None = None) -> None:
-        """Stop the app: no replica, no bill for one, and no request wakes it."""
+        """Stop the app: no replica runs, none is billed, and no request starts one."""
 
         def begin() -> Any:
-            return self._client.container_apps.begin_stop(*self._where)
+            return self._client.container_apps.begin_stop(*self._path)
 
         self._change(f"stop the app {self.provisioned.app}", begin, progress)
 
-    def start(self, progress: Progress | None = None, meanwhile: Callable[[], None] | None = None) -> None:
-        """Start a stopped app again; where it may scale to zero, the next request wakes a replica."""
+    def start(self, progress: Progress | None = None, on_poll: OnPoll | None = None) -> None:
+        """Start a stopped app; with ``min_replicas=0`` the next request starts a replica."""
 
         def begin() -> Any:
-            return self._client.container_apps.begin_start(*self._where)
+            return self._client.container_apps.begin_start(*self._path)
 
-        self._change(f"start the app {self.provisioned.app}", begin, progress, meanwhile)
+        self._change(f"start the app {self.provisioned.app}", begin, progress, on_poll)
 
     def _change(
         self,
         what: str,
         begin: Callable[[], Any],
         progress: Progress | None,
-        meanwhile: Callable[[], None] | None = None,
+        on_poll: OnPoll | None = None,
     ) -> None:
-        change(self.id, what, begin, progress or SILENT(), meanwhile)
+        change(self.id, what, begin, progress or SILENT(), on_poll)
 
-    def _listed_secrets(self) -> list[dict[str, Any]]:
+    def _list_secrets(self) -> list[dict[str, Any]]:
         with translate_errors(f"list the secrets of the app {self.provisioned.app}"):
-            return [one.as_dict() for one in self._client.container_apps.list_secrets(*self._where).value]
+            return [one.as_dict() for one in self._client.container_apps.list_secrets(*self._path).value]
 
     @property
-    def _client(self) -> Any:  # its generated signatures are not strict
+    def _client(self) -> Any:  # the SDK's generated signatures are not strict
         return self.cloud.containerapps(self.provisioned.subscription)
 
     @property
-    def _where(self) -> tuple[str, str]:
+    def _path(self) -> tuple[str, str]:
         return self.provisioned.resource_group, self.provisioned.app
-
-
-def secret_of(variable: str) -> str:
-    """Return the secret that becomes an environment variable."""
-    return variable.lower().replace("_", "-")

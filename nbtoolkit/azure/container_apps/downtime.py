@@ -1,50 +1,50 @@
-"""Stop an app for a change, and never leave it stopped where the change fails or is cancelled."""
+"""Stop an app for a change and start it again, also if the change fails or is cancelled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 
-from nbtoolkit.azure.container_apps.app import App
+from nbtoolkit.azure.container_apps.app import ContainerApp, OnPoll
 from nbtoolkit.errors import Cancelled, NbtoolkitError
 from nbtoolkit.progress import Progress, UncancellableProgress
 
-_BY_HAND = "scale(ScaleSettings(running=True)) or the portal starts it"
+_NEXT_STEP = "scale(ScaleSettings(running=True)) or the portal starts it"
 
 
 @contextmanager
-def stopped(app: App, progress: Progress, meanwhile: Callable[[], None] | None = None) -> Generator[None]:
-    """Stop the app, let the caller change it, and start it again, whatever happens between.
+def stopped(app: ContainerApp, progress: Progress, on_poll: OnPoll | None = None) -> Generator[None]:
+    """Stop the app, run the caller's block, and start the app again in any case.
 
-    ``meanwhile`` is called while Azure starts it. What fails is raised with the app's state in its message;
-    an interrupt becomes :class:`Cancelled`.
+    ``on_poll`` is called while Azure starts it. An error gets the app's state added to its message, and an
+    interrupt becomes :class:`Cancelled`.
     """
-    sure = False  # that it is down, or will be: Azure goes on with a stop that nobody waits for
+    is_down = False  # also True for a stop that Azure still works on
     try:
         app.stop(progress)
-        sure = True
+        is_down = True
         yield
-        sure = False
-        app.start(progress, meanwhile)
-    except KeyboardInterrupt as problem:
-        state = _running_again(app, progress, sure=True)
-        raise Cancelled(f"Interrupted. {state}", next_step="run the step again") from problem
-    except NbtoolkitError as problem:
-        state = _running_again(app, progress, sure=sure or isinstance(problem, Cancelled))
-        problem.message = f"{problem.message} {state}"
+        is_down = False
+        app.start(progress, on_poll)
+    except KeyboardInterrupt as interrupt:
+        state = _start_again(app, progress, is_down=True)
+        raise Cancelled(f"Interrupted. {state}", next_step="run the step again") from interrupt
+    except NbtoolkitError as error:
+        state = _start_again(app, progress, is_down=is_down or isinstance(error, Cancelled))
+        error.message = f"{error.message} {state}"
         raise
 
 
-def _running_again(app: App, progress: Progress, *, sure: bool) -> str:
-    """Start the app where it is stopped, heeding no cancel; return how it stands in words."""
-    name, shielded = app.provisioned.app, UncancellableProgress(progress)
+def _start_again(app: ContainerApp, progress: Progress, *, is_down: bool) -> str:
+    """Start the app if it is stopped, also after a cancel; return its state as a sentence."""
+    name, uncancellable = app.provisioned.app, UncancellableProgress(progress)
     try:
-        if not sure and not app.get().stopped:
+        if not is_down and not app.get().stopped:
             return f"The app {name} is not stopped."
-        shielded.note(f"starting the app {name} again")
-        app.start(shielded)
-    except NbtoolkitError as problem:
-        return f"The app {name} may be stopped, as starting it again failed ({problem.message}): {_BY_HAND}."
+        uncancellable.note(f"starting the app {name} again")
+        app.start(uncancellable)
+    except NbtoolkitError as error:
+        return f"The app {name} may be stopped: starting it again failed ({error.message}). {_NEXT_STEP}."
     except KeyboardInterrupt:
-        return f"The app {name} may be stopped, as its start was interrupted too: {_BY_HAND}."
+        return f"The app {name} may be stopped: its start was interrupted too. {_NEXT_STEP}."
     return f"The app {name} was started again."

@@ -1,214 +1,294 @@
-"""What Azure says of an app, its environment, revisions and replicas, as values."""
+"""Container apps and their environments as values, parsed from the JSON of Azure Resource Manager."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 Json = Mapping[str, Any]
 
+TEMPLATE_VARIABLE_PREFIX = "NBTOOLKIT_"
+"""Environment variables with this prefix are set by nbtoolkit's template."""
+_INGRESS_OPTIONS = ("clientCertificateMode", "corsPolicy", "additionalPortMappings")
+
 
 @dataclass(frozen=True)
 class AppState:
-    """A container app; ``running_status`` is such as ``Running`` or ``Stopped``.
+    """A container app; ``body`` is Azure's JSON with every field, also those that have no property here.
 
-    ``template`` is as Azure gives it; environment variables in it may hold what a user typed there, so it is
-    not shown.
+    A missing field has Azure's default. ``repr`` does not show the body: its environment variables may hold
+    what a user typed there.
     """
 
-    id: str
-    name: str
-    location: str
-    provisioning_state: str
-    running_status: str
-    environment_id: str
-    workload_profile: str | None
-    latest_revision: str | None
-    latest_ready_revision: str | None
-    host: str | None
-    single_mode: bool
-    min_replicas: int
-    max_replicas: int
-    template: Json = field(repr=False)
-    event_stream: str | None = None
-    """Where Azure tells live what it does with the app."""
+    body: Json = field(repr=False)
 
-    @classmethod
-    def of(cls, app: Json) -> AppState:
-        """Read what ARM answered."""
-        rest = _properties(app)
-        configuration, template = rest.get("configuration") or {}, rest.get("template") or {}
-        scale = template.get("scale") or {}
-        return cls(
-            id=app["id"],
-            name=app["name"],
-            location=app.get("location") or "",
-            provisioning_state=rest.get("provisioningState") or "",
-            running_status=rest.get("runningStatus") or "",
-            environment_id=rest.get("environmentId") or rest.get("managedEnvironmentId") or "",
-            workload_profile=rest.get("workloadProfileName"),
-            latest_revision=rest.get("latestRevisionName"),
-            latest_ready_revision=rest.get("latestReadyRevisionName"),
-            host=(configuration.get("ingress") or {}).get("fqdn"),
-            single_mode=str(configuration.get("activeRevisionsMode") or "single").lower() == "single",
-            min_replicas=scale.get("minReplicas") or 0,
-            max_replicas=scale.get("maxReplicas") or 10,  # Azure's default
-            template=template,
-            event_stream=rest.get("eventStreamEndpoint"),
-        )
+    def __repr__(self) -> str:
+        return f"AppState({self.name!r}, running_status={self.running_status!r})"
+
+    @property
+    def name(self) -> str:
+        """The app's name."""
+        return str(self.body.get("name") or "")
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The app's tags."""
+        return dict(self.body.get("tags") or {})
+
+    @property
+    def provisioning_state(self) -> str:
+        """The state of the last change, such as ``Succeeded`` or ``Failed``."""
+        return self._properties.get("provisioningState") or ""
+
+    @property
+    def running_status(self) -> str:
+        """``Running``, ``Stopped`` or a state between these."""
+        return self._properties.get("runningStatus") or ""
 
     @property
     def stopped(self) -> bool:
-        """Whether the app was stopped, so that no request wakes it."""
+        """Whether the app was stopped: no request starts a replica."""
         return self.running_status.lower() == "stopped"
 
     @property
+    def environment_id(self) -> str:
+        """The resource id of the app's environment."""
+        return self._properties.get("environmentId") or self._properties.get("managedEnvironmentId") or ""
+
+    @property
+    def workload_profile(self) -> str:
+        """The name of the app's workload profile; empty for Consumption."""
+        return self._properties.get("workloadProfileName") or ""
+
+    @property
+    def latest_revision(self) -> str | None:
+        """The name of the newest revision."""
+        return self._properties.get("latestRevisionName")
+
+    @property
+    def latest_ready_revision(self) -> str | None:
+        """The name of the newest revision that became ready."""
+        return self._properties.get("latestReadyRevisionName")
+
+    @property
+    def event_stream(self) -> str | None:
+        """The URL of the stream of system events."""
+        return self._properties.get("eventStreamEndpoint")
+
+    @property
+    def host(self) -> str | None:
+        """The public host name; None without ingress."""
+        return self.ingress.get("fqdn") or None
+
+    @cached_property
+    def configuration(self) -> Json:
+        """The part of the body that all revisions share: ingress, secrets, registries."""
+        return self._properties.get("configuration") or {}
+
+    @cached_property
+    def ingress(self) -> Json:
+        """The ingress configuration; empty if the ingress is off."""
+        return self.configuration.get("ingress") or {}
+
+    @cached_property
+    def template(self) -> Json:
+        """The part of the body that makes a revision: containers, scale, volumes."""
+        return self._properties.get("template") or {}
+
+    @property
+    def containers(self) -> list[Json]:
+        """The containers of the template."""
+        return list(self.template.get("containers") or ())
+
+    @property
+    def volumes(self) -> list[Json]:
+        """The volumes of the template."""
+        return list(self.template.get("volumes") or ())
+
+    @property
+    def scale_rules(self) -> list[Json]:
+        """The scale rules of the template."""
+        return list(self._scale.get("rules") or ())
+
+    @property
+    def image(self) -> str:
+        """The image of the first container."""
+        return str(self.first_container.get("image") or "")
+
+    @property
     def memory(self) -> float | None:
-        """The GiB of memory that the first container may use, None where that is not told."""
-        containers = self.template.get("containers") or [{}]
-        found = str((containers[0].get("resources") or {}).get("memory") or "")
+        """The memory limit of the first container in GiB; None if the template has none."""
+        found = str((self.first_container.get("resources") or {}).get("memory") or "")
         return float(found[:-2]) if found.endswith("Gi") else None
 
     @property
     def environment_variables(self) -> dict[str, str | None]:
-        """The first container's variables; None where the value is a secret."""
-        containers = self.template.get("containers") or [{}]
-        return {one["name"]: one.get("value") for one in containers[0].get("env") or []}
+        """The variables of the first container; None as a value stands for a secret."""
+        return {one["name"]: one.get("value") for one in self.first_container.get("env") or ()}
+
+    @property
+    def user_variables(self) -> dict[str, str]:
+        """The plain variables of the first container that nbtoolkit's template does not set."""
+        return {
+            one["name"]: str(one.get("value") or "")
+            for one in self.first_container.get("env") or ()
+            if not one.get("secretRef") and not one["name"].startswith(TEMPLATE_VARIABLE_PREFIX)
+        }
+
+    @property
+    def secret_names(self) -> list[str]:
+        """The names of the app's secrets."""
+        return [one["name"] for one in self.configuration.get("secrets") or ()]
+
+    @property
+    def custom_domains(self) -> list[dict[str, str]]:
+        """The custom domains, in the form of the template's parameter."""
+        return [
+            {key: one[key] for key in ("name", "bindingType", "certificateId") if one.get(key)}
+            for one in self.ingress.get("customDomains") or ()
+        ]
+
+    @property
+    def allowed_ip_ranges(self) -> list[str]:
+        """The address ranges with access; if empty, all that are not denied have access."""
+        return self._ip_ranges("Allow")
+
+    @property
+    def denied_ip_ranges(self) -> list[str]:
+        """The address ranges without access."""
+        return self._ip_ranges("Deny")
+
+    @property
+    def ingress_options(self) -> dict[str, Any]:
+        """Further ingress settings, in the form of the template's parameter; {} if all are defaults."""
+        found = {key: self.ingress.get(key) for key in _INGRESS_OPTIONS}
+        found["clientCertificateMode"] = str(found["clientCertificateMode"] or "").lower()
+        if self.ingress.get("external") is False:
+            found["external"] = False  # an internal app stays internal
+        return {key: _without_nulls(value) for key, value in found.items() if value not in (None, "", [], {})}
+
+    @property
+    def max_inactive_revisions(self) -> int | None:
+        """The number of inactive revisions that Azure keeps; None for Azure's default."""
+        kept = self.configuration.get("maxInactiveRevisions")
+        return None if kept is None else int(kept)
+
+    @property
+    def registry(self) -> Json:
+        """The registry of the image; {} if it needs no sign-in."""
+        registries = self.configuration.get("registries") or [{}]
+        return {key: value for key, value in registries[0].items() if value}
+
+    @property
+    def min_replicas(self) -> int:
+        """The minimum number of replicas."""
+        return int(self._scale.get("minReplicas") or 0)
+
+    @property
+    def max_replicas(self) -> int:
+        """The maximum number of replicas."""
+        return int(self._scale.get("maxReplicas") or 10)
+
+    @property
+    def scale(self) -> dict[str, int]:
+        """The scale settings by the names of :class:`ProvisionSettings`."""
+        metadata: list[Json] = [(rule.get("http") or {}).get("metadata") or {} for rule in self.scale_rules]
+        requests = next((one["concurrentRequests"] for one in metadata if "concurrentRequests" in one), None)
+        return {
+            "min_replicas": self.min_replicas,
+            "max_replicas": self.max_replicas,
+            "cooldown": int(self._scale.get("cooldownPeriod") or 300),
+            "concurrent_requests": int(requests or 10),
+        }
+
+    @property
+    def termination_grace(self) -> int:
+        """The seconds that a replica has for open requests when it ends."""
+        return int(self.template.get("terminationGracePeriodSeconds") or 30)
+
+    @property
+    def first_container(self) -> Json:
+        """The first container; {} without any."""
+        return next(iter(self.containers), {})
+
+    @property
+    def _properties(self) -> Json:
+        return self.body.get("properties") or {}
+
+    @property
+    def _scale(self) -> Json:
+        return self.template.get("scale") or {}
+
+    def _ip_ranges(self, action: str) -> list[str]:
+        rules: list[Json] = self.ingress.get("ipSecurityRestrictions") or []
+        return [str(one["ipAddressRange"]) for one in rules if one.get("action") == action]
 
 
 @dataclass(frozen=True)
 class EnvironmentState:
-    """A Container Apps environment.
+    """A Container Apps environment; ``body`` is Azure's JSON with every field."""
 
-    ``profiles`` maps a workload profile's name to its type, ``machines`` to how many it may have at most:
-    serverless ones name no such number.
-    """
-
-    id: str
-    name: str
-    location: str
-    provisioning_state: str
-    default_domain: str | None
-    profiles: Mapping[str, str]
-    machines: Mapping[str, int]
-    log_workspace: str | None
-    """Customer id of the Log Analytics workspace, None where logs go elsewhere."""
-
-    @classmethod
-    def of(cls, environment: Json) -> EnvironmentState:
-        """Read what ARM answered."""
-        rest = _properties(environment)
-        logs = (rest.get("appLogsConfiguration") or {}).get("logAnalyticsConfiguration") or {}
-        profiles = rest.get("workloadProfiles") or []
-        return cls(
-            id=environment["id"],
-            name=environment["name"],
-            location=environment.get("location") or "",
-            provisioning_state=rest.get("provisioningState") or "",
-            default_domain=rest.get("defaultDomain"),
-            profiles={one["name"]: one["workloadProfileType"] for one in profiles},
-            machines={one["name"]: one["maximumCount"] for one in profiles if one.get("maximumCount")},
-            log_workspace=logs.get("customerId"),
-        )
-
-
-@dataclass(frozen=True)
-class RevisionState:
-    """One revision; ``running_state`` is such as ``Running``, ``Processing``, ``Degraded``, ``Failed``."""
-
-    name: str
-    active: bool
-    created: datetime
-    replicas: int
-    health_state: str
-    provisioning_state: str
-    running_state: str
-    error: str | None = None
-
-    @classmethod
-    def of(cls, revision: Json) -> RevisionState:
-        """Read what ARM answered."""
-        rest = _properties(revision)
-        return cls(
-            name=revision["name"],
-            active=bool(rest.get("active")),
-            created=_time(rest.get("createdTime")),
-            replicas=rest.get("replicas") or 0,
-            health_state=rest.get("healthState") or "None",
-            provisioning_state=rest.get("provisioningState") or "",
-            running_state=rest.get("runningState") or "Unknown",
-            error=rest.get("provisioningError") or rest.get("runningStateDetails"),
-        )
-
-
-@dataclass(frozen=True)
-class ContainerState:
-    """One container of a replica; ``state`` is ``Running``, ``Waiting`` or ``Terminated``."""
-
-    name: str
-    state: str
-    details: str
-    ready: bool
-    started: bool
-    restarts: int
-    log_stream: str | None = None
-
-
-@dataclass(frozen=True)
-class ReplicaState:
-    """One replica of a revision; ``details`` is Azure's reason where it does not run."""
-
-    name: str
-    created: datetime
-    state: str
-    details: str
-    containers: tuple[ContainerState, ...] = ()
-
-    @classmethod
-    def of(cls, replica: Json) -> ReplicaState:
-        """Read what ARM answered."""
-        rest = _properties(replica)
-        return cls(
-            name=replica["name"],
-            created=_time(rest.get("createdTime")),
-            state=rest.get("runningState") or "Unknown",
-            details=rest.get("runningStateDetails") or "",
-            containers=tuple(_containers(rest.get("containers") or [])),
-        )
+    body: Json = field(repr=False)
 
     @property
-    def ready(self) -> bool:
-        """Whether the ingress may send it requests."""
-        return bool(self.containers) and all(container.ready for container in self.containers)
+    def name(self) -> str:
+        """The environment's name."""
+        return str(self.body.get("name") or "")
 
     @property
-    def restarts(self) -> int:
-        """How often its containers ended and were started again."""
-        return sum(container.restarts for container in self.containers)
+    def location(self) -> str:
+        """The region."""
+        return self.body.get("location") or ""
+
+    @property
+    def provisioning_state(self) -> str:
+        """The state of the last change, such as ``Succeeded`` or ``Failed``."""
+        return self.properties.get("provisioningState") or ""
+
+    @property
+    def profiles(self) -> dict[str, str]:
+        """Workload profile name → type."""
+        return {one["name"]: one["workloadProfileType"] for one in self._profiles}
+
+    @property
+    def machine_limits(self) -> dict[str, int]:
+        """Workload profile name → maximum number of machines; serverless profiles have none."""
+        return {one["name"]: one["maximumCount"] for one in self._profiles if one.get("maximumCount")}
+
+    @property
+    def log_workspace(self) -> str | None:
+        """The customer id of the Log Analytics workspace; None if logs go elsewhere."""
+        logs: Json = self.properties.get("appLogsConfiguration") or {}
+        return (logs.get("logAnalyticsConfiguration") or {}).get("customerId")
+
+    @property
+    def network(self) -> Json:
+        """The virtual network configuration; {} without one."""
+        return self.properties.get("vnetConfiguration") or {}
+
+    @property
+    def properties(self) -> Json:
+        """The properties of the body."""
+        return self.body.get("properties") or {}
+
+    @property
+    def _profiles(self) -> list[Json]:
+        return list(self.properties.get("workloadProfiles") or ())
 
 
-def _properties(resource: Json) -> Json:
-    return resource.get("properties") or {}
+def secret_name(variable: str) -> str:
+    """Return the name of the secret that holds an environment variable's value."""
+    return variable.lower().replace("_", "-")
 
 
-def _containers(found: list[Json]) -> Iterator[ContainerState]:
-    for one in found:
-        yield ContainerState(
-            name=one.get("name") or "",
-            state=one.get("runningState") or "Unknown",
-            details=one.get("runningStateDetails") or "",
-            ready=bool(one.get("ready")),
-            started=bool(one.get("started")),
-            restarts=one.get("restartCount") or 0,
-            log_stream=one.get("logStreamEndpoint"),
-        )
+def variable_name(secret: str) -> str:
+    """Return the environment variable that holds a secret's value in the container."""
+    return secret.upper().replace("-", "_")
 
 
-def _time(text: str | None) -> datetime:
-    """Return a time that Azure gives, with its zone; the beginning of time where it gives none."""
-    if not text:
-        return datetime.min.replace(tzinfo=UTC)
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Bear with an answer that fails now and then, while the same question is asked again and again."""
+"""Return the last value while polling fails with a transient error."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from nbtoolkit.errors import AzureFailed, NotInStore, NotSignedIn, StoreError
 T = TypeVar("T")
 
 MAX_STALE = 60.0
-"""Seconds of nothing but failures until one is passed on."""
+"""Seconds of consecutive failures after which the error is raised."""
 
 
-class LastAnswer:
-    """Remember what was answered last, and answer with it for a while where Azure cannot.
+class StaleCache:
+    """Cache the last value of each key and return it for ``max_stale`` seconds while fetching fails.
 
-    A deploy that waits must not be taken back because one of its many looks met a reset connection.
+    Without it one reset connection during the minutes of a deploy would roll the deploy back.
     """
 
-    def __init__(self, seconds: float = MAX_STALE) -> None:
-        self._seconds = seconds
-        self._last: dict[str, Any] = {}
-        self._failing: dict[str, float] = {}
+    def __init__(self, max_stale: float = MAX_STALE) -> None:
+        self._max_stale = max_stale
+        self._values: dict[str, Any] = {}
+        self._failing_since: dict[str, float] = {}
 
-    def ask(self, what: str, question: Callable[[], T]) -> T:
-        """Return the answer, or the last one to ``what`` where asking fails for no lasting reason."""
+    def get(self, key: str, fetch: Callable[[], T]) -> T:
+        """Return ``fetch()``, or the last value of ``key`` if that raises a transient error."""
         try:
-            answer = question()
+            value = fetch()
         except NotInStore:
             raise
         except (AzureFailed, StoreError) as error:
-            since = self._failing.setdefault(what, time.monotonic())
-            if what not in self._last or _lasting(error) or time.monotonic() - since > self._seconds:
+            since = self._failing_since.setdefault(key, time.monotonic())
+            expired = time.monotonic() - since > self._max_stale
+            if key not in self._values or _is_permanent(error) or expired:
                 raise
-            return cast("T", self._last[what])
-        self._failing.pop(what, None)
-        self._last[what] = answer
-        return answer
+            return cast("T", self._values[key])
+        self._failing_since.pop(key, None)
+        self._values[key] = value
+        return value
 
 
-def _lasting(error: AzureFailed | StoreError) -> bool:
+def _is_permanent(error: AzureFailed | StoreError) -> bool:
     return isinstance(error, NotSignedIn) or error.status in (400, 401, 403, 404)

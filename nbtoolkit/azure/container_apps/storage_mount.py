@@ -1,31 +1,25 @@
-"""The way by which an environment mounts the share: a storage of its own that holds the account's key.
+"""The environment storage through which an app mounts its file share, and the account key in it.
 
-Azure takes the key and never gives it back, so a key that was rotated shows only where a mount fails.
+Azure never returns the key of a storage, so a rotated key shows only when a mount fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nbtoolkit.azure.arm.long_running import change
-from nbtoolkit.azure.container_apps.app import App
-from nbtoolkit.azure.container_apps.models import AppState
-from nbtoolkit.azure.container_apps.replica_poller import AppPoller
+from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.container_apps.models import AppState, Json
 from nbtoolkit.azure.errors.translate import translate_errors
-from nbtoolkit.azure.logs.stream import system
 from nbtoolkit.azure.resource_id import place_of
-from nbtoolkit.azure.startup.failures import is_mount_failure
 from nbtoolkit.errors import Blocked, InvalidSettings
 from nbtoolkit.progress import Progress
 
-_TAIL = 100
-
 
 @dataclass(frozen=True)
-class Mount:
-    """A share as an environment knows it."""
+class StorageMount:
+    """A storage of an environment: the account and file share that apps can mount."""
 
     environment_id: str
     name: str
@@ -35,93 +29,77 @@ class Mount:
 
     @property
     def id(self) -> str:
-        """The id of the environment's storage."""
+        """The resource id of the storage."""
         return f"{self.environment_id}/storages/{self.name}"
 
 
 @dataclass(frozen=True)
-class Key:
-    """The account's first key, never shown, and when Azure made it."""
+class AccountKey:
+    """The first key of a storage account and its creation time; ``repr`` hides the value."""
 
     value: str
     created: str
 
     def __repr__(self) -> str:
-        return f"Key(created={self.created!r})"
+        return f"AccountKey(created={self.created!r})"
 
 
-def mount_of(app: App, now: AppState) -> Mount:
-    """Return how the app's environment mounts its share. One request.
+def read_mount(app: ContainerApp, state: AppState) -> StorageMount:
+    """Return the storage that the app mounts. One request.
 
-    Raises :class:`InvalidSettings` where the app mounts none, or that of another account.
+    Raises :class:`InvalidSettings` if the app mounts none, or one of another account than the config file's.
     """
-    volumes: list[Mapping[str, Any]] = list(now.template.get("volumes") or ())
-    names = [str(one["storageName"]) for one in volumes if one.get("storageType") == "AzureFile"]
+    names = [str(one["storageName"]) for one in state.volumes if one.get("storageType") == "AzureFile"]
     if not names:
         raise InvalidSettings(
-            f"The app {now.name} mounts no file share.",
+            f"The app {state.name} mounts no file share.",
             next_step="run provision(): it updates the app in place",
         )
-    subscription, group, environment = place_of(now.environment_id)
+    subscription, group, environment = place_of(state.environment_id)
     with translate_errors(f"read the storage {names[0]} of the environment {environment}"):
         client: Any = app.cloud.containerapps(subscription)
-        found = client.managed_environments_storages.get(group, environment, names[0]).as_dict()
-    file: Mapping[str, Any] = found["properties"].get("azureFile") or {}
+        storage = client.managed_environments_storages.get(group, environment, names[0]).as_dict()
+    file: Json = storage["properties"].get("azureFile") or {}
     account = app.provisioned.storage_account
     if str(file.get("accountName")).lower() != account.lower():
         raise InvalidSettings(
-            f"The app {now.name} mounts the account {file.get('accountName')!r}, and the config file names "
+            f"The app {state.name} mounts the account {file.get('accountName')!r}, and the config file names "
             f"{account!r}.",
             next_step="correct STORAGE_ACCOUNT_NAME in infra/inference.config.json, or run provision()",
         )
-    return Mount(
-        now.environment_id, names[0], str(file["accountName"]), file["shareName"], file["accessMode"]
+    return StorageMount(
+        state.environment_id, names[0], str(file["accountName"]), file["shareName"], file["accessMode"]
     )
 
 
-def present_key(app: App) -> Key:
-    """Return the account's key as it is now; keep it in memory only. Two requests.
+def current_key(app: ContainerApp) -> AccountKey:
+    """Return the account's current key; keep it in memory only. Two requests.
 
-    Raises :class:`Blocked` where the account takes no keys, so that no key would help.
+    Raises :class:`Blocked` if the account refuses keys: then no key makes the mount work.
     """
-    place = app.provisioned
-    client: Any = app.cloud.storage(place.subscription)
-    with translate_errors(f"read the storage account {place.storage_account}"):
-        account = client.storage_accounts.get_properties(place.resource_group, place.storage_account)
-    properties: Mapping[str, Any] = account.as_dict().get("properties") or {}
-    if properties.get("allowSharedKeyAccess") is False:
-        refused = (
-            f"The storage account {place.storage_account} refuses its keys, and Container Apps mounts a "
-            "share with nothing else"
+    provisioned = app.provisioned
+    account, group = provisioned.storage_account, provisioned.resource_group
+    client: Any = app.cloud.storage(provisioned.subscription)
+    with translate_errors(f"read the storage account {account}"):
+        body: Json = client.storage_accounts.get_properties(group, account).as_dict()
+    if (body.get("properties") or {}).get("allowSharedKeyAccess") is False:
+        blocker = (
+            f"The storage account {account} refuses its keys, and Container Apps can mount a "
+            "share only with a key"
         )
         raise Blocked(
-            f"{refused}.",
-            next_step='enable "Allow storage account key access" in its Configuration page, then run this '
+            f"{blocker}.",
+            next_step='enable "Allow storage account key access" on its Configuration page, then run this '
             "again",
-            blockers=[refused],
+            blockers=[blocker],
         )
-    with translate_errors(f"read the keys of the storage account {place.storage_account}"):
-        listed = client.storage_accounts.list_keys(place.resource_group, place.storage_account).as_dict()
-    first = listed["keys"][0]
-    return Key(first["value"], str(first.get("creationTime") or ""))
+    with translate_errors(f"read the keys of the storage account {account}"):
+        first = client.storage_accounts.list_keys(group, account).as_dict()["keys"][0]
+    return AccountKey(first["value"], str(first.get("creationTime") or ""))
 
 
-def failed_mounts(app: App, progress: Progress) -> list[str]:
-    """Return the replicas that Azure cannot start since their mount fails; wakes nothing."""
-    waiting = {
-        replica.name
-        for replica in AppPoller(app).look().living
-        if not any(container.state == "Running" for container in replica.containers)
-    }
-    if not waiting:
-        return []
-    events = system(app, tail=_TAIL, progress=progress)
-    failed = {line.source for line in events if is_mount_failure(line.text)}
-    return sorted(failed & waiting)
-
-
-def write(app: App, mount: Mount, key: Key, progress: Progress) -> None:
-    """Give the environment a key for the share that it mounts. One PUT; nothing else of it changes."""
+def write_key(app: ContainerApp, mount: StorageMount, key: AccountKey, progress: Progress) -> None:
+    """Write a key into the environment storage. One PUT; nothing else of it changes."""
     subscription, group, environment = place_of(mount.environment_id)
     client: Any = app.cloud.containerapps(subscription)
     file = {

@@ -12,21 +12,21 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from nbtoolkit.azure.logs.records import LogLine, Reader, Record
+from nbtoolkit.azure.logs.records import LogLine, LogRecord, RecordParser
 from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import AzureFailed, NotSignedIn
 
 if TYPE_CHECKING:
     import httpx
 
-    from nbtoolkit.azure.container_apps.app import App
+    from nbtoolkit.azure.container_apps.app import ContainerApp
 
-MOST = 300
+MAX_LINES = 300
 """Lines that a stream gives of the past, at most."""
 QUIET = 90.0
 """Seconds without a word until a stream is taken for dead; Azure's say something every 60."""
 _REDIRECTS = 5
-_KEPT = 3 * MOST
+_KEPT = 3 * MAX_LINES
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LogSource:
 
     url: str
     name: str
-    read: Reader
+    read: RecordParser
 
 
 class StreamInterrupted(Exception):
@@ -50,17 +50,17 @@ class StreamEnded(Exception):
     """What the stream is of has ended."""
 
 
-class Streams:
+class LogStreamClient:
     """Open streams of one app. :meth:`close` ends all that are open, from any thread."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ContainerApp) -> None:
         self._app = app
         self._token = ""
         self._signing, self._lock = threading.Lock(), threading.Lock()
         self._open: set[httpx.Response] = set()
         self.closed = threading.Event()
 
-    def records(self, source: LogSource, *, tail: int, follow: bool) -> Iterator[Record]:
+    def records(self, source: LogSource, *, tail: int, follow: bool) -> Iterator[LogRecord]:
         """Yield the last ``tail`` records, then with ``follow`` new ones until the stream ends.
 
         Raises :class:`Cut`, :class:`Gone`, and :class:`AzureFailed` where another try would not help.
@@ -145,7 +145,7 @@ class Streams:
             return self._token
 
 
-class Seen:
+class SeenRecords:
     """What of a stream was shown, so that one taken up again shows nothing twice and leaves nothing out.
 
     A stream's past is at most 300 records long, so remembering some more of them is enough. What is older
@@ -153,7 +153,7 @@ class Seen:
     """
 
     def __init__(self) -> None:
-        self._recent: deque[Record] = deque(maxlen=_KEPT)
+        self._recent: deque[LogRecord] = deque(maxlen=_KEPT)
         self._replay: Counter[str] = Counter()
         self._oldest: datetime | None = None
         self._fresh = 0
@@ -168,9 +168,9 @@ class Seen:
     def since(self, at: datetime) -> None:
         """Count everything before this moment as shown, where nothing was."""
         if not self._recent:
-            self._recent.append(Record("", at, None))
+            self._recent.append(LogRecord("", at, None))
 
-    def is_new(self, record: Record) -> bool:
+    def is_new(self, record: LogRecord) -> bool:
         """Tell whether a record is to be shown, and remember it."""
         if self._replay[record.raw] > 0:
             self._replay[record.raw] -= 1
@@ -185,7 +185,7 @@ class Seen:
     @property
     def lost(self) -> bool:
         """Whether a stream's whole past is new, so that what came before it is lost."""
-        return not self._met and self._fresh == MOST
+        return not self._met and self._fresh == MAX_LINES
 
 
 def transient(error: AzureFailed) -> bool:
@@ -196,7 +196,7 @@ def transient(error: AzureFailed) -> bool:
 
 def lost_lines(source: LogSource, at: datetime) -> LogLine:
     """Return the note that lines are missing."""
-    text = f"the stream of {source.name} was cut and more than {MOST} lines came meanwhile: some are missing"
+    text = f"the stream of {source.name} was interrupted for more than {MAX_LINES} lines: some are missing"
     return LogLine(at, source.name, text, "note")
 
 

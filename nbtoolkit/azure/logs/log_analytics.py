@@ -12,7 +12,7 @@ from nbtoolkit.azure.portal_urls import app_page
 from nbtoolkit.errors import AzureFailed
 
 if TYPE_CHECKING:
-    from nbtoolkit.azure.container_apps.app import App
+    from nbtoolkit.azure.container_apps.app import ContainerApp
 
 Timespan = Literal["PT1H", "PT4H", "PT12H", "P1D", "P2D", "P7D"]
 _LOGS = "https://portal.azure.com/#blade/Microsoft_OperationsManagementSuite_Workspace/Logs.ReactView"
@@ -50,7 +50,7 @@ def query_page(workspace_id: str, query: str, timespan: Timespan = "P1D") -> str
     )
 
 
-def log_query_page(app: App) -> str:
+def log_query_page(app: ContainerApp) -> str:
     """Return the page with the app's whole log, its query ready to run; three requests to ARM.
 
     Where the workspace cannot be found, because logs go elsewhere or the user may not see it, the app's page.
@@ -64,7 +64,7 @@ def log_query_page(app: App) -> str:
     return query_page(workspace, log_query(app.provisioned.app))
 
 
-def _workspace_id(app: App) -> str | None:
+def _workspace_id(app: ContainerApp) -> str | None:
     customer = app.environment().log_workspace
     if not customer:
         return None

@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nbtoolkit.azure.logs.client import (
-    MOST,
+    MAX_LINES,
     LogSource,
-    Seen,
+    LogStreamClient,
+    SeenRecords,
     StreamEnded,
     StreamInterrupted,
-    Streams,
     lost_lines,
     transient,
 )
@@ -26,7 +26,7 @@ from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
 
 if TYPE_CHECKING:
-    from nbtoolkit.azure.container_apps.app import App
+    from nbtoolkit.azure.container_apps.app import ContainerApp
 
 TRIES = 6
 """How often in a row a stream may fail to open."""
@@ -39,16 +39,16 @@ _LONG = 10.0
 _LONGEST_WAIT = 15.0
 _POLL = 0.1
 
-Find = Callable[[], list[LogSource]]
+ListSources = Callable[[], list[LogSource]]
 
 
-class Readers:
+class LogMerger:
     """One thread for each stream; what they read arrives here in the order of time."""
 
-    def __init__(self, app: App, tail: int) -> None:
-        self._streams = Streams(app)
+    def __init__(self, app: ContainerApp, tail: int) -> None:
+        self._streams = LogStreamClient(app)
         self._tail = tail
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, SeenRecords] = {}
         self._arrived: queue.SimpleQueue[LogLine | Exception] = queue.SimpleQueue()
         self._running: dict[str, threading.Thread] = {}
         self._held: list[tuple[datetime, int, float, LogLine]] = []
@@ -66,9 +66,9 @@ class Readers:
         self._collect()
         yield from self._due(0)
 
-    def new(self, find: Find, progress: Progress) -> Iterator[LogLine]:
+    def new(self, find: ListSources, progress: Progress) -> Iterator[LogLine]:
         """Yield new lines of all sources, those that appear later too, until cancelled."""
-        look, tail = 0.0, self._tail and MOST
+        look, tail = 0.0, self._tail and MAX_LINES
         while True:
             progress.check()
             if time.monotonic() >= look:
@@ -76,7 +76,7 @@ class Readers:
                     thread = self._running.get(source.url)
                     if thread is None or not thread.is_alive():
                         self._start(source, partial(self._follow, tail))
-                look, tail = time.monotonic() + RELIST, MOST  # of a later replica every line is new
+                look, tail = time.monotonic() + RELIST, MAX_LINES  # of a later replica every line is new
             self._collect(_POLL)
             yield from self._due(HOLD)
 
@@ -87,8 +87,8 @@ class Readers:
         for thread in self._running.values():
             thread.join(max(0.0, end - time.monotonic()))
 
-    def _start(self, source: LogSource, read: Callable[[LogSource, Seen], None]) -> None:
-        seen = self._seen.setdefault(source.url, Seen())
+    def _start(self, source: LogSource, read: Callable[[LogSource, SeenRecords], None]) -> None:
+        seen = self._seen.setdefault(source.url, SeenRecords())
 
         def run() -> None:
             try:
@@ -100,18 +100,18 @@ class Readers:
         self._running[source.url] = thread
         thread.start()
 
-    def _read_past(self, source: LogSource, seen: Seen) -> None:
+    def _read_past(self, source: LogSource, seen: SeenRecords) -> None:
         self._trying(source, lambda: self._pass_on(source, seen, self._tail, follow=False), once=True)
 
-    def _follow(self, tail: int, source: LogSource, seen: Seen) -> None:
+    def _follow(self, tail: int, source: LogSource, seen: SeenRecords) -> None:
         def read() -> None:
             nonlocal tail
-            at, tail = tail, MOST
+            at, tail = tail, MAX_LINES
             self._pass_on(source, seen, at, follow=True)
 
         self._trying(source, read, once=False)
 
-    def _pass_on(self, source: LogSource, seen: Seen, tail: int, *, follow: bool) -> None:
+    def _pass_on(self, source: LogSource, seen: SeenRecords, tail: int, *, follow: bool) -> None:
         seen.take_up()
         for record in self._streams.records(source, tail=tail, follow=follow):
             if record.line is None:
@@ -165,7 +165,7 @@ class Readers:
             yield heapq.heappop(self._held)[3]
 
 
-def _found(find: Find, progress: Progress) -> list[LogSource]:
+def _found(find: ListSources, progress: Progress) -> list[LogSource]:
     try:
         return find()
     except AzureFailed as error:

@@ -36,7 +36,7 @@ class LogLine:
 
 
 @dataclass(frozen=True)
-class Record:
+class LogRecord:
     """One record of a stream: ``line`` is None where the stream only speaks of itself."""
 
     raw: str
@@ -44,11 +44,11 @@ class Record:
     line: LogLine | None
 
 
-Reader = Callable[[str, str], Record]
+RecordParser = Callable[[str, str], LogRecord]
 """Turn a raw record and the name of its source into what it says."""
 
 
-def console_record(raw: str, source: str) -> Record:
+def console_record(raw: str, source: str) -> LogRecord:
     """Read a record of a container's log stream.
 
     The container runtime marks a line with ``F``, or ``P`` where it is a part of a long one.
@@ -57,23 +57,23 @@ def console_record(raw: str, source: str) -> Record:
     at = parse_time(content.get("TimeStamp"))
     text = str(content["Log"]) if "Log" in content else raw
     if _OF_THE_STREAM.match(text):
-        return Record(raw, at, None)
+        return LogRecord(raw, at, None)
     if text[:2] in ("F ", "P ") or text in ("F", "P"):
         text = text[2:]
-    return Record(raw, at, LogLine(at, source, text))
+    return LogRecord(raw, at, LogLine(at, source, text))
 
 
-def system_record(raw: str, source: str) -> Record:
+def system_record(raw: str, source: str) -> LogRecord:
     """Read a record of an event stream."""
     content = _json(raw)
     at = parse_time(content.get("TimeStamp"))
     if "Msg" in content and not content.get("ContainerAppName"):
-        return Record(raw, at, None)  # connected, waiting, or nothing new
+        return LogRecord(raw, at, None)  # connected, waiting, or nothing new
     reason = content.get("Reason") or ""
     message = str(content.get("Msg") or ("" if content else raw))
     text = f"{reason}: {message}" if reason else message
     name = content.get("ReplicaName") or content.get("RevisionName") or source
-    return Record(raw, at, LogLine(at, str(name), text, "system"))
+    return LogRecord(raw, at, LogLine(at, str(name), text, "system"))
 
 
 def parse_time(text: object) -> datetime:

@@ -1,4 +1,7 @@
-"""Tell starts that failed for want of a machine from others: Azure says the same of both."""
+"""Distinguish starts that failed because Azure had no machine from other failed starts.
+
+Azure reports both with the same error.
+"""
 
 from __future__ import annotations
 
@@ -6,78 +9,78 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from nbtoolkit.azure.container_apps.app import App
-from nbtoolkit.azure.container_apps.models import ReplicaState
+from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
-from nbtoolkit.azure.startup.activation import Activation, machine_of
+from nbtoolkit.azure.container_apps.revisions import ReplicaState
+from nbtoolkit.azure.startup.activation import Activation, app_hardware
 from nbtoolkit.azure.startup.event_poller import latest_events
-from nbtoolkit.azure.startup.failures import Trouble, no_machine, of_events, of_replica
+from nbtoolkit.azure.startup.failures import StartupFailure, event_failure, no_capacity, replica_failure
 from nbtoolkit.azure.startup.timeline import ASSIGNING, ON_A_MACHINE, StartupEvent, phase_of
 from nbtoolkit.errors import NbtoolkitError, ProvisionFailed
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import run_cancellable
 
-GIVES_UP = 600.0
-"""Seconds after which Azure gives up a revision that is not ready."""
-_GAVE_UP = re.compile(r"Operation expired|Deployment Progress Deadline", re.IGNORECASE)
+ACTIVATION_TIMEOUT = 600.0
+"""Seconds after which Azure fails a revision that is not ready."""
+_TIMED_OUT = re.compile(r"Operation expired|Deployment Progress Deadline", re.IGNORECASE)
 
 
-def is_given_up(text: str) -> bool:
-    """Tell whether Azure says with this that replicas were not ready in time, of whatever cause."""
-    return bool(_GAVE_UP.search(text))
+def is_activation_timeout(text: str) -> bool:
+    """Return whether Azure reports with this text that replicas were not ready in time, for any cause."""
+    return bool(_TIMED_OUT.search(text))
 
 
-def no_machine_now(app: App, watch: AppPoller, seconds: float) -> Trouble:
-    """Return that Azure assigned no machine for so long, with the quota as it is; up to four requests."""
-    now = Activation(app, watch)
-    found = machine_of(app, now.state)
-    label = found.label if found else now.state.workload_profile or "Consumption"
-    room = now.room()
-    return no_machine(seconds, label, enough=room.enough, room=room.text)
+def capacity_failure(app: ContainerApp, poller: AppPoller, seconds: float) -> StartupFailure:
+    """Return the failure that Azure assigned no machine for so long, with the quota; up to four requests."""
+    activation = Activation(app, poller)
+    hardware = app_hardware(app, activation.state)
+    label = hardware.label if hardware else activation.state.workload_profile or "Consumption"
+    headroom = activation.headroom()
+    return no_capacity(seconds, label, sufficient=headroom.sufficient, quota=headroom.text)
 
 
 def with_replica_details(
     failed: ProvisionFailed,
-    app: App,
+    app: ContainerApp,
     progress: Progress,
-    events: Callable[[App], Iterable[StartupEvent]] = latest_events,
+    read_events: Callable[[ContainerApp], Iterable[StartupEvent]] = latest_events,
 ) -> ProvisionFailed:
-    """Return the failure of a provision with what the app's replicas tell of it, where they tell anything."""
-    if not is_given_up(str(failed)):
+    """Return a failed provision's error with the failure of the app's replicas, if there is one."""
+    if not is_activation_timeout(str(failed)):
         return failed
     try:
-        trouble = run_cancellable(progress, lambda: _of_replicas(app, tuple(events(app))))
-    except NbtoolkitError:  # what Azure said of it is known, and stands
+        failure = run_cancellable(progress, lambda: _replicas_failure(app, tuple(read_events(app))))
+    except NbtoolkitError:  # the original error stands without details
         return failed
-    if trouble is None:
+    if failure is None:
         return failed
     return ProvisionFailed(
-        f"{failed.message}\n  Its replicas: {trouble.reason}.",
-        next_step=trouble.next_step,
+        f"{failed.message}\n  Its replicas: {failure.reason}.",
+        next_step=failure.next_step,
         causes=failed.causes,
         portal_url=failed.portal_url,
     )
 
 
-def _of_replicas(app: App, events: tuple[StartupEvent, ...]) -> Trouble | None:
+def _replicas_failure(app: ContainerApp, events: tuple[StartupEvent, ...]) -> StartupFailure | None:
     newest = next(iter(app.revisions()), None)
     replicas = {one.name: one for one in app.replicas(newest.name)} if newest else {}
     for replica in replicas.values():
-        if found := of_replica(replica, None):
+        if found := replica_failure(replica, None):
             return found
-    if found := of_events(events, replicas):
+    if found := event_failure(events, replicas):
         return found
-    if newest and _assigned_none(newest.name, replicas.values(), events):
+    if newest and _got_no_machine(newest.name, replicas.values(), events):
         waited = (datetime.now(UTC) - newest.created).total_seconds()
-        return no_machine_now(app, AppPoller(app), min(GIVES_UP, waited))
+        return capacity_failure(app, AppPoller(app), min(ACTIVATION_TIMEOUT, waited))
     return None
 
 
-def _assigned_none(revision: str, replicas: Iterable[ReplicaState], events: Iterable[StartupEvent]) -> bool:
-    """Tell whether none of a revision's replicas, those that are gone too, ever got a machine."""
-    told = [event for event in events if event.replica.startswith(f"{revision}-")]
-    waits = {event.replica for event in told if event.reason == ASSIGNING}
-    got_one = {event.replica for event in told if event.reason in ON_A_MACHINE}
+def _got_no_machine(revision: str, replicas: Iterable[ReplicaState], events: Iterable[StartupEvent]) -> bool:
+    """Return whether no replica of a revision, including deleted ones, ever got a machine."""
+    own_events = [event for event in events if event.replica.startswith(f"{revision}-")]
+    waiting = {event.replica for event in own_events if event.reason == ASSIGNING}
+    assigned = {event.replica for event in own_events if event.reason in ON_A_MACHINE}
     for replica in replicas:
-        (waits if phase_of(replica, None)[0] == ASSIGNING else got_one).add(replica.name)
-    return bool(waits) and not got_one
+        (waiting if phase_of(replica, None)[0] == ASSIGNING else assigned).add(replica.name)
+    return bool(waiting) and not assigned

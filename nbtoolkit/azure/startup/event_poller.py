@@ -1,75 +1,62 @@
-"""Collect the app's system events beside a wait that does not depend on them."""
+"""Poll the app's system events in the background while a start waits."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
+from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.startup.timeline import StartupEvent
 from nbtoolkit.errors import NbtoolkitError
-
-if TYPE_CHECKING:
-    from nbtoolkit.azure.container_apps.app import App
-    from nbtoolkit.azure.logs.records import LogLine
+from nbtoolkit.progress import Progress
+from nbtoolkit.utils.threads import start_daemon
 
 INTERVAL = 5.0
-"""Seconds between two looks."""
+"""Seconds between two polls."""
 LEASE = 60.0
-"""Seconds until a collector that nobody asks any more ends."""
+"""Seconds after the last call of :meth:`EventPoller.latest` until polling ends."""
 _TAIL = 100
 
 
 class EventPoller:
-    """Read the last system events now and then, from a thread of its own; where that fails there are none."""
+    """Poll the latest system events from a daemon thread; there are none while reading fails."""
 
-    def __init__(self, app: App, read: Callable[[App], Iterable[LogLine]] | None = None) -> None:
+    def __init__(
+        self, app: ContainerApp, read: Callable[[ContainerApp], Iterable[StartupEvent]] | None = None
+    ) -> None:
         self._app = app
-        self._read = read or _lines
-        self._found: Sequence[StartupEvent] = ()
-        self._ended = threading.Event()
-        self._until = time.monotonic() + LEASE
-        self._thread = threading.Thread(target=self._run, name="nbtoolkit-events", daemon=True)
+        self._read = read or latest_events
+        self._events: Sequence[StartupEvent] = ()
+        self._stopped = threading.Event()
+        self._lease_end = time.monotonic() + LEASE
 
     def start(self) -> EventPoller:
-        """Begin to collect."""
-        self._thread.start()
+        """Start polling."""
+        start_daemon(self._run, name="events")
         return self
 
     def latest(self) -> Sequence[StartupEvent]:
-        """Return the newest events known, in order, and go on collecting for another minute."""
-        self._until = time.monotonic() + LEASE
-        return self._found
+        """Return the latest known events in order, and extend polling by :data:`LEASE` seconds."""
+        self._lease_end = time.monotonic() + LEASE
+        return self._events
 
-    def end(self) -> None:
-        """Collect no more."""
-        self._ended.set()
+    def stop(self) -> None:
+        """Stop polling."""
+        self._stopped.set()
 
     def _run(self) -> None:
-        while not self._ended.is_set() and time.monotonic() < self._until:
+        while not self._stopped.is_set() and time.monotonic() < self._lease_end:
             try:
-                self._found = _events(self._read(self._app))
-            except NbtoolkitError:  # the wait goes on without them, and the next look may do better
-                self._ended.wait(INTERVAL)
-            self._ended.wait(INTERVAL)
+                self._events = tuple(self._read(self._app))
+            except NbtoolkitError:  # events are optional, and the next poll may succeed
+                self._stopped.wait(INTERVAL)
+            self._stopped.wait(INTERVAL)
 
 
-def latest_events(app: App) -> tuple[StartupEvent, ...]:
-    """Return the last system events, in order; three requests."""
-    return _events(_lines(app))
+def latest_events(app: ContainerApp, progress: Progress | None = None) -> tuple[StartupEvent, ...]:
+    """Return the latest system events in order; three requests."""
+    from nbtoolkit.azure.logs.stream import system_log
 
-
-def _events(lines: Iterable[LogLine]) -> tuple[StartupEvent, ...]:
-    return tuple(_event(line) for line in lines if line.kind == "system")
-
-
-def _lines(app: App) -> Iterable[LogLine]:
-    from nbtoolkit.azure.logs.stream import system
-
-    return system(app, tail=_TAIL)
-
-
-def _event(line: LogLine) -> StartupEvent:
-    reason, _, message = line.text.partition(": ")
-    return StartupEvent(line.source, reason, message)
+    lines = (line for line in system_log(app, tail=_TAIL, progress=progress) if line.kind == "system")
+    return tuple(StartupEvent.from_text(line.source, line.text) for line in lines)

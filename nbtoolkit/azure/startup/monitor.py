@@ -1,16 +1,22 @@
-"""Watch over replicas from their activation until they serve: where they are, and whether they will."""
+"""Monitor replicas from activation until they serve: their phases, and failures that are permanent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nbtoolkit.azure.container_apps.app import App
-from nbtoolkit.azure.container_apps.models import ReplicaState
-from nbtoolkit.azure.container_apps.replica_poller import AppPoller, AppSnapshot
+from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.container_apps.replica_poller import AppPoller
+from nbtoolkit.azure.container_apps.revisions import AppSnapshot, ReplicaState
 from nbtoolkit.azure.portal_urls import portal_url
-from nbtoolkit.azure.startup.capacity_failures import is_given_up, no_machine_now
+from nbtoolkit.azure.startup.capacity_failures import capacity_failure, is_activation_timeout
 from nbtoolkit.azure.startup.event_poller import EventPoller
-from nbtoolkit.azure.startup.failures import Trouble, of_events, of_replica, of_revision, unreached
+from nbtoolkit.azure.startup.failures import (
+    StartupFailure,
+    event_failure,
+    replica_failure,
+    revision_failure,
+    unreachable_endpoint,
+)
 from nbtoolkit.azure.startup.heartbeats import Heartbeats
 from nbtoolkit.azure.startup.timeline import ASSIGNING, StartupEvent, Timeline
 from nbtoolkit.azure.startup.wake_up import WakeUpPoller
@@ -19,125 +25,129 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share_layout import Heartbeat
 
 CAPACITY_SECONDS = 600.0
-"""After so long in AssigningReplica, Azure has no machine to give."""
+"""Seconds in AssigningReplica that count as lack of capacity."""
 
 
 class StartupMonitor:
-    """One start. ``before`` is what ran when it began, ``timeline`` is where the new replicas are.
+    """Monitor one start. ``before`` is the app before it, ``replaced`` whether its replicas are replaced.
 
-    System events make it finer where they can be read; ARM and the heartbeats do without.
+    System events make the timeline more detailed; ARM and the heartbeats are enough without them.
     """
 
     def __init__(
         self,
-        app: App,
-        watch: AppPoller,
-        beats: Heartbeats,
+        app: ContainerApp,
+        poller: AppPoller,
+        heartbeats: Heartbeats,
         *,
         before: AppSnapshot,
         replaced: bool,
         capacity_seconds: float = CAPACITY_SECONDS,
+        events: EventPoller | None = None,
     ) -> None:
         self._app = app
-        self._watch = watch
-        self._beats = beats
-        self._waker: WakeUpPoller | None = None
-        self._events = EventPoller(app).start()
+        self._poller = poller
+        self._heartbeats = heartbeats
+        self._wake_up: WakeUpPoller | None = None
+        self._events = (events or EventPoller(app)).start()
         self._capacity_seconds = capacity_seconds
-        self._restarts = {replica.name: replica.restarts for replica in before.living}
-        self._given_up = {one.name for one in before.revisions if of_revision(one)}
-        self._errors: dict[str, str] = {}
-        self._told = ""
-        self._over = False
-        self.replaced = frozenset(one.name for one in before.living) if replaced else frozenset[str]()
-        """The replicas that go: what they do or answer is none of the new ones'."""
+        self._restarts_before = {replica.name: replica.restarts for replica in before.live}
+        self._failed_before = {one.name for one in before.revisions if revision_failure(one)}
+        self._last_errors: dict[str, str] = {}
+        self._reported = ""
+        self._finished = False
+        self.replaced = frozenset(one.name for one in before.live) if replaced else frozenset[str]()
+        """The replicas that end with this start; their heartbeats and responses do not count."""
         self.timeline = Timeline(old=self.replaced)
 
-    def wake(self, waker: WakeUpPoller) -> None:
-        """Have requests wake the app, and keep it awake as long as :meth:`check` is called."""
-        self._waker = waker.start()
+    def send_wake_ups(self, wake_up: WakeUpPoller) -> None:
+        """Wake the app with requests, and keep it awake as long as :meth:`check` is called."""
+        self._wake_up = wake_up.start()
 
-    def tell(self, progress: Progress) -> None:
-        """Take a look as :meth:`check` does, and note what is going on where that changed."""
+    def report(self, progress: Progress) -> None:
+        """Check as :meth:`check` does, and note the summary if it changed."""
         self.check()
-        if (doing := self.doing()) != self._told:
-            self._told = doing
-            progress.note(doing)
+        if (summary := self.summary()) != self._reported:
+            self._reported = summary
+            progress.note(summary)
 
     def check(self) -> None:
-        """Take a look; raise :class:`ServerFailed`, with cause and next step, where waiting is of no use."""
-        if self._waker:
-            self._waker.keep()
-        trouble = self._look(fresh=False) and self._look(fresh=True)  # what was seen may be some seconds old
-        if trouble:
-            self.end()
-            raise ServerFailed(f"{trouble.reason}.", next_step=trouble.next_step, reason=trouble.reason)
+        """Update the timeline; raise :class:`ServerFailed` on a permanent failure, with the next step."""
+        if self._wake_up:
+            self._wake_up.extend()
+        failure = self._update(fresh=False) and self._update(fresh=True)  # confirm with a new snapshot
+        if failure:
+            self.stop()
+            raise ServerFailed(f"{failure.reason}.", next_step=failure.next_step, reason=failure.reason)
 
-    def _look(self, *, fresh: bool) -> Trouble | None:
-        look = self._watch.look(fresh=fresh)
-        living = {replica.name: replica for replica in look.living}
-        beats = {name: self._beats.of(name) for name in living}
+    def summary(self) -> str:
+        """Return the current phases with Azure's reasons, and the last response of the endpoint."""
+        wake_up = self._wake_up
+        response = f"the endpoint: {wake_up.last_response}" if wake_up and not wake_up.awake else ""
+        return "; ".join(part for part in (self.timeline.summary(), response) if part)
+
+    def finish(self) -> None:
+        """Complete the timeline after a successful start; users' requests keep the app awake from now on."""
+        if not self._finished:
+            live = self._poller.snapshot().live
+            self.timeline.update(live, {one.name: self._heartbeats.read(one.name) for one in live})
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop polling events and sending requests, so that the app can scale to zero again."""
+        self._finished = True
+        self._events.stop()
+        if self._wake_up:
+            self._wake_up.stop()
+
+    def _update(self, *, fresh: bool) -> StartupFailure | None:
+        snapshot = self._poller.snapshot(fresh=fresh)
+        live = {replica.name: replica for replica in snapshot.live}
+        heartbeats = {name: self._heartbeats.read(name) for name in live}
         events = self._events.latest()
-        self.timeline.see(living.values(), beats, events)
-        return self._trouble(look, living, beats, events)
+        self.timeline.update(live.values(), heartbeats, events)
+        return self._find_failure(snapshot, live, heartbeats, events)
 
-    def doing(self) -> str:
-        """Return what is going on, with Azure's reasons, and what requests from here get for an answer."""
-        waker = self._waker
-        asked = f"the endpoint: {waker.said}" if waker and not waker.awake else ""
-        return "; ".join(part for part in (self.timeline.doing(), asked) if part)
-
-    def served(self) -> None:
-        """Note that it is over and went well; who uses the endpoint keeps the app awake from now on."""
-        if not self._over:
-            look = self._watch.look()
-            self.timeline.see(look.living, {one.name: self._beats.of(one.name) for one in look.living})
-            self.end()
-
-    def end(self) -> None:
-        """Let the app fall asleep again when nobody asks."""
-        self._over = True
-        self._events.end()
-        if self._waker:
-            self._waker.end()
-
-    def _trouble(
+    def _find_failure(
         self,
-        look: AppSnapshot,
-        living: Mapping[str, ReplicaState],
-        beats: Mapping[str, Heartbeat | None],
+        snapshot: AppSnapshot,
+        live: Mapping[str, ReplicaState],
+        heartbeats: Mapping[str, Heartbeat | None],
         events: Sequence[StartupEvent],
-    ) -> Trouble | None:
-        if look.latest and look.latest.name not in self._given_up and (found := of_revision(look.latest)):
-            # Azure gives up after ten minutes of whatever kind, and names no reason
-            waited = self.timeline.mostly(ASSIGNING) if is_given_up(found.reason) else 0.0
-            return no_machine_now(self._app, self._watch, waited) if waited else found
-        for name, replica in living.items():
-            beat = beats[name]
-            if beat and beat.last_error:  # its next start may delete it from the share
-                self._errors[name] = beat.last_error
-            if found := of_replica(replica, self._errors.get(name), self._restarts.get(name, 0)):
+    ) -> StartupFailure | None:
+        latest = snapshot.latest
+        if latest and latest.name not in self._failed_before and (found := revision_failure(latest)):
+            # Azure fails every start after ten minutes and gives no cause
+            waited = self.timeline.dominant_seconds(ASSIGNING) if is_activation_timeout(found.reason) else 0.0
+            return capacity_failure(self._app, self._poller, waited) if waited else found
+        for name, replica in live.items():
+            beat = heartbeats[name]
+            if beat and beat.last_error:  # the next start of the container may delete it from the share
+                self._last_errors[name] = beat.last_error
+            restarts_before = self._restarts_before.get(name, 0)
+            if found := replica_failure(replica, self._last_errors.get(name), restarts_before):
                 return found
-        if found := of_events(events, living):
+        if found := event_failure(events, live):
             return found
-        if (waited := self.timeline.waits(ASSIGNING)) > self._capacity_seconds:
-            return no_machine_now(self._app, self._watch, waited)
-        return self._unreachable()
+        if (waited := self.timeline.longest_wait(ASSIGNING)) > self._capacity_seconds:
+            return capacity_failure(self._app, self._poller, waited)
+        return self._find_unreachable()
 
-    def _unreachable(self) -> Trouble | None:
-        waker, place = self._waker, self._app.provisioned
-        if waker is None:
+    def _find_unreachable(self) -> StartupFailure | None:
+        wake_up, provisioned = self._wake_up, self._app.provisioned
+        if wake_up is None:
             return None
-        if waker.refused:
-            return Trouble(
-                waker.refused, "add this machine's address to allowedIpRanges and provision() again"
+        if wake_up.refused:
+            return StartupFailure(
+                wake_up.refused, "add this machine's address to allowedIpRanges and provision() again"
             )
-        said = waker.unreached()
-        if not (said or waker.gave_up) or self._watch.look(fresh=True).living:
+        unreachable = wake_up.unreachable_reason()
+        if not (unreachable or wake_up.ingress_timeouts) or self._poller.snapshot(fresh=True).live:
             return None
-        if said:
-            return unreached(place.app, waker.url, said)
-        return Trouble(
-            f"no replica of {place.app} starts, though a request waited for one to the ingress's limit",
-            f"look at the app in the portal: {portal_url(place.app_id)}",
+        if unreachable:
+            return unreachable_endpoint(provisioned.app, wake_up.url, unreachable)
+        return StartupFailure(
+            f"no replica of {provisioned.app} starts, although a request waited for one until the ingress "
+            "timed out",
+            f"check the app in the portal: {portal_url(provisioned.app_id)}",
         )

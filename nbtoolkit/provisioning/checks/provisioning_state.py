@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from nbtoolkit.azure.arm.existing_resources import Body, ExistingResources
+from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
 from nbtoolkit.provisioning.checks.findings import Findings
 
-_DONE = (None, "", "Succeeded")
+_DONE = ("", "Succeeded")
 
 
 def check_standing(existing: ExistingResources, location: str) -> Findings:
@@ -17,11 +18,10 @@ def check_standing(existing: ExistingResources, location: str) -> Findings:
     found.facts["region"] = location or "that of the resource group"
     found.facts["environment"] = _words(names.environment, existing.environment)
     found.facts["app"] = _words(names.app, existing.app, "exists")
-    for what, name, body in (
-        ("environment", names.environment, existing.environment),
-        ("app", names.app, existing.app),
+    for what, name, state in (
+        ("environment", names.environment, EnvironmentState(existing.environment or {}).provisioning_state),
+        ("app", names.app, AppState(existing.app or {}).provisioning_state),
     ):
-        state = _state(body)
         if state == "Failed" and what == "app":
             found.warn(f"The last change of the app {name} failed; provisioning tries to put it right.")
         elif state not in _DONE:
@@ -29,8 +29,7 @@ def check_standing(existing: ExistingResources, location: str) -> Findings:
                 f"The {what} {name} is in the state {state}: wait until Azure has finished, and where it "
                 "says Failed, look at it in the portal or choose another name."
             )
-    network = ((existing.environment or {}).get("properties") or {}).get("vnetConfiguration") or {}
-    if network.get("internal"):
+    if EnvironmentState(existing.environment or {}).network.get("internal"):
         found.warn(
             f"The environment {names.environment} is internal: the endpoint is reached only from its virtual "
             "network. Deploy and chat from there, or choose another environment_name."
@@ -40,7 +39,3 @@ def check_standing(existing: ExistingResources, location: str) -> Findings:
 
 def _words(name: str, body: Body | None, there: str = "exists and is kept") -> str:
     return f"{name} {'is created' if body is None else there}"
-
-
-def _state(body: Body | None) -> str | None:
-    return ((body or {}).get("properties") or {}).get("provisioningState")

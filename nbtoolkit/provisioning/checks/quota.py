@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.capacity.quota import QuotaHeadroom
+from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
 from nbtoolkit.azure.portal_urls import QUOTA_PAGE
 from nbtoolkit.provisioning.checks.findings import Findings
 from nbtoolkit.provisioning.settings import ProvisionSettings
@@ -78,6 +79,6 @@ def _runs_there(existing: ExistingResources, room: QuotaHeadroom) -> bool:
     """Tell whether the app itself may be what uses the GPUs."""
     if existing.app is None:
         return False
-    name = (existing.app.get("properties") or {}).get("workloadProfileName")
-    types = {profile.get("name"): profile.get("workloadProfileType") for profile in existing.profiles}
+    name = AppState(existing.app).workload_profile
+    types = EnvironmentState(existing.environment or {}).profiles
     return types.get(name) == room.profile.profile_type

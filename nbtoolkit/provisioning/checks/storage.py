@@ -10,6 +10,7 @@ from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.container_apps.models import EnvironmentState
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.provisioning.checks.findings import Findings
 
@@ -125,6 +126,4 @@ def _approved(connection: Mapping[str, Any]) -> bool:
 
 
 def _subnet(existing: ExistingResources) -> str | None:
-    environment: Mapping[str, Any] = (existing.environment or {}).get("properties") or {}
-    network: Mapping[str, Any] = environment.get("vnetConfiguration") or {}
-    return network.get("infrastructureSubnetId")
+    return EnvironmentState(existing.environment or {}).network.get("infrastructureSubnetId")

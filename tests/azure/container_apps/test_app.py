@@ -1,4 +1,4 @@
-"""The app through ARM: what it says becomes values, and changes are made one by one and lose nothing."""
+"""A container app through ARM: its states are parsed, and changes run one at a time and lose nothing."""
 
 from __future__ import annotations
 
@@ -18,47 +18,48 @@ from azure.core.exceptions import HttpResponseError
 from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.container_apps.app import App
-from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState, ReplicaState, RevisionState
+from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
+from nbtoolkit.azure.container_apps.revisions import ReplicaState, RevisionState
 from nbtoolkit.errors import AzureFailed, Cancelled
 from nbtoolkit.progress import Progress
 
-PLACE = ResourceNames("sub", "rg", "account", "share", "tones")
+NAMES = ResourceNames("sub", "rg", "account", "share", "tones")
 
 
 class Model(dict[str, Any]):
-    """A model of the SDK: a mapping that gives its JSON."""
+    """A model of the SDK."""
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self)
 
 
 class Poller:
-    """A long-running operation that ends after some looks, or with an error."""
+    """A long-running operation that ends after some polls, or with an error."""
 
-    def __init__(self, looks: int = 0, error: Exception | None = None) -> None:
-        self._looks, self._error = looks, error
+    def __init__(self, polls: int = 0, error: Exception | None = None) -> None:
+        self._polls, self._error = polls, error
 
     def done(self) -> bool:
-        self._looks -= 1
-        return self._looks < 0
+        self._polls -= 1
+        return self._polls < 0
 
     def wait(self, timeout: float | None = None) -> None:
-        if self._error and (timeout is None or self._looks <= 0):
+        if self._error and (timeout is None or self._polls <= 0):
             raise self._error
         time.sleep(0.005)
 
 
 class Operations:
-    """The operations on apps; answers of a method come in sequence, the last one again and again."""
+    """The SDK's operations on apps; each method returns its queued answers, the last one repeatedly."""
 
     def __init__(self, **answers: list[Any]) -> None:
         self.answers = answers
-        self.asked: list[tuple[str, tuple[Any, ...]]] = []
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def answer(*given: Any) -> Any:
-            self.asked.append((name, given))
+            self.calls.append((name, given))
             left = self.answers[name]
             found = left.pop(0) if len(left) > 1 else left[0]
             if isinstance(found, Exception):
@@ -68,18 +69,18 @@ class Operations:
         return answer
 
 
-def app_with(**answers: list[Any]) -> tuple[App, Operations]:
+def app_with(**answers: list[Any]) -> tuple[ContainerApp, Operations]:
     operations = Operations(**answers)
     client = SimpleNamespace(
         container_apps=operations,
         container_apps_revisions=operations,
         container_apps_revision_replicas=operations,
     )
-    return App(SimpleNamespace(containerapps=lambda _: client), PLACE), operations  # type: ignore[arg-type]
+    return ContainerApp(SimpleNamespace(containerapps=lambda _: client), NAMES), operations  # type: ignore[arg-type]
 
 
 def refused(status: int, code: str) -> HttpResponseError:
-    """Return what the SDK raises for an answer of ARM."""
+    """Return the SDK's exception for a response of ARM."""
     content = json.dumps({"error": {"code": code, "message": f"said {code}"}})
     response = SimpleNamespace(
         status_code=status,
@@ -99,7 +100,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def exchanges(shared: Path, part: str) -> Iterator[Any]:
-    """Yield the recorded bodies of answers whose address ends so."""
+    """Yield the recorded response bodies of URLs that end with ``part``."""
     with (shared / "azure/recordings/containerapp-cli-2025.jsonl").open(encoding="utf-8") as lines:
         for line in lines:
             one = json.loads(line)
@@ -108,18 +109,18 @@ def exchanges(shared: Path, part: str) -> Iterator[Any]:
                 yield json.loads(body) if isinstance(body, str) else body
 
 
-def test_recorded_replicas_and_revisions_become_values(shared: Path) -> None:
-    replica = ReplicaState.of(next(exchanges(shared, "/replicas"))["value"][0])
+def test_recorded_replicas_and_revisions_are_parsed(shared: Path) -> None:
+    replica = ReplicaState.from_body(next(exchanges(shared, "/replicas"))["value"][0])
     assert replica.name == "capp000002--tg5wpu8-56dd49bf94-mbzks"
     assert (replica.state, replica.ready, replica.restarts) == ("Running", True, 0)
     assert replica.created == datetime(2025, 5, 14, 13, 10, 17, tzinfo=UTC)
     assert replica.containers[0].details.startswith("Container started at")
-    revision = RevisionState.of(next(exchanges(shared, "/revisions"))["value"][0])
+    revision = RevisionState.from_body(next(exchanges(shared, "/revisions"))["value"][0])
     assert (revision.active, revision.replicas, revision.running_state) == (True, 1, "Running")
     assert revision.error is None
 
 
-def test_every_recorded_app_and_environment_can_be_read(shared: Path) -> None:
+def test_every_recorded_app_and_environment_is_parsed(shared: Path) -> None:
     with (shared / "azure/recordings/containerapp-cli-2025.jsonl").open(encoding="utf-8") as lines:
         found = [json.loads(line) for line in lines]
     kinds = {"containerapps": AppState, "managedenvironments": EnvironmentState}
@@ -128,15 +129,15 @@ def test_every_recorded_app_and_environment_can_be_read(shared: Path) -> None:
         parts = one["url"].split("?")[0].lower().split("/")
         if one["method"] == "GET" and one["status"] == 200 and len(parts) > 2 and parts[-2] in kinds:
             body = json.loads(one["resp_body"]) if isinstance(one["resp_body"], str) else one["resp_body"]
-            value = kinds[parts[-2]].of(body)
+            value = kinds[parts[-2]](body)
             assert value.name
             assert value.provisioning_state
             read += 1
     assert read > 20
 
 
-def test_an_apps_repr_shows_no_template() -> None:
-    app = AppState.of(
+def test_app_state_repr_hides_the_template() -> None:
+    app = AppState(
         {
             "id": "i",
             "name": "tones",
@@ -151,44 +152,44 @@ def test_an_apps_repr_shows_no_template() -> None:
     assert app.stopped
 
 
-def test_a_change_is_asked_again_while_another_one_runs() -> None:
+def test_change_is_retried_while_another_one_runs() -> None:
     conflicts = [
         refused(409, "ContainerAppLockConflict"),
         refused(409, "ManagedEnvironmentOperationInProgress"),
     ]
-    app, asked = app_with(begin_stop=[*conflicts, Poller(2)])
+    app, operations = app_with(begin_stop=[*conflicts, Poller(2)])
     notes: list[str] = []
     progress = Progress()
     progress.show = notes.append  # type: ignore[method-assign]
     app.stop(progress)
-    assert len(asked.asked) == 3
+    assert len(operations.calls) == 3
     assert [note.strip() for note in notes] == [
         "Azure is busy with another change (ContainerAppLockConflict); trying again",
         "Azure is busy with another change (ManagedEnvironmentOperationInProgress); trying again",
     ]
 
 
-def test_a_conflict_at_the_end_of_an_operation_is_tried_again_too() -> None:
+def test_conflict_at_the_end_of_an_operation_is_retried() -> None:
     late = Poller(0, refused(409, "ContainerAppLockConflict"))
-    app, asked = app_with(begin_start=[late, Poller()])
+    app, operations = app_with(begin_start=[late, Poller()])
     app.start()
-    assert [name for name, _ in asked.asked] == ["begin_start", "begin_start"]
+    assert [name for name, _ in operations.calls] == ["begin_start", "begin_start"]
 
 
-def test_another_refusal_is_an_error_with_its_cause() -> None:
-    app, asked = app_with(begin_stop=[refused(409, "ContainerAppInvalidState")])
+def test_other_refusals_are_raised_with_their_cause() -> None:
+    app, operations = app_with(begin_stop=[refused(409, "ContainerAppInvalidState")])
     with pytest.raises(AzureFailed, match="stop the app tones"):
         app.stop()
-    assert len(asked.asked) == 1
+    assert len(operations.calls) == 1
 
 
-def test_a_conflict_that_never_ends_is_an_error() -> None:
+def test_conflict_is_raised_after_the_retry_timeout() -> None:
     operations = Operations(begin_stop=[refused(409, "ContainerAppLockConflict")])
     with pytest.raises(AzureFailed, match="ContainerAppLockConflict"):
         change("/x", "stop x", operations.begin_stop, Progress(), retry_timeout=0.05, retry_interval=0.01)
 
 
-def test_a_cancel_says_that_azure_goes_on() -> None:
+def test_cancel_reports_that_azure_continues() -> None:
     app, _ = app_with(begin_stop=[Poller(1000)])
     progress = Progress()
     threading.Timer(0.1, progress.cancel).start()
@@ -196,7 +197,7 @@ def test_a_cancel_says_that_azure_goes_on() -> None:
         app.stop(progress)
 
 
-def test_changes_of_one_app_follow_each_other() -> None:
+def test_changes_of_one_app_run_one_at_a_time() -> None:
     running: list[int] = []
     most: list[int] = []
 
@@ -220,7 +221,7 @@ def test_changes_of_one_app_follow_each_other() -> None:
     assert most == [1] * 5
 
 
-def test_setting_a_secret_keeps_the_others_as_they_are() -> None:
+def test_set_secrets_keeps_the_others_unchanged() -> None:
     listed = SimpleNamespace(
         value=[
             Model(name="nbtoolkit-api-key", value="k"),
@@ -228,9 +229,9 @@ def test_setting_a_secret_keeps_the_others_as_they_are() -> None:
             Model(name="old", value="o"),
         ]
     )
-    app, asked = app_with(list_secrets=[listed], begin_update=[Poller()])
+    app, operations = app_with(list_secrets=[listed], begin_update=[Poller()])
     app.set_secrets({"hf-token": "h", "old": None})
-    (_, (_, _, body)) = asked.asked[-1]
+    (_, (_, _, body)) = operations.calls[-1]
     assert body["properties"]["configuration"]["secrets"] == [
         {"name": "nbtoolkit-api-key", "value": "k"},
         {"name": "vault", "keyVaultUrl": "https://v", "identity": "system"},
@@ -238,10 +239,10 @@ def test_setting_a_secret_keeps_the_others_as_they_are() -> None:
     ]
 
 
-def test_a_new_revision_names_nothing_but_its_suffix() -> None:
-    app, asked = app_with(begin_update=[Poller()])
+def test_new_revision_patches_only_the_suffix() -> None:
+    app, operations = app_with(begin_update=[Poller()])
     name = app.new_revision("r-0123456789ab")
-    (_, (_, _, body)) = asked.asked[-1]
+    (_, (_, _, body)) = operations.calls[-1]
     suffix = body["properties"]["template"].pop("revisionSuffix")
     assert body == {"properties": {"template": {}}}
     assert name == f"tones--{suffix}"
@@ -250,20 +251,20 @@ def test_a_new_revision_names_nothing_but_its_suffix() -> None:
 
 
 @pytest.mark.parametrize("reason", ["huggingface-hub-token", "A__B", "-x-", "ünüsual"])
-def test_a_revision_has_a_name_that_azure_takes(reason: str) -> None:
+def test_revision_suffix_is_valid_for_azure(reason: str) -> None:
     app, _ = app_with(begin_update=[Poller()])
     suffix = app.new_revision(reason).removeprefix("tones--")
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", suffix)
     assert len(suffix) <= 24
 
 
-def test_what_is_looked_at_meanwhile_may_end_the_waiting() -> None:
+def test_error_of_on_poll_ends_the_wait() -> None:
     app, _ = app_with(begin_update=[Poller(1000)])
 
     def fail() -> None:
         raise AzureFailed("it will not start", next_step="look")
 
     with pytest.raises(AzureFailed, match="it will not start"):
-        app.new_revision("r-1", meanwhile=fail)
+        app.new_revision("r-1", on_poll=fail)
     stop, _ = app_with(begin_stop=[Poller()])
     stop.stop()  # the lock is free again

@@ -1,4 +1,4 @@
-"""An app that was stopped for a change runs again, however the change ends."""
+"""An app that was stopped for a change is started again, however the change ends."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit.azure.container_apps.replica_poller import AppSnapshot
-from nbtoolkit.azure.startup.activation import Activation
-from nbtoolkit.azure.startup.new_revision import revise
+from nbtoolkit.azure.container_apps.revisions import AppSnapshot
+from nbtoolkit.azure.startup.activation import Activation, change_template
 from nbtoolkit.errors import AzureFailed, Cancelled, NbtoolkitError, ServerFailed
 from nbtoolkit.progress import Progress
 
 
 class FakeApp:
-    """An app that is stopped and started, and whose steps fail as often as they are told to."""
+    """An app whose steps raise the queued errors."""
 
     def __init__(self, **failures: list[BaseException]) -> None:
         self.stopped = False
-        self.asked: list[str] = []
+        self.steps: list[str] = []
         self.provisioned = SimpleNamespace(app="tones")
         self._failures = failures
 
@@ -27,15 +26,13 @@ class FakeApp:
         self._step("stop", progress)
         self.stopped = True
 
-    def start(self, progress: Progress, meanwhile: Any = None) -> None:
+    def start(self, progress: Progress, on_poll: Any = None) -> None:
         self._step("start", progress)
         self.stopped = False
-        if meanwhile:
-            meanwhile()
+        if on_poll:
+            on_poll()
 
-    def new_revision(
-        self, reason: str, progress: Progress, meanwhile: Any = None, changes: Any = None
-    ) -> None:
+    def new_revision(self, reason: str, progress: Progress, on_poll: Any = None, changes: Any = None) -> None:
         self._step("new_revision", progress)
 
     def get(self) -> FakeApp:
@@ -43,7 +40,7 @@ class FakeApp:
 
     def _step(self, name: str, progress: Progress) -> None:
         progress.check()
-        self.asked.append(name)
+        self.steps.append(name)
         if found := self._failures.get(name):
             raise found.pop(0)
 
@@ -53,25 +50,25 @@ def refused() -> AzureFailed:
 
 
 def change(app: Any, progress: Progress | None = None) -> None:
-    revise(app, "downtime", "scale", {}, progress or Progress())
+    change_template(app, "downtime", "scale", {}, progress or Progress())
 
 
-def test_a_change_with_downtime_stops_changes_and_starts() -> None:
+def test_change_with_downtime_stops_changes_and_starts() -> None:
     app = FakeApp()
     change(app)
-    assert (app.asked, app.stopped) == (["stop", "new_revision", "start"], False)
+    assert (app.steps, app.stopped) == (["stop", "new_revision", "start"], False)
 
 
 @pytest.mark.parametrize("failed", [refused(), KeyboardInterrupt()])
-def test_an_app_whose_change_fails_is_started_again(failed: BaseException) -> None:
+def test_app_is_started_again_after_a_failed_change(failed: BaseException) -> None:
     app = FakeApp(new_revision=[failed])
-    with pytest.raises(NbtoolkitError, match="The app tones was started again") as said:
+    with pytest.raises(NbtoolkitError, match="The app tones was started again") as raised:
         change(app)
     assert not app.stopped
-    assert isinstance(said.value, Cancelled) == isinstance(failed, KeyboardInterrupt)
+    assert isinstance(raised.value, Cancelled) == isinstance(failed, KeyboardInterrupt)
 
 
-def test_a_cancel_does_not_keep_the_app_from_being_started_again() -> None:
+def test_app_is_started_again_after_a_cancel() -> None:
     progress = Progress()
 
     class Slow(FakeApp):
@@ -82,10 +79,10 @@ def test_a_cancel_does_not_keep_the_app_from_being_started_again() -> None:
     app = Slow()
     with pytest.raises(Cancelled, match=r"Cancelled while.* The app tones was started again"):
         change(app, progress)
-    assert (app.asked, app.stopped) == (["stop", "start"], False)
+    assert (app.steps, app.stopped) == (["stop", "start"], False)
 
 
-def test_a_start_that_fails_is_tried_once_more_and_the_state_is_said() -> None:
+def test_failed_start_is_retried_once_and_the_error_has_the_state() -> None:
     app = FakeApp(start=[refused()])
     with pytest.raises(AzureFailed, match="was started again"):
         change(app)
@@ -96,30 +93,30 @@ def test_a_start_that_fails_is_tried_once_more_and_the_state_is_said() -> None:
     assert lasting.stopped
 
 
-def test_a_stop_that_azure_refuses_starts_nothing() -> None:
+def test_refused_stop_starts_nothing() -> None:
     app = FakeApp(stop=[refused()])
     with pytest.raises(AzureFailed, match="The app tones is not stopped"):
         change(app)
-    assert app.asked == ["stop"]
+    assert app.steps == ["stop"]
 
 
-def test_a_deploy_that_is_cancelled_in_its_downtime_starts_the_app_again() -> None:
+def test_deploy_cancelled_during_downtime_starts_the_app_again() -> None:
     app: Any = FakeApp(start=[KeyboardInterrupt()])
-    look: Any = SimpleNamespace(look=lambda **_: AppSnapshot())
+    poller: Any = SimpleNamespace(snapshot=lambda **_: AppSnapshot())
     state: Any = SimpleNamespace(stopped=False)
     release: Any = SimpleNamespace(id="r-1")
     with pytest.raises(Cancelled, match="was started again"):
-        Activation(app, look, state).go("downtime", release, Progress(), lambda: None)
-    assert (app.asked, app.stopped) == (["stop", "start", "start"], False)
+        Activation(app, poller, state).run("downtime", release, Progress(), lambda: None)
+    assert (app.steps, app.stopped) == (["stop", "start", "start"], False)
 
 
-def test_a_server_that_fails_while_it_starts_is_not_started_twice() -> None:
+def test_server_that_fails_during_its_start_is_not_started_twice() -> None:
     def fail() -> None:
         raise ServerFailed("it crashed.", next_step="see the log", reason="it crashed")
 
     app: Any = FakeApp()
-    look: Any = SimpleNamespace(look=lambda **_: AppSnapshot())
+    poller: Any = SimpleNamespace(snapshot=lambda **_: AppSnapshot())
     release: Any = SimpleNamespace(id="r-1")
     with pytest.raises(ServerFailed, match="The app tones is not stopped"):
-        Activation(app, look, SimpleNamespace(stopped=False)).go("downtime", release, Progress(), fail)  # type: ignore[arg-type]
-    assert app.asked == ["stop", "start"]
+        Activation(app, poller, SimpleNamespace(stopped=False)).run("downtime", release, Progress(), fail)  # type: ignore[arg-type]
+    assert app.steps == ["stop", "start"]

@@ -10,7 +10,7 @@ import pytest
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.container_apps.app import App
+from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.logs import merger as log_readers
 from nbtoolkit.azure.logs import stream as logs
 from nbtoolkit.azure.logs.records import LogLine
@@ -21,11 +21,11 @@ from tests.support.container_app_harness import azure_fixture as azure_fixture
 
 
 @pytest.fixture
-def app(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> App:
+def app(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> ContainerApp:
     monkeypatch.setattr(log_readers, "RELIST", 0.5)
     azure.environment()
     provisioned = ResourceNames(azure.double.subscription, GROUP, "acct", "share", APP)
-    return App(Cloud.shared(), provisioned)
+    return ContainerApp(Cloud.shared(), provisioned)
 
 
 class Following:
@@ -57,11 +57,11 @@ class Following:
         return not self._thread.is_alive()
 
 
-def test_follows_over_cuts_redirects_and_expired_tokens(azure: Azure, app: App) -> None:
+def test_follows_over_cuts_redirects_and_expired_tokens(azure: Azure, app: ContainerApp) -> None:
     azure.put()
     azure.apps.stream_tokens.lifetime = 2.0  # instead of an hour
     progress = Progress()
-    following = Following(logs.console(app, follow=True, progress=progress))
+    following = Following(logs.console_log(app, follow=True, progress=progress))
     try:
         following.wait("listening")
         azure.ask("/print/1")
@@ -85,10 +85,10 @@ def test_follows_over_cuts_redirects_and_expired_tokens(azure: Azure, app: App) 
     ]  # fmt: skip
 
 
-def test_follows_the_replicas_of_a_new_revision(azure: Azure, app: App) -> None:
+def test_follows_the_replicas_of_a_new_revision(azure: Azure, app: ContainerApp) -> None:
     azure.put()
     progress = Progress()
-    following = Following(logs.merged(app, follow=True, progress=progress))
+    following = Following(logs.app_log(app, follow=True, progress=progress))
     try:
         following.wait("listening")
         azure.put(suffix="next")
@@ -105,27 +105,27 @@ def test_follows_the_replicas_of_a_new_revision(azure: Azure, app: App) -> None:
     assert len({(line.at, line.text) for line in following.seen}) == len(following.seen)
 
 
-def test_an_app_at_zero_is_not_woken(azure: Azure, app: App) -> None:
+def test_an_app_at_zero_is_not_woken(azure: Azure, app: ContainerApp) -> None:
     azure.put(least=0)
     azure.apps.scale_to_zero(APP)
     before = azure.apps.ingress_requests(APP)
-    (note,) = logs.console(app)
+    (note,) = logs.console_log(app)
     assert note.kind == "note"
     assert "sleeps at zero" in note.text
-    events = list(logs.system(app))
+    events = list(logs.system_log(app))
     assert "AssigningReplica" in " ".join(line.text for line in events)
     assert azure.apps.ingress_requests(APP) == before
     assert not azure.apps.app(APP).replicas()
 
 
 def test_no_token_is_left_anywhere(
-    azure: Azure, app: App, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    azure: Azure, app: ContainerApp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     azure.put()
     tokens: list[str] = []
-    fetch = App.auth_token
-    monkeypatch.setattr(App, "auth_token", lambda self: tokens.append(fetch(self)) or tokens[-1])
-    lines = list(logs.merged(app))
+    fetch = ContainerApp.auth_token
+    monkeypatch.setattr(ContainerApp, "auth_token", lambda self: tokens.append(fetch(self)) or tokens[-1])
+    lines = list(logs.app_log(app))
     assert lines
     assert len(tokens) == 1
     said = f"{lines}{app!r}{azure.double.requests}{capsys.readouterr()}"

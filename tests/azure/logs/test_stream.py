@@ -134,7 +134,7 @@ class Azure:
     def environment(self) -> Any:
         return SimpleNamespace(log_workspace="c-1")
 
-    def all_replicas(self) -> Any:
+    def replicas_by_revision(self) -> Any:
         def replica(name: str) -> Any:
             path = f"/subscriptions/s/resourceGroups/g/containerApps/aiapp/revisions/aiapp--1/replicas/{name}"
             stream = f"https://{HOST}{path}/containers/inference/logstream"
@@ -147,7 +147,7 @@ def texts(lines: Iterator[LogLine] | list[LogLine]) -> list[str]:
     return [line.text for line in lines]
 
 
-def follow(azure: Any, count: int, *, kind: Any = logs.console, **options: Any) -> list[LogLine]:
+def follow(azure: Any, count: int, *, kind: Any = logs.console_log, **options: Any) -> list[LogLine]:
     """Follow until so many lines came."""
     found: list[LogLine] = []
     for line in kind(azure, follow=True, **options):
@@ -163,11 +163,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_readers, "HOLD", 0.1)
 
 
-def test_merges_the_lines_of_all_replicas_by_time() -> None:
+def test_merges_the_lines_of_replicas_by_revision_by_time() -> None:
     azure = Azure(
         first=[[console(0, "a"), console(2, "c"), END]], second=[[console(1, "b"), console(3, "d"), END]]
     )
-    lines = list(logs.console(azure, tail=20))
+    lines = list(logs.console_log(azure, tail=20))
     assert texts(lines) == ["a", "b", "c", "d"]
     assert [line.source for line in lines] == ["first", "second", "first", "second"]
     query = dict(azure.requests[0].url.params)
@@ -176,7 +176,7 @@ def test_merges_the_lines_of_all_replicas_by_time() -> None:
 
 def test_one_replica_can_be_chosen() -> None:
     azure = Azure(first=[[console(0, "a"), END]], second=[[console(1, "b"), END]])
-    assert texts(logs.console(azure, "second")) == ["b"]
+    assert texts(logs.console_log(azure, "second")) == ["b"]
 
 
 def test_takes_a_cut_stream_up_again_without_showing_twice_or_leaving_out() -> None:
@@ -221,7 +221,7 @@ def test_a_token_that_expired_is_fetched_again() -> None:
         ]
     )
     found = []
-    for line in logs.console(azure, follow=True):
+    for line in logs.console_log(azure, follow=True):
         found.append(line.text)
         if line.text == "b":
             azure.tokens += 1  # the old one is refused from now on
@@ -242,7 +242,7 @@ def redirected(azure: Azure, host: str) -> Azure:
 
 def test_the_token_goes_along_to_another_host_of_azure() -> None:
     azure = redirected(Azure(one=[[console(1, "a"), END]]), "other.azurecontainerapps.dev")
-    assert texts(logs.console(azure)) == ["a"]
+    assert texts(logs.console_log(azure)) == ["a"]
     assert azure.requests[1].url.host == "other.azurecontainerapps.dev"
     assert azure.requests[1].headers["authorization"] == "Bearer token-1"
 
@@ -253,7 +253,7 @@ def test_the_token_goes_along_to_another_host_of_azure() -> None:
 def test_the_token_goes_to_no_other_host(host: str) -> None:
     azure = redirected(Azure(one=[[console(1, "a"), END]]), host)
     with pytest.raises(AzureFailed, match=r"does not belong to azurecontainerapps\.dev"):
-        list(logs.console(azure))
+        list(logs.console_log(azure))
     assert [request.url.host for request in azure.requests] == [HOST]
 
 
@@ -261,7 +261,7 @@ def test_a_redirect_to_plain_http_is_refused() -> None:
     azure = Azure(one=[[END]])
     azure.refuse = lambda request: httpx.Response(302, headers={"location": f"http://{HOST}/x"})
     with pytest.raises(AzureFailed, match="redirected"):
-        list(logs.console(azure))
+        list(logs.console_log(azure))
 
 
 def test_replicas_that_come_and_go_are_followed() -> None:
@@ -270,7 +270,7 @@ def test_replicas_that_come_and_go_are_followed() -> None:
     )
     azure.living = ["one"]
     found = []
-    for line in logs.console(azure, follow=True):
+    for line in logs.console_log(azure, follow=True):
         found.append(line.text)
         if line.text == "a":
             azure.living = ["two"]  # the first one's stream is 404 from now on
@@ -283,7 +283,7 @@ def test_replicas_that_come_and_go_are_followed() -> None:
 def test_says_that_no_replica_runs_and_where_older_lines_are(stopped: bool, why: str) -> None:
     azure = Azure()
     azure.stopped = stopped
-    (note,) = logs.console(azure)
+    (note,) = logs.console_log(azure)
     assert note.kind == "note"
     assert why in note.text
     assert "AnalyticsShareLinkToQuery" in note.text
@@ -300,30 +300,30 @@ def test_system_events_and_console_lines_in_one() -> None:
     azure.events = [
         [json.dumps(hello), event(1, "PulledImage", "pulled 'x'"), event(3, "ContainerStarted", "ok"), END]
     ]
-    lines = list(logs.merged(azure))
+    lines = list(logs.app_log(azure))
     assert texts(lines) == ["PulledImage: pulled 'x'", "listening", "ContainerStarted: ok"]
     assert [line.kind for line in lines] == ["system", "console", "system"]
     azure.events = [[event(1, "Killing", "x"), END]]
-    assert texts(logs.system(azure)) == ["Killing: x"]
+    assert texts(logs.system_log(azure)) == ["Killing: x"]
 
 
 def test_a_busy_stream_is_asked_again_and_a_shut_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [httpx.Response(429, headers={"retry-after": "0"}), httpx.Response(503)]
     azure = Azure(one=[[console(1, "a"), END]])
     azure.refuse = lambda _: answers.pop() if answers else None
-    assert texts(logs.console(azure)) == ["a"]
+    assert texts(logs.console_log(azure)) == ["a"]
     monkeypatch.setattr(log_readers, "TRIES", 3)
     azure = Azure(one=[[END]])
     azure.refuse = lambda _: httpx.Response(502)
     with pytest.raises(AzureFailed, match="3 times in a row: HTTP 502"):
-        list(logs.console(azure))
+        list(logs.console_log(azure))
 
 
 def test_a_missing_right_is_named() -> None:
     azure = Azure(one=[[END]])
     azure.refuse = lambda _: httpx.Response(403)
     with pytest.raises(AzureFailed, match="HTTP 403") as refused:
-        list(logs.console(azure))
+        list(logs.console_log(azure))
     assert "Microsoft.App/containerApps/logstream/action" in refused.value.next_step
     assert "token-" not in str(vars(refused.value))
 
@@ -334,7 +334,7 @@ def test_a_cancel_ends_following() -> None:
     threading.Timer(0.5, progress.cancel).start()
     began = time.monotonic()
     with pytest.raises(Cancelled):
-        for _ in logs.console(azure, follow=True, progress=progress):
+        for _ in logs.console_log(azure, follow=True, progress=progress):
             pass
     assert time.monotonic() - began < 2.5
     azure.hold.put(None)
@@ -391,14 +391,14 @@ def test_whatever_a_reader_meets_reaches_who_reads(monkeypatch: pytest.MonkeyPat
     def broken(*_: object) -> None:
         raise RecursionError("too deep")
 
-    monkeypatch.setattr(log_readers.Seen, "is_new", broken)
+    monkeypatch.setattr(log_readers.SeenRecords, "is_new", broken)
     with pytest.raises(RecursionError, match="too deep"):
-        list(logs.console(azure))
+        list(logs.console_log(azure))
 
 
 def test_a_stream_that_always_ends_at_once_is_asked_for_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    readers = log_readers.Readers(Azure(), 0)  # type: ignore[arg-type]
+    readers = log_readers.LogMerger(Azure(), 0)  # type: ignore[arg-type]
     closed = readers._streams.closed
 
     def wait(seconds: float) -> None:
@@ -415,7 +415,7 @@ def test_a_stream_that_always_ends_at_once_is_asked_for_hours(monkeypatch: pytes
 def test_a_stream_opened_while_all_are_closed_is_shut_too() -> None:
     ours, theirs = socket.socketpair()
     azure = Azure(one=[[None]])
-    streams = log_streams.Streams(azure)  # type: ignore[arg-type]
+    streams = log_streams.LogStreamClient(azure)  # type: ignore[arg-type]
     send = azure.answer
 
     def late(request: httpx.Request) -> httpx.Response:
