@@ -226,9 +226,9 @@ def memory_notes(
     monkeypatch: pytest.MonkeyPatch,
     **values: Any,
 ) -> list[str]:
-    monkeypatch.setattr(AzureTarget, "machine", lambda _: profile)
+    monkeypatch.setattr(AzureTarget, "machine", lambda _: hardware)
     progress = Told()
-    settings = DeploySettings(adapters={"a": Path("a")}, base="/mount/model-cache/big", **more)
+    settings = DeploySettings(adapters={"a": Path("a")}, base="/mount/model-cache/big", **values)
     override = settings.override_reason is not None
     target.check_memory(base, settings.quantization, override=override, progress=progress)
     return progress.lines
