@@ -92,7 +92,7 @@ class PreviousAnswers:
     def _ask(self) -> None:
         for served, fingerprint in self._work:
             try:
-                replay = self._endpoint.replay_named(served.name, fingerprint.short.contexts)
+                replay = self._endpoint.replay_named(served.name, fingerprint.shortened.contexts)
             except NbtoolkitError:
                 continue  # a server that is busy or going down: the base alone is the reference then
             if replay.by == served.sha256[:16]:

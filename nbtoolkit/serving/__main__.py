@@ -15,7 +15,7 @@ if not __package__:  # run as ``python path/to/serving``: become the package, so
 
 def main() -> int:
     """Read the command line, serve, and return the exit code."""
-    from .gateway.config import FrontSettings, GatewayStartRefused
+    from .gateway.config import GatewayConfig, GatewayStartRefused
 
     parser = argparse.ArgumentParser(prog="serving", description="Serve the release that a share names.")
     parser.add_argument("--mount", type=Path, required=True, help="the folder where the share is mounted")
@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--host", help="default: NBTOOLKIT_BIND, or all addresses")
     arguments = parser.parse_args()
     try:
-        settings = FrontSettings.read(arguments.mount, arguments.port, arguments.host)
+        settings = GatewayConfig.read(arguments.mount, arguments.port, arguments.host)
         from .gateway.server import serve
 
         return serve(settings)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 Logprobs = Mapping[int, float]
 """Token id → log-probability, the most likely five."""
 
-SHORT = 4
+SHORT_CONTEXTS = 4
 
 
 class Probe(BaseModel):
@@ -47,13 +47,13 @@ class Fingerprint(BaseModel):
         return [list(probe.context) for probe in self.probes]
 
     @property
-    def short(self) -> Fingerprint:
+    def shortened(self) -> Fingerprint:
         """The most telling contexts alone, for the moment of a swap.
 
         A wrong or stale adapter is far off at every context, so a few are enough to keep it from becoming
         public, and a swap waits for them beside running answers; all are replayed right after it.
         """
-        return self.model_copy(update={"probes": self.probes[:SHORT]})
+        return self.model_copy(update={"probes": self.probes[:SHORT_CONTEXTS]})
 
 
 class Verdict(BaseModel):

@@ -95,10 +95,10 @@ class Release(_ReleaseModel):
 
     def needs_restart_from(self, running: Release) -> bool:
         """Tell whether more than adapters differs, so that a hot swap cannot reach this release."""
-        return _beside_adapters(self) != _beside_adapters(running)
+        return _restart_key(self) != _restart_key(running)
 
 
-def _beside_adapters(release: Release) -> tuple[object, ...]:
+def _restart_key(release: Release) -> tuple[object, ...]:
     # A tokenizer counts by content: an adapter that brings the same one along has it at a new path.
     tokenizer = release.tokenizer and release.tokenizer.sha256
     return (release.base, tokenizer, release.engine, release.code)

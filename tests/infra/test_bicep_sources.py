@@ -14,7 +14,7 @@ import pytest
 from nbtoolkit.azure.arm import deployment
 from nbtoolkit.azure.arm.deployment import load_template
 from nbtoolkit.infra_files import schema
-from nbtoolkit.serving.gateway.config import FrontSettings
+from nbtoolkit.serving.gateway.config import GatewayConfig
 from tests.support.bicep_compiler import BicepCompiler, BicepFailed
 
 
@@ -92,7 +92,7 @@ def test_keys_are_looked_up_only_where_they_are_needed() -> None:
 
 def test_a_replica_is_never_ended_before_it_could_drain() -> None:
     grace = load_template()["parameters"]["terminationGraceSeconds"]
-    assert grace["minValue"] >= FrontSettings.drain
+    assert grace["minValue"] >= GatewayConfig.drain_timeout
 
 
 def test_the_package_carries_the_template(repo: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbtoolkit.serving.fingerprint import SHORT, Fingerprint, Probe, judge
+from nbtoolkit.serving.fingerprint import SHORT_CONTEXTS, Fingerprint, Probe, judge
 
 BASE, NEW, OLD = {1: -0.1, 2: -3.0}, {1: -3.0, 2: -0.1}, {1: -1.5, 2: -0.9}
 PROBES = tuple(Probe(context=(i, i + 1), base=BASE, adapter=NEW) for i in range(16))
@@ -10,18 +10,18 @@ PRINT = Fingerprint(adapter_sha256="a", base_sha256="b", dtype="float32", noise=
 
 
 def test_the_new_adapter_is_proven_against_a_few_answers_of_the_old() -> None:
-    assert judge(PRINT, [NEW] * 16, [OLD] * SHORT).outcome == "proven"
-    assert judge(PRINT.short, [NEW] * SHORT, [OLD] * SHORT).outcome == "proven"
+    assert judge(PRINT, [NEW] * 16, [OLD] * SHORT_CONTEXTS).outcome == "proven"
+    assert judge(PRINT.shortened, [NEW] * SHORT_CONTEXTS, [OLD] * SHORT_CONTEXTS).outcome == "proven"
 
 
 def test_a_stale_adapter_is_told_from_the_new_one() -> None:
-    assert judge(PRINT, [OLD] * 16, [OLD] * SHORT).outcome == "other"
-    assert judge(PRINT.short, [OLD] * SHORT, [OLD] * SHORT).outcome == "other"
+    assert judge(PRINT, [OLD] * 16, [OLD] * SHORT_CONTEXTS).outcome == "other"
+    assert judge(PRINT.shortened, [OLD] * SHORT_CONTEXTS, [OLD] * SHORT_CONTEXTS).outcome == "other"
 
 
 def test_an_old_adapter_within_the_noise_of_the_new_one_is_not_distinguishable() -> None:
     near = {1: -3.05, 2: -0.1}
-    assert judge(PRINT, [NEW] * 16, [near] * SHORT).outcome == "not distinguishable"
+    assert judge(PRINT, [NEW] * 16, [near] * SHORT_CONTEXTS).outcome == "not distinguishable"
 
 
 def test_the_base_under_the_adapters_name_is_refuted() -> None:

@@ -29,7 +29,7 @@ REPO = HERE.parent.parent
 CODE = ServedCode(sha256="c" * 64)
 
 
-class Share:
+class ShareFolder:
     """A folder that is laid out as a share."""
 
     def __init__(self, root: Path) -> None:
@@ -91,7 +91,7 @@ class Share:
         return share.Heartbeat.model_validate_json((self.root / share.heartbeat_path(replica)).read_bytes())
 
 
-class Front:
+class GatewayProcess:
     """A front process on a free loopback port; a context manager that ends it."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Front:
         self.log = mount / f"front-{self.port}.log"
         command = command or [
             sys.executable, str(HERE / "gateway_with_stub_engine.py"), str(mount), str(self.port),
-            json.dumps({"poll": 0.05, "page": False, **overrides}), *engine_options,
+            json.dumps({"poll_interval": 0.05, "web_ui": False, **overrides}), *engine_options,
         ]  # fmt: skip
         command = [part.replace("{port}", str(self.port)) for part in command]
         environment = {**os.environ, "PYTHONPATH": str(path), "PYTHONWARNINGS": "default"}
@@ -120,7 +120,7 @@ class Front:
             base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {KEY}"}, timeout=20
         )
 
-    def __enter__(self) -> Front:
+    def __enter__(self) -> GatewayProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,7 +166,7 @@ class Front:
         return float(next(line.split()[-1] for line in lines if line.split()[:1] == [name]))
 
 
-def words(stream: httpx.Response) -> list[str]:
+def streamed_words(stream: httpx.Response) -> list[str]:
     """Read a stream; return the words it said, and check that it ended well."""
     events = [line[6:] for line in stream.iter_lines() if line.startswith("data: ")]
     assert events[-1] == "[DONE]", events[-1]

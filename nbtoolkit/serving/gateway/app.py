@@ -9,31 +9,30 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from .auth import Keys
-from .config import FrontSettings
-from .engine_proxy import Gateway
-from .errors import Refused, error_body
+from ..openai_errors import ApiError
+from .auth import ApiKeyAuth
+from .config import GatewayConfig
+from .engine_proxy import EngineProxy
 from .heartbeat import HeartbeatWriter
-from .metrics import Metrics
-from .published_releases import Published
-from .replica_state import Replica
-from .routes import build_router
+from .published_releases import PublishedReleases
+from .replica_state import ReplicaState
+from .routes import Metrics, build_router
 from .supervisor import Supervisor
 from .web_ui import WebUi
 
 log = logging.getLogger(__name__)
 
 
-def build_app(settings: FrontSettings, replica: Replica, broken: Callable[[], None]) -> FastAPI:
+def build_app(settings: GatewayConfig, replica: ReplicaState, broken: Callable[[], None]) -> FastAPI:
     """Return the application; ``broken`` is called when the front itself can go on no more."""
-    keys, metrics = Keys(settings.key), Metrics()
-    supervisor = Supervisor(settings, Published(settings.mount), replica)
-    gateway = Gateway(replica, lambda: supervisor.run_now.client if supervisor.run_now else None)
+    keys, metrics = ApiKeyAuth(settings.key), Metrics()
+    supervisor = Supervisor(settings, PublishedReleases(settings.mount), replica)
+    gateway = EngineProxy(replica, lambda: supervisor.session.client if supervisor.session else None)
     heart = HeartbeatWriter(settings, replica)
     work = [supervisor.run, heart.run]
-    door = WebUi(keys, gateway) if settings.page else None
+    door = WebUi(keys, gateway) if settings.web_ui else None
     if door is not None:
         work.append(door.run)
 
@@ -52,15 +51,15 @@ def build_app(settings: FrontSettings, replica: Replica, broken: Callable[[], No
             task.cancel()
         await asyncio.wait(tasks)
         replica.enter("stopped")
-        await heart.beat()
+        await heart.write()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(build_router(settings, keys, gateway, supervisor, metrics))
     if door is not None:
         app.mount("/", door)
 
-    @app.exception_handler(Refused)
-    async def refused(request: Request, refusal: Refused) -> Response:  # pyright: ignore[reportUnusedFunction]
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, refusal: ApiError) -> Response:  # pyright: ignore[reportUnusedFunction]
         metrics.count(_known(request), refusal.status)
         response = refusal.response()
         if refusal.status == 401:
@@ -72,7 +71,7 @@ def build_app(settings: FrontSettings, replica: Replica, broken: Callable[[], No
         status = 404 if error.status_code == 405 else error.status_code
         message = f"There is no {request.method} {request.url.path} here."
         metrics.count(_known(request), status)
-        return JSONResponse(error_body(message, code="not_found"), status)
+        return ApiError(message, status=status, code="not_found").response()
 
     return app
 

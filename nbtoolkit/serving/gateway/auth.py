@@ -10,12 +10,12 @@ from collections import OrderedDict
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 COOKIE_SECONDS = 12 * 3600
-TRIES = 5
+MAX_WRONG_KEYS = 5
 WINDOW = 60.0
 """Wrong keys that one address may send in a window of so many seconds."""
 
 
-class Keys:
+class ApiKeyAuth:
     """Check keys and cookies. Every replica with the same key accepts the same cookies."""
 
     def __init__(self, key: str) -> None:
@@ -46,21 +46,21 @@ class Keys:
             return False
 
 
-class Throttle:
+class LoginThrottle:
     """Count wrong keys by address; forgets the oldest addresses, so it stays small."""
 
     def __init__(self) -> None:
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
 
-    def wait(self, address: str) -> int:
+    def retry_after(self, address: str) -> int:
         """Return for how many more seconds an address may not try."""
         recent = [t for t in self._wrong.get(address, []) if time.monotonic() - t < WINDOW]
-        if len(recent) < TRIES:
+        if len(recent) < MAX_WRONG_KEYS:
             return 0
-        return max(1, round(WINDOW - (time.monotonic() - recent[-TRIES])))
+        return max(1, round(WINDOW - (time.monotonic() - recent[-MAX_WRONG_KEYS])))
 
-    def wrong(self, address: str) -> None:
+    def record_failure(self, address: str) -> None:
         """Count one wrong key."""
-        self._wrong[address] = [*self._wrong.pop(address, []), time.monotonic()][-TRIES:]
+        self._wrong[address] = [*self._wrong.pop(address, []), time.monotonic()][-MAX_WRONG_KEYS:]
         while len(self._wrong) > 1024:
             self._wrong.popitem(last=False)

@@ -22,7 +22,7 @@ class GatewayStartRefused(ValueError):
 
 
 @dataclass(frozen=True)
-class FrontSettings:
+class GatewayConfig:
     """Everything that a front needs; times in seconds. The key never shows in the repr."""
 
     mount: Path
@@ -33,27 +33,27 @@ class FrontSettings:
     """A second port, where the platform asks for health whatever server runs."""
     replica: str = "local"
     network_mount: bool = False
-    poll: float = 0.5
+    poll_interval: float = 0.5
     """How often the share is listed for a new pointer."""
     engine_command: tuple[str, ...] = (sys.executable, "-P", "-m", f"{PACKAGE}.engines.transformers")
-    keepalive: float = 15.0
+    keepalive_interval: float = 15.0
     """A stream without news gets an SSE comment this often; the ingress cuts after 240 idle seconds."""
     linger: float = 0.0
     """How long requests are still taken after SIGTERM: an ingress learns of it later than we do."""
-    drain: float = 30.0
+    drain_timeout: float = 30.0
     """How long running answers may go on after that."""
-    page: bool = True
+    web_ui: bool = True
     """Whether people get a chat page; without one the server needs no Gradio."""
-    heartbeat: float = 5.0
+    heartbeat_interval: float = 5.0
     ready_after: float = 480.0
     """Readiness is granted anyway by then: the platform gives a revision up after about 600."""
-    replica_timeout: float = 30.0
+    heartbeat_max_age: float = 30.0
     """A heartbeat older than this says nothing about its replica."""
 
     @classmethod
     def read(
         cls, mount: Path, port: int, host: str | None = None, environ: Mapping[str, str] = os.environ
-    ) -> FrontSettings:
+    ) -> GatewayConfig:
         """Complete the command line from the environment; raise StartRefused where something is missing."""
         if not mount.is_dir():
             raise GatewayStartRefused(f"--mount {mount} is not a folder; mount the share there or create it.")
@@ -81,7 +81,7 @@ class FrontSettings:
             probe_port=int(probe_port) if probe_port else None,
             replica=re.sub(r"[^A-Za-z0-9._-]", "-", replica).lstrip(".") or "local",
             network_mount=network,
-            poll=seconds,
+            poll_interval=seconds,
             linger=linger,
         )
 

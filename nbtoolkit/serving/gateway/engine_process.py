@@ -64,7 +64,7 @@ class EngineProcess:
         await asyncio.wait({self._reader}, timeout=1)
         return code
 
-    def last_words(self) -> str:
+    def exit_report(self) -> str:
         """Return how the process ended, with its last lines."""
         code = self._process.returncode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"

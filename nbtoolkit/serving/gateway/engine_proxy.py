@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
+from ..openai_errors import ApiError
 from .engine_client import EngineClient
-from .errors import Refused
-from .replica_state import Lease, Replica
+from .replica_state import ModelLease, ReplicaState
 
 _MARK = rb'"system_fingerprint":\s*(?:null|"[^"]*")'
 _FINGERPRINT = re.compile(rb",\s*" + _MARK + rb"|" + _MARK + rb"\s*,\s*")
@@ -29,7 +29,7 @@ class NameRewriter:
     the model wrote: replacing those bytes is exact, and costs about a microsecond an event.
     """
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: ModelLease) -> None:
         self._engine_name = lease.model.engine_name
         self._public_name = lease.public_name
         engine = re.escape(json.dumps(lease.model.engine_name)).encode()
@@ -93,18 +93,18 @@ class ProxiedResponse:
             raise EngineLost("the stream ended inside an event")
 
 
-class Gateway:
+class EngineProxy:
     """The one road to the engine, for the API and for the page."""
 
-    def __init__(self, replica: Replica, client: Callable[[], EngineClient | None]) -> None:
+    def __init__(self, replica: ReplicaState, client: Callable[[], EngineClient | None]) -> None:
         self.replica = replica
         self._client = client
 
     @asynccontextmanager
-    async def answer(self, path: str, body: dict[str, Any]) -> AsyncGenerator[ProxiedResponse]:
+    async def request(self, path: str, body: dict[str, Any]) -> AsyncGenerator[ProxiedResponse]:
         """Send a request on and yield its answer; leaving the context early tells the engine at once.
 
-        Raises Refused where the request cannot be served, and EngineLost where the engine ends.
+        Raises ApiError where the request cannot be served, and EngineLost where the engine ends.
         """
         with self.replica.lease(body.get("model")) as lease:
             client = self._client()
@@ -118,7 +118,7 @@ class Gateway:
                 raise EngineLost(str(error)) from None
 
 
-def lost() -> Refused:
+def engine_lost_error() -> ApiError:
     """Return the refusal for an answer that the engine's end has cut off."""
     message = "The engine ended during this answer and is being restarted; send the request again."
-    return Refused(503, message, "engine_restarting", kind="server_error", retry_after=5)
+    return ApiError(message, status=503, code="engine_restarting", kind="server_error", retry_after=5)

@@ -12,33 +12,33 @@ from typing import Any
 
 from ..fingerprint import judge
 from ..release import Release, ServedAdapter
-from .config import FrontSettings
+from .config import GatewayConfig
 from .engine_client import EngineClient, EngineUnreachable
 from .engine_process import EngineDied, EngineProcess
-from .published_releases import Candidate, NotServable, Published
-from .replica_state import LoadedEntry, Replica
+from .published_releases import Candidate, NotServable, PublishedReleases
+from .replica_state import EngineModel, ReplicaState
 
 log = logging.getLogger(__name__)
 
-UNWELL_LIMIT = 120.0
+UNHEALTHY_TIMEOUT = 120.0
 """Seconds without a good word from a running engine before it is ended and started anew."""
 
 
-class EngineRun:
+class EngineSession:
     """Start an engine for a release, then serve that release and others that need no restart."""
 
-    def __init__(self, settings: FrontSettings, published: Published, replica: Replica) -> None:
+    def __init__(self, settings: GatewayConfig, published: PublishedReleases, replica: ReplicaState) -> None:
         self._settings = settings
         self._published = published
         self._replica = replica
         self._copies = Path(tempfile.mkdtemp(prefix="nbtoolkit-adapters-"))
-        self._loaded: dict[str, LoadedEntry] = {}
+        self._loaded: dict[str, EngineModel] = {}
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._process: EngineProcess
         self.client: EngineClient
         self.ended: asyncio.Task[int]
-        self._base: LoadedEntry
+        self._base: EngineModel
 
     async def start(self, release: Release) -> None:
         """Start the process and wait until its base model is ready; raise NotServable or EngineDied."""
@@ -63,7 +63,7 @@ class EngineRun:
         self._replica.engine_starts += 1
         self.ended = asyncio.create_task(self._process.wait())
         self.client = EngineClient(self._process.port, self._process.key)
-        self._base = LoadedEntry(release.base.name, release.base.sha256, is_base=True)
+        self._base = EngineModel(release.base.name, release.base.sha256, is_base=True)
         await self._copy(release)  # while the engine loads
         await self._wait_ready()
         self._spawn(self._observe())
@@ -80,7 +80,7 @@ class EngineRun:
         async with self._lock:
             folders = await self._copy(release)
             routes = {release.base.name: self._base}
-            fresh: list[LoadedEntry] = []
+            fresh: list[EngineModel] = []
             try:
                 for adapter in release.adapters:
                     model = self._loaded.get(adapter.engine_name)
@@ -102,7 +102,7 @@ class EngineRun:
 
     def died(self) -> EngineDied:
         """Return the error that tells how the process ended."""
-        return EngineDied(self._process.last_words())
+        return EngineDied(self._process.exit_report())
 
     async def stop(self) -> None:
         """End the process, close all connections and delete the copies."""
@@ -139,12 +139,12 @@ class EngineRun:
             copy.rename(self._copies / adapter.engine_name)
         return {name: self._copies / name for name in wanted}
 
-    async def _load(self, adapter: ServedAdapter, folder: Path) -> LoadedEntry:
+    async def _load(self, adapter: ServedAdapter, folder: Path) -> EngineModel:
         try:
             await self.client.load(adapter.engine_name, str(folder))
         except NotServable as error:
             raise NotServable(f"adapter {adapter.name!r}: {error}") from None
-        model = LoadedEntry(adapter.engine_name, adapter.sha256, folder=folder)
+        model = EngineModel(adapter.engine_name, adapter.sha256, folder=folder)
         self._loaded[adapter.engine_name] = model
         return model
 
@@ -156,7 +156,7 @@ class EngineRun:
         if before is None or before.is_base:
             answers, old = await self.client.replay(adapter.engine_name, fingerprint.contexts), None
         else:
-            fingerprint = fingerprint.short
+            fingerprint = fingerprint.shortened
             answers, old = await asyncio.gather(
                 self.client.replay(adapter.engine_name, fingerprint.contexts),
                 self.client.replay(before.engine_name, fingerprint.contexts),
@@ -166,7 +166,7 @@ class EngineRun:
             raise NotServable(f"adapter {adapter.name!r} is not what answers under its name: {verdict}")
         return str(verdict)
 
-    async def _retire(self, model: LoadedEntry) -> None:
+    async def _retire(self, model: EngineModel) -> None:
         """Unload a model after its last answer, unless it has become public again by then."""
         while True:
             while model.in_flight:
@@ -200,8 +200,10 @@ class EngineRun:
                 ready = False
             if ready:
                 well = time.monotonic()
-            elif time.monotonic() - well > UNWELL_LIMIT:
-                self._replica.note_error(f"the engine was not well for {UNWELL_LIMIT:.0f} s and is restarted")
+            elif time.monotonic() - well > UNHEALTHY_TIMEOUT:
+                self._replica.note_error(
+                    f"the engine was not well for {UNHEALTHY_TIMEOUT:.0f} s and is restarted"
+                )
                 self._process.kill()
                 return
 

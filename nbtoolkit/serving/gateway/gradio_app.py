@@ -11,8 +11,9 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.themes import Default
 
-from .engine_proxy import Gateway
-from .ui_chat import Answers, ChatFailed, ChatMessages, as_markdown, stream_text
+from .engine_proxy import EngineProxy
+from .safe_markdown import as_markdown
+from .ui_chat import AnswerStreams, ChatFailed, ChatMessages, stream_text
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -28,11 +29,11 @@ background:transparent;color:inherit;font:inherit;cursor:pointer}
 footer{display:none!important}
 @media(max-width:700px){.gradio-container .main{padding:.75rem!important}}
 """
-DRAW_EVERY = 0.05
+REDRAW_INTERVAL = 0.05
 """Seconds between two redraws of a streaming answer."""
 
 
-def build_page(gateway: Gateway) -> FastAPI:
+def build_gradio_app(gateway: EngineProxy) -> FastAPI:
     """Return an application with the page mounted at its root, not started yet."""
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     theme = Default(primary_hue="blue", neutral_hue="slate", radius_size="lg", font=FONTS, font_mono=MONO)
@@ -51,8 +52,8 @@ def build_page(gateway: Gateway) -> FastAPI:
     )
 
 
-def _blocks(gateway: Gateway) -> gr.Blocks:
-    page = _Page(gateway)
+def _blocks(gateway: EngineProxy) -> gr.Blocks:
+    page = _ChatEvents(gateway)
     with gr.Blocks(title="Chat · nbtoolkit", analytics_enabled=False, fill_height=True) as blocks:
         histories = gr.State([[], []])
         with gr.Row(elem_id="top"):
@@ -107,13 +108,13 @@ def _chatbot(label: str, visible: bool = True) -> gr.Chatbot:
     )  # fmt: skip
 
 
-class _Page:
+class _ChatEvents:
     """What the page's events do."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: EngineProxy) -> None:
         self._gateway = gateway
         self._replica = gateway.replica
-        self._running: dict[str, Answers] = {}
+        self._running: dict[str, AnswerStreams] = {}
         """By session."""
 
     def models(self, chosen: str | None) -> tuple[Any, ...]:
@@ -189,7 +190,7 @@ class _Page:
             shown = [_shown(history, error) for history, error in zip(kept, errors, strict=True)]
             return "", *shown, kept
 
-        running = self._running[session] = Answers(streams)
+        running = self._running[session] = AnswerStreams(streams)
         last = 0.0
         try:
             yield *drawn(), *busy
@@ -199,7 +200,7 @@ class _Page:
                         errors[index] = str(piece)
                     else:
                         answers[index] += piece
-                    if time.monotonic() - last > DRAW_EVERY:
+                    if time.monotonic() - last > REDRAW_INTERVAL:
                         last = time.monotonic()
                         yield *drawn(), *busy
         finally:

@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from .. import share_layout as share
-from .config import FrontSettings
-from .replica_state import Replica
+from .config import GatewayConfig
+from .replica_state import ReplicaState
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class HeartbeatWriter:
     """Write a heartbeat on every change and every few seconds."""
 
-    def __init__(self, settings: FrontSettings, replica: Replica) -> None:
+    def __init__(self, settings: GatewayConfig, replica: ReplicaState) -> None:
         self._settings = settings
         self._replica = replica
         self._writing = threading.Lock()
@@ -29,15 +29,15 @@ class HeartbeatWriter:
     async def run(self) -> None:
         """Beat until cancelled."""
         while True:
-            await self.beat()
+            await self.write()
             self._replica.others_ready = await asyncio.to_thread(self._any_other_ready)
             try:
-                await asyncio.wait_for(self._replica.changed.wait(), self._settings.heartbeat)
+                await asyncio.wait_for(self._replica.changed.wait(), self._settings.heartbeat_interval)
             except TimeoutError:
                 continue
             await asyncio.sleep(0.05)  # changes come in groups
 
-    async def beat(self) -> None:
+    async def write(self) -> None:
         """Write one heartbeat; a share that refuses is logged, and the next beat tries again."""
         self._replica.changed.clear()
         beat = self._replica.heartbeat()
@@ -74,4 +74,4 @@ class HeartbeatWriter:
         except (OSError, ValidationError):
             return False  # it went away, or another version wrote it: no word that it is ready
         age = (datetime.now(UTC) - beat.at).total_seconds()
-        return beat.phase == "ready" and age < self._settings.replica_timeout
+        return beat.phase == "ready" and age < self._settings.heartbeat_max_age

@@ -47,7 +47,7 @@ def login_page(error: str = "") -> str:
     )
 
 
-def opening_page(broken: bool) -> str:
+def loading_page(broken: bool) -> str:
     """Return what is shown for the seconds until the chat page is built; it reloads itself."""
     if broken:
         text = "The server answers at its API, but its page could not be built. The log says why."

@@ -32,13 +32,13 @@ class Candidate:
     release: Release
 
 
-class Published:
+class PublishedReleases:
     """The share as the front sees it. Every method blocks on the file system."""
 
     def __init__(self, mount: Path) -> None:
         self._mount = mount
 
-    def numbers(self) -> list[int]:
+    def pointer_numbers(self) -> list[int]:
         """List the pointers' numbers, highest first. One directory listing, nothing is opened."""
         try:
             names = [entry.name for entry in (self._mount / share.ACTIVE).iterdir()]
@@ -120,7 +120,7 @@ class Published:
                 f"the smoke report of {adapter.name!r} has sha256 {found[:16]}…, not its name's"
             )
         try:
-            report = _Report.model_validate_json(content)
+            report = _FingerprintReport.model_validate_json(content)
         except ValidationError as error:
             raise NotServable(
                 f"the smoke report of {adapter.name!r} is not readable: {_first(error)}"
@@ -134,7 +134,7 @@ class Published:
         return report.fingerprint
 
 
-class _Report(BaseModel):
+class _FingerprintReport(BaseModel):
     """The one part of a smoke report that serving needs."""
 
     model_config = ConfigDict(extra="ignore")

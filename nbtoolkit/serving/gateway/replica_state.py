@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ..openai_errors import ApiError
 from ..release import Release
 from ..share_layout import Failure, Heartbeat
-from .errors import Refused
 
 Phase = Literal["starting", "loading", "ready", "restarting", "draining", "stopped", "failed"]
 
 
 @dataclass(eq=False)
-class LoadedEntry:
+class EngineModel:
     """One model inside the engine that runs now: the base, or an adapter by its engine name."""
 
     engine_name: str
@@ -38,14 +38,14 @@ class LoadedEntry:
 
 
 @dataclass(frozen=True)
-class Lease:
+class ModelLease:
     """One request's hold on the model that was public when it began."""
 
     public_name: str
-    model: LoadedEntry
+    model: EngineModel
 
 
-class Replica:
+class ReplicaState:
     """The state of one front. Only the event loop's thread touches it."""
 
     def __init__(self, name: str) -> None:
@@ -54,7 +54,7 @@ class Replica:
         self.detail = ""
         self.release: Release | None = None
         self.n: int | None = None
-        self.routes: dict[str, LoadedEntry] = {}
+        self.routes: dict[str, EngineModel] = {}
         self.pending: str | None = None
         self.failed: Failure | None = None
         self.last_error: str | None = None
@@ -64,7 +64,7 @@ class Replica:
         """Wall-clock time of the last change of what is public."""
         self.engine_health: dict[str, Any] = {}
         self.in_flight = 0
-        self.lingers = False
+        self.accepts_while_draining = False
         """Whether requests are taken though the end has begun."""
         self.idle = asyncio.Event()
         self.changed = asyncio.Event()
@@ -98,33 +98,33 @@ class Replica:
             self.changed.set()
 
     def refuse_unless_ready(self) -> None:
-        """Raise Refused with the phase while requests cannot be served."""
-        if self.phase != "ready" and not self.lingers:
+        """Raise ApiError with the phase while requests cannot be served."""
+        if self.phase != "ready" and not self.accepts_while_draining:
             reason = f"The server is not ready: {self.phase}{self.detail and f' ({self.detail})'}."
-            raise Refused(503, reason, "not_ready", kind="server_error", retry_after=2)
+            raise ApiError(reason, status=503, code="not_ready", kind="server_error", retry_after=2)
 
-    def model(self, name: object) -> LoadedEntry:
-        """Return the model of a public name; raise Refused with the names that there are."""
+    def model(self, name: object) -> EngineModel:
+        """Return the model of a public name; raise ApiError with the names that there are."""
         known = ", ".join(self.routes)
         if not isinstance(name, str) or not name:
-            raise Refused(400, f"'model' must name a model. Known: {known}.", "model_missing", param="model")
+            raise ApiError(f"'model' must name a model. Known: {known}.", code="model_missing", param="model")
         if name not in self.routes:
             message = f"The model {name!r} does not exist. Known: {known}."
-            raise Refused(404, message, "model_not_found", param="model")
+            raise ApiError(message, status=404, code="model_not_found", param="model")
         return self.routes[name]
 
     @contextmanager
-    def lease(self, name: object) -> Generator[Lease]:
+    def lease(self, name: object) -> Generator[ModelLease]:
         """Hold the model that is public under a name now; it stays loaded until the lease ends."""
         self.refuse_unless_ready()
         model = self.model(name)
         if self.in_flight >= self.capacity:
             message = f"{self.in_flight} requests are under way or waiting; try again in a second."
-            raise Refused(429, message, "queue_full", kind="rate_limit_error", retry_after=1)
+            raise ApiError(message, status=429, code="queue_full", kind="rate_limit_error", retry_after=1)
         self.in_flight += 1
         model.in_flight += 1
         try:
-            yield Lease(str(name), model)
+            yield ModelLease(str(name), model)
         finally:
             self.in_flight -= 1
             model.in_flight -= 1
@@ -139,7 +139,7 @@ class Replica:
             self.idle.clear()
             await self.idle.wait()
 
-    def publish(self, release: Release, n: int, routes: dict[str, LoadedEntry]) -> None:
+    def publish(self, release: Release, n: int, routes: dict[str, EngineModel]) -> None:
         """Make a release public, in one step."""
         self.release, self.n, self.routes = release, n, routes
         self.releases_served += 1

@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import partial
 from typing import Any, cast
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from .auth import Keys
-from .config import FrontSettings
+from ..openai_errors import ApiError
+from .auth import ApiKeyAuth
+from .config import GatewayConfig
 from .engine_client import EngineUnreachable
-from .engine_proxy import Gateway
-from .errors import Refused
-from .metrics import Metrics
-from .streaming_response import Relay
+from .engine_proxy import EngineProxy
+from .replica_state import ReplicaState
+from .streaming_response import ProxyResponse
 from .supervisor import Supervisor
 
 BODY_LIMIT = 16 << 20
 """Bytes of a request; a prompt of a million tokens is well below."""
 
 
+class Metrics:
+    """What the front counts of its requests."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[tuple[str, int]] = Counter()
+
+    def count(self, path: str, status: int) -> None:
+        """Count one answered request."""
+        self._requests[path, status] += 1
+
+    def text(self, replica: ReplicaState) -> str:
+        """Return the front's metrics; numbers only, no names that a client chose."""
+        ready = int(replica.phase == "ready")
+        lines = [
+            "# TYPE nbtoolkit_requests_total counter",
+            *(
+                f'nbtoolkit_requests_total{{path="{path}",status="{status}"}} {count}'
+                for (path, status), count in sorted(self._requests.items())
+            ),
+            "# TYPE nbtoolkit_requests_in_flight gauge",
+            f"nbtoolkit_requests_in_flight {replica.in_flight}",
+            "# TYPE nbtoolkit_engine_starts_total counter",
+            f"nbtoolkit_engine_starts_total {replica.engine_starts}",
+            "# TYPE nbtoolkit_releases_served_total counter",
+            f"nbtoolkit_releases_served_total {replica.releases_served}",
+            "# TYPE nbtoolkit_ready gauge",
+            f"nbtoolkit_ready {ready}",
+            "# TYPE nbtoolkit_uptime_seconds gauge",
+            f"nbtoolkit_uptime_seconds {replica.uptime:.3f}",
+        ]
+        return "\n".join(lines) + "\n"
+
+
 def build_router(
-    settings: FrontSettings, keys: Keys, gateway: Gateway, supervisor: Supervisor, metrics: Metrics
+    settings: GatewayConfig, keys: ApiKeyAuth, gateway: EngineProxy, supervisor: Supervisor, metrics: Metrics
 ) -> APIRouter:
     """Return the routes of one front."""
     router = APIRouter()
@@ -32,17 +66,17 @@ def build_router(
     def admit(request: Request) -> None:
         if not keys.accept_header(request.headers.get("authorization")):
             message = "No valid API key: send it as 'Authorization: Bearer <key>'."
-            raise Refused(401, message, "invalid_api_key")
+            raise ApiError(message, status=401, code="invalid_api_key")
 
     async def generate(request: Request) -> Response:
         admit(request)
         body = await _json_object(request)
         path = request.url.path
         stream = body.get("stream") is True
-        relay = Relay(
-            gateway.answer(path, body),
+        relay = ProxyResponse(
+            gateway.request(path, body),
             stream=stream,
-            keepalive=settings.keepalive,
+            keepalive=settings.keepalive_interval,
             tally=partial(metrics.count, path),
         )
         return cast(Response, relay)  # an ASGI application, which is all that a route needs
@@ -94,7 +128,7 @@ def build_router(
     async def metrics_text(request: Request) -> PlainTextResponse:  # pyright: ignore[reportUnusedFunction]
         admit(request)
         text = metrics.text(replica)
-        if (run := supervisor.run_now) is not None:
+        if (run := supervisor.session) is not None:
             try:
                 text += await run.client.metrics()
             except EngineUnreachable:
@@ -109,11 +143,13 @@ async def _json_object(request: Request) -> dict[str, Any]:
     async for block in request.stream():
         content += block
         if len(content) > BODY_LIMIT:
-            raise Refused(413, f"The request is over {BODY_LIMIT >> 20} MiB.", "request_too_large")
+            raise ApiError(
+                f"The request is over {BODY_LIMIT >> 20} MiB.", status=413, code="request_too_large"
+            )
     try:
         body: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, f"The request is not JSON: {error}", "invalid_json") from None
+        raise ApiError(f"The request is not JSON: {error}", code="invalid_json") from None
     if not isinstance(body, dict):
-        raise Refused(400, "The request must be a JSON object.", "invalid_json")
+        raise ApiError("The request must be a JSON object.", code="invalid_json")
     return cast(dict[str, Any], body)

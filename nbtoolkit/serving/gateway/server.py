@@ -12,8 +12,8 @@ from types import FrameType
 import uvicorn
 
 from .app import build_app
-from .config import FrontSettings, GatewayStartRefused
-from .replica_state import Replica
+from .config import GatewayConfig, GatewayStartRefused
+from .replica_state import ReplicaState
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class _Server(uvicorn.Server):
     """uvicorn, but a signal first lets running answers finish; a second one does not."""
 
-    def __init__(self, config: uvicorn.Config, settings: FrontSettings, replica: Replica) -> None:
+    def __init__(self, config: uvicorn.Config, settings: GatewayConfig, replica: ReplicaState) -> None:
         super().__init__(config)
         self._settings = settings
         self._replica = replica
@@ -46,20 +46,22 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def _finish_answers(self) -> None:
-        self._replica.lingers = self._replica.phase == "ready"
+        self._replica.accepts_while_draining = self._replica.phase == "ready"
         self._replica.enter("draining")
-        if self._replica.lingers:
+        if self._replica.accepts_while_draining:
             await asyncio.sleep(self._settings.linger)
-            self._replica.lingers = False
+            self._replica.accepts_while_draining = False
         log.info("stopping: %d answers are under way", self._replica.in_flight)
         try:
-            await asyncio.wait_for(self._replica.wait_idle(), self._settings.drain)
+            await asyncio.wait_for(self._replica.wait_idle(), self._settings.drain_timeout)
         except TimeoutError:
-            log.warning("%d answers are cut off after %.0f s", self._replica.in_flight, self._settings.drain)
+            log.warning(
+                "%d answers are cut off after %.0f s", self._replica.in_flight, self._settings.drain_timeout
+            )
         self.should_exit = True
 
 
-def serve(settings: FrontSettings) -> int:
+def serve(settings: GatewayConfig) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. Raises StartRefused where the port is taken."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -68,7 +70,7 @@ def serve(settings: FrontSettings) -> int:
     ports = {settings.port: None, settings.probe_port or settings.port: None}  # once each, in this order
     with ExitStack() as stack:
         listeners = [stack.enter_context(_listen(settings.host, port)) for port in ports]
-        replica = Replica(settings.replica)
+        replica = ReplicaState(settings.replica)
         holder: list[_Server] = []
         app = build_app(settings, replica, lambda: holder[0].fail())
         config = uvicorn.Config(

@@ -9,13 +9,13 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from .engine_proxy import EngineLost, ProxiedResponse, lost
-from .errors import Refused, error_event
+from ..openai_errors import ApiError
+from .engine_proxy import EngineLost, ProxiedResponse, engine_lost_error
 
 DONE = b"data: [DONE]\n\n"
 
 
-class Relay:
+class ProxyResponse:
     """An ASGI response: ends with the client, and comments while a stream has no news.
 
     The status line waits for the engine's, so a bad request is refused with its own status; only a
@@ -64,14 +64,14 @@ class Relay:
                     await self._write(b"", more=False)
                 else:
                     await self._whole(answer.status, await answer.read(), retry_after=answer.retry_after)
-        except Refused as refusal:
+        except ApiError as refusal:
             await self._refuse(refusal)
         except EngineLost:
-            await self._refuse(lost())
+            await self._refuse(engine_lost_error())
 
-    async def _refuse(self, refusal: Refused) -> None:
+    async def _refuse(self, refusal: ApiError) -> None:
         if self._begun:
-            await self._write(error_event(refusal.message, refusal.code), more=False)
+            await self._write(refusal.event, more=False)
         else:
             response = refusal.response()
             await self._whole(refusal.status, bytes(response.body), refusal.headers.get("Retry-After"))

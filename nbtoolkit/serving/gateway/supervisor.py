@@ -7,12 +7,12 @@ import logging
 import time
 
 from ..share_layout import Failure
-from .config import FrontSettings
+from .config import GatewayConfig
 from .engine_client import EngineUnreachable
 from .engine_process import EngineDied
-from .engine_session import EngineRun
-from .published_releases import Candidate, NotServable, NotYetReadable, Published
-from .replica_state import Replica
+from .engine_session import EngineSession
+from .published_releases import Candidate, NotServable, NotYetReadable, PublishedReleases
+from .replica_state import ReplicaState
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ LONG_ENOUGH = 60.0
 class Supervisor:
     """Choose the release, start the engine for it, swap adapters, restart after a crash."""
 
-    def __init__(self, settings: FrontSettings, published: Published, replica: Replica) -> None:
+    def __init__(self, settings: GatewayConfig, published: PublishedReleases, replica: ReplicaState) -> None:
         self._settings = settings
         self._published = published
         self._replica = replica
@@ -36,7 +36,7 @@ class Supervisor:
         self._first_seen: dict[int, float] = {}
         # A remote writer's files may become visible one after the other, up to 30 s late.
         self._grace = 60.0 if settings.network_mount else 1.0
-        self.run_now: EngineRun | None = None
+        self.session: EngineSession | None = None
         """The engine that may be asked now."""
 
     async def run(self) -> None:
@@ -71,30 +71,30 @@ class Supervisor:
                 self._replica.enter("failed", self._replica.failed.error)
             else:
                 self._replica.enter("starting", "no valid release is published yet")
-            await asyncio.sleep(self._settings.poll)
+            await asyncio.sleep(self._settings.poll_interval)
 
     async def _serve(self, target: Candidate) -> None:
         """Serve until the engine ends, which raises EngineDied."""
         self._replica.enter("restarting" if self._current else "loading", "starting the engine")
-        run = EngineRun(self._settings, self._published, self._replica)
+        run = EngineSession(self._settings, self._published, self._replica)
         try:
             await run.start(target.release)
             self._replica.detail = "loading adapters"
             await run.serve(target)
-            self.run_now = run
+            self.session = run
             self._accept(target)
             await self._watch(run)
         finally:
-            self.run_now = None
+            self.session = None
             self._replica.routes = {}
             self._replica.engine_health = {}
             if self._current:
                 self._replica.enter("restarting", "the engine ended")
             await run.stop()
 
-    async def _watch(self, run: EngineRun) -> None:
+    async def _watch(self, run: EngineSession) -> None:
         while True:
-            await asyncio.wait({run.ended}, timeout=self._settings.poll)
+            await asyncio.wait({run.ended}, timeout=self._settings.poll_interval)
             if run.ended.done():
                 raise run.died()
             assert self._current is not None
@@ -106,7 +106,7 @@ class Supervisor:
             else:
                 await self._swap(run, newest)
 
-    async def _swap(self, run: EngineRun, newest: Candidate) -> None:
+    async def _swap(self, run: EngineSession, newest: Candidate) -> None:
         try:
             await run.serve(newest)
         except NotServable as error:
@@ -126,7 +126,7 @@ class Supervisor:
     async def _newest(self, above: int) -> Candidate | None:
         """Return the highest valid release above a number that has not failed here."""
         try:
-            numbers = await asyncio.to_thread(self._published.numbers)
+            numbers = await asyncio.to_thread(self._published.pointer_numbers)
         except OSError as error:
             self._replica.note_error(f"the share cannot be listed: {error}")
             return None

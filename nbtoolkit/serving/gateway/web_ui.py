@@ -6,32 +6,30 @@ import asyncio
 import logging
 import os
 import re
-import threading
-from collections.abc import Callable
-from contextlib import suppress
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .auth import COOKIE_SECONDS, Keys, Throttle
-from .engine_proxy import Gateway
-from .errors import error_body
-from .login_pages import login_page, opening_page
+from ..openai_errors import ApiError
+from ..threads import run_in_daemon
+from .auth import COOKIE_SECONDS, ApiKeyAuth, LoginThrottle
+from .engine_proxy import EngineProxy
+from .login_pages import loading_page, login_page
 
 log = logging.getLogger(__name__)
 
-PAGE_PATHS = re.compile(
+GRADIO_PATHS = re.compile(
     r"/(config|theme\.css|favicon\.ico|manifest\.json|(assets|static|svelte)/.+"
     r"|gradio_api/(startup-events|heartbeat/[\w-]+|queue/(join|data)|run/predict|cancel|reset|theme\.css))?/?"
 )
 """What Gradio's page asks for. Its file, proxy, upload and API documentation paths stay shut."""
 
-PAGE_POLICY = (
+GRADIO_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; connect-src 'self'; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
@@ -39,7 +37,7 @@ PAGE_POLICY = (
 """Keeps every call on this server, whatever Gradio or a model's text would like to fetch."""
 
 LOGIN_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'self'"
-WRONG_KEY_SECONDS = 0.5
+WRONG_KEY_DELAY = 0.5
 
 
 class WebUi:
@@ -49,17 +47,17 @@ class WebUi:
     an application of its own, which is built in a thread and started when it is complete.
     """
 
-    def __init__(self, keys: Keys, gateway: Gateway) -> None:
+    def __init__(self, keys: ApiKeyAuth, gateway: EngineProxy) -> None:
         self._keys = keys
         self._gateway = gateway
-        self._throttle = Throttle()
+        self._throttle = LoginThrottle()
         self._page: ASGIApp | None = None
         self._broken = False
 
     async def run(self) -> None:
         """Build and start the page; keep it until cancelled."""
         try:
-            application = await _in_daemon_thread(self._build)
+            application = await run_in_daemon(self._build, "build page")
         except Exception as error:
             log.error("the page cannot be opened", exc_info=error)
             self._gateway.replica.note_error(f"the page cannot be opened: {error}")
@@ -73,9 +71,9 @@ class WebUi:
     def _build(self) -> FastAPI:
         # Said before the import, which is when Gradio reads it.
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False")
-        from .gradio_app import build_page
+        from .gradio_app import build_gradio_app
 
-        return build_page(self._gateway)
+        return build_gradio_app(self._gateway)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer whatever is not an API path."""
@@ -86,9 +84,9 @@ class WebUi:
         if response is not None:
             await response(scope, receive, send)
         elif self._page is None:
-            await _html(opening_page(self._broken), 503, {"Retry-After": "2"})(scope, receive, send)
+            await _html(loading_page(self._broken), 503, {"Retry-After": "2"})(scope, receive, send)
         else:
-            await self._page(scope, receive, _with_policy(send, PAGE_POLICY))
+            await self._page(scope, receive, _with_policy(send, GRADIO_POLICY))
 
     async def _own_paths(self, request: Request) -> Response | None:
         """Return our own answer, or None where the page's application shall answer."""
@@ -102,17 +100,17 @@ class WebUi:
             response = _go("login")
             response.headers["Set-Cookie"] = self._set_cookie(request, "", 0)
             return response
-        if not PAGE_PATHS.fullmatch(path) or method not in ("GET", "HEAD", "POST"):
+        if not GRADIO_PATHS.fullmatch(path) or method not in ("GET", "HEAD", "POST"):
             raise HTTPException(404)
         if inside:
             return None
         if path == "/":
             return _go("login")
-        return JSONResponse(error_body("Log in first.", code="login_required"), 401)
+        return ApiError("Log in first.", status=401, code="login_required").response()
 
     async def _log_in(self, request: Request) -> Response:
         address = _address(request)
-        if seconds := self._throttle.wait(address):
+        if seconds := self._throttle.retry_after(address):
             text = f"Too many wrong keys. Try again in {seconds} seconds."
             return _html(login_page(text), 429, {"Retry-After": str(seconds)})
         content = bytearray()
@@ -122,8 +120,8 @@ class WebUi:
                 return _html(login_page("That is too long to be a key."), 413)
         key = parse_qs(content.decode(errors="replace")).get("key", [""])[0].strip()
         if not self._keys.accept(key):
-            self._throttle.wrong(address)
-            await asyncio.sleep(WRONG_KEY_SECONDS)
+            self._throttle.record_failure(address)
+            await asyncio.sleep(WRONG_KEY_DELAY)
             return _html(login_page("This is not the key of this server."), 401)
         response = _go("./")
         response.headers["Set-Cookie"] = self._set_cookie(request, self._keys.cookie(), COOKIE_SECONDS)
@@ -132,31 +130,6 @@ class WebUi:
     def _set_cookie(self, request: Request, value: str, seconds: int) -> str:
         secure = "; Secure" if request.url.scheme == "https" else ""
         return f"{self._keys.cookie_name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
-
-
-async def _in_daemon_thread(work: Callable[[], FastAPI]) -> FastAPI:
-    """Run work that nothing can cancel, in a thread that the end of the process does not wait for."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[FastAPI] = loop.create_future()
-
-    def settle(result: FastAPI | BaseException) -> None:
-        if done.cancelled():
-            return
-        if isinstance(result, BaseException):
-            done.set_exception(result)
-        else:
-            done.set_result(result)
-
-    def run() -> None:
-        try:
-            result: FastAPI | BaseException = work()
-        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-            result = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result)
-
-    threading.Thread(target=run, name="build page", daemon=True).start()
-    return await done
 
 
 def _address(request: Request) -> str:

@@ -9,37 +9,37 @@ from typing import Any
 import httpx
 import pytest
 
-from nbtoolkit.serving.gateway.auth import TRIES, Keys, Throttle
-from nbtoolkit.serving.gateway.ui_chat import as_markdown
-from tests.support.gateway_harness import KEY, Front, Share
+from nbtoolkit.serving.gateway.auth import MAX_WRONG_KEYS, ApiKeyAuth, LoginThrottle
+from nbtoolkit.serving.gateway.safe_markdown import as_markdown
+from tests.support.gateway_harness import KEY, GatewayProcess, ShareFolder
 from tests.support.jupyter_browser import browser_page, needs_browser
 
 
 @pytest.fixture(scope="module")
-def share(tmp_path_factory: pytest.TempPathFactory) -> Share:
+def share(tmp_path_factory: pytest.TempPathFactory) -> ShareFolder:
     """A share with two adapters published."""
-    share = Share(tmp_path_factory.mktemp("share"))
+    share = ShareFolder(tmp_path_factory.mktemp("share"))
     share.publish(share.release(share.adapter("tone", "joy"), share.adapter("hue", "red")))
     return share
 
 
 @pytest.fixture(scope="module")
-def front(share: Share) -> Iterator[Front]:
-    """A front with its page open."""
-    with Front(share.root, "--delay", "0.02", page=True) as front:
-        front.ready()
+def gateway(share: ShareFolder) -> Iterator[GatewayProcess]:
+    """A gateway with its page open."""
+    with GatewayProcess(share.root, "--delay", "0.02", web_ui=True) as gateway:
+        gateway.ready()
         end = time.monotonic() + 60
-        while "the page is open" not in front.log.read_text():
-            assert time.monotonic() < end, front.log.read_text()
-            assert front.health()["last_error"] is None
+        while "the page is open" not in gateway.log.read_text():
+            assert time.monotonic() < end, gateway.log.read_text()
+            assert gateway.health()["last_error"] is None
             time.sleep(0.1)
-        yield front
+        yield gateway
 
 
 @pytest.fixture
-def browser(front: Front) -> Iterator[httpx.Client]:
+def browser(gateway: GatewayProcess) -> Iterator[httpx.Client]:
     """A client that keeps cookies, as a browser does."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{front.port}", timeout=20) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{gateway.port}", timeout=20) as client:
         yield client
 
 
@@ -64,7 +64,7 @@ def test_a_wrong_key_gets_the_form_with_the_error_and_takes_time(browser: httpx.
 
 
 def test_many_wrong_keys_are_put_off(browser: httpx.Client) -> None:
-    for number in range(TRIES):
+    for number in range(MAX_WRONG_KEYS):
         headers = {"X-Forwarded-For": f"192.0.2.{number}, 10.0.0.2"}  # only the last entry is the ingress's
         assert browser.post("/login", data={"key": "no"}, headers=headers).status_code == 401
     put_off = browser.post("/login", data={"key": KEY}, headers={"X-Forwarded-For": "10.0.0.2"})
@@ -112,22 +112,22 @@ def test_gradio_paths_that_the_page_does_not_need_stay_shut(browser: httpx.Clien
 
 
 def test_every_replica_accepts_the_cookie_and_other_keys_do_not() -> None:
-    cookie = Keys(KEY).cookie()
-    assert Keys(KEY).accept_cookie(cookie)
-    assert not Keys("another").accept_cookie(cookie)
-    assert not Keys(KEY).accept_cookie(cookie[:-2])
-    assert not Keys(KEY).accept_cookie(None)
-    assert Keys(KEY).cookie_name != Keys("another").cookie_name
+    cookie = ApiKeyAuth(KEY).cookie()
+    assert ApiKeyAuth(KEY).accept_cookie(cookie)
+    assert not ApiKeyAuth("another").accept_cookie(cookie)
+    assert not ApiKeyAuth(KEY).accept_cookie(cookie[:-2])
+    assert not ApiKeyAuth(KEY).accept_cookie(None)
+    assert ApiKeyAuth(KEY).cookie_name != ApiKeyAuth("another").cookie_name
 
 
 def test_the_throttle_forgets_old_addresses() -> None:
-    throttle = Throttle()
+    throttle = LoginThrottle()
     for number in range(5000):
-        throttle.wrong(str(number))
-    for _ in range(TRIES):
-        throttle.wrong("same")
-    assert throttle.wait("same") > 0
-    assert throttle.wait("0") == 0
+        throttle.record_failure(str(number))
+    for _ in range(MAX_WRONG_KEYS):
+        throttle.record_failure("same")
+    assert throttle.retry_after("same") > 0
+    assert throttle.retry_after("0") == 0
 
 
 @pytest.mark.parametrize(
@@ -155,12 +155,14 @@ def test_markup_in_an_answer_is_shown_as_text(text: str, shown: str) -> None:
 
 @needs_browser
 @pytest.mark.browser
-def test_login_chat_compare_and_a_lost_model_in_a_browser(front: Front, share: Share) -> None:
+def test_login_chat_compare_and_a_lost_model_in_a_browser(
+    gateway: GatewayProcess, share: ShareFolder
+) -> None:
     from playwright.sync_api import expect
 
     with browser_page() as page:
         elsewhere: list[str] = []
-        here = f"http://127.0.0.1:{front.port}/"
+        here = f"http://127.0.0.1:{gateway.port}/"
 
         def note(request: Any) -> None:
             if not request.url.startswith((here, "data:", "blob:")):
@@ -184,7 +186,7 @@ def test_login_chat_compare_and_a_lost_model_in_a_browser(front: Front, share: S
         expect(page.get_by_text("joy joy joy").first).to_be_visible(timeout=60_000)
         stop.click()
         expect(page.get_by_role("button", name="Send")).to_be_visible()
-        front.wait(lambda _: front.metric("stub_active") == 0)
+        gateway.wait(lambda _: gateway.metric("stub_active") == 0)
 
         page.get_by_label("Compare with base").check()
         message.fill("HOSTILE")
@@ -193,7 +195,7 @@ def test_login_chat_compare_and_a_lost_model_in_a_browser(front: Front, share: S
         assert page.title() == "Chat · nbtoolkit", "the model's markup ran"
         assert page.locator("img[src=x]").count() == 0
 
-        front.ready(share.publish(share.release(share.adapter("hue", "red"))))
+        gateway.ready(share.publish(share.release(share.adapter("hue", "red"))))
         message.fill("And now?")
         message.press("Enter")
         expect(page.get_by_text("The model 'tone' does not exist. Known: tiny, hue.")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Adapters change while the front serves."""
+"""Adapters change while the gateway serves."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from nbtoolkit.serving import share_layout as layout
 from nbtoolkit.serving.release import EngineSettings, ServedBase, ServedCode
-from tests.support.gateway_harness import Front, Share, words
+from tests.support.gateway_harness import GatewayProcess, ShareFolder, streamed_words
 
 
 def test_swaps_under_streams_drop_nothing_and_never_mix(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     releases = [share.release(share.adapter("tone", says)) for says in ("joy", "red", "salt")]
     says = {1: "joy", 2: "red", 0: "salt"}
     share.publish(releases[0])
@@ -23,34 +23,34 @@ def test_swaps_under_streams_drop_nothing_and_never_mix(tmp_path: Path) -> None:
     failures: list[str] = []
     answers: list[tuple[set[int | None], set[str]]] = []
 
-    def stream(front: Front) -> None:
+    def stream(gateway: GatewayProcess) -> None:
         while not stop.is_set():
-            before = front.health()["n"]
+            before = gateway.health()["n"]
             body = {"model": "tone", "stream": True, "max_tokens": 20}
             body["messages"] = [{"role": "user", "content": "x"}]
-            with front.http.stream("POST", "/v1/chat/completions", json=body) as answer:
-                began = front.health()["n"]
+            with gateway.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+                began = gateway.health()["n"]
                 if answer.status_code != 200:
                     failures.append(answer.read().decode())
                     continue
-                answers.append(({before, began}, set(words(answer))))
+                answers.append(({before, began}, set(streamed_words(answer))))
 
-    with Front(share.root, "--delay", "0.01") as front:
-        front.ready()
-        threads = [threading.Thread(target=stream, args=(front,)) for _ in range(4)]
+    with GatewayProcess(share.root, "--delay", "0.01") as gateway:
+        gateway.ready()
+        threads = [threading.Thread(target=stream, args=(gateway,)) for _ in range(4)]
         for thread in threads:
             thread.start()
         took: list[float] = []
         for number in range(1, 7):
             time.sleep(0.3)
             began = time.monotonic()
-            front.ready(share.publish(releases[number % 3]))
+            gateway.ready(share.publish(releases[number % 3]))
             took.append(time.monotonic() - began)
         stop.set()
         for thread in threads:
             thread.join()
-        front.wait(lambda _: front.metric("stub_adapters") == 1)  # the old ones are drained and gone
-        assert front.health()["engine"]["starts"] == 1
+        gateway.wait(lambda _: gateway.metric("stub_adapters") == 1)  # the old ones are drained and gone
+        assert gateway.health()["engine"]["starts"] == 1
     assert failures == []
     assert len(answers) > 20
     for public, said in answers:
@@ -60,33 +60,33 @@ def test_swaps_under_streams_drop_nothing_and_never_mix(tmp_path: Path) -> None:
 
 
 def test_a_request_keeps_the_adapter_that_was_public_when_it_began(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     share.publish(share.release(share.adapter("tone", "joy")))
-    with Front(share.root, "--delay", "0.02") as front:
-        front.ready()
+    with GatewayProcess(share.root, "--delay", "0.02") as gateway:
+        gateway.ready()
         body = {"model": "tone", "stream": True, "max_tokens": 60}
         body["messages"] = [{"role": "user", "content": "x"}]
-        with front.http.stream("POST", "/v1/chat/completions", json=body) as old:
-            front.ready(share.publish(share.release(share.adapter("tone", "red"))))
-            assert front.chat("tone").json()["choices"][0]["message"]["content"].split() == ["red"] * 4
-            assert front.metric("stub_adapters") == 2
-            assert words(old) == ["joy"] * 60
-        front.wait(lambda _: front.metric("stub_adapters") == 1)
+        with gateway.http.stream("POST", "/v1/chat/completions", json=body) as old:
+            gateway.ready(share.publish(share.release(share.adapter("tone", "red"))))
+            assert gateway.chat("tone").json()["choices"][0]["message"]["content"].split() == ["red"] * 4
+            assert gateway.metric("stub_adapters") == 2
+            assert streamed_words(old) == ["joy"] * 60
+        gateway.wait(lambda _: gateway.metric("stub_adapters") == 1)
 
 
 def test_names_come_and_go(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     joy, red = share.adapter("tone", "joy"), share.adapter("hue", "red")
     share.publish(share.release(joy))
-    with Front(share.root) as front:
-        front.ready()
-        front.ready(share.publish(share.release(joy, red)))
-        assert front.chat("hue").json()["choices"][0]["message"]["content"].split() == ["red"] * 4
-        front.ready(share.publish(share.release(red)))
-        assert front.chat("tone").status_code == 404
-        front.ready(share.publish(share.release()))
-        assert front.chat("hue").status_code == 404, "never the base model in its place"
-        assert front.chat("tiny").status_code == 200
+    with GatewayProcess(share.root) as gateway:
+        gateway.ready()
+        gateway.ready(share.publish(share.release(joy, red)))
+        assert gateway.chat("hue").json()["choices"][0]["message"]["content"].split() == ["red"] * 4
+        gateway.ready(share.publish(share.release(red)))
+        assert gateway.chat("tone").status_code == 404
+        gateway.ready(share.publish(share.release()))
+        assert gateway.chat("hue").status_code == 404, "never the base model in its place"
+        assert gateway.chat("tiny").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -99,53 +99,53 @@ def test_names_come_and_go(tmp_path: Path) -> None:
 def test_a_swap_that_fails_keeps_the_old_and_says_why(
     tmp_path: Path, knobs: dict[str, str], why: str
 ) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     good = share.adapter("tone", "joy")
     share.publish(share.release(good))
-    with Front(share.root) as front:
-        front.ready()
+    with GatewayProcess(share.root) as gateway:
+        gateway.ready()
         bad = share.release(share.adapter("tone", "red", **knobs))
         n = share.publish(bad)
-        health = front.wait(lambda health: health["failed"])
+        health = gateway.wait(lambda health: health["failed"])
         assert (health["failed"]["n"], health["failed"]["release"]) == (n, bad.id)
         assert why in health["failed"]["error"]
         assert health["phase"] == "ready"
         assert health["n"] == 1
-        assert front.chat("tone").json()["choices"][0]["message"]["content"].split() == ["joy"] * 4
-        front.wait(lambda _: share.heartbeat().failed is not None)
-        front.wait(lambda _: front.metric("stub_adapters") == 1)
-        with Front(share.root, replica="late") as late:
+        assert gateway.chat("tone").json()["choices"][0]["message"]["content"].split() == ["joy"] * 4
+        gateway.wait(lambda _: share.heartbeat().failed is not None)
+        gateway.wait(lambda _: gateway.metric("stub_adapters") == 1)
+        with GatewayProcess(share.root, replica="late") as late:
             assert late.ready(1)["failed"]["n"] == n, "a replica that starts later falls back likewise"
-        front.ready(share.publish(share.release(good, share.adapter("hue", "blue"))))
-        assert front.health()["failed"] is None
+        gateway.ready(share.publish(share.release(good, share.adapter("hue", "blue"))))
+        assert gateway.health()["failed"] is None
 
 
 def test_changed_bytes_on_the_share_are_not_served(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     share.publish(share.release(share.adapter("tone", "joy")))
-    with Front(share.root) as front:
-        front.ready()
+    with GatewayProcess(share.root) as gateway:
+        gateway.ready()
         adapter = share.adapter("tone", "red")
         weights = share.root / adapter[0].path / "adapter_model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1])
         share.publish(share.release(adapter))
-        health = front.wait(lambda health: health["failed"])
+        health = gateway.wait(lambda health: health["failed"])
         assert "sha256" in health["failed"]["error"]
         assert health["n"] == 1
 
 
 def test_an_adapter_that_ends_the_engine_is_given_up(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     share.publish(share.release(share.adapter("tone", "joy")))
-    with Front(share.root) as front:
-        front.ready()
+    with GatewayProcess(share.root) as gateway:
+        gateway.ready()
         share.publish(share.release(share.adapter("tone", "red", on_load="die")))
-        front.wait(lambda health: health["failed"] and health["phase"] == "ready")
-        assert front.chat("tone").json()["choices"][0]["message"]["content"].split() == ["joy"] * 4
+        gateway.wait(lambda health: health["failed"] and health["phase"] == "ready")
+        assert gateway.chat("tone").json()["choices"][0]["message"]["content"].split() == ["joy"] * 4
 
 
 def test_torn_and_false_pointers_are_reported_and_passed_over(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     good = share.release(share.adapter("tone", "joy"))
     share.publish(good)
     torn = share.root / layout.pointer_path(2)
@@ -157,20 +157,20 @@ def test_torn_and_false_pointers_are_reported_and_passed_over(tmp_path: Path) ->
     (share.root / layout.release_path(other.id)).write_text(good.model_dump_json())
     share.n = 3
     share.publish(other)
-    with Front(share.root) as front:
-        health = front.ready(1)
+    with GatewayProcess(share.root) as gateway:
+        health = gateway.ready(1)
         assert health["last_error"] is not None
         assert health["failed"]["n"] == 4
         assert "does not match its content" in health["failed"]["error"]
         # The torn one becomes whole, as a slow remote writer's would.
         third = share.release(share.adapter("tone", "salt"))
         torn.write_text(f'{{"n": 2, "release": "{third.id}", "by": "x", "at": "2026-01-01T00:00:00Z"}}')
-        front.ready(2)
-        assert front.chat("tone").json()["choices"][0]["message"]["content"].split() == ["salt"] * 4
+        gateway.ready(2)
+        assert gateway.chat("tone").json()["choices"][0]["message"]["content"].split() == ["salt"] * 4
 
 
 def test_more_than_adapters_waits_for_a_restart(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     joy = share.adapter("tone", "joy")
     share.publish(share.release(joy))
     changes: list[dict[str, object]] = [
@@ -179,47 +179,47 @@ def test_more_than_adapters_waits_for_a_restart(tmp_path: Path) -> None:
         {"base": ServedBase(name="tiny", path="base", sha256="e" * 64)},
     ]
     n = 1
-    with Front(share.root) as front:
-        front.ready()
+    with GatewayProcess(share.root) as gateway:
+        gateway.ready()
         for change in changes:
             other = share.release(joy, **change)
             n = share.publish(other)
             wanted = {"release": other.id, "needs": "restart"}
-            health = front.wait(lambda health, wanted=wanted: health["pending"] == wanted)
+            health = gateway.wait(lambda health, wanted=wanted: health["pending"] == wanted)
             assert (health["phase"], health["n"]) == ("ready", 1)
-            assert front.chat("tone").status_code == 200
-            front.wait(lambda _, other=other: share.heartbeat().pending == other.id)
-    with Front(share.root) as front:
-        assert front.ready(n)["pending"] is None
+            assert gateway.chat("tone").status_code == 200
+            gateway.wait(lambda _, other=other: share.heartbeat().pending == other.id)
+    with GatewayProcess(share.root) as gateway:
+        assert gateway.ready(n)["pending"] is None
 
 
 def test_what_equals_the_base_is_served_as_not_distinguishable(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     share.publish(share.release(share.adapter("tone", "base")))
-    with Front(share.root) as front:
-        assert front.ready()["proofs"]["tone"].startswith("not distinguishable")
+    with GatewayProcess(share.root) as gateway:
+        assert gateway.ready()["proofs"]["tone"].startswith("not distinguishable")
 
 
 def test_without_a_report_only_an_override_lets_an_adapter_through(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     joy = share.adapter("tone", "joy")
     share.publish(share.release(joy, reports={}, override_reason="a trial"))
-    with Front(share.root) as front:
-        front.ready()
-        assert front.health()["proofs"]["tone"].startswith("not proven")
-        assert "a trial" in front.health()["proofs"]["tone"]
+    with GatewayProcess(share.root) as gateway:
+        gateway.ready()
+        assert gateway.health()["proofs"]["tone"].startswith("not proven")
+        assert "a trial" in gateway.health()["proofs"]["tone"]
         share.publish(share.release(share.adapter("tone", "red"), reports={}))
-        health = front.wait(lambda health: health["failed"])
+        health = gateway.wait(lambda health: health["failed"])
         assert "neither a smoke report nor an override" in health["failed"]["error"]
 
 
 def test_a_missing_adapter_folder_is_no_reason_to_serve_the_base(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     joy = share.adapter("tone", "joy")
     share.publish(share.release(joy))
     shutil.rmtree(share.root / joy[0].path)
-    with Front(share.root) as front:
-        health = front.wait(lambda health: health["phase"] == "failed")
+    with GatewayProcess(share.root) as gateway:
+        health = gateway.wait(lambda health: health["phase"] == "failed")
         assert "is missing" in health["failed"]["error"]
-        assert front.chat("tiny").status_code == 503
-        front.ready(share.publish(share.release(share.adapter("tone", "red"))))
+        assert gateway.chat("tiny").status_code == 503
+        gateway.ready(share.publish(share.release(share.adapter("tone", "red"))))

@@ -1,4 +1,4 @@
-"""What a client of the API meets at the front."""
+"""What a client of the API meets at the gateway."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ import httpx
 import pytest
 
 from nbtoolkit.serving.release import EngineSettings
-from tests.support.gateway_harness import KEY, Front, Share, words
+from tests.support.gateway_harness import KEY, GatewayProcess, ShareFolder, streamed_words
 
 
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """A front that serves the base and two adapters, at most five requests at once."""
-    share = Share(tmp_path_factory.mktemp("share"))
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway that serves the base and two adapters, at most five requests at once."""
+    share = ShareFolder(tmp_path_factory.mktemp("share"))
     engine = EngineSettings(max_batch=2, max_queue=3)
     share.publish(share.release(share.adapter("tone", "joy"), share.adapter("hue", "red"), engine=engine))
-    with Front(share.root, "--delay", "0.01", keepalive=0.3) as front:
-        front.ready()
-        yield front
+    with GatewayProcess(share.root, "--delay", "0.01", keepalive_interval=0.3) as gateway:
+        gateway.ready()
+        yield gateway
 
 
-def test_models_lists_base_and_adapters_with_parent(front: Front) -> None:
-    models = {model["id"]: model for model in front.http.get("/v1/models").json()["data"]}
+def test_models_lists_base_and_adapters_with_parent(gateway: GatewayProcess) -> None:
+    models = {model["id"]: model for model in gateway.http.get("/v1/models").json()["data"]}
     assert list(models) == ["tiny", "tone", "hue"]
     assert models["tiny"]["parent"] is None
     assert models["tone"]["parent"] == "tiny"
-    assert models["tone"]["sha256"] == front.health()["adapters"]["tone"]
+    assert models["tone"]["sha256"] == gateway.health()["adapters"]["tone"]
 
 
 @pytest.mark.parametrize(("model", "says"), [("tiny", "base"), ("tone", "joy"), ("hue", "red")])
-def test_answers_carry_public_names_and_who_gave_them(front: Front, model: str, says: str) -> None:
-    mark = front.health()["adapters"].get(model, "base")[:16]
-    whole = front.chat(model).json()
+def test_answers_carry_public_names_and_who_gave_them(gateway: GatewayProcess, model: str, says: str) -> None:
+    mark = gateway.health()["adapters"].get(model, "base")[:16]
+    whole = gateway.chat(model).json()
     assert whole["choices"][0]["message"]["content"].split() == [says] * 4
     assert (whole["model"], whole["system_fingerprint"]) == (model, mark)
-    streamed = front.chat(model, stream=True).text
+    streamed = gateway.chat(model, stream=True).text
     assert streamed.count(f'"model":"{model}","system_fingerprint":"{mark}"') == 5
     assert '"a_' not in streamed
 
 
-def test_completions_with_token_ids_reach_the_adapter(front: Front) -> None:
+def test_completions_with_token_ids_reach_the_adapter(gateway: GatewayProcess) -> None:
     body = {"model": "hue", "prompt": [1, 2, 3], "max_tokens": 1}
-    answer = front.http.post("/v1/completions", json=body).json()
+    answer = gateway.http.post("/v1/completions", json=body).json()
     assert (answer["model"], answer["choices"][0]["text"]) == ("hue", "red")
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", KEY, f"Basic {KEY}", "Bearer"])
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/v1/completions", "/metrics"])
-def test_no_or_wrong_key_is_401(front: Front, path: str, authorization: str | None) -> None:
+def test_no_or_wrong_key_is_401(gateway: GatewayProcess, path: str, authorization: str | None) -> None:
     headers = {"Authorization": authorization} if authorization else {}
     method = "POST" if "completions" in path else "GET"
-    answer = httpx.request(method, f"http://127.0.0.1:{front.port}{path}", headers=headers)
+    answer = httpx.request(method, f"http://127.0.0.1:{gateway.port}{path}", headers=headers)
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "invalid_api_key"
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -70,107 +70,111 @@ def test_no_or_wrong_key_is_401(front: Front, path: str, authorization: str | No
         "/gradio_api/proxy=http://example.org", "/monitoring", "/v1/models/../health", "/active", "/info",
     ],
 )  # fmt: skip
-def test_all_other_paths_are_404(front: Front, path: str) -> None:
+def test_all_other_paths_are_404(gateway: GatewayProcess, path: str) -> None:
     for method in ("GET", "POST"):
-        answer = front.http.request(method, path)
+        answer = gateway.http.request(method, path)
         assert answer.status_code == 404, method
         assert answer.json()["error"]["code"] == "not_found"
 
 
-def test_unknown_model_is_404_and_names_the_known(front: Front) -> None:
-    answer = front.chat("tonne")
+def test_unknown_model_is_404_and_names_the_known(gateway: GatewayProcess) -> None:
+    answer = gateway.chat("tonne")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "model_not_found"
     assert "tiny, tone, hue" in answer.json()["error"]["message"]
 
 
-def test_engine_names_are_not_public(front: Front) -> None:
-    assert front.chat(f"a_{front.health()['adapters']['tone'][:16]}").status_code == 404
+def test_engine_names_are_not_public(gateway: GatewayProcess) -> None:
+    assert gateway.chat(f"a_{gateway.health()['adapters']['tone'][:16]}").status_code == 404
 
 
 @pytest.mark.parametrize(
     ("content", "status"),
     [(b"{", 400), (b"[]", 400), (b'{"messages": []}', 400), (b'{"model": 3}', 400), (b"x" * (17 << 20), 413)],
 )
-def test_what_is_no_request_is_refused(front: Front, content: bytes, status: int) -> None:
-    answer = front.http.post("/v1/chat/completions", content=content)
+def test_what_is_no_request_is_refused(gateway: GatewayProcess, content: bytes, status: int) -> None:
+    answer = gateway.http.post("/v1/chat/completions", content=content)
     assert answer.status_code == status
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_engine_refusals_keep_their_status_and_show_public_names(front: Front, stream: bool) -> None:
-    answer = front.chat("tone", "REFUSE", stream=stream)
+def test_engine_refusals_keep_their_status_and_show_public_names(
+    gateway: GatewayProcess, stream: bool
+) -> None:
+    answer = gateway.chat("tone", "REFUSE", stream=stream)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "The model tone does not want this"
 
 
-def test_silent_streams_get_comments(front: Front) -> None:
-    answer = front.chat("tone", "SILENT", stream=True, max_tokens=2)
+def test_silent_streams_get_comments(gateway: GatewayProcess) -> None:
+    answer = gateway.chat("tone", "SILENT", stream=True, max_tokens=2)
     assert answer.status_code == 200
     assert answer.text.count(": waiting\n\n") >= 3
     assert answer.text.endswith("data: [DONE]\n\n")
 
 
-def test_an_error_after_comments_is_an_event(front: Front) -> None:
-    answer = front.chat("tone", "SILENT CRASH", stream=True)
+def test_an_error_after_comments_is_an_event(gateway: GatewayProcess) -> None:
+    answer = gateway.chat("tone", "SILENT CRASH", stream=True)
     assert answer.text.startswith(": waiting\n\n")
     assert '"code": "engine_restarting"' in answer.text.rstrip().rpartition("\n\n")[2]
-    front.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
+    gateway.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
 
 
-def hold(front: Front, tokens: int = 3000) -> Any:
+def hold(gateway: GatewayProcess, tokens: int = 3000) -> Any:
     """Open a stream that runs until it is closed."""
     body = {"model": "tone", "stream": True, "max_tokens": tokens}
     body["messages"] = [{"role": "user", "content": "x"}]
-    return front.http.stream("POST", "/v1/chat/completions", json=body)
+    return gateway.http.stream("POST", "/v1/chat/completions", json=body)
 
 
-def test_a_client_that_leaves_ends_its_answer_at_once(front: Front) -> None:
-    before = front.metric("stub_disconnects")
-    with hold(front) as stream:
+def test_a_client_that_leaves_ends_its_answer_at_once(gateway: GatewayProcess) -> None:
+    before = gateway.metric("stub_disconnects")
+    with hold(gateway) as stream:
         next(stream.iter_lines())
-        assert front.metric("stub_active") == 1
-    front.wait(lambda _: front.metric("stub_active") == 0, seconds=5)  # of the 30 that the answer takes
-    assert front.metric("stub_disconnects") == before + 1
-    assert front.health()["in_flight"] == 0
+        assert gateway.metric("stub_active") == 1
+    gateway.wait(lambda _: gateway.metric("stub_active") == 0, seconds=5)  # of the 30 that the answer takes
+    assert gateway.metric("stub_disconnects") == before + 1
+    assert gateway.health()["in_flight"] == 0
 
 
-def test_a_full_queue_is_429_and_probes_do_not_wait(front: Front) -> None:
+def test_a_full_queue_is_429_and_probes_do_not_wait(gateway: GatewayProcess) -> None:
     with ExitStack() as held:
         for _ in range(5):
-            assert held.enter_context(hold(front)).status_code == 200
-        refused = front.chat("tone")
+            assert held.enter_context(hold(gateway)).status_code == 200
+        refused = gateway.chat("tone")
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert refused.json()["error"]["code"] == "queue_full"
-        assert front.http.get("/ready", timeout=1).status_code == 200
-    front.wait(lambda health: health["in_flight"] == 0)
-    assert front.chat("tone").status_code == 200
+        assert gateway.http.get("/ready", timeout=1).status_code == 200
+    gateway.wait(lambda health: health["in_flight"] == 0)
+    assert gateway.chat("tone").status_code == 200
 
 
 def test_not_ready_is_503_with_phase(tmp_path: Path) -> None:
-    share = Share(tmp_path / "share")
-    with Front(share.root, "--load-seconds", "0.6") as front:
-        health = front.wait(lambda health: health["phase"] == "starting")
+    share = ShareFolder(tmp_path / "share")
+    with GatewayProcess(share.root, "--load-seconds", "0.6") as gateway:
+        health = gateway.wait(lambda health: health["phase"] == "starting")
         assert health["release"] is None
-        assert front.http.get("/ready").status_code == 200, "a first start must not be hidden"
+        assert gateway.http.get("/ready").status_code == 200, "a first start must not be hidden"
         share.publish(share.release())
-        front.wait(lambda health: health["detail"] == "loading weights")
-        for answer in (front.chat("tiny"), front.http.get("/v1/models")):
+        gateway.wait(lambda health: health["detail"] == "loading weights")
+        for answer in (gateway.chat("tiny"), gateway.http.get("/v1/models")):
             assert answer.status_code == 503
             assert answer.headers["retry-after"] == "2"
             assert "loading" in answer.json()["error"]["message"]
-        front.ready()
-        assert front.chat("tiny").status_code == 200
+        gateway.ready()
+        assert gateway.chat("tiny").status_code == 200
 
 
 def test_readiness_waits_behind_another_ready_replica(tmp_path: Path) -> None:
-    share = Share(tmp_path / "share")
+    share = ShareFolder(tmp_path / "share")
     share.publish(share.release())
-    with Front(share.root, replica="one") as one:
+    with GatewayProcess(share.root, replica="one") as one:
         one.ready()
         slow = ("--load-seconds", "60")
-        with Front(share.root, *slow, replica="two", replica_timeout=5, ready_after=3, heartbeat=0.2) as two:
+        with GatewayProcess(
+            share.root, *slow, replica="two", heartbeat_max_age=5, ready_after=3, heartbeat_interval=0.2
+        ) as two:
             two.wait(lambda health: health["detail"] == "loading weights")
             assert two.http.get("/ready").status_code == 503
             time.sleep(3)
@@ -179,13 +183,13 @@ def test_readiness_waits_behind_another_ready_replica(tmp_path: Path) -> None:
         assert share.heartbeat("one").phase == "ready"
 
 
-def test_streams_end_with_done(front: Front) -> None:
+def test_streams_end_with_done(gateway: GatewayProcess) -> None:
     body = {"model": "hue", "stream": True, "max_tokens": 3, "messages": [{"role": "user", "content": "x"}]}
-    with front.http.stream("POST", "/v1/chat/completions", json=body) as stream:
-        assert words(stream) == ["red"] * 3
+    with gateway.http.stream("POST", "/v1/chat/completions", json=body) as stream:
+        assert streamed_words(stream) == ["red"] * 3
 
 
-def test_metrics_count_requests_beside_the_engines(front: Front) -> None:
-    text = front.http.get("/metrics").text
+def test_metrics_count_requests_beside_the_engines(gateway: GatewayProcess) -> None:
+    text = gateway.http.get("/metrics").text
     assert 'nbtoolkit_requests_total{path="/v1/chat/completions",status="200"}' in text
     assert "stub_adapters 2" in text

@@ -1,4 +1,4 @@
-"""How the front starts, survives its engine, and ends."""
+"""How the gateway starts, survives its engine, and ends."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from nbtoolkit.serving.gateway.config import FrontSettings, GatewayStartRefused, on_network
-from nbtoolkit.serving.gateway.published_releases import NotYetReadable, Published
-from tests.support.gateway_harness import KEY, Front, Share, words
+from nbtoolkit.serving.gateway.config import GatewayConfig, GatewayStartRefused, on_network
+from nbtoolkit.serving.gateway.published_releases import NotYetReadable, PublishedReleases
+from tests.support.gateway_harness import KEY, GatewayProcess, ShareFolder, streamed_words
 
 
 def stream_body(text: str = "x", tokens: int = 60) -> dict[str, Any]:
@@ -28,17 +28,17 @@ def stream_body(text: str = "x", tokens: int = 60) -> dict[str, Any]:
 
 
 @pytest.fixture
-def share(tmp_path: Path) -> Share:
+def share(tmp_path: Path) -> ShareFolder:
     """A share with one adapter published."""
-    share = Share(tmp_path)
+    share = ShareFolder(tmp_path)
     share.publish(share.release(share.adapter("tone", "joy")))
     return share
 
 
-def test_health_answers_within_four_seconds_although_the_page_takes_longer(share: Share) -> None:
-    with Front(share.root, "--load-seconds", "30", page=True) as front:
-        front.wait(lambda health: health["phase"] in ("starting", "loading"), seconds=4)
-        assert time.monotonic() - front.started < 4
+def test_health_answers_within_four_seconds_although_the_page_takes_longer(share: ShareFolder) -> None:
+    with GatewayProcess(share.root, "--load-seconds", "30", web_ui=True) as gateway:
+        gateway.wait(lambda health: health["phase"] in ("starting", "loading"), seconds=4)
+        assert time.monotonic() - gateway.started < 4
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ def test_a_taken_port_is_refused_by_number(tmp_path: Path, repo: Path) -> None:
 
 def test_the_key_may_come_from_a_file_and_never_shows(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{KEY}\n")
-    settings = FrontSettings.read(tmp_path, 1, environ={"NBTOOLKIT_API_KEY_FILE": str(tmp_path / "key")})
+    settings = GatewayConfig.read(tmp_path, 1, environ={"NBTOOLKIT_API_KEY_FILE": str(tmp_path / "key")})
     assert settings.key == KEY
     assert KEY not in repr(settings)
     with pytest.raises(GatewayStartRefused, match="is not a folder"):
-        FrontSettings.read(tmp_path / "none", 1, environ={"NBTOOLKIT_API_KEY": KEY})
+        GatewayConfig.read(tmp_path / "none", 1, environ={"NBTOOLKIT_API_KEY": KEY})
 
 
 @pytest.mark.parametrize(("kind", "network"), [("cifs", True), ("nfs4", True), ("ext4", False)])
@@ -107,7 +107,7 @@ def test_the_folder_alone_starts(tmp_path: Path, repo: Path, how: str) -> None:
     shutil.copytree(
         repo / "nbtoolkit/serving", code / "serving", ignore=shutil.ignore_patterns("__pycache__")
     )
-    share = Share(tmp_path / "share")
+    share = ShareFolder(tmp_path / "share")
     arguments = ["--mount", str(share.root), "--port", "{port}"]
     if how == "module":  # with the rest of nbtoolkit out of reach
         program = (
@@ -117,67 +117,69 @@ def test_the_folder_alone_starts(tmp_path: Path, repo: Path, how: str) -> None:
         command, path = [sys.executable, "-P", "-c", program, *arguments], code
     else:
         command, path = [sys.executable, str(code / "serving"), *arguments], tmp_path
-    with Front(share.root, command=command, path=path) as front:
-        assert front.wait(lambda health: health["phase"] == "starting")["detail"].startswith(
+    with GatewayProcess(share.root, command=command, path=path) as gateway:
+        assert gateway.wait(lambda health: health["phase"] == "starting")["detail"].startswith(
             "no valid release"
         )
 
 
-def test_a_killed_engine_is_restarted_and_its_answers_end_clearly(share: Share) -> None:
-    with Front(share.root, "--delay", "0.02") as front:
-        front.ready()
-        (engine,) = psutil.Process(front.process.pid).children()
+def test_a_killed_engine_is_restarted_and_its_answers_end_clearly(share: ShareFolder) -> None:
+    with GatewayProcess(share.root, "--delay", "0.02") as gateway:
+        gateway.ready()
+        (engine,) = psutil.Process(gateway.process.pid).children()
         whole: list[Any] = []
-        thread = threading.Thread(target=lambda: whole.append(front.chat("tone", max_tokens=300)))
+        thread = threading.Thread(target=lambda: whole.append(gateway.chat("tone", max_tokens=300)))
         thread.start()
-        with front.http.stream("POST", "/v1/chat/completions", json=stream_body(tokens=300)) as stream:
+        with gateway.http.stream("POST", "/v1/chat/completions", json=stream_body(tokens=300)) as stream:
             lines = stream.iter_lines()
             next(lines)
-            front.wait(lambda health: health["in_flight"] == 2)
+            gateway.wait(lambda health: health["in_flight"] == 2)
             engine.kill()
             events = [line[6:] for line in lines if line.startswith("data: ")]
         thread.join()
         assert json.loads(events[-1])["error"]["code"] == "engine_restarting"
         assert (whole[0].status_code, whole[0].headers["retry-after"]) == (503, "5")
         assert whole[0].json()["error"]["code"] == "engine_restarting"
-        health = front.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
+        health = gateway.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
         assert "signal 9" in health["last_error"]
         assert health["proofs"]["tone"].startswith("proven")
-        assert front.chat("tone").json()["choices"][0]["message"]["content"].split() == ["joy"] * 4
-        front.wait(lambda _: share.heartbeat().engine_starts == 2)
+        assert gateway.chat("tone").json()["choices"][0]["message"]["content"].split() == ["joy"] * 4
+        gateway.wait(lambda _: share.heartbeat().engine_starts == 2)
 
 
-def test_an_engine_that_never_starts_is_given_up_with_its_last_words(share: Share) -> None:
-    with Front(share.root, "--refuse-start") as front:
-        health = front.wait(lambda health: health["phase"] == "failed")
+def test_an_engine_that_never_starts_is_given_up_with_its_last_words(share: ShareFolder) -> None:
+    with GatewayProcess(share.root, "--refuse-start") as gateway:
+        health = gateway.wait(lambda health: health["phase"] == "failed")
         assert "CUDA out of memory" in health["failed"]["error"]
         assert health["engine"]["starts"] == 2
-        front.wait(lambda _: share.heartbeat().phase == "failed")
+        gateway.wait(lambda _: share.heartbeat().phase == "failed")
 
 
-def test_an_engine_that_stays_only_to_tell_why_it_cannot_serve_is_given_up_at_once(share: Share) -> None:
-    with Front(share.root, "--fail-start", "nf4 quantization needs a CUDA GPU") as front:
-        health = front.wait(lambda health: health["phase"] == "failed")
+def test_an_engine_that_stays_only_to_tell_why_it_cannot_serve_is_given_up_at_once(
+    share: ShareFolder,
+) -> None:
+    with GatewayProcess(share.root, "--fail-start", "nf4 quantization needs a CUDA GPU") as gateway:
+        health = gateway.wait(lambda health: health["phase"] == "failed")
         assert "nf4 quantization needs a CUDA GPU" in health["failed"]["error"]
         assert health["engine"]["starts"] == 1
-        front.wait(lambda _: share.heartbeat().phase == "failed")
+        gateway.wait(lambda _: share.heartbeat().phase == "failed")
         assert "nf4" in str(share.heartbeat().failed)
-        front.wait(lambda _: not psutil.Process(front.process.pid).children())
+        gateway.wait(lambda _: not psutil.Process(gateway.process.pid).children())
 
 
-def test_a_share_that_is_gone_for_a_while_does_not_cost_the_release_that_served(share: Share) -> None:
-    with Front(share.root) as front:
-        front.ready()
+def test_a_share_that_is_gone_for_a_while_does_not_cost_the_release_that_served(share: ShareFolder) -> None:
+    with GatewayProcess(share.root) as gateway:
+        gateway.ready()
         time.sleep(1.2)  # longer than files may be late
         (share.root / "base").rename(share.root / "away")
-        psutil.Process(front.process.pid).children()[0].kill()
-        front.wait(lambda health: "base model 'tiny' is missing" in (health["last_error"] or ""))
+        psutil.Process(gateway.process.pid).children()[0].kill()
+        gateway.wait(lambda health: "base model 'tiny' is missing" in (health["last_error"] or ""))
         time.sleep(0.5)
-        health = front.health()
+        health = gateway.health()
         assert (health["phase"], health["failed"]) == ("restarting", None)
         (share.root / "away").rename(share.root / "base")
-        assert front.ready(1)["failed"] is None
-        assert front.chat("tone").status_code == 200
+        assert gateway.ready(1)["failed"] is None
+        assert gateway.chat("tone").status_code == 200
 
 
 def test_a_mount_in_trouble_is_no_more_than_not_yet_readable(
@@ -188,70 +190,70 @@ def test_a_mount_in_trouble_is_no_more_than_not_yet_readable(
 
     monkeypatch.setattr(Path, "is_dir", trouble)
     with pytest.raises(NotYetReadable, match=r"base model cannot be read.*Host is down"):
-        Published(tmp_path).folder("base", "base model")
+        PublishedReleases(tmp_path).folder("base", "base model")
 
 
-def test_a_crash_after_a_swap_blames_no_release(share: Share) -> None:
-    with Front(share.root) as front:
-        front.ready(1)
-        front.ready(share.publish(share.release(share.adapter("tone", "red"))))
-        psutil.Process(front.process.pid).children()[0].kill()
-        health = front.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
+def test_a_crash_after_a_swap_blames_no_release(share: ShareFolder) -> None:
+    with GatewayProcess(share.root) as gateway:
+        gateway.ready(1)
+        gateway.ready(share.publish(share.release(share.adapter("tone", "red"))))
+        psutil.Process(gateway.process.pid).children()[0].kill()
+        health = gateway.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
         assert (health["n"], health["failed"]) == (2, None)
-        assert "is not served" not in front.log.read_text()
+        assert "is not served" not in gateway.log.read_text()
         assert "signal 9" in health["last_error"]
 
 
-def test_the_engine_does_not_outlive_a_killed_front(share: Share) -> None:
-    with Front(share.root) as front:
-        front.ready()
-        (engine,) = psutil.Process(front.process.pid).children()
-        front.process.kill()
-        front.process.wait()
+def test_the_engine_does_not_outlive_a_killed_front(share: ShareFolder) -> None:
+    with GatewayProcess(share.root) as gateway:
+        gateway.ready()
+        (engine,) = psutil.Process(gateway.process.pid).children()
+        gateway.process.kill()
+        gateway.process.wait()
         psutil.wait_procs([engine], timeout=5)
         assert not engine.is_running()
 
 
-def test_sigterm_lets_answers_finish_and_takes_no_new_ones(share: Share) -> None:
-    with Front(share.root, "--delay", "0.02") as front:
-        front.ready()
-        with front.http.stream("POST", "/v1/chat/completions", json=stream_body()) as stream:
-            front.process.send_signal(signal.SIGTERM)
-            health = front.wait(lambda health: health["phase"] == "draining")
+def test_sigterm_lets_answers_finish_and_takes_no_new_ones(share: ShareFolder) -> None:
+    with GatewayProcess(share.root, "--delay", "0.02") as gateway:
+        gateway.ready()
+        with gateway.http.stream("POST", "/v1/chat/completions", json=stream_body()) as stream:
+            gateway.process.send_signal(signal.SIGTERM)
+            health = gateway.wait(lambda health: health["phase"] == "draining")
             assert health["in_flight"] == 1
-            refused = front.chat("tone")
+            refused = gateway.chat("tone")
             assert refused.status_code == 503
             assert "draining" in refused.json()["error"]["message"]
-            assert front.http.get("/ready").status_code == 503
-            assert words(stream) == ["joy"] * 60
-        assert front.process.wait(5) == 0
+            assert gateway.http.get("/ready").status_code == 503
+            assert streamed_words(stream) == ["joy"] * 60
+        assert gateway.process.wait(5) == 0
         assert share.heartbeat().phase == "stopped"
 
 
-def test_behind_an_ingress_requests_are_taken_a_moment_longer(share: Share) -> None:
-    with Front(share.root, linger=1.0) as front:
-        front.ready()
-        front.process.send_signal(signal.SIGTERM)
-        front.wait(lambda health: health["phase"] == "draining")
-        assert front.http.get("/ready").status_code == 503
-        assert front.chat("tone").status_code == 200
-        assert front.process.wait(5) == 0
+def test_behind_an_ingress_requests_are_taken_a_moment_longer(share: ShareFolder) -> None:
+    with GatewayProcess(share.root, linger=1.0) as gateway:
+        gateway.ready()
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.wait(lambda health: health["phase"] == "draining")
+        assert gateway.http.get("/ready").status_code == 503
+        assert gateway.chat("tone").status_code == 200
+        assert gateway.process.wait(5) == 0
 
 
-def test_sigterm_waits_for_answers_only_so_long(share: Share) -> None:
-    with Front(share.root, "--delay", "0.02", drain=0.5) as front:
-        front.ready()
-        with front.http.stream("POST", "/v1/chat/completions", json=stream_body(tokens=3000)) as stream:
+def test_sigterm_waits_for_answers_only_so_long(share: ShareFolder) -> None:
+    with GatewayProcess(share.root, "--delay", "0.02", drain_timeout=0.5) as gateway:
+        gateway.ready()
+        with gateway.http.stream("POST", "/v1/chat/completions", json=stream_body(tokens=3000)) as stream:
             next(stream.iter_lines())
-            front.process.send_signal(signal.SIGTERM)
-            assert front.process.wait(8) == 0
+            gateway.process.send_signal(signal.SIGTERM)
+            assert gateway.process.wait(8) == 0
 
 
-def test_sigterm_while_loading_ends_at_once(share: Share) -> None:
-    with Front(share.root, "--load-seconds", "60", page=True) as front:
-        front.wait(lambda health: health["detail"] == "loading weights")
+def test_sigterm_while_loading_ends_at_once(share: ShareFolder) -> None:
+    with GatewayProcess(share.root, "--load-seconds", "60", web_ui=True) as gateway:
+        gateway.wait(lambda health: health["detail"] == "loading weights")
         began = time.monotonic()
-        front.process.send_signal(signal.SIGTERM)
-        assert front.process.wait(10) == 0
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(10) == 0
         assert time.monotonic() - began < 5
         assert share.heartbeat().phase == "stopped"

@@ -7,14 +7,14 @@ import logging
 import os
 import signal
 import sys
-import threading
 
 import uvicorn
 from pydantic import ValidationError
 
-from .config import Options
+from ...threads import start_daemon
+from ..config import EngineConfig
 from .engine import Engine
-from .errors import end_now
+from .errors import exit_process
 from .routes import build
 
 KEY = "NBTOOLKIT_ENGINE_KEY"
@@ -28,11 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not key:
         parser.error(f"the environment variable {KEY} is not set")
     try:
-        options = Options.model_validate_json(parser.parse_args(arguments).settings)
+        options = EngineConfig.model_validate_json(parser.parse_args(arguments).settings)
     except ValidationError as error:
         parser.error(f"--settings: {error}")
     logging.basicConfig(level=logging.INFO, format="engine: %(levelname)s %(message)s", stream=sys.stderr)
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    start_daemon(_end_with_stdin, "stdin")
     # The front decides when to stop: a Ctrl-C in its terminal must not cut answers that it finishes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -57,7 +57,7 @@ def _end_with_stdin() -> None:
     """End the process when the front is gone, however that died: the GPU must be free for the next one."""
     while os.read(0, 4096):  # not sys.stdin: its lock, held here, would abort the interpreter's own end
         pass
-    end_now()
+    exit_process()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from safetensors import safe_open
 
-from .cpu_kernels import repack, shorten
-from .errors import ApiError
+from ...openai_errors import ApiError
+from .cpu_kernels import fuse, repack
 
 WEIGHTS = "adapter_model.safetensors"
 _REWRITES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -44,7 +44,7 @@ class Adapters:
         """The loaded adapters, oldest first."""
         return list(self._names)
 
-    def use(self, name: str | None) -> None:
+    def activate(self, name: str | None) -> None:
         """Let the next forward pass run with an adapter, or with the base for None; cheap if unchanged."""
         if name == self._active:
             return
@@ -68,7 +68,7 @@ class Adapters:
             raise ApiError(f"The lora adapter '{name}' has already been loaded.", param="lora_name")
         config = _checked_config(folder)
         self._refuse_changed_biases(folder, config)
-        self.use(None)
+        self.activate(None)
         try:
             if self._peft is None:
                 self._peft = PeftModel(
@@ -108,7 +108,7 @@ class Adapters:
         self._find_layers()
         repack(self._model)
 
-    def keep(self, name: str) -> bool:
+    def cancel_unload(self, name: str) -> bool:
         """Keep an adapter that was about to be unloaded; tell whether there was one."""
         there = name in self.retiring
         self.retiring.discard(name)
@@ -174,7 +174,7 @@ class Adapters:
         """List peft's layers, switch them all off and shorten them."""
         self._switch_off()
         for layer in self._layers:
-            shorten(layer)
+            fuse(layer)
 
     def _switch_off(self) -> None:
         """List peft's layers, also those of a half-loaded adapter, and switch them all off."""
@@ -183,7 +183,7 @@ class Adapters:
         self._wrappers = [module for module in modules if isinstance(module, AuxiliaryTrainingWrapper)]
         self._model.eval()
         self._active = ""
-        self.use(None)
+        self.activate(None)
 
 
 def _checked_config(folder: Path) -> PeftConfig:
@@ -234,8 +234,7 @@ def _keys_differ(folder: Path, missing: list[str], unexpected: list[str]) -> Api
         f"The keys of the adapter in {folder} do not fit this base: {'; '.join(parts)}.",
         param="lora_path",
         code="adapter_refused",
-        missing_keys=missing,
-        unexpected_keys=unexpected,
+        details={"missing_keys": missing, "unexpected_keys": unexpected},
     )
 
 

@@ -7,6 +7,7 @@ to bear padding. Both are used by the decode loop's thread alone.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence as Sequence_
 from typing import Protocol
 
@@ -14,19 +15,19 @@ import torch
 from transformers import DynamicCache
 
 from .kv_cache import SlotCache
-from .model_runner import Model
+from .model_runner import ModelRunner
 from .sequence import Sequence
 
-Prepared = tuple[list[Sequence], torch.Tensor]
+StepLogits = tuple[list[Sequence], torch.Tensor]
 """Sequences and their next logits, [sequences, vocabulary]."""
 
 
-class Rows(Protocol):
+class Decoder(Protocol):
     """The running answers of one adapter."""
 
     sequences: list[Sequence]
 
-    def step(self) -> Prepared:
+    def step(self) -> StepLogits:
         """Advance one step."""
         ...
 
@@ -40,24 +41,57 @@ class Prefill(Protocol):
 
     sequences: list[Sequence]
 
-    def advance(self, budget: int) -> Prepared | None:
+    def advance(self, budget: int) -> StepLogits | None:
         """Process up to ``budget`` tokens a row; return the first logits when all are done."""
         ...
 
-    def join(self, rows: Rows, sequence: Sequence) -> None:
+    def join(self, rows: Decoder, sequence: Sequence) -> None:
         """Hand a finished row over, before its next step."""
         ...
+
+
+class WaitingQueue:
+    """The waiting sequences of all adapters in one order."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Sequence] = deque()
+
+    def drop_cancelled(self) -> None:
+        """Forget those whose client went away."""
+        if any(sequence.cancelled for sequence in self.waiting):
+            self.waiting = deque(s for s in self.waiting if not s.cancelled)
+
+    def pop_group(self, room: int, tokens: int) -> list[Sequence]:
+        """Take the first, and those right behind it that are prefilled well together with it.
+
+        At most ``room`` sequences of one adapter, about as long, ``tokens`` in all with padding; none
+        overtakes an earlier one.
+        """
+        if not self.waiting or room <= 0:
+            return []
+        first = self.waiting.popleft()
+        together = [first]
+        longest = used = len(first.prompt)
+        while self.waiting and len(together) < room:
+            other = self.waiting[0]
+            longest = max(longest, len(other.prompt))
+            used += len(other.prompt)
+            padded = longest * (len(together) + 1)
+            if other.adapter != first.adapter or padded > tokens or padded > 2 * used:
+                break
+            together.append(self.waiting.popleft())
+        return together
 
 
 class BatchedDecoder:
     """Rows of one batch; a new token's place is its row's length."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ModelRunner) -> None:
         self.sequences: list[Sequence] = []
         self._model = model
         self.cache = SlotCache(model.plan.sliding)
 
-    def step(self) -> Prepared:
+    def step(self) -> StepLogits:
         """Run every row's last token through the model; raises whatever the model raises."""
         rows = self.sequences
         places = [row.length - 1 for row in rows]
@@ -83,21 +117,21 @@ class BatchedDecoder:
             self.cache.clear()
 
 
-class SlotPrefill:
+class BatchedPrefill:
     """Prompts of one adapter in a cache of their own, until they join the batch.
 
     A long prompt comes alone and goes in pieces, so that running answers go on between them; short
     ones go together, padded on the right.
     """
 
-    def __init__(self, model: Model, sequences: Sequence_[Sequence]) -> None:
+    def __init__(self, model: ModelRunner, sequences: Sequence_[Sequence]) -> None:
         self.sequences = list(sequences)
         self._members = tuple(sequences)
         self._model = model
         self._cache = SlotCache(model.plan.sliding)
         self._done = 0
 
-    def advance(self, budget: int) -> Prepared | None:
+    def advance(self, budget: int) -> StepLogits | None:
         """Process the next piece; only a prompt that is alone has more than one."""
         prompts = [member.prompt for member in self._members]
         longest = max(map(len, prompts))
@@ -118,7 +152,7 @@ class SlotPrefill:
         columns = [lasts.index(len(prompts[row]) - 1) for row in wanted]
         return [self._members[row] for row in wanted], logits[wanted, columns]
 
-    def join(self, rows: Rows, sequence: Sequence) -> None:
+    def join(self, rows: Decoder, sequence: Sequence) -> None:
         """Copy a finished row into the batch."""
         assert isinstance(rows, BatchedDecoder)
         rows.add(sequence, self._cache, self._members.index(sequence))
@@ -127,20 +161,20 @@ class SlotPrefill:
 class SequentialDecoder:
     """Rows with a cache each; every step advances the one whose turn it is."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ModelRunner) -> None:
         self.sequences: list[Sequence] = []
         self._model = model
         self._caches: dict[Sequence, DynamicCache] = {}
 
-    def step(self) -> Prepared:
+    def step(self) -> StepLogits:
         """Advance the first row and send it to the end."""
         row = self.sequences.pop(0)
         self.sequences.append(row)
         cache, tokens = self._caches[row], [row.last]
         if self._model.plan.must_restart(row.length):
-            cache, tokens = self._model.own_cache(), row.tokens
+            cache, tokens = self._model.new_sequential_cache(), row.tokens
             self._caches[row] = cache
-        logits = self._model.forward_own(tokens, cache, row.length - len(tokens))
+        logits = self._model.forward_sequential(tokens, cache, row.length - len(tokens))
         return [row], logits[:, -1]
 
     def add(self, sequence: Sequence, cache: DynamicCache) -> None:
@@ -154,23 +188,23 @@ class SequentialDecoder:
         del self._caches[sequence]
 
 
-class OwnPrefill:
+class SequentialPrefill:
     """One prompt, processed whole: the model's own cache is exact only so."""
 
-    def __init__(self, model: Model, sequences: Sequence_[Sequence]) -> None:
+    def __init__(self, model: ModelRunner, sequences: Sequence_[Sequence]) -> None:
         (sequence,) = sequences
         self.sequences = [sequence]
         self._model = model
-        self._cache = model.own_cache()
+        self._cache = model.new_sequential_cache()
 
-    def advance(self, budget: int) -> Prepared | None:
+    def advance(self, budget: int) -> StepLogits | None:
         """Process the prompt; ``budget`` does not divide it."""
         del budget
         sequence = self.sequences[0]
-        logits = self._model.forward_own(sequence.prompt, self._cache, 0)
+        logits = self._model.forward_sequential(sequence.prompt, self._cache, 0)
         return [sequence], logits[:, -1]
 
-    def join(self, rows: Rows, sequence: Sequence) -> None:
+    def join(self, rows: Decoder, sequence: Sequence) -> None:
         """Hand the cache over."""
         assert isinstance(rows, SequentialDecoder)
         rows.add(sequence, self._cache)

@@ -22,12 +22,12 @@ _DTYPES = (torch.bfloat16, torch.float32)
 _MEMORY_SHARE = 4
 """Weights are laid out a second time only where this many times their size is free."""
 
-Low = tuple[torch.Tensor, torch.Tensor, float]
+LoraMatrices = tuple[torch.Tensor, torch.Tensor, float]
 """A, B and the scaling of one adapter in one layer."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class PackedWeight:
     """A copy of a weight in oneDNN's layout, with what identifies the weight and its values."""
 
     weight: torch.Tensor
@@ -52,7 +52,7 @@ class PackedLinear(nn.Linear):
     has no layout until :func:`repack`.
     """
 
-    _layout: Layout | None = None
+    _layout: PackedWeight | None = None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return what ``nn.Linear`` returns, up to the last bits."""
@@ -67,7 +67,7 @@ class PackedLinear(nn.Linear):
             return linear(input, self.weight, self.bias)
         return layout.multiply(input, layout.blocks, parameters["bias"], "none", [], "")
 
-    def lay_out(self) -> None:
+    def pack_weight(self) -> None:
         """Copy the weight into oneDNN's layout."""
         weight = self.weight
         if weight.is_inference() or weight.dtype not in _DTYPES:
@@ -75,10 +75,10 @@ class PackedLinear(nn.Linear):
         operations: Any = torch.ops.mkldnn
         blocks = operations._reorder_linear_weight(weight.detach(), _BATCH_HINT)
         multiply = operations._linear_pointwise.default
-        self._layout = Layout(weight, weight.data_ptr(), weight._version, blocks, multiply)
+        self._layout = PackedWeight(weight, weight.data_ptr(), weight._version, blocks, multiply)
 
     @property
-    def is_laid_out(self) -> bool:
+    def is_packed(self) -> bool:
         """Whether the layout belongs to the current weight."""
         return self._layout is not None and self._layout.holds(self._parameters.get("weight"))
 
@@ -87,14 +87,14 @@ class PackedLinear(nn.Linear):
         return {name: value for name, value in self.__dict__.items() if name != "_layout"}
 
 
-class ShortLoraLinear(LoraLinear):
+class FusedLoraLinear(LoraLinear):
     """peft's layer, which runs its plain adapters in four operations.
 
     Other adapters in it (DoRA, biases, another dtype) use peft's own code, as does a copied module until
     :func:`shorten`.
     """
 
-    _pairs: Mapping[str, Low | None] | None = None
+    _pairs: Mapping[str, LoraMatrices | None] | None = None
     """The matrices of each adapter in this layer; None for an adapter that needs peft's own code."""
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -134,18 +134,18 @@ def pack(model: nn.Module) -> bool:
 
 def repack(model: nn.Module) -> None:
     """Lay out the weights of packed layers that were copied or got another weight since; cheap if none."""
-    layers = [module for module in model.modules() if type(module) is PackedLinear and not module.is_laid_out]
+    layers = [module for module in model.modules() if type(module) is PackedLinear and not module.is_packed]
     if layers and _fits(layers):
         for layer in layers:
-            layer.lay_out()
+            layer.pack_weight()
 
 
-def shorten(layer: Any) -> None:
+def fuse(layer: Any) -> None:
     """Let a peft layer run its plain adapters in four operations; call it again after they changed."""
-    if type(layer) not in (LoraLinear, ShortLoraLinear):
+    if type(layer) not in (LoraLinear, FusedLoraLinear):
         return
     if type(layer.base_layer) in (nn.Linear, PackedLinear):
-        layer.__class__ = ShortLoraLinear
+        layer.__class__ = FusedLoraLinear
         layer._pairs = {name: _plain(layer, name) for name in layer.lora_A}
 
 
@@ -163,7 +163,7 @@ def free_memory() -> int:
     return free
 
 
-def _plain(layer: Any, name: str) -> Low | None:
+def _plain(layer: Any, name: str) -> LoraMatrices | None:
     """Return an adapter's matrices where nothing but B·A·scaling is added."""
     a, b = layer.lora_A[name], layer.lora_B[name]
     if name in layer.lora_variant or b.bias is not None or a.weight.dtype != layer.base_layer.weight.dtype:
@@ -184,7 +184,7 @@ def _works() -> bool:
     layer = PackedLinear(16, 32, bias=False, dtype=torch.float32)
     x = torch.randn(3, 1, 16)
     try:
-        layer.lay_out()
+        layer.pack_weight()
         with torch.inference_mode():
             return torch.allclose(layer(x), linear(x, layer.weight), atol=1e-4)
     except (AttributeError, RuntimeError, TypeError):

@@ -59,7 +59,7 @@ class StopFilter:
         self.stopped = False
 
     @property
-    def holding(self) -> bool:
+    def is_holding(self) -> bool:
         """Whether text is held back that may be the beginning of a stop string."""
         return bool(self._held)
 

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import Options
+from ...openai_errors import ApiError
+from ...threads import start_daemon
+from ..config import EngineConfig
 from .detokenizer import TokenNames
-from .errors import ApiError, EngineStartRefused, end_now, unknown_model
+from .errors import EngineStartRefused, exit_process, unknown_model
 from .sequence import Sequence, TokenEvent
 
 if TYPE_CHECKING:
     from .adapters import Adapters
     from .model_loader import LoadedModel
-    from .scheduler import Loop
+    from .scheduler import Scheduler
 
 Deliver = Callable[[TokenEvent], None]
 log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ log = logging.getLogger(__name__)
 class Engine:
     """Loads in a thread, then decodes in a thread; all else happens on the event loop."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: EngineConfig) -> None:
         self.options = options
         self.phase = "starting"
         self.error: str | None = None
@@ -38,7 +40,7 @@ class Engine:
         self.requests = 0
         self._started = time.monotonic()
         self._loaded: LoadedModel | None = None
-        self._loop: Loop | None = None
+        self._loop: Scheduler | None = None
         self._adapters: Adapters | None = None
         self._names: TokenNames | None = None
         self._why_not: str | None = None
@@ -50,7 +52,7 @@ class Engine:
     def start(self) -> None:
         """Begin to load; returns at once. To be called on the event loop."""
         self._async = asyncio.get_running_loop()
-        threading.Thread(target=self._work, name="engine", daemon=True).start()
+        start_daemon(self._work, "engine")
 
     def stop(self) -> None:
         """Let the decode loop end."""
@@ -70,7 +72,7 @@ class Engine:
         return self._loaded
 
     @property
-    def names(self) -> TokenNames:
+    def token_names(self) -> TokenNames:
         """How tokens are named."""
         assert self._names
         return self._names
@@ -83,7 +85,7 @@ class Engine:
             raise unknown_model(model, [self.options.base.name, *self.served])
         return model
 
-    def post(self, deliver: Deliver) -> Deliver:
+    def on_event_loop(self, deliver: Deliver) -> Deliver:
         """Wrap a callback for the event loop so that the decode loop may call it; sent once a step."""
         return lambda event: self._events.append((deliver, event))
 
@@ -111,7 +113,7 @@ class Engine:
             weights.read_bytes()  # slow on a network share, and here no answer waits for it
         with self._swapping:
             back = self._leaving.get(name) == str(folder)
-            loop.call(lambda: (back and adapters.keep(name)) or adapters.load(name, folder)).result()
+            loop.call(lambda: (back and adapters.cancel_unload(name)) or adapters.load(name, folder)).result()
             self._leaving.pop(name, None)
             self.served[name] = str(folder)
 
@@ -164,7 +166,7 @@ class Engine:
             lines += [f"# TYPE nbtoolkit_engine_{name} {kind}", f"nbtoolkit_engine_{name} {value}"]
         return "\n".join(lines) + "\n"
 
-    def _ready(self) -> tuple[Adapters, Loop]:
+    def _ready(self) -> tuple[Adapters, Scheduler]:
         _ = self.loaded
         assert self._adapters
         assert self._loop
@@ -177,19 +179,19 @@ class Engine:
             from .adapters import Adapters
             from .cpu_kernels import pack
             from .model_loader import cuda_error, load, reserve_cpu_core
-            from .model_runner import Model
-            from .scheduler import Loop
+            from .model_runner import ModelRunner
+            from .scheduler import Scheduler
 
             reserve_cpu_core()
             self._cuda_error = cuda_error()
             loaded = load(self.options, self._enter)
             self._enter("laying out weights")
             pack(loaded.model)
-            model = Model(loaded.model, loaded.max_length)
-            self._why_not = model.plan.why_not
+            model = ModelRunner(loaded.model, loaded.max_length)
+            self._why_not = model.plan.sequential_reason
             self._adapters = Adapters(loaded.model)
             self._names = TokenNames(loaded.backend)
-            self._loop = Loop(model, self._adapters, self.options.max_batch, self._flush)
+            self._loop = Scheduler(model, self._adapters, self.options.max_batch, self._flush)
         except EngineStartRefused as error:  # no second try would help: the process stays to tell
             self.error = str(error)
             self.phase = "failed"
@@ -197,7 +199,7 @@ class Engine:
             return
         except Exception:
             log.exception("the engine cannot start")
-            end_now()
+            exit_process()
         self._loaded = loaded
         self.phase = "ready"
         self._loop.run()

@@ -1,57 +1,31 @@
-"""Errors as the OpenAI API words them."""
+"""Errors of the engine, and the end of its process when CUDA is lost."""
 
 from __future__ import annotations
 
 import logging
 import os
-from typing import Any, NoReturn
+from typing import NoReturn
+
+from ...openai_errors import ApiError
 
 log = logging.getLogger(__name__)
-
-
-class ApiError(Exception):
-    """A refusal that the client sees as an OpenAI error body; ``param`` names the field at fault."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 400,
-        kind: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-        **facts: Any,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.kind = kind
-        self.param = param
-        self.code = code
-        self.facts = facts
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The response's JSON."""
-        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return {"error": {**error, **self.facts}}
 
 
 class EngineStartRefused(Exception):
     """The engine cannot serve this model on this machine; the message says why and what to do."""
 
 
-def end_now() -> NoReturn:
+def exit_process() -> NoReturn:
     """End the process with exit code 1, whatever its other threads do: the front starts the next one."""
     logging.shutdown()
     os._exit(1)
 
 
-def end_if_device_lost(error: BaseException) -> None:
+def exit_if_device_lost(error: BaseException) -> None:
     """End the process where its CUDA context is broken: every later step would fail as well."""
     if _device_lost(error):
         log.critical("the GPU cannot be used any more by this process, which ends", exc_info=error)
-        end_now()
+        exit_process()
 
 
 def unknown_model(name: str, known: list[str]) -> ApiError:

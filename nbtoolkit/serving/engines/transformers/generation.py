@@ -7,9 +7,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from ...openai_errors import ApiError
 from .engine import Engine
-from .errors import ApiError
-from .openai_responses import AnswerChoice, ResponseFormatter, usage
+from .openai_responses import AnswerState, ResponseFormatter, usage
 from .openai_schema import Request
 from .sequence import Sequence, TokenEvent
 
@@ -22,11 +22,11 @@ class GenerationStream:
         self._engine = engine
         self._wording = wording
         self._sequences: list[Sequence] = []
-        self._choices: list[AnswerChoice] = []
+        self._choices: list[AnswerState] = []
         self._events: asyncio.Queue[tuple[int, TokenEvent]] = asyncio.Queue()
         self._prompt_tokens = 0
 
-    def ask(
+    def submit(
         self, prompts: list[list[int]], adapter: str | None, lengths: list[int], logprobs: int | None
     ) -> None:
         """Queue ``n`` answers to every prompt."""
@@ -36,7 +36,7 @@ class GenerationStream:
             self._prompt_tokens += len(prompt)
             for number in range(self.request.n):
                 index = len(self._sequences)
-                self._choices.append(AnswerChoice())
+                self._choices.append(AnswerState())
                 self._sequences.append(
                     Sequence(
                         prompt,
@@ -46,7 +46,7 @@ class GenerationStream:
                         stop_ids=stop_ids,
                         stops=self.request.stops,
                         tokenizer=loaded.backend,
-                        deliver=self._engine.post(self._receiver(index)),
+                        deliver=self._engine.on_event_loop(self._receiver(index)),
                     )
                 )
         self._engine.submit(self._sequences)
@@ -57,7 +57,7 @@ class GenerationStream:
         if left:
             self._engine.cancel(left)
 
-    async def whole(self) -> dict[str, Any]:
+    async def response(self) -> dict[str, Any]:
         """Return the complete answer; raises :class:`ApiError` where the engine failed."""
         try:
             async for index, event in self._all():
@@ -90,7 +90,7 @@ class GenerationStream:
             if counted:
                 yield _event({**head, "choices": [], "usage": usage(self._prompt_tokens, self._choices)})
         except ApiError as error:
-            yield _event(error.body)
+            yield error.event.decode()
         finally:
             self.close()
         yield "data: [DONE]\n\n"

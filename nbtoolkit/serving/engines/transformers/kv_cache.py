@@ -16,7 +16,7 @@ _GRAIN = 64
 """Capacity is a multiple of this many tokens."""
 
 
-class Cursor:
+class WriteCursor:
     """Where the next forward pass writes, shared by all layers.
 
     ``rows`` rows take part; ``length`` is how many positions the longest has afterwards. Either every
@@ -34,7 +34,7 @@ class Cursor:
 class SlotLayer(CacheLayerMixin):
     """One layer's keys and values."""
 
-    def __init__(self, cursor: Cursor, *, sliding: bool) -> None:
+    def __init__(self, cursor: WriteCursor, *, sliding: bool) -> None:
         super().__init__()
         self.cursor = cursor
         self.is_sliding = sliding
@@ -51,8 +51,8 @@ class SlotLayer(CacheLayerMixin):
         del args, kwargs
         cursor = self.cursor
         rows, length = cursor.rows, cursor.length
-        self.keys = grown(self.keys, rows, length, key_states)
-        self.values = grown(self.values, rows, length, value_states)
+        self.keys = grow(self.keys, rows, length, key_states)
+        self.values = grow(self.values, rows, length, value_states)
         if cursor.places is not None:
             self.keys[cursor.row_index, :, cursor.places] = key_states[:, :, 0]
             self.values[cursor.row_index, :, cursor.places] = value_states[:, :, 0]
@@ -79,7 +79,7 @@ class SlotCache(Cache):
     """The layers of one batch, and the moves of whole rows."""
 
     def __init__(self, sliding: Sequence[bool]) -> None:
-        self.cursor = Cursor()
+        self.cursor = WriteCursor()
         self.slots = [SlotLayer(self.cursor, sliding=is_sliding) for is_sliding in sliding]
         super().__init__(layers=list(self.slots))
 
@@ -101,7 +101,7 @@ class SlotCache(Cache):
         for layer, other in zip(self.slots, source.slots, strict=True):
             for name in ("keys", "values"):
                 tensor = getattr(other, name)
-                own = grown(getattr(layer, name), row + 1, length, tensor)
+                own = grow(getattr(layer, name), row + 1, length, tensor)
                 own[row, :, :length] = tensor[source_row, :, :length]
                 setattr(layer, name, own)
 
@@ -124,7 +124,7 @@ class SlotCache(Cache):
             layer.keys = layer.values = None
 
 
-def grown(tensor: torch.Tensor | None, rows: int, length: int, like: torch.Tensor) -> torch.Tensor:
+def grow(tensor: torch.Tensor | None, rows: int, length: int, like: torch.Tensor) -> torch.Tensor:
     """Return ``tensor`` with room for ``rows`` rows of ``length`` positions, copied only if it must grow."""
     if tensor is None:
         shape = (rows, like.shape[1], _rounded(length), like.shape[3])

@@ -15,7 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from ...dtype import cpu_has_bfloat16, serving_dtype
 from ...stop_tokens import stop_token_ids
-from .config import Options
+from ..config import EngineConfig
 from .errors import EngineStartRefused
 
 
@@ -31,7 +31,7 @@ class LoadedModel:
     max_length: int
 
 
-def load(options: Options, phase: Callable[[str], None]) -> LoadedModel:
+def load(options: EngineConfig, phase: Callable[[str], None]) -> LoadedModel:
     """Read everything from disk; :class:`StartRefused` says what this machine cannot serve."""
     disable_progress_bar()  # the log is read by people
     phase("reading the configuration")
@@ -114,7 +114,7 @@ def reserve_cpu_core() -> None:
         torch.set_num_threads(max(1, count - 1))
 
 
-def _weights(options: Options, dtype: torch.dtype, device: torch.device) -> Any:
+def _weights(options: EngineConfig, dtype: torch.dtype, device: torch.device) -> Any:
     path = options.base.path
     if not list(path.glob("*.safetensors")):
         raise EngineStartRefused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,22 +11,27 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import get_layer_types_and_kwargs
 
-from .attention_masks import FULL, SLIDING, additive
 from .kv_cache import SlotCache
+
+FULL = "full_attention"
+SLIDING = "sliding_attention"
+
+Masks = dict[str, torch.Tensor]
+
 
 _FIXED_ROPE = {"default", "linear", "llama3", "yarn", "proportional"}
 """Position encodings where a row's angles do not depend on how long its neighbours are."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchingPlan:
     """How rows of this model may share a forward pass."""
 
     sliding: tuple[bool, ...] = ()
     window: int | None = None
     by_kind: bool = False
     """The model takes one mask for each kind of layer, in a dict."""
-    why_not: str | None = None
+    sequential_reason: str | None = None
     """Why rows run one at a time; None where they run together."""
     restart_at: int | None = None
     """A row that becomes this long is computed anew: its position encoding changes for all tokens."""
@@ -35,15 +41,15 @@ class Plan:
         return self.restart_at is not None and length == self.restart_at + 1
 
 
-def plan_for(model: Any, max_length: int) -> Plan:
+def plan_for(model: Any, max_length: int) -> BatchingPlan:
     """Decide from the model's configuration; only full and sliding attention layers are proven."""
     config = model.config
     text = config.get_text_config(decoder=True)
     rope, original = _rope(text)
     restart = original if rope == "longrope" and max_length > (original or max_length) else None
 
-    def alone(why: str) -> Plan:
-        return Plan(why_not=why, restart_at=restart)
+    def alone(why: str) -> BatchingPlan:
+        return BatchingPlan(sequential_reason=why, restart_at=restart)
 
     if text is not config:
         return alone(f"{config.model_type} is a multimodal model")
@@ -67,7 +73,7 @@ def plan_for(model: Any, max_length: int) -> Plan:
         return alone(f"its layers have different windows: {sorted(windows)}")
     sliding = tuple(kind == SLIDING for kind in kinds)
     mixed = len(set(kinds)) > 1
-    return Plan(sliding, windows.pop() if windows else None, by_kind=mixed)
+    return BatchingPlan(sliding, windows.pop() if windows else None, by_kind=mixed)
 
 
 def _rope(text: Any) -> tuple[str, int | None]:
@@ -86,7 +92,7 @@ def _parameters(model: Any) -> set[str]:
     return set(inspect.signature(model.forward).parameters)
 
 
-class Model:
+class ModelRunner:
     """A transformers model that answers with logits; used by one thread."""
 
     def __init__(self, inner: Any, max_length: int) -> None:
@@ -115,7 +121,7 @@ class Model:
         ``length`` is how many positions the cache returns; ``keep`` counts queries from the end or
         lists them.
         """
-        masks = additive(positions, length, self._kinds, self.plan.window, self.dtype)
+        masks = additive_masks(positions, length, self._kinds, self.plan.window, self.dtype)
         return self.inner(
             input_ids=ids,
             attention_mask=masks if self.plan.by_kind else masks[self._kinds[0]],
@@ -125,11 +131,11 @@ class Model:
             logits_to_keep=keep,
         ).logits
 
-    def own_cache(self) -> DynamicCache:
+    def new_sequential_cache(self) -> DynamicCache:
         """Return a fresh cache of the model's own kind."""
         return DynamicCache(config=self.inner.config)
 
-    def forward_own(self, tokens: list[int], cache: DynamicCache, start: int) -> torch.Tensor:
+    def forward_sequential(self, tokens: list[int], cache: DynamicCache, start: int) -> torch.Tensor:
         """Return the last logits [1, 1, vocabulary] of one row that goes on from ``start``."""
         ids = torch.tensor([tokens], device=self.device)
         known: dict[str, Any] = {}
@@ -138,3 +144,27 @@ class Model:
         if "logits_to_keep" in self._takes:
             known["logits_to_keep"] = 1
         return self.inner(input_ids=ids, past_key_values=cache, use_cache=True, **known).logits[:, -1:]
+
+
+def additive_masks(
+    positions: torch.Tensor, length: int, kinds: Iterable[str], window: int | None, dtype: torch.dtype
+) -> Masks:
+    """Return one mask of shape [rows, 1, queries, length] for each of ``kinds``.
+
+    ``positions`` [rows, queries] are the queries' own; each sees itself and what lies before it, in a
+    sliding layer no further back than ``window`` tokens, itself included. A query past the end of
+    its row (padding) sees its row's beginning, so that no softmax runs over nothing.
+    """
+    index = torch.arange(length, device=positions.device)
+    last = positions[:, None, :, None]
+    unseen = index > last
+    lowest = torch.finfo(dtype).min
+    masks: Masks = {}
+    for kind in kinds:
+        hidden = unseen
+        if kind == SLIDING and window is not None:
+            hidden = unseen | (index <= last - window)
+        masks[kind] = torch.zeros(hidden.shape, dtype=dtype, device=positions.device).masked_fill_(
+            hidden, lowest
+        )
+    return masks

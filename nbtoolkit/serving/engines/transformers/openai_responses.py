@@ -14,18 +14,18 @@ from .sequence import TokenEvent, TokenLogprob
 
 
 @dataclass
-class AnswerChoice:
+class AnswerState:
     """One answer as far as it came."""
 
     text: str = ""
-    told: list[TokenLogprob] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
     tokens: int = 0
     finish: str | None = None
 
     def add(self, event: TokenEvent) -> None:
         """Take in one event."""
         self.text += event.text
-        self.told += event.told
+        self.logprobs += event.logprobs
         self.tokens = event.tokens
         self.finish = event.finish
 
@@ -35,7 +35,7 @@ class ResponseFormatter(Protocol):
 
     head: dict[str, Any]
 
-    def whole(self, choices: Sequence_[AnswerChoice]) -> list[dict[str, Any]]:
+    def whole(self, choices: Sequence_[AnswerState]) -> list[dict[str, Any]]:
         """Return the ``choices`` of a complete answer."""
         ...
 
@@ -54,7 +54,7 @@ def _head(kind: str, prefix: str, model: str) -> dict[str, Any]:
     return {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
 
 
-class ChatWording:
+class ChatFormatter:
     """``/v1/chat/completions``."""
 
     chunk_object = "chat.completion.chunk"
@@ -65,13 +65,13 @@ class ChatWording:
         self._as_id = bool(request.return_tokens_as_token_ids)
         self._wanted = bool(request.logprobs)
 
-    def whole(self, choices: Sequence_[AnswerChoice]) -> list[dict[str, Any]]:
+    def whole(self, choices: Sequence_[AnswerState]) -> list[dict[str, Any]]:
         """Return the choices with their messages."""
         return [
             {
                 "index": index,
                 "message": {"role": "assistant", "content": choice.text},
-                "logprobs": self._logprobs(choice.told),
+                "logprobs": self._logprobs(choice.logprobs),
                 "finish_reason": choice.finish,
             }
             for index, choice in enumerate(choices)
@@ -84,8 +84,8 @@ class ChatWording:
 
     def piece(self, index: int, event: TokenEvent) -> dict[str, Any]:
         """Return the chunk that adds the event's text."""
-        delta = {"content": event.text} if event.text or event.told else {}
-        told = self._logprobs(event.told) if event.told else None
+        delta = {"content": event.text} if event.text or event.logprobs else {}
+        told = self._logprobs(event.logprobs) if event.logprobs else None
         return {"index": index, "delta": delta, "logprobs": told, "finish_reason": event.finish}
 
     def _logprobs(self, told: Sequence_[TokenLogprob]) -> dict[str, Any] | None:
@@ -110,7 +110,7 @@ class ChatWording:
         }
 
 
-class CompletionWording:
+class CompletionFormatter:
     """``/v1/completions``."""
 
     chunk_object = "text_completion"
@@ -121,9 +121,11 @@ class CompletionWording:
         self._as_id = bool(request.return_tokens_as_token_ids)
         self._wanted = request.logprobs is not None
 
-    def whole(self, choices: Sequence_[AnswerChoice]) -> list[dict[str, Any]]:
+    def whole(self, choices: Sequence_[AnswerState]) -> list[dict[str, Any]]:
         """Return the choices with their texts."""
-        return [self._choice(i, choice.text, choice.told, choice.finish) for i, choice in enumerate(choices)]
+        return [
+            self._choice(i, choice.text, choice.logprobs, choice.finish) for i, choice in enumerate(choices)
+        ]
 
     def opening(self, index: int) -> dict[str, Any] | None:
         """Return None: a plain completion begins with its text."""
@@ -131,7 +133,7 @@ class CompletionWording:
 
     def piece(self, index: int, event: TokenEvent) -> dict[str, Any]:
         """Return the chunk that adds the event's text; offsets count from the answer's beginning."""
-        return self._choice(index, event.text, event.told, event.finish)
+        return self._choice(index, event.text, event.logprobs, event.finish)
 
     def _choice(
         self, index: int, text: str, told: Sequence_[TokenLogprob], finish: str | None
@@ -155,7 +157,7 @@ class CompletionWording:
         }
 
 
-def usage(prompt_tokens: int, choices: Sequence_[AnswerChoice]) -> dict[str, int]:
+def usage(prompt_tokens: int, choices: Sequence_[AnswerState]) -> dict[str, int]:
     """Return the token counts; each prompt counts once, however many answers it got."""
     answer = sum(choice.tokens for choice in choices)
     return {

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
-from .errors import ApiError
-from .sampling_params import Sampling
+from ...openai_errors import ApiError
+from .sequence import SamplingParams
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
@@ -86,9 +86,9 @@ class Request(BaseModel):
         """The stop strings."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
-    def sampling(self, logprobs: int | None, choice: int) -> Sampling:
+    def sampling(self, logprobs: int | None, choice: int) -> SamplingParams:
         """Return how the ``choice``-th answer is sampled; each has its own seed."""
-        return Sampling(
+        return SamplingParams(
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             top_k=max(self.top_k or 0, 0),

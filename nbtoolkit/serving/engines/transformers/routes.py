@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -15,12 +14,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from ...openai_errors import ApiError
 from .engine import Engine
-from .errors import ApiError
 from .generation import GenerationStream
-from .openai_responses import ChatWording, CompletionWording
+from .openai_responses import ChatFormatter, CompletionFormatter
 from .openai_schema import ChatRequest, CompletionRequest, LoadAdapter, UnloadAdapter
-from .tokenization import answer_length, chat_prompt, completion_prompts
+from .tokenization import chat_prompt, completion_prompts, max_answer_tokens
 
 _OPEN = {"/health"}
 """Paths that need no key: a probe on loopback that tells nothing secret."""
@@ -44,12 +43,12 @@ def build(engine: Engine, key: str) -> FastAPI:
         if request.url.path not in _OPEN and not secrets.compare_digest(
             given.encode(), f"Bearer {key}".encode()
         ):
-            return _refusal(ApiError("Invalid engine key.", status=401, kind="authentication_error"))
+            return ApiError("Invalid engine key.", status=401, kind="authentication_error").response()
         return await go_on(request)
 
     @app.exception_handler(ApiError)
     async def refuse(_: Request, error: ApiError) -> Response:
-        return _refusal(error)
+        return error.response()
 
     @app.exception_handler(RequestValidationError)
     async def refuse_body(_: Request, error: RequestValidationError) -> Response:
@@ -59,7 +58,7 @@ def build(engine: Engine, key: str) -> FastAPI:
             f"{'.'.join(str(part) for part in one['loc'] if part != 'body') or 'body'}: {one['msg']}"
             for one in error.errors()[:3]
         )
-        return _refusal(ApiError(message, param=place or None, code="invalid_value"))
+        return ApiError(message, param=place or None, code="invalid_value").response()
 
     @app.get("/health")
     async def health() -> Response:
@@ -97,8 +96,8 @@ def build(engine: Engine, key: str) -> FastAPI:
         prompt = chat_prompt(loaded, body)
         wanted = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        answering = GenerationStream(engine, body, ChatWording(body, engine.names))
-        answering.ask([prompt], adapter, [answer_length(loaded, prompt, wanted)], logprobs)
+        answering = GenerationStream(engine, body, ChatFormatter(body, engine.token_names))
+        answering.submit([prompt], adapter, [max_answer_tokens(loaded, prompt, wanted)], logprobs)
         return await _respond(answering, request)
 
     @app.post("/v1/completions")
@@ -106,9 +105,9 @@ def build(engine: Engine, key: str) -> FastAPI:
         loaded = engine.loaded
         adapter = engine.adapter_of(body.model)
         prompts = completion_prompts(loaded, body)
-        lengths = [answer_length(loaded, prompt, body.max_tokens) for prompt in prompts]
-        answering = GenerationStream(engine, body, CompletionWording(body, engine.names))
-        answering.ask(prompts, adapter, lengths, body.logprobs)
+        lengths = [max_answer_tokens(loaded, prompt, body.max_tokens) for prompt in prompts]
+        answering = GenerationStream(engine, body, CompletionFormatter(body, engine.token_names))
+        answering.submit(prompts, adapter, lengths, body.logprobs)
         return await _respond(answering, request)
 
     return app
@@ -118,7 +117,7 @@ async def _respond(answering: GenerationStream, request: Request) -> Response:
     """Stream, or wait for the whole answer while watching whether the client is still there."""
     if answering.request.stream:
         return StreamingResponse(answering.chunks(), media_type="text/event-stream")
-    whole = asyncio.ensure_future(answering.whole())
+    whole = asyncio.ensure_future(answering.response())
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -134,7 +133,3 @@ async def _respond(answering: GenerationStream, request: Request) -> Response:
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _refusal(error: ApiError) -> Response:
-    return Response(json.dumps(error.body), error.status, media_type="application/json")

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import torch
 
-from .sampling_params import SampledToken, Sampling
+from .sequence import SampledToken, SamplingParams
 
 _HEAD = 256
 """How many of the likeliest tokens are sorted at first; all only where top_p needs more."""
 
 
-def choose(
-    logits: torch.Tensor, samplings: Sequence[Sampling], dice: Sequence[random.Random]
+def sample(
+    logits: torch.Tensor, samplings: Sequence[SamplingParams], dice: Sequence[random.Random]
 ) -> list[SampledToken]:
     """Choose one token for each row of ``logits`` [rows, vocabulary].
 
@@ -37,7 +37,7 @@ def choose(
 
 
 def _tell(
-    logits: torch.Tensor, told: list[int], tokens: list[int], samplings: Sequence[Sampling]
+    logits: torch.Tensor, told: list[int], tokens: list[int], samplings: Sequence[SamplingParams]
 ) -> list[SampledToken]:
     logprobs = logits[told].float().log_softmax(dim=-1)
     own = logprobs.gather(1, torch.tensor([[tokens[row]] for row in told], device=logits.device))
@@ -53,7 +53,7 @@ def _tell(
     return choices
 
 
-def _draw(logits: torch.Tensor, samplings: list[Sampling], dice: list[random.Random]) -> list[int]:
+def _draw(logits: torch.Tensor, samplings: list[SamplingParams], dice: list[random.Random]) -> list[int]:
     """Draw by inverting the distribution function at one uniform number a row."""
     temperatures = torch.tensor([sampling.temperature for sampling in samplings], device=logits.device)
     # Shifted first: dividing by a tiny temperature must not overflow into inf - inf.

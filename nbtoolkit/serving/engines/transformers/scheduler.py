@@ -17,11 +17,19 @@ from typing import TypeVar
 import torch
 
 from .adapters import Adapters
-from .batch import BatchedDecoder, OwnPrefill, Prefill, Prepared, Rows, SequentialDecoder, SlotPrefill
-from .errors import end_if_device_lost, step_failed, unknown_model
-from .model_runner import Model
-from .request_queue import WaitingQueue
-from .sampling import choose
+from .batch import (
+    BatchedDecoder,
+    BatchedPrefill,
+    Decoder,
+    Prefill,
+    SequentialDecoder,
+    SequentialPrefill,
+    StepLogits,
+    WaitingQueue,
+)
+from .errors import exit_if_device_lost, step_failed, unknown_model
+from .model_runner import ModelRunner
+from .sampling import sample
 from .sequence import Sequence
 
 Result = TypeVar("Result")
@@ -30,23 +38,25 @@ PREFILL_TOKENS = {"cpu": 256, "cuda": 1024}
 """Prompt tokens between two decode steps: a long prompt must not stall running answers."""
 
 
-class Loop:
+class Scheduler:
     """Runs sequences to their end; every method but :meth:`run` may be called from any thread."""
 
-    def __init__(self, model: Model, adapters: Adapters, max_rows: int, flush: Callable[[], None]) -> None:
+    def __init__(
+        self, model: ModelRunner, adapters: Adapters, max_rows: int, flush: Callable[[], None]
+    ) -> None:
         self.model = model
         self._adapters = adapters
         self._max_rows = max_rows
         self._flush = flush
-        self.batched = model.plan.why_not is None
-        self.piece = PREFILL_TOKENS.get(model.device.type, 512)
+        self.batched = model.plan.sequential_reason is None
+        self.prefill_tokens = PREFILL_TOKENS.get(model.device.type, 512)
         self._ready = threading.Condition()
         self._inbox: list[Sequence] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = False
         self._line = WaitingQueue()
         self._prefill: Prefill | None = None
-        self._groups: dict[str | None, Rows] = {}
+        self._groups: dict[str | None, Decoder] = {}
         self.steps = 0
         self.tokens = 0
 
@@ -72,7 +82,7 @@ class Loop:
             try:
                 future.set_result(function())
             except Exception as error:  # noqa: BLE001 - it belongs to the caller
-                end_if_device_lost(error)
+                exit_if_device_lost(error)
                 future.set_exception(error)
 
         with self._ready:
@@ -101,7 +111,7 @@ class Loop:
 
     # In the loop's thread.
 
-    def group(self, adapter: str | None) -> Rows:
+    def group(self, adapter: str | None) -> Decoder:
         """Return the running answers of an adapter."""
         return self._groups[adapter]
 
@@ -114,12 +124,12 @@ class Loop:
         """Work until :meth:`stop`."""
         while self._wait():
             try:
-                self.turn()
+                self.step()
             except Exception as error:
                 log.exception("a turn of the decode loop failed")
                 self._fail_all(error)
 
-    def turn(self) -> None:
+    def step(self) -> None:
         """Take in what came, then prefill a piece and decode one step; returns at once without work."""
         self._take_in()
         self._unload_retired()
@@ -180,15 +190,17 @@ class Loop:
     def _prefill_some(self) -> None:
         """Go on with the prompt at hand, or begin with the first that wait."""
         if self._prefill is None:
-            together = self._line.take(self._max_rows - self.rows, self.piece if self.batched else 0)
+            together = self._line.pop_group(
+                self._max_rows - self.rows, self.prefill_tokens if self.batched else 0
+            )
             if not together:
                 return
-            self._prefill = (SlotPrefill if self.batched else OwnPrefill)(self.model, together)
+            self._prefill = (BatchedPrefill if self.batched else SequentialPrefill)(self.model, together)
         prefill = self._prefill
         adapter = prefill.sequences[0].adapter
         try:
-            self._adapters.use(adapter)
-            prepared = prefill.advance(self.piece)
+            self._adapters.activate(adapter)
+            prepared = prefill.advance(self.prefill_tokens)
             if prepared is None:
                 return
             self._prefill = None
@@ -211,7 +223,7 @@ class Loop:
         # To the end of the line: a dict keeps its order of insertion.
         self._groups[adapter] = self._groups.pop(adapter)
         try:
-            self._adapters.use(adapter)
+            self._adapters.activate(adapter)
             self._accept(rows.step())
         except torch.cuda.OutOfMemoryError as error:
             # The newest half pays; what remains is tried again in its next turn.
@@ -220,19 +232,19 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - whatever a model raises fails these requests only
             self._fail(rows.sequences, adapter, error)
 
-    def _accept(self, prepared: Prepared) -> None:
+    def _accept(self, prepared: StepLogits) -> None:
         """Choose the next tokens; finished rows leave."""
         sequences, logits = prepared
-        choices = choose(logits, [s.sampling for s in sequences], [s.dice for s in sequences])
+        choices = sample(logits, [s.sampling for s in sequences], [s.rng for s in sequences])
         self.steps += 1
         self.tokens += len(sequences)
         for sequence, choice in zip(sequences, choices, strict=True):
-            if sequence.take(choice) is not None:
+            if sequence.append(choice) is not None:
                 self._leave(sequence)
 
     def _fail_all(self, error: Exception) -> None:
         """Fail what runs and waits, and begin anew."""
-        end_if_device_lost(error)
+        exit_if_device_lost(error)
         running = [s for rows in self._groups.values() for s in rows.sequences]
         for sequence in [*running, *(self._prefill.sequences if self._prefill else ()), *self._line.waiting]:
             sequence.fail(step_failed(error))
@@ -242,7 +254,7 @@ class Loop:
         self._flush()
 
     def _fail(self, sequences: list[Sequence], adapter: str | None, error: Exception) -> None:
-        end_if_device_lost(error)
+        exit_if_device_lost(error)
         rows = self._groups.get(adapter)
         for sequence in list(sequences):
             sequence.fail(step_failed(error))

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tokenizers import Tokenizer
 
+from ...openai_errors import ApiError
 from .detokenizer import Detokenizer, StopFilter
-from .errors import ApiError
-from .sampling_params import SampledToken, Sampling
 
 FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How one row's tokens are chosen; ``temperature`` 0 takes the likeliest."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    logprobs: int | None = None
+    """How many alternatives are told beside the chosen token; None tells nothing."""
+    seed: int | None = None
+
+    def rng(self) -> random.Random:
+        """Return the row's own random numbers, so that a seed means the same in any batch."""
+        return random.Random(self.seed)  # noqa: S311 - sampling, not secrets
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """One token, and where asked its log-probability and the likeliest alternatives."""
+
+    token: int
+    logprob: float = 0.0
+    top: list[tuple[int, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +53,7 @@ class TokenEvent:
     """What one step added to an answer."""
 
     text: str = ""
-    told: tuple[TokenLogprob, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
     tokens: int = 0
     """Tokens of the answer so far."""
     finish: FinishReason | None = None
@@ -46,7 +71,7 @@ class Sequence:
         prompt: list[int],
         *,
         adapter: str | None,
-        sampling: Sampling,
+        sampling: SamplingParams,
         max_tokens: int,
         stop_ids: frozenset[int],
         stops: list[str],
@@ -56,7 +81,7 @@ class Sequence:
         self.prompt = prompt
         self.adapter = adapter
         self.sampling = sampling
-        self.dice = sampling.rng()
+        self.rng = sampling.rng()
         self.answer: list[int] = []
         self.deliver = deliver
         self.cancelled = False
@@ -83,7 +108,7 @@ class Sequence:
         """The newest token, which no cache holds yet."""
         return self.answer[-1] if self.answer else self.prompt[-1]
 
-    def take(self, choice: SampledToken) -> FinishReason | None:
+    def append(self, choice: SampledToken) -> FinishReason | None:
         """Add a token, deliver what may be shown, and tell whether the answer is finished."""
         self.answer.append(choice.token)
         if self.sampling.logprobs is not None:
@@ -100,7 +125,7 @@ class Sequence:
             return self._finish("stop", shown)
         self._shown += len(shown)
         told: tuple[TokenLogprob, ...] = ()
-        if not self._filter.holding and self._told:
+        if not self._filter.is_holding and self._told:
             told, self._told = tuple(self._told), []
         if shown or told:
             self.deliver(TokenEvent(shown, told, len(self.answer)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from .errors import ApiError
+from ...openai_errors import ApiError
 from .openai_schema import ChatRequest, CompletionRequest
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def completion_prompts(loaded: LoadedModel, request: CompletionRequest) -> list[
     return encoded
 
 
-def answer_length(loaded: LoadedModel, prompt: list[int], wanted: int | None) -> int:
+def max_answer_tokens(loaded: LoadedModel, prompt: list[int], wanted: int | None) -> int:
     """Return how many tokens may come; None takes what fits."""
     room = loaded.max_length - len(prompt)
     if wanted is not None and wanted > room:

@@ -16,10 +16,9 @@ from transformers import AutoModelForCausalLM
 
 from nbtoolkit.serving.engines.transformers.adapters import Adapters
 from nbtoolkit.serving.engines.transformers.cpu_kernels import pack
-from nbtoolkit.serving.engines.transformers.model_runner import Model
-from nbtoolkit.serving.engines.transformers.sampling_params import Sampling
-from nbtoolkit.serving.engines.transformers.scheduler import Loop
-from nbtoolkit.serving.engines.transformers.sequence import Sequence, TokenEvent
+from nbtoolkit.serving.engines.transformers.model_runner import ModelRunner
+from nbtoolkit.serving.engines.transformers.scheduler import Scheduler
+from nbtoolkit.serving.engines.transformers.sequence import SamplingParams, Sequence, TokenEvent
 from tests.support.tiny_models import ARCHITECTURES, SLIDING_WINDOW, tiny_adapter, tiny_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
@@ -36,9 +35,9 @@ class Bench:
         self.model = AutoModelForCausalLM.from_pretrained(base).eval()
         assert pack(self.model)  # as the engine does
         self.adapters = Adapters(self.model)
-        self.loop = Loop(Model(self.model, max_length), self.adapters, max_rows, lambda: None)
+        self.loop = Scheduler(ModelRunner(self.model, max_length), self.adapters, max_rows, lambda: None)
         if piece:
-            self.loop.piece = piece
+            self.loop.prefill_tokens = piece
         self.tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
         self.events: dict[Sequence, list[TokenEvent]] = {}
 
@@ -47,7 +46,7 @@ class Bench:
         sequence = Sequence(
             prompt,
             adapter=adapter,
-            sampling=Sampling(**{"temperature": 0.0, **sampling}),
+            sampling=SamplingParams(**{"temperature": 0.0, **sampling}),
             max_tokens=length,
             stop_ids=frozenset(),
             stops=[],
@@ -62,7 +61,7 @@ class Bench:
         for _ in range(5000):
             if not self.loop.busy:
                 return
-            self.loop.turn()
+            self.loop.step()
         raise AssertionError("the loop did not come to an end")
 
 
@@ -109,7 +108,7 @@ def test_rows_that_join_and_leave_among_base_and_adapters_equal_generate(
         length = 6 + 7 * (number % 4)
         asked.append((bench.ask(prompt, length, names[number % 3]), length))
         for _ in range(number % 3 * 2):
-            bench.loop.turn()
+            bench.loop.step()
     bench.finish()
     references = {name: alone(base, folders.get(name) if name else None) for name in names}
     for sequence, length in asked:
@@ -129,10 +128,10 @@ def test_a_row_that_goes_away_frees_its_place_and_disturbs_nobody(tmp_path: Path
     bench = Bench(base, max_rows=3)
     first, second, third, waiting = (bench.ask(prompt, 30) for prompt in prompts((5, 40, 8, 6)))
     for _ in range(6):
-        bench.loop.turn()
+        bench.loop.step()
     assert (bench.loop.rows, bench.loop.waiting) == (3, 1)
     bench.loop.cancel(first)
-    bench.loop.turn()
+    bench.loop.step()
     assert (bench.loop.rows, bench.loop.waiting) == (3, 0)
     came = len(bench.events[first])
     bench.finish()
@@ -145,11 +144,11 @@ def test_a_row_that_goes_away_frees_its_place_and_disturbs_nobody(tmp_path: Path
 def test_cancelled_while_waiting_or_in_prefill_never_gets_a_row(tmp_path: Path) -> None:
     bench = Bench(tiny_base(tmp_path / "base"), max_rows=1, piece=8)
     long, waiting = (bench.ask(prompt, 5) for prompt in prompts((40, 5)))
-    bench.loop.turn()
+    bench.loop.step()
     assert bench.loop.rows == 1
     bench.loop.cancel(long)
     bench.loop.cancel(waiting)
-    bench.loop.turn()
+    bench.loop.step()
     assert not bench.loop.busy
     assert (long.answer, waiting.answer) == ([], [])
 
@@ -157,10 +156,10 @@ def test_cancelled_while_waiting_or_in_prefill_never_gets_a_row(tmp_path: Path) 
 def test_a_long_prompt_does_not_stall_running_answers(tmp_path: Path) -> None:
     bench = Bench(tiny_base(tmp_path / "base"), piece=16)
     short, long = (bench.ask(prompt, 40) for prompt in prompts((5, 160)))
-    bench.loop.turn()
+    bench.loop.step()
     while not long.answer:
         before = len(short.answer)
-        bench.loop.turn()
+        bench.loop.step()
         assert len(short.answer) == before + 1
     assert len(short.answer) >= 160 // 16
     bench.loop.cancel(short)
@@ -175,7 +174,7 @@ def test_adapters_take_turns(tmp_path: Path) -> None:
     many = [bench.ask(prompt, 20) for prompt in prompts((4,) * 6)]
     one = bench.ask(many[0].prompt, 20, "a_one")
     for _ in range(12):
-        bench.loop.turn()
+        bench.loop.step()
     assert abs(len(many[0].answer) - len(one.answer)) <= 2
     bench.finish()
 
@@ -184,7 +183,7 @@ def test_a_failing_step_fails_its_requests_and_the_next_one_works(tmp_path: Path
     base = tiny_base(tmp_path / "base")
     bench = Bench(base)
     failing = [bench.ask(prompt, 20) for prompt in prompts((4, 6))]
-    bench.loop.turn()
+    bench.loop.step()
     broken = bench.model.lm_head.register_forward_hook(
         lambda *_: (_ for _ in ()).throw(RuntimeError("broken"))
     )
@@ -229,7 +228,7 @@ def test_a_broken_cuda_context_ends_the_process_and_nothing_else_does(
     def fail(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr("nbtoolkit.serving.engines.transformers.errors.end_now", end)
+    monkeypatch.setattr("nbtoolkit.serving.engines.transformers.errors.exit_process", end)
     bench = Bench(tiny_base(tmp_path / "base", layers=1))
     if where == "step":
         monkeypatch.setattr(bench.loop.model, "forward", fail)
@@ -238,7 +237,7 @@ def test_a_broken_cuda_context_ends_the_process_and_nothing_else_does(
         bench.loop.call(fail)
     if ends:
         with pytest.raises(Ended):
-            bench.loop.turn()
+            bench.loop.step()
     else:
         bench.finish()
 
@@ -247,7 +246,7 @@ def test_out_of_memory_fails_the_newest_rows_only(tmp_path: Path, monkeypatch: p
     base = tiny_base(tmp_path / "base")
     bench = Bench(base)
     asked = [bench.ask(prompt, 20) for prompt in prompts((4, 5, 6, 7))]
-    bench.loop.turn()
+    bench.loop.step()
     forward = bench.loop.model.forward
 
     def scarce(ids: torch.Tensor, *rest: Any) -> torch.Tensor:
@@ -272,13 +271,13 @@ def test_an_overflow_in_one_row_does_not_reach_the_next_in_its_place(tmp_path: P
     bench = Bench(base)
     first, other = (bench.ask(prompt, 40) for prompt in prompts((30, 5)))
     for _ in range(3):
-        bench.loop.turn()
+        bench.loop.step()
     with torch.inference_mode():
         for layer in bench.loop.group(None).cache.slots:
             layer.keys[0, :, :30] = float("nan")
             layer.values[0, :, :30] = float("nan")
     bench.loop.cancel(first)
-    bench.loop.turn()
+    bench.loop.step()
     late = bench.ask(prompts((6,), seed=9)[0], 12)
     bench.finish()
     reference = alone(base)
@@ -294,11 +293,11 @@ def test_an_adapter_loaded_and_unloaded_while_others_run_changes_nothing(tmp_pat
     (prompt,) = prompts((7,))
     plain, tuned = bench.ask(prompt, 40), bench.ask(prompt, 40, "a_one")
     for _ in range(10):
-        bench.loop.turn()
+        bench.loop.step()
     bench.loop.call(lambda: bench.adapters.load("a_two", folders[1]))
-    bench.loop.turn()
+    bench.loop.step()
     late = bench.ask(prompt, 10, "a_two")
-    bench.loop.turn()
+    bench.loop.step()
     bench.loop.call(lambda: bench.loop.retire("a_one"))
     bench.finish()
     assert bench.adapters.names == ["a_two"]
@@ -317,7 +316,7 @@ def test_a_position_encoding_that_changes_with_length_runs_one_row_at_a_time(tmp
     reference = alone(base)
     bench = Bench(base)
     assert not bench.loop.batched
-    assert "longrope" in (bench.loop.model.plan.why_not or "")
+    assert "longrope" in (bench.loop.model.plan.sequential_reason or "")
     asked = [bench.ask(prompt, 20) for prompt in prompts((10, 40, 60))]
     bench.finish()
     for sequence in asked:

@@ -17,8 +17,8 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from transformers import AutoModelForCausalLM
 
 from nbtoolkit.serving.engines.transformers.adapters import Adapters
-from nbtoolkit.serving.engines.transformers.cpu_kernels import PackedLinear, pack, repack, shorten
-from nbtoolkit.serving.engines.transformers.errors import ApiError
+from nbtoolkit.serving.engines.transformers.cpu_kernels import PackedLinear, fuse, pack, repack
+from nbtoolkit.serving.openai_errors import ApiError
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 pytestmark = pytest.mark.filterwarnings(
@@ -107,7 +107,7 @@ def test_a_copy_of_a_shortened_layer_computes_with_its_own_matrices() -> None:
     get_peft_model(model, LoraConfig(r=2, target_modules=["x"], init_lora_weights=False)).eval()
     layer: Any = model["x"]
     layer._active_adapter = ["default"]
-    shorten(layer)
+    fuse(layer)
     duplicate = copy.deepcopy(layer)
     x = torch.randn(3, 16)
     with torch.inference_mode():
@@ -198,15 +198,15 @@ def test_a_packed_base_answers_as_peft_with_every_adapter_and_as_itself_without(
     expected = {name: peft_answers(base, folder) for name, folder in folders.items()}
     assert (expected["the_kind"] - plain).abs().max() > 2
     for name in (*order, None, *order):
-        adapters.use(name)
+        adapters.activate(name)
         wanted = plain if name is None else expected[name]
         torch.testing.assert_close(log_probabilities(model), wanted, atol=tolerance, rtol=0)
     if "modules_to_save" in kind and "embed_tokens" not in kind["modules_to_save"]:
-        assert all(layer.is_laid_out for layer in model.modules() if type(layer) is PackedLinear)
+        assert all(layer.is_packed for layer in model.modules() if type(layer) is PackedLinear)
     for name in reversed(order):
-        adapters.use(name)
+        adapters.activate(name)
         adapters.unload(name)
-        adapters.use(None)
+        adapters.activate(None)
         assert torch.equal(log_probabilities(model), plain)
     assert set(model.state_dict()) == names
 

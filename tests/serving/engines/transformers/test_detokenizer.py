@@ -13,8 +13,7 @@ from nbtoolkit.serving.engines.transformers.detokenizer import (
     StopFilter,
     TokenNames,
 )
-from nbtoolkit.serving.engines.transformers.sampling_params import SampledToken, Sampling
-from nbtoolkit.serving.engines.transformers.sequence import Sequence, TokenEvent
+from nbtoolkit.serving.engines.transformers.sequence import SampledToken, SamplingParams, Sequence, TokenEvent
 from tests.support.tiny_models import END_OF_TEXT, END_OF_TURN, tiny_base
 
 
@@ -88,13 +87,13 @@ def answer(tokenizer: Tokenizer, tokens: list[int], **settings: Any) -> list[Tok
     sequence = Sequence(
         [1],
         adapter=None,
-        sampling=Sampling(temperature=0, logprobs=0),
+        sampling=SamplingParams(temperature=0, logprobs=0),
         tokenizer=tokenizer,
         deliver=events.append,
         **{"max_tokens": 50, "stop_ids": frozenset(), "stops": [], **settings},
     )
     for token in tokens:
-        if sequence.take(SampledToken(token)):
+        if sequence.append(SampledToken(token)):
             break
     return events
 
@@ -106,7 +105,7 @@ def test_an_answer_stopped_by_a_string_counts_its_tokens_and_tells_only_those_sh
     assert "".join(event.text for event in events) == "xy "
     assert events[-1].finish == "stop"
     assert events[-1].tokens == len(ids(tokenizer, "xy END"))
-    told = [told.choice.token for event in events for told in event.told]
+    told = [told.choice.token for event in events for told in event.logprobs]
     assert tokenizer.decode(told) == "xy "
 
 
@@ -130,7 +129,7 @@ def test_offsets_of_told_tokens_point_into_the_text(tokenizer: Tokenizer) -> Non
     events = answer(tokenizer, ids(tokenizer, "the cat"), max_tokens=5)
     text = "".join(event.text for event in events)
     for event in events:
-        for told in event.told:
+        for told in event.logprobs:
             piece = tokenizer.decode([told.choice.token])
             assert text[told.offset : told.offset + len(piece)] == piece
 

@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from nbtoolkit.serving.engines.config import EngineConfig
 from nbtoolkit.serving.engines.transformers.adapters import Adapters
-from nbtoolkit.serving.engines.transformers.config import Options
-from nbtoolkit.serving.engines.transformers.errors import ApiError, EngineStartRefused
+from nbtoolkit.serving.engines.transformers.errors import EngineStartRefused
 from nbtoolkit.serving.engines.transformers.model_loader import load, pick_dtype
+from nbtoolkit.serving.openai_errors import ApiError
 from tests.support.tiny_models import END_OF_TEXT, END_OF_TURN, tiny_adapter, tiny_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
@@ -26,8 +27,8 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 IDS = torch.tensor([[5, 6, 7, 8]])
 
 
-def options(base: Path, **settings: Any) -> Options:
-    return Options(port=0, base={"name": "tiny", "path": base}, tokenizer_path=base, **settings)  # type: ignore[arg-type]
+def options(base: Path, **settings: Any) -> EngineConfig:
+    return EngineConfig(port=0, base={"name": "tiny", "path": base}, tokenizer_path=base, **settings)  # type: ignore[arg-type]
 
 
 def quiet(_: str) -> None:
@@ -151,10 +152,10 @@ def test_an_adapter_beside_others_answers_as_peft_does_and_leaves_no_trace(
     expected = {"a_kind": peft_logits(base, adapter), "a_other": peft_logits(base, other), None: plain}
     assert not torch.allclose(expected["a_kind"], plain, atol=1e-3)
     for name in ("a_kind", None, "a_other", "a_kind", "a_other", None):
-        adapters.use(name)
+        adapters.activate(name)
         torch.testing.assert_close(logits(model), expected[name], atol=1e-5, rtol=1e-4)
     adapters.unload("a_other")
-    adapters.use("a_kind")
+    adapters.activate("a_kind")
     torch.testing.assert_close(logits(model), expected["a_kind"], atol=1e-5, rtol=1e-4)
     adapters.unload("a_kind")
     assert torch.equal(logits(model), plain)
@@ -197,7 +198,7 @@ def test_an_adapter_that_cannot_be_served_is_refused_and_changes_nothing(
         adapters.load("a_bad", bad)
     assert adapters.names == ["a_good"]
     assert torch.equal(logits(model), plain)
-    adapters.use("a_good")
+    adapters.activate("a_good")
     torch.testing.assert_close(logits(model), peft_logits(base, good), atol=1e-5, rtol=1e-4)
 
 
@@ -236,7 +237,7 @@ def test_biases_that_belong_to_the_adapter_are_served(tmp_path: Path, settings: 
     adapters = Adapters(model)
     adapters.load("a_biased", adapter)
     assert torch.equal(logits(model), plain)
-    adapters.use("a_biased")
+    adapters.activate("a_biased")
     torch.testing.assert_close(logits(model), peft_logits(base, adapter), atol=1e-5, rtol=1e-4)
 
 

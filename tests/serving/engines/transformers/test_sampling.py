@@ -8,35 +8,35 @@ from collections import Counter
 import pytest
 import torch
 
-from nbtoolkit.serving.engines.transformers.sampling import choose
-from nbtoolkit.serving.engines.transformers.sampling_params import Sampling
+from nbtoolkit.serving.engines.transformers.sampling import sample
+from nbtoolkit.serving.engines.transformers.sequence import SamplingParams
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
 
 
-def draw(sampling: Sampling, times: int, logits: torch.Tensor = LOGITS) -> Counter[int]:
+def draw(sampling: SamplingParams, times: int, logits: torch.Tensor = LOGITS) -> Counter[int]:
     rows = 500
     dice = [random.Random(number) for number in range(rows)]
     counts: Counter[int] = Counter()
     for _ in range(times // rows):
-        counts.update(c.token for c in choose(logits.expand(rows, -1), [sampling] * rows, dice))
+        counts.update(c.token for c in sample(logits.expand(rows, -1), [sampling] * rows, dice))
     return counts
 
 
 @pytest.mark.parametrize(
     ("sampling", "allowed"),
     [
-        (Sampling(), 6),
-        (Sampling(temperature=0.5), 6),
-        (Sampling(top_k=2), 2),
-        (Sampling(top_p=0.6), 2),
-        (Sampling(top_k=3, top_p=0.99), 3),
-        (Sampling(top_k=3, top_p=0.7), 2),
-        (Sampling(top_p=1e-9), 1),
-        (Sampling(top_k=1), 1),
+        (SamplingParams(), 6),
+        (SamplingParams(temperature=0.5), 6),
+        (SamplingParams(top_k=2), 2),
+        (SamplingParams(top_p=0.6), 2),
+        (SamplingParams(top_k=3, top_p=0.99), 3),
+        (SamplingParams(top_k=3, top_p=0.7), 2),
+        (SamplingParams(top_p=1e-9), 1),
+        (SamplingParams(top_k=1), 1),
     ],
 )
-def test_frequencies_match_the_distribution(sampling: Sampling, allowed: int) -> None:
+def test_frequencies_match_the_distribution(sampling: SamplingParams, allowed: int) -> None:
     counts = draw(sampling, 20_000)
     expected = (LOGITS / sampling.temperature).softmax(-1)[:allowed]
     expected = expected / expected.sum()
@@ -47,7 +47,7 @@ def test_frequencies_match_the_distribution(sampling: Sampling, allowed: int) ->
 
 def test_top_p_beyond_the_sorted_head_takes_all_tokens_that_it_needs() -> None:
     flat = torch.zeros(1000)
-    counts = draw(Sampling(top_p=0.9), 10_000, flat)
+    counts = draw(SamplingParams(top_p=0.9), 10_000, flat)
     assert len(counts) > 850
     assert len(counts) <= 900
 
@@ -55,33 +55,43 @@ def test_top_p_beyond_the_sorted_head_takes_all_tokens_that_it_needs() -> None:
 def test_a_seed_gives_the_same_answer_in_any_batch() -> None:
     torch.manual_seed(0)
     logits = torch.randn(5, 300)
-    seeded = Sampling(seed=7, top_p=0.9)
-    alone = choose(logits[2:3], [seeded], [seeded.rng()])[0].token
-    mixed = [Sampling(temperature=0), Sampling(), seeded, Sampling(top_k=3), Sampling(temperature=0)]
-    assert choose(logits, mixed, [s.rng() for s in mixed])[2].token == alone
+    seeded = SamplingParams(seed=7, top_p=0.9)
+    alone = sample(logits[2:3], [seeded], [seeded.rng()])[0].token
+    mixed = [
+        SamplingParams(temperature=0),
+        SamplingParams(),
+        seeded,
+        SamplingParams(top_k=3),
+        SamplingParams(temperature=0),
+    ]
+    assert sample(logits, mixed, [s.rng() for s in mixed])[2].token == alone
 
 
 def test_greedy_rows_take_the_likeliest_whatever_their_neighbours_do() -> None:
     logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(1))
     samplings = [
-        Sampling(temperature=0, top_k=5),
-        Sampling(temperature=5),
-        Sampling(temperature=0),
-        Sampling(),
+        SamplingParams(temperature=0, top_k=5),
+        SamplingParams(temperature=5),
+        SamplingParams(temperature=0),
+        SamplingParams(),
     ]
-    tokens = [choice.token for choice in choose(logits, samplings, [s.rng() for s in samplings])]
+    tokens = [choice.token for choice in sample(logits, samplings, [s.rng() for s in samplings])]
     assert [tokens[0], tokens[2]] == [logits[0].argmax().item(), logits[2].argmax().item()]
 
 
 def test_a_tiny_temperature_does_not_overflow() -> None:
-    (choice,) = choose(LOGITS[None] * 100, [Sampling(temperature=1e-6)], [random.Random(0)])
+    (choice,) = sample(LOGITS[None] * 100, [SamplingParams(temperature=1e-6)], [random.Random(0)])
     assert choice.token == 0
 
 
 def test_log_probabilities_are_of_the_raw_logits_in_float32() -> None:
     logits = LOGITS.expand(3, -1).to(torch.bfloat16)
-    samplings = [Sampling(temperature=0, logprobs=2), Sampling(temperature=9, logprobs=0), Sampling()]
-    first, second, third = choose(logits, samplings, [s.rng() for s in samplings])
+    samplings = [
+        SamplingParams(temperature=0, logprobs=2),
+        SamplingParams(temperature=9, logprobs=0),
+        SamplingParams(),
+    ]
+    first, second, third = sample(logits, samplings, [s.rng() for s in samplings])
     expected = logits[0].float().log_softmax(-1)
     assert first.logprob == pytest.approx(expected[0].item())
     assert first.top == [(0, pytest.approx(expected[0].item())), (1, pytest.approx(expected[1].item()))]

@@ -12,18 +12,18 @@ class _ConfigModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class BaseFolder(_ConfigModel):
+class BaseModelFolder(_ConfigModel):
     """The base model: the name that requests use, and its folder."""
 
     name: str
     path: Path
 
 
-class Options(_ConfigModel):
+class EngineConfig(_ConfigModel):
     """How this engine process runs; nothing of it changes while it lives."""
 
     port: int = Field(ge=0, le=65535)
-    base: BaseFolder
+    base: BaseModelFolder
     tokenizer_path: Path
     chat_template: str | None = None
     """Used instead of the tokenizer folder's own template."""
