@@ -1,4 +1,4 @@
-"""One signed-in way into Azure: a credential, and the official SDK's clients made with the same rules."""
+"""Clients of the Azure SDK for one credential, all with the same transport and policies."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _Client = TypeVar("_Client")
 
 
 class Cloud:
-    """Make the SDK's clients for one credential, each once; safe to use from many threads.
+    """Create the SDK's clients for one credential, each once; safe to use from many threads.
 
-    Making one costs an import the first time and no request. Without ``credential`` the shared sign-in of
+    Creating one costs an import the first time and no request. Without ``credential`` the shared sign-in of
     this process is used. Proxies and certificates are those of the environment. Raises
-    :class:`MissingDependency` where the SDK is not installed.
+    :class:`MissingDependency` if the SDK is not installed.
     """
 
     def __init__(self, credential: TokenCredential | None = None) -> None:
@@ -44,7 +44,7 @@ class Cloud:
 
     @classmethod
     def shared(cls) -> Cloud:
-        """Return the one of this process."""
+        """Return the instance that this process shares."""
         global _shared
         with _sharing:
             _shared = _shared or cls()
@@ -52,7 +52,7 @@ class Cloud:
 
     @property
     def credential(self) -> TokenCredential:
-        """Who is signed in; nobody is asked to sign in here."""
+        """The credential; reading it never prompts for a sign-in."""
         if self._credential is None:
             from nbtoolkit.azure.auth.shared_credential import credential
 
@@ -84,7 +84,7 @@ class Cloud:
         return self._client("azure.mgmt.loganalytics", "LogAnalyticsManagementClient", subscription)
 
     def permissions(self, subscription: str) -> AuthorizationManagementClient:
-        """What the signed-in user may do."""
+        """Permissions of the signed-in user."""
         return self._client("azure.mgmt.authorization", "AuthorizationManagementClient", subscription)
 
     def token(self, scope: str = ARM_SCOPE) -> str:
@@ -104,11 +104,11 @@ class Cloud:
         return self._once(("httpx", ""), make)
 
     def keep(self, key: tuple[str, str], make: Callable[[], _Client]) -> _Client:
-        """Return what ``make`` made the first time for this key, so that it lives as long as the sign-in."""
+        """Return the value of ``make`` for this key, created once and kept as long as the sign-in."""
         return self._once(key, make)
 
     def close(self) -> None:
-        """Close the connections of all clients; one that is asked for again is made anew."""
+        """Close the connections of all clients; a client that is needed later is created again."""
         with self._lock:
             clients, self._clients = list(self._clients.values()), {}
         for client in clients:
@@ -117,10 +117,10 @@ class Cloud:
     def _client(self, module: str, name: str, subscription: str = "") -> Any:
         def make() -> object:
             credential = self.credential
-            where = () if name == "SubscriptionClient" else (subscription,)
+            scope = () if name == "SubscriptionClient" else (subscription,)
             return import_from(module, name)(
                 credential,
-                *where,
+                *scope,
                 polling_interval=sdk.POLL_INTERVAL,
                 transport=import_from(_PIPELINE, "DrainingTransport")(
                     # If the SDK can read a 409, it registers a resource provider without consent.

@@ -1,4 +1,4 @@
-"""What an id of Azure Resource Manager says of its resource: the type, the name, and both in words."""
+"""Parse resource ids of Azure Resource Manager: type, name, and a title for messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHARE = "microsoft.storage/storageaccounts/fileservices/shares"
 WORKSPACE = "microsoft.operationalinsights/workspaces"
 DEPLOYMENT = "microsoft.resources/deployments"
 PROFILE = "microsoft.app/managedenvironments/workloadprofiles"
-"""A machine of an environment: a part of it, with no address of its own in Azure."""
+"""A workload profile of an environment; it has no resource id of its own in Azure."""
 
 _TITLES = {
     APP: "container app",
@@ -27,22 +27,22 @@ _TITLES = {
 }
 
 
-class Place(NamedTuple):
-    """Where a resource lies, and its own name."""
+class ResourceLocation(NamedTuple):
+    """Subscription, resource group and name of a resource."""
 
     subscription: str
     group: str
     name: str
 
 
-def place_of(resource_id: str) -> Place:
-    """Return subscription, resource group and own name of a resource in a group."""
+def parse_location(resource_id: str) -> ResourceLocation:
+    """Return subscription, resource group and name of a resource in a group."""
     parts = resource_id.split("/")
-    return Place(parts[2], parts[4], parts[-1])
+    return ResourceLocation(parts[2], parts[4], parts[-1])
 
 
 def type_of(resource_id: str) -> str:
-    """Return the type of a resource as the id spells it."""
+    """Return the type of a resource, spelled as in the id."""
     namespace, *rest = resource_id.rpartition("/providers/")[2].split("/")
     return "/".join([namespace, *rest[::2]])
 
@@ -53,12 +53,12 @@ def kind_of(resource_id: str) -> str:
 
 
 def name_of(resource_id: str) -> str:
-    """Return the name of a resource, with its parents'."""
+    """Return the name of a resource, prefixed by the names of its parents."""
     return "/".join(resource_id.rpartition("/providers/")[2].split("/")[2::2])
 
 
 def title_of(resource_id: str) -> str:
-    """Return what a resource is and its own name, in words."""
+    """Return type and name of a resource for messages, such as ``container app tones``."""
     if "/providers/" not in resource_id:
         return f"resource group {resource_id.rpartition('/')[2]}"
     kind = kind_of(resource_id)

@@ -117,29 +117,29 @@ class LocalFolder:
     def list(self, folder: str) -> list[Entry]:
         """Return the entries of one folder by name; [] if it is missing."""
         try:
-            with os.scandir(self._at(folder)) as found:
+            with os.scandir(self._resolve(folder)) as found:
                 entries = [entry for item in found if (entry := _entry(item))]
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise self._failed("list", folder, error) from error
+            raise self._store_error("list", folder, error) from error
         return sorted(entries, key=lambda entry: entry.name)
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """Return a file's bytes from ``offset``; raises NotInStore."""
         try:
-            with self._at(path).open("rb") as file:
+            with self._resolve(path).open("rb") as file:
                 file.seek(offset)
                 return file.read(-1 if length is None else length)
         except OSError as error:
-            raise self._failed("read", path, error) from error
+            raise self._store_error("read", path, error) from error
 
     def sha256(self, path: str, passed: Sent | None = None) -> str:
         """Return the sha256 of a file's content; reads it all."""
         try:
-            return streams.sha256(self._at(path), passed)
+            return streams.sha256(self._resolve(path), passed)
         except OSError as error:
-            raise self._failed("read", path, error) from error
+            raise self._store_error("read", path, error) from error
 
     def write(
         self,
@@ -153,10 +153,10 @@ class LocalFolder:
         """Write a whole file under a temporary name, read it again, then rename it; return its sha256."""
         check_path(path)
         folder, _, _ = path.rpartition("/")
-        temporary = join(folder, temp_names.new())
+        temporary = join(folder, temp_names.temp_name())
         try:
-            self._inside(folder)
-            with self._at(temporary).open("xb") as file:
+            self._check_inside_root(folder)
+            with self._resolve(temporary).open("xb") as file:
                 went_out = streams.copy(source, file, name=path, expected=sha256, sent=sent)
             if self.sha256(temporary, sent and (lambda _: sent(0))) != went_out:
                 raise StoreError(
@@ -165,48 +165,50 @@ class LocalFolder:
                 )
             self.rename(temporary, path, overwrite=overwrite)
         except OSError as error:
-            raise self._failed("write", path, error) from error
+            raise self._store_error("write", path, error) from error
         finally:
             with contextlib.suppress(OSError):  # what stays is swept by the next sync of this folder
-                self._at(temporary).unlink()
+                self._resolve(temporary).unlink()
         return went_out
 
     def rename(self, old: str, new: str, *, overwrite: bool = False) -> None:
         """Give a file another name in one step; without ``overwrite`` exactly one of many callers wins."""
-        source, target = self._at(old), self._at(new)
+        source, target = self._resolve(old), self._resolve(new)
         try:
-            self._inside(new.rpartition("/")[0])
+            self._check_inside_root(new.rpartition("/")[0])
             if overwrite:
                 source.replace(target)
             else:
                 renaming.rename_new(source, target)
         except OSError as error:
-            raise self._failed("rename", new if isinstance(error, FileExistsError) else old, error) from error
+            raise self._store_error(
+                "rename", new if isinstance(error, FileExistsError) else old, error
+            ) from error
 
     def delete(self, path: str) -> None:
         """Delete a file; one that is missing is no error."""
         try:
-            self._inside(path.rpartition("/")[0])
-            self._at(path).unlink(missing_ok=True)
+            self._check_inside_root(path.rpartition("/")[0])
+            self._resolve(path).unlink(missing_ok=True)
         except OSError as error:
-            raise self._failed("delete", path, error) from error
+            raise self._store_error("delete", path, error) from error
 
     def make_folder(self, path: str) -> None:
         """Make one folder; one that is there is no error."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self._inside(path.rpartition("/")[0])
-            self._at(path).mkdir(exist_ok=True)
+            self._check_inside_root(path.rpartition("/")[0])
+            self._resolve(path).mkdir(exist_ok=True)
         except OSError as error:
-            raise self._failed("make the folder", path, error) from error
+            raise self._store_error("make the folder", path, error) from error
 
     def delete_folder(self, path: str, passed: Sent | None = None) -> None:
         """Delete a folder and all below it; one that is missing is no error, a link loses only itself."""
-        target = self._at(path)
+        target = self._resolve(path)
         if target == self.root:
             raise StoreError("The root of a store is not deleted.", next_step="name a folder below it")
         try:
-            self._inside(path.rpartition("/")[0])
+            self._check_inside_root(path.rpartition("/")[0])
             if target.is_symlink():
                 target.unlink()
             elif target.exists():
@@ -214,26 +216,26 @@ class LocalFolder:
                     passed(0)
                 shutil.rmtree(target)
         except OSError as error:
-            raise self._failed("delete the folder", path, error) from error
+            raise self._store_error("delete the folder", path, error) from error
 
-    def _at(self, path: str) -> Path:
+    def _resolve(self, path: str) -> Path:
         return self.root / check_path(path, folder=True)
 
-    def _inside(self, folder: str) -> None:
+    def _check_inside_root(self, folder: str) -> None:
         """Refuse to change anything behind a link that leaves the root."""
-        real = Path(os.path.realpath(self._at(folder)))
+        real = Path(os.path.realpath(self._resolve(folder)))
         if not real.is_relative_to(os.path.realpath(self.root)):
             raise StoreError(
                 f"{folder} leads out of the share, to {real}.",
                 next_step="replace the link in the share's folder by a plain folder",
             )
 
-    def _failed(self, doing: str, path: str, error: OSError) -> StoreError:
+    def _store_error(self, doing: str, path: str, error: OSError) -> StoreError:
         if isinstance(error, StoreError):
             return error
         message = f"Could not {doing} {path or 'the root'} in {self.root}: {error.strerror or error}."
         if isinstance(error, FileExistsError):
-            return AlreadyExists(f"{path} exists already.", next_step="choose another name", path=path)
+            return AlreadyExists(f"{path} already exists.", next_step="choose another name", path=path)
         if isinstance(error, FileNotFoundError):
             return NotInStore(message, next_step="look at what the folder holds", path=path)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

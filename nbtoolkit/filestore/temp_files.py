@@ -13,16 +13,16 @@ from pathlib import Path
 
 import psutil
 
-START = ".nbtoolkit-"
+PREFIX = ".nbtoolkit-"
 """What all these names begin with."""
 _NAME = re.compile(
-    re.escape(START) + r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>[0-9a-f]+)-(?P<at>[0-9a-f]+)"
+    re.escape(PREFIX) + r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>[0-9a-f]+)-(?P<at>[0-9a-f]+)"
     r"-[0-9a-f]{12}(-(?P<content>[0-9a-f]{12}))?\.part"
 )
 _DAY = 24 * 3600
 
 
-def new(now: float | None = None, *, sha256: str | None = None) -> str:
+def temp_name(now: float | None = None, *, sha256: str | None = None) -> str:
     """Return a fresh name, below 80 characters, that says which process writes it and since when.
 
     With ``sha256`` it also says what is going to be in it, so that another writer may go on with it.
@@ -30,7 +30,7 @@ def new(now: float | None = None, *, sha256: str | None = None) -> str:
     pid = os.getpid()
     at = int(time.time() if now is None else now)
     content = f"-{sha256[:12]}" if sha256 else ""
-    return f"{START}{_host()}-{pid}-{_born(pid):x}-{at:x}-{secrets.token_hex(6)}{content}.part"
+    return f"{PREFIX}{_host()}-{pid}-{_process_start(pid):x}-{at:x}-{secrets.token_hex(6)}{content}.part"
 
 
 def is_temporary(name: str) -> bool:
@@ -38,17 +38,17 @@ def is_temporary(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def is_part_of(name: str, sha256: str) -> bool:
+def is_partial_upload_of(name: str, sha256: str) -> bool:
     """Tell whether a file name is that of an unfinished file of this content."""
     match = _NAME.fullmatch(name)
     return match is not None and match["content"] == sha256[:12]
 
 
-def is_mine(name: str) -> bool:
+def is_from_this_process(name: str) -> bool:
     """Tell whether this very process gave the name."""
     match = _NAME.fullmatch(name)
     pid = os.getpid()
-    mine = (_host(), str(pid), f"{_born(pid):x}")
+    mine = (_host(), str(pid), f"{_process_start(pid):x}")
     return match is not None and (match["host"], match["pid"], match["born"]) == mine
 
 
@@ -80,6 +80,6 @@ def _host() -> str:
 
 
 @lru_cache(maxsize=4)
-def _born(pid: int) -> int:
+def _process_start(pid: int) -> int:
     """Return the start time of a process; keyed by pid, since a fork inherits this cache."""
     return int(psutil.Process(pid).create_time())

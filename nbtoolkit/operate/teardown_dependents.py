@@ -66,7 +66,7 @@ def log_workspace_of(cloud: Cloud, environment_id: str) -> str | None:
     customer = EnvironmentState(body).log_workspace
     if not customer:
         return None
-    client: Any = cloud.workspaces(resource_ids.place_of(environment_id).subscription)
+    client: Any = cloud.workspaces(resource_ids.parse_location(environment_id).subscription)
     with translate_errors("list the Log Analytics workspaces"):
         listed = [one.as_dict() for one in client.workspaces.list()]
     return next((str(one["id"]) for one in listed if _properties(one).get("customerId") == customer), None)
@@ -108,7 +108,7 @@ def _mounting(cloud: Cloud, environments: list[Body], account: str, going: Itera
     name, goes = account.rpartition("/")[2], {id_.lower() for id_ in going}
     found: list[str] = []
     for environment in environments:
-        place = resource_ids.place_of(str(environment["id"]))
+        place = resource_ids.parse_location(str(environment["id"]))
         client: Any = cloud.containerapps(place.subscription)
         with translate_errors(f"list the storages of the environment {place.name}"):
             listed = client.managed_environments_storages.list(place.group, place.name).as_dict()

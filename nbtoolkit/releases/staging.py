@@ -16,7 +16,7 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.serving import content_hash, share_layout
 from nbtoolkit.serving.release import Release
 from nbtoolkit.sync import SyncResult, apply, plan, sync
-from nbtoolkit.sync.scan import check_files, files_of
+from nbtoolkit.sync.scan import check_files, scan_folder
 
 WHEELS_LOCK = "requirements.txt"
 """The lock beside its packages; its sha256 names the folder."""
@@ -111,7 +111,7 @@ def stage_code(store: FileStore, release: Release, code: Path, progress: Progres
 
 def custom_server_sha256(folder: Path) -> str:
     """Return the identity of the user's own server: all files of its folder that are sent."""
-    return content_hash.folder_sha256(files_of(folder))
+    return content_hash.folder_sha256(scan_folder(folder))
 
 
 def stage_reports(

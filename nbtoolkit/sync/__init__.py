@@ -1,4 +1,4 @@
-"""Bring files to a folder of a store: plan what is missing, then send just that."""
+"""Sync files to a folder of a store: plan what is missing, then send only that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbtoolkit.filestore.chunked_io import Source
 from nbtoolkit.filestore.paths import join
 from nbtoolkit.progress import SILENT, Progress, Sent
 from nbtoolkit.sync.manifest import KnownFile, Manifest
-from nbtoolkit.sync.plan import PlannedFile, SyncPlan, plan, readable
+from nbtoolkit.sync.plan import PlannedFile, SyncPlan, format_bytes, plan
 from nbtoolkit.utils.threads import map_cancellable
 
 __all__ = ["PlannedFile", "SyncPlan", "SyncResult", "apply", "plan", "sync"]
@@ -22,7 +22,7 @@ __all__ = ["PlannedFile", "SyncPlan", "SyncResult", "apply", "plan", "sync"]
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """What a sync did; results add up."""
+    """Counts and duration of a sync; results can be added."""
 
     sent_files: int = 0
     sent_bytes: int = 0
@@ -42,7 +42,7 @@ class SyncResult:
     def __str__(self) -> str:
         deleted = f", {self.deleted} deleted" if self.deleted else ""
         return (
-            f"{self.sent_files} files sent ({readable(self.sent_bytes)}), "
+            f"{self.sent_files} files sent ({format_bytes(self.sent_bytes)}), "
             f"{self.skipped_files} already there{deleted}, {self.seconds:.1f} s"
         )
 
@@ -71,11 +71,11 @@ def sync(
 def apply(
     planned: SyncPlan, store: FileStore, progress: Progress | None = None, *, workers: int | None = None
 ) -> SyncResult:
-    """Carry out a plan and return what was done, after a look whether everything has arrived.
+    """Apply a plan, verify that every file has arrived, and return the counts.
 
-    Folders are made once, parents first; files go out in parallel, as many at once as serve the store best,
-    the largest first, each verified before it gets its name. Raises SyncRefused when a file changed since it
-    was planned, StoreError, and Cancelled; what is finished by then stays and is not sent again.
+    Folders are created once, parents first. Files are sent in parallel, as many at a time as suit the
+    store, the largest first, each verified before its rename. Raises SyncRefused if a file changed since
+    the plan, StoreError, and Cancelled; finished files stay and are not sent again.
     """
     progress = progress or SILENT()
     start = time.monotonic()
@@ -83,11 +83,12 @@ def apply(
     _make_folders(planned, store, progress)
     if planned.missing:
         progress.phase(
-            f"Sending {len(planned.missing)} files to {planned.prefix} ({readable(planned.bytes_missing)})"
+            f"Sending {len(planned.missing)} files to {planned.prefix} "
+            f"({format_bytes(planned.bytes_missing)})"
         )
 
     def send(file: PlannedFile, passed: Sent) -> bool:
-        """Return False where another deploy sent the same file first."""
+        """Return False if another deploy sent the same file first."""
         path = join(planned.prefix, file.name)
         overwrite = file.replaces or not planned.content_addressed
         try:
@@ -98,21 +99,21 @@ def apply(
 
     largest_first = sorted(planned.missing, key=lambda file: -file.size)
     total = planned.bytes_missing
-    at_once = workers or store.parallel
-    sent = map_cancellable(send, largest_first, progress=progress, total=total, workers=at_once)
-    _settle(planned, store, progress)
-    went_out = [file for file, did in zip(largest_first, sent, strict=True) if did]
+    parallel = workers or store.parallel
+    sent = map_cancellable(send, largest_first, progress=progress, total=total, workers=parallel)
+    _verify(planned, store, progress)
+    written = [file for file, did in zip(largest_first, sent, strict=True) if did]
     return SyncResult(
-        sent_files=len(went_out),
-        sent_bytes=sum(file.size for file in went_out),
-        skipped_files=len(planned.files) - len(went_out),
+        sent_files=len(written),
+        sent_bytes=sum(file.size for file in written),
+        skipped_files=len(planned.files) - len(written),
         deleted=len(planned.extra_files) + len(planned.extra_folders),
         seconds=time.monotonic() - start,
     )
 
 
 def _delete(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
-    """Delete before anything is sent, since an extra file may be in the way of a folder."""
+    """Delete before files are sent, since an extra file may have the name of a folder."""
     paths = [join(planned.prefix, name) for name in (*planned.leftovers, *planned.extra_files)]
     map_cancellable(lambda path, _: store.delete(path), paths, progress=progress, workers=store.parallel)
     folders = [join(planned.prefix, name) for name in planned.extra_folders]
@@ -122,7 +123,7 @@ def _delete(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
 
 
 def _make_folders(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
-    """Make what is missing, level by level."""
+    """Create missing folders, level by level."""
     if "" in planned.missing_folders:
         progress.check()
         make_folders(store, planned.prefix)
@@ -133,14 +134,14 @@ def _make_folders(planned: SyncPlan, store: FileStore, progress: Progress) -> No
         )
 
 
-def _settle(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
-    """See that all that was sent is there, and note it for the next comparison."""
-    arrived = _arrived(planned, store, progress)
+def _verify(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
+    """Verify that every sent file is on the store, and save the manifest for the next plan."""
+    arrived = _list_arrived(planned, store, progress)
     lost = [f.name for f in planned.missing if f.name not in arrived or arrived[f.name].size != f.size]
     if lost:
         raise StoreError(
             f"After sending, {planned.prefix} lacks {', '.join(sorted(lost))}.",
-            next_step="see who else writes there, then run the step again",
+            next_step="check whether another program writes there, then run the step again",
         )
     if planned.content_addressed:
         return
@@ -153,7 +154,7 @@ def _settle(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
         manifest.save(store)
 
 
-def _arrived(planned: SyncPlan, store: FileStore, progress: Progress) -> dict[str, Entry]:
+def _list_arrived(planned: SyncPlan, store: FileStore, progress: Progress) -> dict[str, Entry]:
     folders = sorted({file.name.rpartition("/")[0] for file in planned.missing})
     listed = map_cancellable(
         lambda folder, _: store.list(join(planned.prefix, folder)),

@@ -1,8 +1,8 @@
-"""What of a folder is never sent: secrets, caches, training leftovers, and what the user lists.
+"""Ignore rules of a sync: secrets, caches, training state, and ``.nbtoolkitignore``.
 
 ``.nbtoolkitignore`` in the folder's root has gitignore syntax and is read after the defaults, so ``!name``
-brings back what they leave out. Secrets cannot be brought back: a line that tries is an error, because
-silence would leave the user believing that the file was sent. They belong into the app's secrets.
+includes a file that they exclude. Secrets cannot be included: a line that includes one is an error, since
+the user would otherwise believe that the file was sent. They belong in the app's secrets.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SECRETS = (
     ".git-credentials",
     "credentials.json",
 )
-"""Never sent, whatever the ignore file says; matched without regard to case."""
+"""Never sent, also if the ignore file includes them; matched case-insensitively."""
 
 DEFAULTS = (
     *SECRETS,
@@ -82,11 +82,11 @@ DEFAULTS = (
     "*.pt",
     "*.pth",
 )
-"""Not sent unless the ignore file brings it back."""
+"""Not sent unless the ignore file includes it."""
 
 
-class Rules:
-    """Decide by name what is sent; names are posix and relative to the folder, a folder's ends with /."""
+class IgnoreRules:
+    """Decide by name which files are sent; names are posix and relative, a folder's name ends with /."""
 
     def __init__(self, lines: list[str], origin: Path | None = None) -> None:
         self._user = _parse(lines, origin)
@@ -94,8 +94,8 @@ class Rules:
         self._secrets = GitIgnoreSpec.from_lines(SECRETS)
 
     @classmethod
-    def read(cls, folder: Path) -> Rules:
-        """Read the folder's ignore file, if there is one; raises SyncRefused naming a line that is wrong."""
+    def read(cls, folder: Path) -> IgnoreRules:
+        """Read the folder's ignore file, if there is one; raises SyncRefused naming an invalid line."""
         file = folder / FILE
         try:
             text = file.read_text(encoding="utf-8-sig")
@@ -108,17 +108,17 @@ class Rules:
         return cls(text.splitlines(), file)
 
     def ignores(self, name: str) -> bool:
-        """Tell whether a file or folder stays at home; what lies below an ignored folder stays too."""
-        said = self._user.check_file(name).include
-        return self._defaults.match_file(name) if said is None else said
+        """Return whether a file or folder is not sent; an ignored folder includes all below it."""
+        included = self._user.check_file(name).include
+        return self._defaults.match_file(name) if included is None else included
 
     def is_secret(self, name: str) -> bool:
-        """Tell whether a name must never be sent, so that one not ignored is an error."""
+        """Return whether a name must never be sent, so that it is an error if it is not ignored."""
         return self._secrets.match_file(name.lower())
 
 
 def holds_private_key(path: Path) -> bool:
-    """Tell whether a PEM file that was brought back holds more than certificates; raises OSError."""
+    """Return whether a PEM file holds a private key; raises OSError."""
     with path.open("rb") as file:
         return b"PRIVATE KEY-----" in file.read(1 << 20)
 
@@ -129,7 +129,7 @@ def _parse(lines: list[str], origin: Path | None) -> GitIgnoreSpec:
             GitIgnoreSpec.from_lines([line])
         except ValueError as error:
             raise SyncRefused(
-                f"{origin or FILE}, line {number}: {line!r} is no gitignore pattern ({error}).",
+                f"{origin or FILE}, line {number}: {line!r} is not a gitignore pattern ({error}).",
                 next_step="correct or delete that line",
             ) from error
     return GitIgnoreSpec.from_lines(lines)

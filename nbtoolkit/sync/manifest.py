@@ -1,4 +1,4 @@
-"""What the last sync left in a folder that changes, so that the next one need not read it all again."""
+"""Manifest of the last sync, so that the next one does not read unchanged files again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLDER = f"{share.ROOT}/synced"
 
 
 class KnownFile(BaseModel):
-    """A file as it lay on the store after it was verified."""
+    """A file of the store as it was after it was verified."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,8 +20,8 @@ class KnownFile(BaseModel):
     version: str
     sha256: str
 
-    def still(self, entry: Entry) -> bool:
-        """Tell whether nobody has written the file since; never where the store cannot tell."""
+    def matches(self, entry: Entry) -> bool:
+        """Return whether the file is unchanged since; False if the store has no versions."""
         return bool(self.version) and (self.size, self.version) == (entry.size, entry.version)
 
 
@@ -35,7 +35,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, store: FileStore, prefix: str) -> Manifest:
-        """Return what is known; nothing, where there is no readable manifest of this prefix. One request."""
+        """Return the manifest of this prefix; an empty one if it is missing or invalid. One request."""
         try:
             found = cls.model_validate_json(store.read(_path(prefix)))
         except (NotInStore, ValidationError):
@@ -43,7 +43,7 @@ class Manifest(BaseModel):
         return found if found.prefix == prefix else cls(prefix=prefix)
 
     def save(self, store: FileStore) -> None:
-        """Write the manifest; it only ever spares work, so the last writer wins."""
+        """Write the manifest; it only saves work, so the last writer wins."""
         if not sweep(store, FOLDER):
             make_folders(store, FOLDER)
         store.write(_path(self.prefix), self.model_dump_json().encode())

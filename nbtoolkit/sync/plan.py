@@ -1,4 +1,4 @@
-"""Compare files here with a folder of a store: what is there, what is missing, how many bytes."""
+"""Plan a sync: compare local files with a folder of a store."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from nbtoolkit.filestore.paths import check_path, join
 from nbtoolkit.progress import Progress, Sent
 from nbtoolkit.sync import name_rules as names
 from nbtoolkit.sync.manifest import KnownFile, Manifest
-from nbtoolkit.sync.scan import files_of, refuse
+from nbtoolkit.sync.scan import refuse_problems, scan_folder
 from nbtoolkit.utils.threads import map_cancellable
 
-SHOWN = 10
-"""Missing files that a printed plan names."""
+MAX_SHOWN = 10
+"""Missing files that a printed plan lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """A file to be at ``name`` below the prefix; ``sha256`` is None where it need not be known."""
+    """A file to be at ``name`` below the prefix; ``sha256`` is None if it is not needed."""
 
     name: str
     source: Source
@@ -35,7 +35,7 @@ class PlannedFile:
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What a sync would do; printing it shows the missing files. Names are relative to ``prefix``."""
+    """The changes of a sync; printing it lists the missing files. Names are relative to ``prefix``."""
 
     prefix: str
     content_addressed: bool
@@ -46,7 +46,7 @@ class SyncPlan:
     extra_files: tuple[str, ...] = ()
     extra_folders: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
-    """What killed writers left under temporary names."""
+    """Temporary files of writers that were killed."""
     manifest: Manifest = field(default_factory=lambda: Manifest(prefix=""))
     found: Mapping[str, KnownFile] = field(default_factory=dict[str, KnownFile])
     """The unchanged files of a prefix that is not content-addressed, as the store lists them."""
@@ -58,7 +58,7 @@ class SyncPlan:
 
     @property
     def bytes_missing(self) -> int:
-        """The size of what is to be sent."""
+        """The size of the files to be sent."""
         return sum(file.size for file in self.missing)
 
     def __str__(self) -> str:
@@ -75,21 +75,21 @@ class SyncPlan:
 
     def _headline(self) -> str:
         if not self.missing and not self.extra_files and not self.extra_folders:
-            there = f"{_files(len(self.files))} there ({readable(self.bytes_total)})"
+            there = f"{_files(len(self.files))} there ({format_bytes(self.bytes_total)})"
             return f"{self.prefix}: nothing to send, {there}"
         return (
             f"{self.prefix}: {len(self.missing)} of {_files(len(self.files))} to send, "
-            f"{readable(self.bytes_missing)} of {readable(self.bytes_total)}"
+            f"{format_bytes(self.bytes_missing)} of {format_bytes(self.bytes_total)}"
         )
 
     def _rows(self) -> list[tuple[str, str, str]]:
         rows = [
-            ("replace" if file.replaces else "send", file.name, f"  {readable(file.size)}")
+            ("replace" if file.replaces else "send", file.name, f"  {format_bytes(file.size)}")
             for file in self.missing
         ]
         rows += [("delete", name, "") for name in (*self.extra_files, *(f"{f}/" for f in self.extra_folders))]
-        if len(rows) > SHOWN:
-            return [*rows[: SHOWN - 1], ("…", f"and {len(rows) - SHOWN + 1} more", "")]
+        if len(rows) > MAX_SHOWN:
+            return [*rows[: MAX_SHOWN - 1], ("…", f"and {len(rows) - MAX_SHOWN + 1} more", "")]
         return rows
 
 
@@ -102,29 +102,29 @@ def plan(
     delete_extra: bool = False,
     progress: Progress | None = None,
 ) -> SyncPlan:
-    """Compare a folder, or files by posix name, with what lies below ``prefix``; nothing is changed.
+    """Compare a folder, or files by posix name, with the files below ``prefix``; changes nothing.
 
-    A folder's ignored files are left out. In a ``content_addressed`` prefix a file of that name and size
-    counts as there, since finished files are whole; elsewhere contents are compared by sha256, those on the
-    store through the last sync's manifest. ``delete_extra`` plans to delete what else lies below the
+    Ignored files of a folder are left out. In a ``content_addressed`` prefix a file of equal name and size
+    counts as present, since finished files are complete. Elsewhere contents are compared by sha256, on the
+    store through the manifest of the last sync. ``delete_extra`` plans to delete all other files below the
     prefix. Costs one listing per folder, and a read of every local file that may have to be sent. Raises
-    SyncRefused with the full list of what must not or cannot be sent.
+    SyncRefused with the full list of files that must not or cannot be sent.
     """
     check_path(prefix)
-    files = files_of(sources) if isinstance(sources, Path) else dict(sources)
+    files = scan_folder(sources) if isinstance(sources, Path) else dict(sources)
     origin = sources if isinstance(sources, Path) else prefix
-    refuse(names.problems(files, prefix), origin)
+    refuse_problems(names.find_problems(files, prefix), origin)
     sizes = {name: _size(source, name) for name, source in files.items()}
     listing = _list(store, prefix, _folders(files), progress)
     there = {join(folder, e.name): e for folder, entries in listing.items() for e in entries}
     extra = [n for n, e in there.items() if _is_extra(n, e, files, listing)] if delete_extra else []
-    refuse(_conflicts(files, listing, there, extra), origin)
+    refuse_problems(_conflicts(files, listing, there, extra), origin)
 
     manifest = Manifest(prefix=prefix) if content_addressed else Manifest.read(store, prefix)
     settled = {n: there[n] for n, size in sizes.items() if n in there and there[n].size == size}
 
     def compare(name: str, passed: Sent) -> tuple[PlannedFile, KnownFile | None]:
-        """Return the file as planned, and as it is known on the store if it is the same there."""
+        """Return the planned file, and its entry on the store if that has the same content."""
         entry = settled.get(name)
         if entry and content_addressed:
             return PlannedFile(name, files[name], sizes[name]), KnownFile(
@@ -135,7 +135,7 @@ def plan(
         if entry is None:
             return planned, None
         known = manifest.files.get(name)
-        if known is None or not known.still(entry):
+        if known is None or not known.matches(entry):
             there_sha256 = store.sha256(join(prefix, name), passed)
             known = KnownFile(size=entry.size, version=entry.version, sha256=there_sha256)
         return planned, known if known.sha256 == sha256 else None
@@ -156,8 +156,8 @@ def plan(
     )
 
 
-def readable(count: int) -> str:
-    """Return a number of bytes as people read it."""
+def format_bytes(count: int) -> str:
+    """Return a number of bytes as text, such as 1.2 MB."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if value < 1000:
@@ -171,7 +171,7 @@ def _files(count: int) -> str:
 
 
 def _folders(files: Mapping[str, Source]) -> list[str]:
-    """Return the folders that the files need, parents first; "" is the prefix."""
+    """Return the folders of all files, parents first; "" is the prefix."""
     found = {""}
     for name in files:
         while name := name.rpartition("/")[0]:
@@ -182,7 +182,7 @@ def _folders(files: Mapping[str, Source]) -> list[str]:
 def _list(
     store: FileStore, prefix: str, folders: list[str], progress: Progress | None
 ) -> dict[str, list[Entry]]:
-    """List the folders that are there, level by level, one request each."""
+    """List the existing folders, level by level, one request each."""
     listing: dict[str, list[Entry]] = {}
     level = [""]
     while level:
@@ -209,12 +209,12 @@ def _is_extra(
 
 
 def _is_leftover(name: str, missing: tuple[PlannedFile, ...]) -> bool:
-    """Tell whether a dead writer left this, and none of the missing files can go on with it."""
+    """Return whether this is a temporary file of a dead writer that no missing file can resume."""
     folder, _, last = name.rpartition("/")
     if not temp_names.is_abandoned(last):
         return False
-    beside = (file for file in missing if file.name.rpartition("/")[0] == folder and file.sha256)
-    return not any(temp_names.is_part_of(last, file.sha256 or "") for file in beside)
+    siblings = (file for file in missing if file.name.rpartition("/")[0] == folder and file.sha256)
+    return not any(temp_names.is_partial_upload_of(last, file.sha256 or "") for file in siblings)
 
 
 def _conflicts(
@@ -223,14 +223,14 @@ def _conflicts(
     there: Mapping[str, Entry],
     extra: list[str],
 ) -> list[names.Problem]:
-    """Return where a file here is a folder there, or the reverse, and it is not going to be deleted."""
-    clashing = [(n, "is a folder there and a file here") for n in files if n in there and there[n].is_folder]
-    clashing += [
+    """Return names that are a file on one side and a folder on the other, and are not deleted."""
+    clashes = [(n, "is a folder there and a file here") for n in files if n in there and there[n].is_folder]
+    clashes += [
         (folder, "is a file there and a folder here")
         for folder in _folders(files)
         if folder in there and folder not in listing
     ]
-    return [(name, reason) for name, reason in clashing if name not in extra]
+    return [(name, reason) for name, reason in clashes if name not in extra]
 
 
 def _size(source: Source, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Find the files of a folder that are to be sent, and refuse what must not or cannot be."""
+"""Scan a folder for the files to send, and refuse files that must not or cannot be sent."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from functools import lru_cache
 from pathlib import Path
 
 from nbtoolkit.errors import SyncRefused
-from nbtoolkit.sync.ignore import Rules, holds_private_key
+from nbtoolkit.sync.ignore import IgnoreRules, holds_private_key
 from nbtoolkit.sync.name_rules import Problem
 
 
-def files_of(folder: Path) -> dict[str, Path]:
-    """Return the files below a folder by posix name, ignored ones left out; nothing is read.
+def scan_folder(folder: Path) -> dict[str, Path]:
+    """Return the files below a folder by posix name, without ignored ones; reads no content.
 
-    Links inside the folder are followed. Raises SyncRefused with the full list of what is in the way:
-    links that leave the folder, lead nowhere or in a circle, special files, secrets that were brought back.
+    Links inside the folder are followed. Raises SyncRefused with the full list of problems: links that
+    leave the folder, are broken or circular, special files, secrets that the ignore file includes.
     """
     if not folder.is_dir():
         raise SyncRefused(
-            f"{folder} is {'no folder' if folder.exists() else 'not there'}.",
-            next_step="name the folder that is to be sent",
+            f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}.",
+            next_step="give the folder that is to be sent",
         )
-    walk = _Walk(folder)
+    walk = _FolderScan(folder)
     walk.visit(folder, "", (os.path.realpath(folder),))
-    refuse(walk.problems, folder)
+    refuse_problems(walk.problems, folder)
     return walk.files
 
 
 def check_files(files: Mapping[str, Path], folder: Path) -> None:
-    """Check files that were chosen by name, as :func:`files_of` checks those it finds."""
-    walk = _Walk(folder)
+    """Check files that were chosen by name, as :func:`scan_folder` checks the files of a folder."""
+    walk = _FolderScan(folder)
     for name, path in files.items():
-        walk.take(path, name)
-    refuse(walk.problems, folder)
+        walk.add_file(path, name)
+    refuse_problems(walk.problems, folder)
 
 
-def refuse(problems: list[Problem], folder: Path | str) -> None:
+def refuse_problems(problems: list[Problem], folder: Path | str) -> None:
     """Raise SyncRefused with all problems, if there are any."""
     if not problems:
         return
@@ -51,16 +51,16 @@ def refuse(problems: list[Problem], folder: Path | str) -> None:
     )
 
 
-class _Walk:
+class _FolderScan:
     def __init__(self, folder: Path) -> None:
         self._root = os.path.realpath(folder)
-        self._rules = Rules.read(folder)
-        self._real = lru_cache(_real)  # a folder is asked for with each of its files
+        self._rules = IgnoreRules.read(folder)
+        self._real = lru_cache(_real)  # each file of a folder resolves the folder
         self.files: dict[str, Path] = {}
         self.problems: list[Problem] = []
 
-    def visit(self, folder: Path, inside: str, way: tuple[str, ...]) -> None:
-        """Visit a folder named ``inside`` below the root, reached through the real folders of ``way``."""
+    def visit(self, folder: Path, inside: str, ancestors: tuple[str, ...]) -> None:
+        """Scan a folder named ``inside`` below the root; ``ancestors`` are the real paths above it."""
         try:
             items = sorted(folder.iterdir())
         except OSError as error:
@@ -72,22 +72,24 @@ class _Walk:
             if self._rules.ignores(f"{name}/" if is_folder else name):
                 continue
             if not is_folder:
-                self.take(item, name)
+                self.add_file(item, name)
                 continue
             real = os.path.realpath(item)
-            if real in way:
-                self.problems.append((f"{name}/", f"is a link in a circle, to {real}"))
+            if real in ancestors:
+                self.problems.append((f"{name}/", f"is a circular link, to {real}"))
             elif self._may_follow(item, f"{name}/"):
-                self.visit(item, f"{name}/", (*way, real))
+                self.visit(item, f"{name}/", (*ancestors, real))
 
-    def take(self, path: Path, name: str) -> None:
-        """Take a file, or note why not."""
+    def add_file(self, path: Path, name: str) -> None:
+        """Add a file, or record why it is refused."""
         if not self._may_follow(path, name):
             return
         try:
             mode = path.stat().st_mode
             if not stat.S_ISREG(mode):
-                self.problems.append((name, "is a special file (a pipe, socket or device), not a plain one"))
+                self.problems.append(
+                    (name, "is a special file (a pipe, socket or device), not a regular file")
+                )
             elif name.lower().endswith(".pem") and holds_private_key(path):
                 self.problems.append((name, "holds a private key, which is never sent"))
             else:
@@ -96,19 +98,19 @@ class _Walk:
             self.problems.append((name, f"cannot be read: {error.strerror}"))
 
     def _may_follow(self, path: Path, name: str) -> bool:
-        """Tell whether a name may be sent and leads to a place inside the root; note why not."""
+        """Return whether a name may be sent and is inside the root; record why not."""
         if self._rules.is_secret(name):
             self.problems.append((name, "is a secret by its name, which is never sent: add it to the app"))
             return False
         real = _real(path)
         inside = real.is_relative_to(self._root)
-        # By where it leads, too: a junction of Windows is no link to Python 3.11.
+        # Compare the target too: Python 3.11 does not report a Windows junction as a link.
         if inside and not path.is_symlink() and real == self._real(path.parent) / path.name:
             return True
         if not os.path.lexists(real):
-            self.problems.append((name, f"is a link that leads nowhere, to {real}"))
+            self.problems.append((name, f"is a broken link, to {real}"))
         elif real.is_symlink():
-            self.problems.append((name, f"is a link in a circle, to {real}"))
+            self.problems.append((name, f"is a circular link, to {real}"))
         elif not inside:
             self.problems.append((name, f"is a link that leaves the folder, to {real}; put a copy there"))
         else:

@@ -14,7 +14,7 @@ from azure.core.pipeline.transport import HttpTransport
 from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import long_running as changes
 from nbtoolkit.azure.container_apps.stale_cache import StaleCache
-from nbtoolkit.azure.files import retry_policy as patience
+from nbtoolkit.azure.files import retry_policy
 from tests.azure_double import AzureDouble
 from tests.support import stub_deploy as deploy_double
 
@@ -46,8 +46,8 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     """Let this process wait for Azure as short as the double does."""
     patch.setattr(sdk, "POLL_INTERVAL", 0.05)
     patch.setattr(changes, "RETRY_TIMEOUT", 2.0)
-    patch.setattr(patience, "RETRY_TIMEOUT", 1.5)
-    patch.setattr(patience, "UNREACHED", 1.0)
-    patch.setattr(patience, "IN_USE", 0.5)
+    patch.setattr(retry_policy, "RETRY_TIMEOUT", 1.5)
+    patch.setattr(retry_policy, "UNREACHABLE_TIMEOUT", 1.0)
+    patch.setattr(retry_policy, "IN_USE_TIMEOUT", 0.5)
     patch.setattr(StaleCache.__init__, "__defaults__", (1.5,))
     patch.setattr(HttpTransport, "sleep", lambda _, seconds: time.sleep(seconds * 0.02))

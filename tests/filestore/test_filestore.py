@@ -248,11 +248,11 @@ def test_a_folder_without_rights_is_named(local: LocalFolder) -> None:
 
 
 def test_a_temporary_name_tells_a_living_writer_from_a_dead_one() -> None:
-    name = temp_names.new()
+    name = temp_names.temp_name()
     fields = name.split("-")
     assert temp_names.is_temporary(name)
     assert not temp_names.is_abandoned(name)
-    assert temp_names.new() != name
+    assert temp_names.temp_name() != name
     assert len(name) < 80
 
     def with_field(index: int, value: str) -> str:

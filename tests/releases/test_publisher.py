@@ -235,7 +235,7 @@ def test_what_a_killed_publisher_left_is_swept_and_a_living_ones_is_not(
 ) -> None:
     release = staged(store, an_adapter(tmp_path / "one"), code)
     publisher.publish_release(store, release.id, expected=0, by="ada")
-    living = temp_files.new()
+    living = temp_files.temp_name()
     fields = living.split("-")
     fields[2] = "4194999"  # a pid beyond Linux's highest
     dead = "-".join(fields)

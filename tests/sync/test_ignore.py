@@ -10,8 +10,8 @@ import pytest
 
 from nbtoolkit.errors import SyncRefused
 from nbtoolkit.sync import name_rules as names
-from nbtoolkit.sync.ignore import FILE, Rules
-from nbtoolkit.sync.scan import check_files, files_of
+from nbtoolkit.sync.ignore import FILE, IgnoreRules
+from nbtoolkit.sync.scan import check_files, scan_folder
 
 links = pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 
@@ -25,12 +25,12 @@ def fill(folder: Path, *files: str) -> Path:
 
 
 def sent(folder: Path) -> list[str]:
-    return sorted(files_of(folder))
+    return sorted(scan_folder(folder))
 
 
 def problems_of(folder: Path) -> dict[str, str]:
     with pytest.raises(SyncRefused) as caught:
-        files_of(folder)
+        scan_folder(folder)
     found = dict(vars(caught.value)["problems"])
     assert all(repr(name) in str(caught.value) for name in found)  # the full list is shown
     return found
@@ -104,18 +104,18 @@ def test_a_certificate_may_be_brought_back_and_a_private_key_may_not(tmp_path: P
 def test_a_broken_ignore_file_names_file_and_line(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("*.log\n!\n")
     with pytest.raises(SyncRefused, match=rf"{FILE}, line 2: '!'"):
-        files_of(tmp_path)
+        scan_folder(tmp_path)
     (tmp_path / FILE).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SyncRefused, match=f"{FILE} cannot be read"):
-        files_of(tmp_path)
+        scan_folder(tmp_path)
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "file")
-    with pytest.raises(SyncRefused, match="is no folder"):
-        files_of(tmp_path / "file")
-    with pytest.raises(SyncRefused, match="is not there"):
-        files_of(tmp_path / "nothing")
+    with pytest.raises(SyncRefused, match="is not a folder"):
+        scan_folder(tmp_path / "file")
+    with pytest.raises(SyncRefused, match="does not exist"):
+        scan_folder(tmp_path / "nothing")
 
 
 @links
@@ -123,7 +123,7 @@ def test_links_inside_the_folder_are_followed(tmp_path: Path) -> None:
     fill(tmp_path, "real/a.txt", "b.txt")
     (tmp_path / "again").symlink_to("real")
     (tmp_path / "c.txt").symlink_to(tmp_path / "b.txt")
-    files = files_of(tmp_path)
+    files = scan_folder(tmp_path)
     assert sorted(files) == ["again/a.txt", "b.txt", "c.txt", "real/a.txt"]
     assert files["c.txt"].read_text() == "b.txt"
 
@@ -159,16 +159,16 @@ def test_links_that_leave_lead_nowhere_or_in_a_circle_are_refused_in_one_list(tm
     (folder / "nowhere").symlink_to("missing")
     (folder / "notes").symlink_to(".env")
     (folder / "out.log").symlink_to(outside / "passwords")
-    (folder / FILE).write_text("*.log\n")  # what is ignored is not looked at
+    (folder / FILE).write_text("*.log\n")  # ignored files are not checked
 
     found = problems_of(folder)
 
     assert set(found) == {"out", "out_folder/", "sub/up/", "self", "nowhere", "notes"}
     assert "leaves the folder" in found["out"]
     assert "leaves the folder" in found["out_folder/"]
-    assert "circle" in found["sub/up/"]
-    assert "circle" in found["self"]
-    assert "nowhere" in found["nowhere"]
+    assert "circular link" in found["sub/up/"]
+    assert "circular link" in found["self"]
+    assert "broken link" in found["nowhere"]
     assert "link to a secret, .env" in found["notes"]
 
 
@@ -194,7 +194,7 @@ def test_files_chosen_by_name_are_checked_as_well(tmp_path: Path) -> None:
 
 
 def test_rules_answer_by_name_alone() -> None:
-    rules = Rules(["secret-notes/"])
+    rules = IgnoreRules(["secret-notes/"])
     assert rules.ignores("secret-notes/")
     assert not rules.ignores("secret-notes")  # a file of that name
     assert rules.is_secret("deep/ID_RSA")
@@ -225,15 +225,15 @@ BAD_NAMES = {
     "\U0001f600" * 128: "has 256 characters",  # two UTF-16 units each
     "/".join(["d" * 200] * 11): "the path has 2220 characters",
     "/".join(["d"] * 252): "257 folders deep",
-    "a//b": "'' is no name",
-    "../up": "'..' is no name",
+    "a//b": "'' is not a name",
+    "../up": "'..' is not a name",
 }
 
 
 @pytest.mark.parametrize(("name", "reason"), BAD_NAMES.items(), ids=range(len(BAD_NAMES)))
 def test_names_that_azure_files_cannot_hold_are_told_with_the_reason(name: str, reason: str) -> None:
     prefix = "1/2/3/4/5/6" if "deep" in reason else "inference"
-    [(told, why)] = names.problems([name], prefix)
+    [(told, why)] = names.find_problems([name], prefix)
     assert told == name
     assert reason in why
 
@@ -251,7 +251,7 @@ def test_names_at_the_limits_are_fine() -> None:
         "a,b;c=[d]{e}'~!@#$%^&()+",
         "/".join(["d" * 203] * 10),
     ]
-    assert names.problems(fine, "p") == []
+    assert names.find_problems(fine, "p") == []
 
 
 def test_names_that_are_one_on_the_share_are_refused() -> None:
@@ -266,7 +266,7 @@ def test_names_that_are_one_on_the_share_are_refused() -> None:
         "straße",
         "strasse",
     ]
-    told = names.problems(clashing)
+    told = names.find_problems(clashing)
     assert [name for name, _ in told] == ["Readme.md", "caf\u00e9", "data/y"]
     assert "'README.md'" in told[0][1]
     assert "'Data'" in told[2][1]

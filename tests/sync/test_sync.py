@@ -219,7 +219,7 @@ def test_extra_files_are_deleted_only_when_asked_and_only_below_the_prefix(
     make_folders(store, "inference-2")
     for path in ("inference/extra.txt", "inference/sub/extra.txt", "inference/old/deep/x", "inference-2/x"):
         store.write(path, b"extra")
-    living = f"inference/{temp_names.new()}"
+    living = f"inference/{temp_names.temp_name()}"
     store.write(living, b"another deploy writes this")
 
     assert sync.sync(folder, store, "inference").deleted == 0
@@ -290,7 +290,7 @@ def test_what_killed_writers_left_is_swept_and_a_living_writers_file_stays(
     store: Counting, folder: Path
 ) -> None:
     sync.sync(folder, store, PREFIX, content_addressed=True)
-    living = temp_names.new()
+    living = temp_names.temp_name()
     fields = living.split("-")
     dead = "-".join([*fields[:2], "4194999", *fields[3:]])
     for name in (living, f"sub/{dead}"):

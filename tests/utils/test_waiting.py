@@ -20,7 +20,6 @@ from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import ContainerApp
-from nbtoolkit.azure.files.transport import transport
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import ProvisionSettings, provision
@@ -166,7 +165,7 @@ def test_no_client_waits_for_minutes_for_a_host_that_is_silent() -> None:
     client: Any = cloud.resources(SUBSCRIPTION)
     timeouts = client._client._pipeline._transport.connection_config
     assert (timeouts.timeout, timeouts.read_timeout) == (20, 60)
-    timeouts = transport("https://account.file.core.windows.net").connection_config
+    timeouts = make_transport("https://account.file.core.windows.net").connection_config
     assert (timeouts.timeout, timeouts.read_timeout) == (20, 60)
 
 

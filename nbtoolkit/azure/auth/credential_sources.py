@@ -1,19 +1,19 @@
-"""Where a token for Azure may come from: a few sources, tried in order and within a time limit each."""
+"""Credential sources for Azure, tried in order, each within a timeout."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from nbtoolkit.azure.auth import account_store as account
 from nbtoolkit.azure.sdk import import_from
+from nbtoolkit.utils.threads import CallTimeout, run_cancellable
 
-# What these libraries would log as warnings reaches the user as an error with a next step.
+# The SDK logs failed sources as warnings; they reach the user as an error with a next step.
 logging.getLogger("azure.identity").addHandler(logging.NullHandler())
 
 _SERVICE_PRINCIPAL = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID")
@@ -23,32 +23,32 @@ _LONGEST_REASON = 240
 
 
 class Unavailable(Exception):
-    """This source has nothing to offer here; the text says why."""
+    """This source cannot be used here; the text gives the reason."""
 
 
 @dataclass(frozen=True)
 class CredentialSource:
-    """One place where a token may come from.
+    """One source of tokens.
 
-    ``make`` returns a credential of the SDK, or raises :class:`Unavailable`. ``limit`` is in seconds.
-    ``binding`` is for a source that is only there where somebody chose it: when it fails, no other account
-    is taken in its place.
+    ``make`` returns a credential of the SDK, or raises :class:`Unavailable`. ``timeout`` is in
+    seconds. ``binding`` marks a source that the user configured on purpose: if it fails, no other account
+    is used instead.
     """
 
     name: str
     make: Callable[[], Any] = field(repr=False)
-    limit: float
+    timeout: float
     binding: bool = False
 
 
 def sources() -> tuple[CredentialSource, ...]:
-    """Return the sources in the order in which they are tried; none of them asks anybody anything."""
+    """Return the sources in the order in which they are tried; none of them prompts."""
     hosted = any(os.environ.get(name) for name in _HOSTED)
     return (
-        CredentialSource("environment", _environment, limit=20, binding=True),
-        CredentialSource("managed identity", _managed_identity, limit=10 if hosted else 3),
-        CredentialSource("Azure CLI", _cli, limit=15),
-        CredentialSource("earlier sign-in", _earlier, limit=10),
+        CredentialSource("environment", _environment, timeout=20, binding=True),
+        CredentialSource("managed identity", _managed_identity, timeout=10 if hosted else 3),
+        CredentialSource("Azure CLI", _cli, timeout=15),
+        CredentialSource("earlier sign-in", _earlier_sign_in, timeout=10),
     )
 
 
@@ -62,7 +62,7 @@ def _environment() -> Any:
 
 
 def _managed_identity() -> Any:
-    # Only inside a chain does the SDK look first whether there is an identity service, which takes a second.
+    # Only within a chain does the SDK first probe for an identity service, which takes a second.
     identity = import_from("azure.identity", "ManagedIdentityCredential")(
         client_id=os.environ.get("AZURE_CLIENT_ID")
     )
@@ -73,52 +73,39 @@ def _cli() -> Any:
     return import_from("azure.identity", "AzureCliCredential")(process_timeout=15)
 
 
-def _earlier() -> Any:
+def _earlier_sign_in() -> Any:
     record = account.read()
     if record is None:
-        raise Unavailable("nobody has signed in here yet")
+        raise Unavailable("there was no interactive sign-in yet")
     return account.credential(record)
 
 
-def token(credential: Any, scopes: tuple[str, ...], options: dict[str, Any], limit: float) -> Any:
-    """Return a token of the SDK's kind, or raise what the source raised; TimeoutError after ``limit`` s.
+def get_token(credential: Any, scopes: tuple[str, ...], options: dict[str, Any], timeout: float) -> Any:
+    """Return an ``AccessTokenInfo``, or raise the source's error; TimeoutError after ``timeout`` seconds.
 
-    A source that hangs is left to a thread of its own: none can be stopped from outside.
+    A source that hangs continues in its own daemon thread: none can be stopped.
     """
-    answer: list[Any] = []
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            answer.append(_token(credential, scopes, options))
-        except BaseException as error:  # noqa: BLE001 - raised again by the caller, in its own thread
-            failure.append(error)
-
-    worker = threading.Thread(target=work, name="nbtoolkit-token", daemon=True)
-    worker.start()
-    worker.join(limit)
-    if failure:
-        raise failure[0]
-    if not answer:
-        raise TimeoutError(f"no answer in {limit:g} s")
-    return answer[0]
+    try:
+        return run_cancellable(None, lambda: _token(credential, scopes, options), timeout)
+    except CallTimeout:
+        raise TimeoutError(f"no answer in {timeout:g} s") from None
 
 
 def _token(credential: Any, scopes: tuple[str, ...], options: dict[str, Any]) -> Any:
-    informed = getattr(credential, "get_token_info", None)
-    if informed is not None:
-        return informed(*scopes, options=options)
-    plain = credential.get_token(*scopes, **options)
-    return import_from("azure.core.credentials", "AccessTokenInfo")(plain.token, plain.expires_on)
+    get_token_info = getattr(credential, "get_token_info", None)
+    if get_token_info is not None:
+        return get_token_info(*scopes, options=options)
+    token = credential.get_token(*scopes, **options)
+    return import_from("azure.core.credentials", "AccessTokenInfo")(token.token, token.expires_on)
 
 
-def reason(error: BaseException) -> str:
-    """Return in one line why a source gave nothing, without what only a log wants and without secrets."""
+def failure_reason(error: BaseException) -> str:
+    """Return in one line why a source gave no token, without trace ids and secrets."""
     if type(error).__name__ == "AuthenticationRequiredError":
         code = re.search(r"AADSTS\d+", str(error))
         return f"that sign-in has ended{f' ({code[0]})' if code else ''}; sign in again"
-    said = str(getattr(error, "message", "") or error)
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    text = str(getattr(error, "message", "") or error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     text = _chained(lines) or (lines[0] if lines else type(error).__name__)
     text = re.split(r"\s*(?:Trace ID:|Visit https|To mitigate)", text)[0]
     text = re.sub(r"^(\w+Credential\.\w+ failed: |\w+Credential: |\w+Credential authentication )+", "", text)
@@ -133,6 +120,6 @@ def reason(error: BaseException) -> str:
 
 
 def _chained(lines: list[str]) -> str:
-    """Return what the one member of a chain said."""
+    """Return the message of the only member of a chain."""
     heads = [n for n, line in enumerate(lines) if line.startswith("Attempted credentials")]
     return lines[heads[0] + 1] if heads and heads[0] + 1 < len(lines) else ""

@@ -1,4 +1,4 @@
-"""Sign in by hand, with a code or in a browser: only ever because somebody pressed a button for it."""
+"""Interactive sign-in with a device code or in a browser, only on the user's request."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from pydantic import Field
 
 from nbtoolkit.azure.auth import account_store as account
 from nbtoolkit.azure.auth import shared_credential as login
-from nbtoolkit.azure.auth.credential_sources import reason
+from nbtoolkit.azure.auth.credential_sources import failure_reason
 from nbtoolkit.azure.auth.shared_credential import SignedIn
 from nbtoolkit.azure.sdk import ARM_SCOPE, import_from
 from nbtoolkit.errors import NotSignedIn, StoreError
 from nbtoolkit.progress import PrintProgress, Progress
 from nbtoolkit.settings import Settings
 from nbtoolkit.utils.notebook import is_headless
+from nbtoolkit.utils.threads import start_daemon
 
 Method = Literal["device-code", "browser"]
-Tell = Callable[[str, str, datetime], None]
-"""Receives the address to open, the code to enter there, and until when it is good."""
+CodePrompt = Callable[[str, str, datetime], None]
+"""Called with the address to open, the code to enter there, and its expiry."""
 
-# What a tenant answers that does not want device codes, or wants to know the device that signs in.
+# Error codes of tenants that block device codes, or require a registered device.
 _POLICY = frozenset({"50199", "53000", "53001", "53002", "53003", "530032", "530033", "530034", "530035"})
 _SENTENCES = {
     "50105": "Your account is not assigned to the application that signs in; an administrator must do that",
-    "65001": "Nobody has consented to the application that signs in; an administrator must do that",
+    "65001": "There is no consent for the application that signs in; an administrator must give it",
     "90072": "This account does not exist in that tenant",
     "90002": "There is no such tenant",
     "70020": "The code expired before it was used",
@@ -50,17 +51,17 @@ _REMOTE = {
 
 
 class SignInSettings(Settings):
-    """How somebody signs in to Azure by hand."""
+    """Settings of an interactive sign-in to Azure."""
 
     method: Method = Field(
-        default="device-code", description="browser: only where this kernel runs on your own computer"
+        default="device-code", description="browser: only if this kernel runs on your own computer"
     )
     tenant: str = Field(default="", description="id or domain; blank: the account's own")
 
 
 def blockers(settings: SignInSettings) -> list[str]:
     """Return why this way of signing in cannot work here; asks nobody."""
-    why = far_from_browser(os.environ) if settings.method == "browser" else None
+    why = why_no_browser(os.environ) if settings.method == "browser" else None
     return [f"A browser cannot sign this kernel in: {why}. Choose device-code."] if why else []
 
 
@@ -69,31 +70,31 @@ def sign_in(
     method: Method = "device-code",
     tenant: str | None = None,
     *,
-    tell: Tell | None = None,
+    tell: CodePrompt | None = None,
 ) -> SignedIn:
-    """Sign in to Azure by hand, for this process and for later kernels of this user.
+    """Sign in to Azure interactively, for this process and for later kernels of this user.
 
-    Waits until the person has entered the code that ``progress`` shows (printed by default), at most the 15
-    minutes that a code lives; cancelling ends it. ``tenant`` is an id or a domain, by default the account's
-    own. ``tell`` shows address and code instead of ``progress``. Raises :class:`NotSignedIn` where nobody is
-    there to sign in, where the tenant refuses, and for ``"browser"`` where the kernel runs on another
-    machine than the browser.
+    Waits until the user has entered the code that ``progress`` shows (printed by default), at most the 15
+    minutes that a code is valid; a cancel ends it. ``tenant`` is an id or a domain, by default the tenant
+    of the account. ``tell`` shows address and code instead of ``progress``. Raises :class:`NotSignedIn` in
+    a run without a user, if the tenant refuses, and for ``"browser"`` if the kernel runs on another machine
+    than the browser.
     """
     login.check_cloud(os.environ)
-    if not somebody_is_there():
+    if not can_prompt():
         raise _refused(
-            "Nobody can sign in by hand here: this run has no person in front of it.",
+            "An interactive sign-in is not possible here: this run is headless.",
             "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or run az login before",
         )
-    if method == "browser" and (why := far_from_browser(os.environ)):
+    if method == "browser" and (why := why_no_browser(os.environ)):
         raise _refused(
             f"A browser cannot sign this kernel in: {why}.", 'sign in with a code: method="device-code"'
         )
-    return _Attempt(progress or PrintProgress(), method, tenant, tell).run()
+    return _SignInAttempt(progress or PrintProgress(), method, tenant, tell).run()
 
 
-def somebody_is_there() -> bool:
-    """Tell whether a person sits in front of this process: a notebook, or a terminal."""
+def can_prompt() -> bool:
+    """Return whether a user can be prompted: in a notebook, or in a terminal."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if getattr(shell, "kernel", None) is not None:
@@ -101,8 +102,8 @@ def somebody_is_there() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def far_from_browser(environment: Mapping[str, str], platform: str = sys.platform) -> str | None:
-    """Return why no browser of the person can reach this kernel; None where it runs on their machine."""
+def why_no_browser(environment: Mapping[str, str], platform: str = sys.platform) -> str | None:
+    """Return why the user's browser cannot reach this kernel; None if it runs on their machine."""
     for name, text in _REMOTE.items():
         if environment.get(name):
             return text
@@ -115,24 +116,26 @@ def far_from_browser(environment: Mapping[str, str], platform: str = sys.platfor
     return None
 
 
-class _Attempt:
-    """One attempt: the SDK waits in a thread of its own, this one listens for a cancel request."""
+class _SignInAttempt:
+    """One sign-in: the SDK waits in a daemon thread, the calling thread polls for a cancel."""
 
-    def __init__(self, progress: Progress, method: Method, tenant: str | None, tell: Tell | None) -> None:
+    def __init__(
+        self, progress: Progress, method: Method, tenant: str | None, tell: CodePrompt | None
+    ) -> None:
         self._progress = progress
         self._instead = tell
         self._method: Method = method
         self._tenant = tenant
         self._ended = threading.Event()
-        self._given_up = threading.Event()
+        self._cancelled = threading.Event()
         self._told: tuple[str, str, datetime] | None = None
         self._record: Any = None
         self._error: BaseException | None = None
 
     def run(self) -> SignedIn:
         self._progress.phase("Signing in to Azure")
-        credential = make_credential(self._method, self._tenant, self._tell, self._given_up.is_set)
-        threading.Thread(target=self._work, args=(credential,), name="nbtoolkit-sign-in", daemon=True).start()
+        credential = make_credential(self._method, self._tenant, self._tell, self._cancelled.is_set)
+        start_daemon(lambda: self._work(credential), name="sign-in")
         shown = self._method == "browser"
         if shown:
             self._progress.phase("Sign in in the browser window that has opened")
@@ -142,15 +145,15 @@ class _Attempt:
                     shown = True
                     self._show(*self._told)
                 self._progress.sleep(0.2)
-        except BaseException:  # a cancel, or ■
-            self._given_up.set()  # the SDK's next request fails, so a code entered later changes nothing
+        except BaseException:  # a cancel, or an interrupt of the kernel
+            self._cancelled.set()  # the SDK's next request fails, so a code entered later changes nothing
             raise
         return self._finish(credential)
 
     def _show(self, address: str, code: str, until: datetime) -> None:
         if self._instead is None:
             self._progress.phase(f"Open {address} and enter the code {code}")
-            self._progress.note(f"the code is good until {until.astimezone():%H:%M}")
+            self._progress.note(f"the code is valid until {until.astimezone():%H:%M}")
         else:
             self._instead(address, code, until)
             self._progress.phase("Waiting until the code is entered")
@@ -167,12 +170,12 @@ class _Attempt:
 
     def _finish(self, credential: Any) -> SignedIn:
         if self._error is not None:
-            raise explained(self._error, self._method, self._tenant) from self._error
+            raise sign_in_error(self._error, self._method, self._tenant) from self._error
         self._progress.check()
         login.credential().use(f"sign-in by {self._method}", credential)
         try:
             account.write(self._record)
-        except StoreError as error:  # signed in all the same, for this kernel
+        except StoreError as error:  # the sign-in is valid for this kernel
             self._progress.note(error.message)
         who = SignedIn(self._record.username, self._record.tenant_id, f"sign-in by {self._method}")
         self._progress.phase(f"Signed in as {who.account}")
@@ -182,18 +185,18 @@ class _Attempt:
 def make_credential(
     method: Method,
     tenant: str | None,
-    tell: Tell,
+    tell: CodePrompt,
     given_up: Callable[[], bool],
     transport: Any = None,
 ) -> Any:
-    """Return the SDK's credential for a sign-in by hand; once ``given_up()`` it sends nothing any more.
+    """Return the SDK's credential for an interactive sign-in; once ``given_up()`` is true it sends nothing.
 
-    ``transport`` is the SDK's way to send requests; its own by default.
+    ``transport`` is the SDK's transport; its default if None.
     """
     options: dict[str, Any] = {
         "disable_automatic_authentication": True,
         "cache_persistence_options": account.cache_options(),
-        "transport": _Stoppable(
+        "transport": _StoppableTransport(
             transport or import_from("azure.core.pipeline.transport", "RequestsTransport")(), given_up
         ),
     }
@@ -204,8 +207,8 @@ def make_credential(
     return import_from("azure.identity", "DeviceCodeCredential")(prompt_callback=tell, **options)
 
 
-class _Stoppable:
-    """A transport of the SDK that refuses to send once the sign-in was given up."""
+class _StoppableTransport:
+    """A transport of the SDK that refuses to send once the sign-in was cancelled."""
 
     def __init__(self, inner: Any, given_up: Callable[[], bool]) -> None:
         self._inner = inner
@@ -221,7 +224,7 @@ class _Stoppable:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def __enter__(self) -> _Stoppable:
+    def __enter__(self) -> _StoppableTransport:
         self._inner.__enter__()
         return self
 
@@ -229,20 +232,20 @@ class _Stoppable:
         self._inner.__exit__(*error)
 
 
-def explained(error: BaseException, method: Method, tenant: str | None) -> NotSignedIn:
-    """Return why a sign-in by hand failed, in one sentence, and what to do instead."""
+def sign_in_error(error: BaseException, method: Method, tenant: str | None) -> NotSignedIn:
+    """Return the error for a failed interactive sign-in, with cause and next step."""
     code = next(iter(re.findall(r"AADSTS(\d+)", str(error))), "")
     place = f"The tenant {tenant}" if tenant else "Your tenant"
     if method == "device-code" and code in _POLICY:
         return _refused(
             f"{place} blocks signing in with a device code (AADSTS{code}).",
-            'run az login in a terminal, or use method="browser" where the kernel runs on your own computer',
+            'run az login in a terminal, or use method="browser" if the kernel runs on your own computer',
             code=f"AADSTS{code}",
         )
-    said = _SENTENCES.get(code, reason(error))
+    cause = _SENTENCES.get(code, failure_reason(error))
     return _refused(
-        f"The sign-in failed: {said}{f' (AADSTS{code})' if code and code not in said else ''}.",
-        "sign in again, with tenant=... where the account belongs to several tenants",
+        f"The sign-in failed: {cause}{f' (AADSTS{code})' if code and code not in cause else ''}.",
+        "sign in again, with tenant=... if the account belongs to several tenants",
         code=f"AADSTS{code}" if code else "SignInFailed",
     )
 

@@ -11,7 +11,7 @@ from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
 from nbtoolkit.azure.container_apps.revisions import ReplicaState, RevisionState
 from nbtoolkit.azure.errors.translate import translate_errors
-from nbtoolkit.azure.resource_id import place_of
+from nbtoolkit.azure.resource_id import parse_location
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
 
@@ -50,7 +50,7 @@ class ContainerApp:
 
     def environment(self, environment_id: str | None = None) -> EnvironmentState:
         """Return the app's environment, also from another resource group; two requests without an id."""
-        subscription, group, name = place_of(environment_id or self.get().environment_id)
+        subscription, group, name = parse_location(environment_id or self.get().environment_id)
         with translate_errors(f"read the environment {name}"):
             client = self.cloud.containerapps(subscription)
             return EnvironmentState(client.managed_environments.get(group, name).as_dict())

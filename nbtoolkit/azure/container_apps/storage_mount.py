@@ -12,7 +12,7 @@ from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.models import AppState, Json
 from nbtoolkit.azure.errors.translate import translate_errors
-from nbtoolkit.azure.resource_id import place_of
+from nbtoolkit.azure.resource_id import parse_location
 from nbtoolkit.errors import Blocked, InvalidSettings
 from nbtoolkit.progress import Progress
 
@@ -55,7 +55,7 @@ def read_mount(app: ContainerApp, state: AppState) -> StorageMount:
             f"The app {state.name} mounts no file share.",
             next_step="run provision(): it updates the app in place",
         )
-    subscription, group, environment = place_of(state.environment_id)
+    subscription, group, environment = parse_location(state.environment_id)
     with translate_errors(f"read the storage {names[0]} of the environment {environment}"):
         client: Any = app.cloud.containerapps(subscription)
         storage = client.managed_environments_storages.get(group, environment, names[0]).as_dict()
@@ -100,7 +100,7 @@ def current_key(app: ContainerApp) -> AccountKey:
 
 def write_key(app: ContainerApp, mount: StorageMount, key: AccountKey, progress: Progress) -> None:
     """Write a key into the environment storage. One PUT; nothing else of it changes."""
-    subscription, group, environment = place_of(mount.environment_id)
+    subscription, group, environment = parse_location(mount.environment_id)
     client: Any = app.cloud.containerapps(subscription)
     file = {
         "accountName": mount.account,

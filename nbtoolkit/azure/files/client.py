@@ -1,4 +1,4 @@
-"""The way into one file share: by token where the role is there, by the account's key otherwise."""
+"""Access to one file share: by token if the user has the role, else by the account's key."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Request = Callable[["ShareClient", "RetryState"], T]
-"""One call of the SDK; it hands its second argument on as the option ``tries``."""
+"""One call of the SDK; it passes its second argument on as the option ``retry_state``."""
 
-DENIED = (401, 403)
+DENIED_STATUSES = (401, 403)
 
 
-class ShareAccess:
-    """Ask one share, from many threads; connections and what is found out are kept.
+class ShareConnection:
+    """Send requests to one share from many threads; connections and the credential are kept.
 
-    The first request tries the token; who lacks the role is led to the account's key, which is read
-    through Azure Resource Manager and kept in memory only. A key that is refused later has been rotated:
-    it is read again, once.
+    The first request uses the token. Without the role, the account's key is read through Azure Resource
+    Manager and kept in memory only. A key that is refused later was rotated: it is read again, once.
     """
 
     def __init__(self, cloud: Cloud, provisioned: ResourceNames) -> None:
@@ -42,88 +41,88 @@ class ShareAccess:
         self._transport: Any = None
 
     def __repr__(self) -> str:
-        return f"ShareAccess({self.where})"
+        return f"ShareConnection({self.description})"
 
     @classmethod
-    def of(cls, cloud: Cloud, provisioned: ResourceNames) -> ShareAccess:
-        """Return the one of this cloud and share."""
+    def shared(cls, cloud: Cloud, provisioned: ResourceNames) -> ShareConnection:
+        """Return the connection to this share that all users of ``cloud`` have in common."""
         place = f"{provisioned.account_id}/{provisioned.file_share}".lower()
         return cloud.keep(("file share", place), lambda: cls(cloud, provisioned))
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         """The share's name for messages."""
         return f"the file share {self._provisioned.storage_account}/{self._provisioned.file_share}"
 
     def close(self) -> None:
-        """Close the connections; what is asked later opens new ones."""
+        """Close the connections; a later request opens new ones."""
         with self._lock:
             transport, self._transport, self._client = self._transport, None, None
         if transport is not None:
             transport.close()
 
-    def ask(
+    def call(
         self,
-        doing: str,
+        action: str,
         path: str,
         request: Request[T],
         stop: threading.Event | None = None,
-        beat: Callable[[int], object] | None = None,
+        on_wait: Callable[[int], object] | None = None,
     ) -> T:
-        """Return what a request returns; raises StoreError, where ``doing`` completes "Could not".
+        """Send a request and return its result; raises StoreError, in which ``action`` completes "Could not".
 
-        ``stop`` and ``beat`` end it early, see :class:`~nbtoolkit.azure.files.retry_policy.RetryState`.
+        ``stop`` and ``on_wait`` end it early, see :class:`~nbtoolkit.azure.files.retry_policy.RetryState`.
         """
-        client = self._current()
-        from azure.core.exceptions import AzureError  # the client's import has said if there is no SDK
+        client = self._get_client()
+        from azure.core.exceptions import AzureError  # after _get_client, which raises MissingDependency
 
         from nbtoolkit.azure.files.retry_policy import RetryState
 
         while True:
             try:
-                return request(client, RetryState(stop, beat))
+                return request(client, RetryState(stop, on_wait))
             except (AzureError, OSError) as error:
-                another = self._another(client, error)
-                if another is None:
+                fallback = self._fallback_client(client, error)
+                if fallback is None:
                     if isinstance(error, NbtoolkitError):
                         raise
-                    raise store_error(doing, path, self.where, error) from error
-                client = another
+                    raise store_error(action, path, self.description, error) from error
+                client = fallback
 
-    def _current(self) -> ShareClient:
+    def _get_client(self) -> ShareClient:
         with self._lock:
             if self._client is None:
-                self._client = self._open(self._key)
+                self._client = self._connect(self._key)
             return self._client
 
-    def _another(self, refused: ShareClient, error: BaseException) -> ShareClient | None:
-        """Return a client with another credential than the refused one's, None where there is none."""
-        if getattr(error, "status_code", None) not in DENIED and not isinstance(error, NotSignedIn):
+    def _fallback_client(self, refused: ShareClient, error: BaseException) -> ShareClient | None:
+        """Return a client with another credential than the refused client's; None if there is none."""
+        if getattr(error, "status_code", None) not in DENIED_STATUSES and not isinstance(error, NotSignedIn):
             return None
         with self._lock:
             if self._client is not refused:
-                return self._client  # another thread has found the way
+                return self._client  # another thread has replaced it
             if self._key is not None and code_of(error) != "AuthenticationFailed":
-                return None  # a firewall, or a share without keys
+                return None  # a firewall, or an account that accepts no keys
             key = self._read_key()
             if key == self._key:
                 return None
             self._key = key
-            self._client = self._open(key)
+            self._client = self._connect(key)
             return self._client
 
-    def _open(self, key: str | None) -> ShareClient:
+    def _connect(self, key: str | None) -> ShareClient:
         client = import_from("azure.storage.fileshare", "ShareClient")
         from nbtoolkit.azure.files.retry_policy import InterruptibleRetryPolicy
-        from nbtoolkit.azure.files.transport import transport
+        from nbtoolkit.azure.files.transport import make_transport
 
         url = f"https://{self._provisioned.storage_account}.file.core.windows.net"
-        self._transport = self._transport or transport(url)
+        self._transport = self._transport or make_transport(url)
         return client(
             url,
             self._provisioned.file_share,
             credential=key or self._cloud.credential,
-            token_intent="backup",  # noqa: S106  the way of asking that the role allows
+            token_intent="backup",  # noqa: S106  the role grants access by backup intent only
             transport=self._transport,
             retry_policy=InterruptibleRetryPolicy(),
             user_agent=USER_AGENT,
@@ -143,8 +142,8 @@ class ShareAccess:
                     error.message, next_step=error.next_step, status=error.status, code=error.code
                 ) from error
             raise StoreError(
-                f"Who is signed in may neither use the data of the storage account {account} nor read its "
-                "keys.",
+                f"The signed-in account may neither use the data of the storage account {account} nor read "
+                "its keys.",
                 next_step=f"ask an owner of the account for the role {ROLE!r}, or for the action "
                 "Microsoft.Storage/storageAccounts/listKeys/action",
                 status=error.status,
@@ -158,7 +157,7 @@ class ShareAccess:
         values = [key.value for key in keys if key.value]
         if not values:
             raise StoreError(
-                f"The storage account {account} has no key that may write.",
-                next_step="look at its access keys in the portal",
+                f"The storage account {account} has no key with write access.",
+                next_step="check its access keys in the portal",
             )
         return values[0]

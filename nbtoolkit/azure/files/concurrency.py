@@ -1,4 +1,4 @@
-"""What many requests at once may take of this process: threads and memory."""
+"""Limits of concurrent requests to Azure Files: threads and memory."""
 
 from __future__ import annotations
 
@@ -9,66 +9,64 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from nbtoolkit.progress import Sent
-from nbtoolkit.utils.threads import DaemonPool
+from nbtoolkit.utils.threads import CANCEL_POLL, DaemonPool
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 
-CANCEL_POLL = 0.25
-"""Seconds between two looks for a cancel."""
-AHEAD = 8
-"""Pieces of one file that are fetched ahead."""
-REQUESTS = 32
-"""Requests at once, beside those that small files make in their own threads."""
+READ_AHEAD = 8
+"""Ranges of one file that are downloaded ahead of the reader."""
+MAX_REQUESTS = 32
+"""Concurrent requests of the pool; small files add those of their own threads."""
 
 
-class Budget:
-    """Bytes that may be held in memory by everything that is on its way."""
+class MemoryBudget:
+    """A limit on the bytes that all running uploads hold in memory."""
 
     def __init__(self, size: int) -> None:
         self._free = size
         self._changed = threading.Condition()
 
-    def take(self, count: int, timeout: float) -> bool:
-        """Take so many bytes; False where they did not become free in so many seconds."""
+    def acquire(self, count: int, timeout: float) -> bool:
+        """Reserve ``count`` bytes; return False if they are not free within ``timeout`` seconds."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._free >= count, timeout):
                 return False
             self._free -= count
             return True
 
-    def give_back(self, count: int) -> None:
-        """Free what was taken."""
+    def release(self, count: int) -> None:
+        """Free bytes that were reserved."""
         with self._changed:
             self._free += count
             self._changed.notify_all()
 
 
-POOL = DaemonPool(REQUESTS)
-"""For the ranges of big files and for folders that are deleted."""
-BUDGET = Budget(64 << 20)
-"""For all that is being sent."""
+POOL = DaemonPool(MAX_REQUESTS)
+"""Threads for the ranges of big files and for deleting folders."""
+UPLOAD_MEMORY = MemoryBudget(64 << 20)
+"""Memory of all uploads of this process."""
 
 
-def in_order(
+def map_in_order(
     function: Callable[[Item], T],
     items: Sequence[Item],
     stop: threading.Event,
-    beat: Sent,
-    ahead: int = AHEAD,
+    on_wait: Sent,
+    ahead: int = READ_AHEAD,
 ) -> Generator[T]:
-    """Yield ``function(item)`` for every item in order, some worked out ahead.
+    """Yield ``function(item)`` for every item in order, with up to ``ahead`` calls running at a time.
 
-    ``beat`` is told of 0 bytes now and then, and may raise. At the end, early or not, ``stop`` is set and
-    nothing more is begun; who may leave early closes the iterator.
+    ``on_wait`` is called with 0 while this thread waits, and may raise to stop. At the end ``stop`` is set
+    and calls that have not started are cancelled; a caller that may stop early closes the iterator.
     """
     running: deque[Future[T]] = deque()
 
     def first() -> T:
         future = running.popleft()
-        beat(0)
+        on_wait(0)
         while not wait([future], CANCEL_POLL).done:
-            beat(0)
+            on_wait(0)
         return future.result()
 
     try:

@@ -1,4 +1,4 @@
-"""Why Azure Files refused, and what to do about it."""
+"""Error codes of Azure Files: cause and next step of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
 
 ROLE = "Storage File Data Privileged Contributor"
-_AGAIN = "run the step again; it goes on from what is done"
+_RERUN = "run the step again; it resumes from what is done"
 _HELD = ("a replica or another program holds it open", "wait until it is closed, then run the step again")
 
 CAUSES: dict[str, tuple[str, str]] = {
@@ -19,14 +19,14 @@ CAUSES: dict[str, tuple[str, str]] = {
         "the file share does not exist",
         "run provision(), or correct FILE_SHARE_NAME in infra/inference.config.json",
     ),
-    "ShareBeingDeleted": ("the file share is being deleted", "wait a minute, then provision it anew"),
+    "ShareBeingDeleted": ("the file share is being deleted", "wait a minute, then provision it again"),
     "ShareDisabled": ("the file share is disabled by its administrator", "ask them to enable it"),
     "ShareSizeLimitReached": (
         "the file share is full",
         "raise its quota in the portal (storage account, File shares, Edit quota), or remove old models",
     ),
     "AuthorizationFailure": (
-        "the storage account's firewall keeps this machine out",
+        "the storage account's firewall blocks this machine",
         "allow this machine's address in the portal (storage account, Networking), then run the step again",
     ),
     "AuthenticationFailed": (
@@ -39,58 +39,58 @@ CAUSES: dict[str, tuple[str, str]] = {
         "they need allowSharedKeyAccess too",
     ),
     "AuthorizationPermissionMismatch": (
-        "who is signed in may not use the data of this storage account",
+        "the signed-in account lacks the right to use the data of this storage account",
         f"ask an owner of the account for the role {ROLE!r}",
     ),
     "SharingViolation": _HELD,
     "FileLockConflict": _HELD,
     "FileOpenBySmbClient": _HELD,
-    "DeletePending": ("it is being deleted by somebody who still holds it open", _HELD[1]),
-    "ReadOnlyAttribute": ("it is marked as read-only", "remove that mark in the portal"),
-    "DirectoryNotEmpty": ("somebody writes into it at the same time", _AGAIN),
+    "DeletePending": ("it is being deleted and another client still holds it open", _HELD[1]),
+    "ReadOnlyAttribute": ("its read-only attribute is set", "remove that attribute in the portal"),
+    "DirectoryNotEmpty": ("another client writes into it at the same time", _RERUN),
     "ResourceTypeMismatch": (
-        "a folder is there where a file is meant, or the reverse",
-        "look at what the folder holds, and rename one of them",
+        "a folder has the name of this file, or a file the name of this folder",
+        "list the folder, and rename one of them",
     ),
-    "Md5Mismatch": ("the data did not arrive as it was sent, again and again", _AGAIN),
-    "ServerBusy": ("Azure is throttling this storage account", f"wait a few minutes, then {_AGAIN}"),
-    "OperationTimedOut": ("Azure did not finish it in time", _AGAIN),
+    "Md5Mismatch": ("the data was corrupted on the way, also when it was sent again", _RERUN),
+    "ServerBusy": ("Azure is throttling this storage account", f"wait a few minutes, then {_RERUN}"),
+    "OperationTimedOut": ("Azure did not finish it in time", _RERUN),
     "InvalidHeaderValue": (
-        "Azure does not take a header of the request",
+        "Azure rejects a header of the request",
         "if this cloud is older than the SDK's version of the service, pin azure-storage-file-share lower",
     ),
 }
 
 
-def store_error(doing: str, path: str, where: str, error: AzureError | OSError) -> StoreError:
-    """Return the error for an exception of the SDK; ``doing`` completes "Could not"."""
+def store_error(action: str, path: str, share: str, error: AzureError | OSError) -> StoreError:
+    """Return the error for an exception of the SDK; ``action`` completes "Could not"."""
     code = code_of(error)
-    what = f"Could not {doing} {path or 'the root'} in {where}"
+    what = f"Could not {action} {path or 'the root'} in {share}"
     if code == "ResourceAlreadyExists":
-        return AlreadyExists(f"{path} exists already.", next_step="choose another name", path=path)
+        return AlreadyExists(f"{path} already exists.", next_step="choose another name", path=path)
     if code in ("ResourceNotFound", "ParentNotFound"):
-        which = "the folder it lies in is" if code == "ParentNotFound" else "it is"
-        return NotInStore(f"{what}: {which} not there.", next_step="look at what the folder holds", path=path)
+        which = "its folder does" if code == "ParentNotFound" else "it does"
+        return NotInStore(f"{what}: {which} not exist.", next_step="list the folder", path=path)
     status: int | None = getattr(error, "status_code", None)
     refused = partial(StoreError, path=path, status=status, code=code)
     if code in CAUSES:
         cause, next_step = CAUSES[code]
         return refused(f"{what}: {cause} ({code}).", next_step=next_step)
     if status is None:
-        said = " ".join(str(error).split())[:300]
+        text = " ".join(str(error).split())[:300]
         return refused(
-            f"{what}: no complete answer came ({said}).",
-            next_step=f"check the network, the proxy (HTTPS_PROXY) and its certificate; then {_AGAIN}",
+            f"{what}: no complete response arrived ({text}).",
+            next_step=f"check the network, the proxy (HTTPS_PROXY) and its certificate; then {_RERUN}",
         )
-    said = str(error).partition("\n")[0][:300]
+    text = str(error).partition("\n")[0][:300]
     if status == 429 or status >= 500:
-        next_step = f"wait a few minutes, then {_AGAIN}"
+        next_step = f"wait a few minutes, then {_RERUN}"
     else:
-        next_step = "search for that code in the documentation of Azure Files"
-    return refused(f"{what}: {said} ({code or status}).", next_step=next_step)
+        next_step = "look up that code in the documentation of Azure Files"
+    return refused(f"{what}: {text} ({code or status}).", next_step=next_step)
 
 
 def code_of(error: BaseException) -> str:
-    """Return the service's error code, "" where no answer came."""
+    """Return the service's error code, "" if there was no response."""
     code: Any = getattr(error, "error_code", None)
     return str(getattr(code, "value", code) or "")

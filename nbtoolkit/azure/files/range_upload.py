@@ -1,4 +1,4 @@
-"""A big file on its way to a share, in ranges: many at once, and those left out that are already there."""
+"""Upload a big file in concurrent ranges, and resume an interrupted upload."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nbtoolkit.azure.files.concurrency import BUDGET, CANCEL_POLL, POOL
-from nbtoolkit.azure.files.download import piece
-from nbtoolkit.azure.files.upload_session import Writer
+from nbtoolkit.azure.files.concurrency import CANCEL_POLL, POOL, UPLOAD_MEMORY
+from nbtoolkit.azure.files.download import read_range
+from nbtoolkit.azure.files.upload_session import UploadSession
 from nbtoolkit.errors import AlreadyExists, NotInStore, SyncRefused
 from nbtoolkit.filestore import chunked_io as streams
 from nbtoolkit.filestore import temp_files as temp_names
@@ -24,176 +24,177 @@ if TYPE_CHECKING:
     from nbtoolkit.azure.files.retry_policy import RetryState
 
 Span = tuple[int, int]
-"""Bytes of a file, the last one included."""
+"""First and last byte of a range, both included."""
 
-WINDOW = 12
-"""Ranges of one file on their way at once: 48 MiB."""
+MAX_IN_FLIGHT = 12
+"""Concurrent ranges of one file: 48 MiB."""
 
-_being_written: set[str] = set()
-"""Temporary paths that this process writes now."""
+_active_uploads: set[str] = set()
+"""Temporary paths that this process is writing."""
 
 
-def write_ranges(writer: Writer, source: Source, size: int, sha256: str | None, *, overwrite: bool) -> str:
+def upload_ranges(
+    writer: UploadSession, source: Source, size: int, sha256: str | None, *, overwrite: bool
+) -> str:
     """Write a file of ``size`` bytes and return its sha256.
 
-    What an interrupted write of the same ``sha256`` left is gone on with; where this one is interrupted,
-    by a cancel too, what is there by then stays for the next.
+    Resumes an interrupted upload of the same ``sha256``. If this upload is interrupted or cancelled, the
+    uploaded ranges stay for the next one.
     """
-    temporary = writer.beside(temp_names.new(sha256=sha256))
-    _being_written.add(temporary)
+    temporary = writer.sibling(temp_names.temp_name(sha256=sha256))
+    _active_uploads.add(temporary)
     try:
-        there = _taken_up(writer, temporary, size, sha256) if sha256 else None
+        there = _resume(writer, temporary, size, sha256) if sha256 else None
         if there is None:
             _create(writer, temporary, size)
         try:
             found = _send(writer, temporary, source, size, sha256, there or [])
-        except _Foreign:
+        except _OtherContent:
             _create(writer, temporary, size)
             found = _send(writer, temporary, source, size, sha256, [])
         writer.rename(temporary, writer.path, overwrite=overwrite)
     except BaseException as error:
         if sha256 is None or isinstance(error, (SyncRefused, AlreadyExists, NotInStore)):
-            writer.remove(temporary)
+            writer.remove_temporary(temporary)
         raise
     finally:
-        _being_written.discard(temporary)
+        _active_uploads.discard(temporary)
     return found
 
 
-def _taken_up(writer: Writer, temporary: str, size: int, sha256: str) -> list[Span] | None:
-    """Take over what an interrupted write left and return what it holds; None where there is nothing.
+def _resume(writer: UploadSession, temporary: str, size: int, sha256: str) -> list[Span] | None:
+    """Take over an interrupted upload and return its ranges; None if there is none.
 
-    It is taken by a rename, which is granted to one of many. What it holds is only thought to be of this
-    content: its writer had not yet read its source to the end, and the name says what was expected.
+    Taking over is a rename, which succeeds for one of many callers. The ranges may hold other content: the
+    name holds the expected hash, and the first writer had not yet read its source to the end.
     """
-    for left in _left(writer, size, sha256):
-        with suppress(NotInStore):  # somebody else has just taken it
+    for left in _find_partial_uploads(writer, size, sha256):
+        with suppress(NotInStore):  # another writer has just taken it over
             writer.rename(left, temporary, overwrite=False)
-            spans = writer.ask(
-                lambda share, tries: [*share.get_file_client(temporary).list_ranges(tries=tries)]
+            spans = writer.call(
+                lambda share, state: [*share.get_file_client(temporary).list_ranges(retry_state=state)]
             )
             return [(span.start, span.end) for span in spans]
     return None
 
 
-def _create(writer: Writer, path: str, size: int) -> None:
-    """Create a file of that size, in place of one that is there."""
-    writer.ask(lambda share, tries: share.get_file_client(path).create_file(size, tries=tries))
+def _create(writer: UploadSession, path: str, size: int) -> None:
+    """Create a file of that size; an existing one is replaced."""
+    writer.call(lambda share, state: share.get_file_client(path).create_file(size, retry_state=state))
 
 
-def _left(writer: Writer, size: int, sha256: str) -> list[str]:
-    def request(share: ShareClient, tries: RetryState) -> list[Any]:
-        return [*share.list_directories_and_files(writer.beside(""), temp_names.START, tries=tries)]
+def _find_partial_uploads(writer: UploadSession, size: int, sha256: str) -> list[str]:
+    def request(share: ShareClient, state: RetryState) -> list[Any]:
+        return [*share.list_directories_and_files(writer.sibling(""), temp_names.PREFIX, retry_state=state)]
 
     return [
-        writer.beside(item.name)
-        for item in writer.ask(request)
-        if temp_names.is_part_of(item.name, sha256)
+        writer.sibling(item.name)
+        for item in writer.call(request)
+        if temp_names.is_partial_upload_of(item.name, sha256)
         and item.size == size
-        and (temp_names.is_abandoned(item.name) or _is_given_up(writer, item.name))
+        and (temp_names.is_abandoned(item.name) or _is_abandoned_here(writer, item.name))
     ]
 
 
-def _is_given_up(writer: Writer, name: str) -> bool:
-    return temp_names.is_mine(name) and writer.beside(name) not in _being_written
+def _is_abandoned_here(writer: UploadSession, name: str) -> bool:
+    return temp_names.is_from_this_process(name) and writer.sibling(name) not in _active_uploads
 
 
 def _send(
-    writer: Writer, temporary: str, source: Source, size: int, sha256: str | None, there: list[Span]
+    writer: UploadSession, temporary: str, source: Source, size: int, sha256: str | None, there: list[Span]
 ) -> str:
-    ranges = _Ranges(writer, temporary, there)
+    ranges = _RangeWriter(writer, temporary, there)
     try:
         found = streams.copy(source, ranges, name=writer.path, expected=sha256)
         ranges.finish()
-    except _Foreign:
-        writer.sent(-ranges.told)
+    except _OtherContent:
+        writer.sent(-ranges.reported)
         raise
     finally:
-        ranges.give_up()
+        ranges.abort()
     if ranges.offset != size:
         raise streams.changed(writer.path)
     return found
 
 
-class _Foreign(Exception):
-    """What was taken over is of another content; never leaves this module."""
+class _OtherContent(Exception):
+    """The resumed file holds other content; never leaves this module."""
 
 
-class _Ranges:
-    """Takes the chunks of a file in order and sees that each is in its range.
+class _RangeWriter:
+    """Upload the chunks of a file in order, each as one range.
 
-    What is put there is checked by its MD5 on the way; what is there already is read back and compared, and
-    raises _Foreign where it is something else.
+    Azure verifies an uploaded range by its MD5. A range that already exists is downloaded and compared;
+    a difference raises _OtherContent.
 
-    Before the next chunk is read there is memory for it: one share of the budget is always held for it,
-    and goes over to the range that is put.
+    Memory for the next chunk is always reserved before it is read, and passes to the range's upload.
     """
 
-    def __init__(self, writer: Writer, path: str, there: list[Span]) -> None:
+    def __init__(self, writer: UploadSession, path: str, there: list[Span]) -> None:
         self.offset = 0
-        self.told = 0
+        self.reported = 0
         self._writer = writer
         self._path = path
-        self._there = there
+        self._existing = there
         self._pending: dict[Future[None], int] = {}
         self._stop = threading.Event()
         writer.reserve(CHUNK)
-        self._holds = True
+        self._holds_memory = True
 
     def write(self, data: bytes, /) -> None:
-        """Take a chunk."""
+        """Upload a chunk, or compare it with the existing range."""
         start, end = self.offset, self.offset + len(data) - 1
         self.offset = end + 1
-        if any(first <= start and end <= last for first, last in self._there):
-            # Without the chunk itself: what is read back takes its place in memory.
+        if any(first <= start and end <= last for first, last in self._existing):
+            # Keep only the hash: the downloaded range takes the memory of the chunk.
             work = partial(self._compare, start, len(data), hashlib.sha256(data).digest())
         else:
             work = partial(self._put, start, data)
-        self._start(work, len(data))
+        self._submit(work, len(data))
 
-    def _start(self, work: Callable[[], None], count: int) -> None:
-        while len(self._pending) >= WINDOW:
-            self._reap()
+    def _submit(self, work: Callable[[], None], count: int) -> None:
+        while len(self._pending) >= MAX_IN_FLIGHT:
+            self._collect()
         future = POOL.submit(work)
-        self._holds = False
-        future.add_done_callback(lambda _: BUDGET.give_back(CHUNK))
+        self._holds_memory = False
+        future.add_done_callback(lambda _: UPLOAD_MEMORY.release(CHUNK))
         self._pending[future] = count
-        while not BUDGET.take(CHUNK, CANCEL_POLL):
-            self._reap()
-        self._holds = True
+        while not UPLOAD_MEMORY.acquire(CHUNK, CANCEL_POLL):
+            self._collect()
+        self._holds_memory = True
 
     def finish(self) -> None:
-        """Wait until all is there."""
+        """Wait until all ranges are uploaded."""
         while self._pending:
-            self._reap()
+            self._collect()
 
-    def give_up(self) -> None:
-        """End what still runs, begin nothing more, and hold no memory."""
+    def abort(self) -> None:
+        """Stop running requests, start no more, and release the memory."""
         self._stop.set()
         for future in self._pending:
             future.cancel()
-        if self._holds:
-            self._holds = False
-            BUDGET.give_back(CHUNK)
+        if self._holds_memory:
+            self._holds_memory = False
+            UPLOAD_MEMORY.release(CHUNK)
 
     def _compare(self, start: int, count: int, sha256: bytes) -> None:
-        found, _, _ = piece(self._writer.access, self._path, start, count, self._stop)
+        found, _, _ = read_range(self._writer.access, self._path, start, count, self._stop)
         if hashlib.sha256(found).digest() != sha256:
-            raise _Foreign
+            raise _OtherContent
 
     def _put(self, start: int, data: bytes) -> None:
-        def request(share: ShareClient, tries: RetryState) -> None:
+        def request(share: ShareClient, state: RetryState) -> None:
             file = share.get_file_client(self._path)
-            file.upload_range(data, start, len(data), validate_content="md5", tries=tries)
+            file.upload_range(data, start, len(data), validate_content="md5", retry_state=state)
 
-        self._writer.access.ask("write", self._writer.path, request, self._stop)
+        self._writer.access.call("write", self._writer.path, request, self._stop)
 
-    def _reap(self) -> None:
+    def _collect(self) -> None:
         done = wait(self._pending, CANCEL_POLL, FIRST_COMPLETED).done
         if not done:
             self._writer.sent(0)
         for future in done:
             count = self._pending.pop(future)
             future.result()
-            self.told += count
+            self.reported += count
             self._writer.sent(count)

@@ -1,10 +1,10 @@
-"""Rename on a share, also where the answer to it was lost."""
+"""Rename on a share, with the outcome verified if the response was lost."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbtoolkit.azure.files.client import ShareAccess
+from nbtoolkit.azure.files.client import ShareConnection
 from nbtoolkit.errors import AlreadyExists, NotInStore
 from nbtoolkit.progress import Sent
 
@@ -15,38 +15,38 @@ if TYPE_CHECKING:
 
 
 def rename(
-    access: ShareAccess,
+    access: ShareConnection,
     old: str,
     new: str,
     *,
     overwrite: bool,
-    beat: Sent | None = None,
+    on_wait: Sent | None = None,
 ) -> None:
-    """Give a file another name; raises AlreadyExists and NotInStore. One request, two more in doubt."""
+    """Rename a file; raises AlreadyExists and NotInStore. One request, two more if a response was lost."""
     last: list[RetryState] = []
 
-    def request(share: ShareClient, tries: RetryState) -> None:
-        last[:] = [tries]
-        share.get_file_client(old).rename_file(new, overwrite=overwrite, tries=tries)
+    def request(share: ShareClient, state: RetryState) -> None:
+        last[:] = [state]
+        share.get_file_client(old).rename_file(new, overwrite=overwrite, retry_state=state)
 
     try:
-        access.ask("rename", old, request, beat=beat)
+        access.call("rename", old, request, on_wait=on_wait)
     except (AlreadyExists, NotInStore) as refused:
-        # An attempt that got no answer may have been carried out: then the old name is gone.
-        if last[0].unsure and not _exists(access, old, beat) and _exists(access, new, beat):
+        # An attempt without a response may have been applied: then the old name is gone.
+        if last[0].maybe_applied and not _exists(access, old, on_wait) and _exists(access, new, on_wait):
             return
         if isinstance(refused, AlreadyExists):
-            raise AlreadyExists(f"{new} exists already.", next_step="choose another name", path=new) from None
+            raise AlreadyExists(f"{new} already exists.", next_step="choose another name", path=new) from None
         raise
 
 
-def _exists(access: ShareAccess, path: str, beat: Sent | None) -> bool:
+def _exists(access: ShareConnection, path: str, beat: Sent | None) -> bool:
     try:
-        access.ask(
-            "look at",
+        access.call(
+            "read the properties of",
             path,
-            lambda share, tries: share.get_file_client(path).get_file_properties(tries=tries),
-            beat=beat,
+            lambda share, state: share.get_file_client(path).get_file_properties(retry_state=state),
+            on_wait=beat,
         )
     except NotInStore:
         return False

@@ -1,4 +1,4 @@
-"""How a request to Azure Files is tried again: as long as the service asks, and no longer than a cancel."""
+"""Retry policy of Azure Files: time limits by cause, Retry-After, interruptible pauses."""
 
 from __future__ import annotations
 
@@ -18,44 +18,51 @@ from azure.core.exceptions import (
 )
 from azure.storage.fileshare import ExponentialRetry
 
-from nbtoolkit.azure.files.concurrency import CANCEL_POLL
 from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import NbtoolkitError
+from nbtoolkit.utils.threads import CANCEL_POLL
 
 RETRY_TIMEOUT = 120
-"""Seconds for which a busy service is asked again."""
-UNREACHED = 20
-"""Seconds for which a service that cannot be reached is asked again."""
-IN_USE = 6
-"""Seconds for which something that a mount holds open is asked for again."""
-AGAIN = (408, 429, 500, 502, 503, 504)
-HELD = ("SharingViolation", "FileLockConflict", "DeletePending", "FileOpenBySmbClient", "Md5Mismatch")
-"""Refusals that pass: mounts close files a moment late, and a garbled range is sent once more."""
+"""Seconds for which requests to a busy service are retried."""
+UNREACHABLE_TIMEOUT = 20
+"""Seconds for which requests to an unreachable service are retried."""
+IN_USE_TIMEOUT = 6
+"""Seconds for which a request for a file that a mount holds open is retried."""
+RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
+RETRIED_CODES = (
+    "SharingViolation",
+    "FileLockConflict",
+    "DeletePending",
+    "FileOpenBySmbClient",
+    "Md5Mismatch",
+)
+"""Transient refusals: mounts close files a moment late, and a corrupted range is sent again."""
 
 
 class Interrupted(Exception):
-    """Whoever wanted the answer no longer waits; never leaves this package."""
+    """The caller no longer waits for the response; never leaves this package."""
 
 
 class RetryState:
-    """The attempts of one request; ``unsure`` once it is not known whether one of them was carried out.
+    """State of the attempts of one request.
 
-    ``stop`` ends them from another thread; ``beat`` is called in this one while it waits, and may raise.
+    ``maybe_applied`` is true once an attempt without a response may have been applied. ``stop`` ends the
+    attempts from another thread; ``on_wait`` is called in this thread while it waits, and may raise.
     """
 
     def __init__(
-        self, stop: threading.Event | None = None, beat: Callable[[int], object] | None = None
+        self, stop: threading.Event | None = None, on_wait: Callable[[int], object] | None = None
     ) -> None:
         self._stop = stop or threading.Event()
-        self._beat = beat
-        self.unsure = False
+        self._on_wait = on_wait
+        self.maybe_applied = False
 
     def wait(self, seconds: float) -> None:
-        """Wait; raises Interrupted when told to stop."""
+        """Wait; raises Interrupted once ``stop`` is set."""
         end = time.monotonic() + seconds
         while True:
-            if self._beat:
-                self._beat(0)
+            if self._on_wait:
+                self._on_wait(0)
             left = end - time.monotonic()
             if self._stop.wait(max(0, min(left, CANCEL_POLL))):
                 raise Interrupted
@@ -64,50 +71,52 @@ class RetryState:
 
 
 class InterruptibleRetryPolicy(ExponentialRetry):
-    """Retry as the service asks with Retry-After, else with growing pauses.
+    """Retry after the pause of Retry-After, else with exponential backoff and jitter.
 
-    The SDK's own policies neither know Retry-After nor 429, wait 15 s and more, and cannot be interrupted.
-    A request names its :class:`Tries` by the option ``tries``.
+    The storage SDK's policies ignore Retry-After and 429, and pause for 15 s and more. azure-core's
+    RetryPolicy counts attempts; here each cause has a limit in seconds, a pause can be interrupted, and a
+    download is verified within its attempt. A request passes its :class:`RetryState` as the option
+    ``retry_state``.
     """
 
     def send(self, request: Any) -> Any:
-        """Send a request until it has an answer that counts."""
-        tries: RetryState = request.context.options.pop("tries", None) or RetryState()
-        settings = self.configure_retries(request)  # takes the options that no transport knows
+        """Send a request until its response is final."""
+        retry_state: RetryState = request.context.options.pop("retry_state", None) or RetryState()
+        settings = self.configure_retries(request)  # removes options that the transport does not accept
         start = time.monotonic()
         attempt = 0
         while True:
-            tries.wait(0)
+            retry_state.wait(0)
             pause = min(0.25 * 2**attempt, 10) * random.uniform(0.75, 1.25)  # noqa: S311
             try:
                 response: Any = self.next.send(request)
-                _read(request, response)
+                _read_and_verify(request, response)
             except (NbtoolkitError, ClientAuthenticationError):
-                raise  # nobody is signed in
+                raise  # not signed in
             except (AzureError, OSError) as error:
                 if isinstance(error, HttpResponseError) and error.status_code:
                     raise
-                tries.unsure = True
-                limit = UNREACHED if isinstance(error, ServiceRequestError) else RETRY_TIMEOUT
+                retry_state.maybe_applied = True
+                limit = UNREACHABLE_TIMEOUT if isinstance(error, ServiceRequestError) else RETRY_TIMEOUT
                 if time.monotonic() + pause > start + limit:
                     raise
             else:
-                limit = _limit(response.http_response)
+                limit = _retry_timeout(response.http_response)
                 pause = retry_after(response.http_response.headers) or pause
                 if time.monotonic() + pause > start + limit:
                     response.http_response.location_mode = settings["mode"]
                     return response
-                tries.unsure |= response.http_response.status_code >= 500
-            tries.wait(pause)
+                retry_state.maybe_applied |= response.http_response.status_code >= 500
+            retry_state.wait(pause)
             attempt += 1
 
 
-class _Garbled(AzureError):
-    """What arrived is not what the service sent."""
+class _ChecksumMismatch(AzureError):
+    """A range does not have the MD5 that the service sent with it."""
 
 
-def _read(request: Any, response: Any) -> None:
-    """Read a download to its end here, where it can still be asked for again."""
+def _read_and_verify(request: Any, response: Any) -> None:
+    """Read a download to its end within the attempt, so that a failure is retried."""
     answer = response.http_response
     if not request.context.options.get("stream") or answer.status_code not in (200, 206):
         return
@@ -117,11 +126,11 @@ def _read(request: Any, response: Any) -> None:
         expected
         and base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode() != expected
     ):
-        raise _Garbled("the MD5 of a range is not the one that the service sent")
+        raise _ChecksumMismatch("the MD5 of a range is not the one that the service sent")
 
 
-def _limit(answer: Any) -> float:
-    """Return for how many seconds such an answer is no answer yet."""
-    if answer.status_code in AGAIN:
+def _retry_timeout(response: Any) -> float:
+    """Return for how many seconds a request with this response is retried; 0 if the response is final."""
+    if response.status_code in RETRIED_STATUSES:
         return RETRY_TIMEOUT
-    return IN_USE if answer.headers.get("x-ms-error-code") in HELD else 0
+    return IN_USE_TIMEOUT if response.headers.get("x-ms-error-code") in RETRIED_CODES else 0

@@ -1,4 +1,4 @@
-"""An Azure file share as a file store: what is sent or read goes in ranges, many at once, each checked."""
+"""An Azure file share as a file store: concurrent requests, every range verified."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.files import download as share_read
 from nbtoolkit.azure.files import upload as share_upload
-from nbtoolkit.azure.files.client import ShareAccess
-from nbtoolkit.azure.files.concurrency import REQUESTS, in_order
+from nbtoolkit.azure.files.client import ShareConnection
+from nbtoolkit.azure.files.concurrency import MAX_REQUESTS, map_in_order
 from nbtoolkit.azure.files.rename import rename
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
 from nbtoolkit.filestore import Entry
@@ -30,10 +30,10 @@ T = TypeVar("T")
 
 
 class AzureShare:
-    """The file share of what was provisioned, as a :class:`~nbtoolkit.filestore.FileStore`.
+    """The provisioned file share as a :class:`~nbtoolkit.filestore.FileStore`.
 
-    Uses a token where the role is there, else the account's key. Requests that fail for a while are
-    repeated as the service asks. What is on its way takes 64 MiB of memory at most.
+    Uses a token if the user has the role, else the account's key. Transient failures are retried after the
+    pause that the service requests. Running uploads use at most 64 MiB of memory.
     Raises StoreError naming cause and next step, and NotSignedIn.
     """
 
@@ -41,24 +41,24 @@ class AzureShare:
     """Small files cost round trips, not bandwidth."""
 
     def __init__(self, cloud: Cloud, provisioned: ResourceNames) -> None:
-        self._access = ShareAccess.of(cloud, provisioned)
+        self._connection = ShareConnection.shared(cloud, provisioned)
 
     def __repr__(self) -> str:
-        return f"AzureShare({self._access.where})"
+        return f"AzureShare({self._connection.description})"
 
     def list(self, folder: str) -> list[Entry]:
         """Return the entries of one folder by name; [] if it is missing. One request for each 5,000."""
         check_path(folder, folder=True)
 
-        def request(share: ShareClient, tries: RetryState) -> list[Any]:
-            # The SDK types entries as folders or files and tells them apart by a field only.
+        def request(share: ShareClient, state: RetryState) -> list[Any]:
+            # The SDK types entries as a union; only is_directory distinguishes them.
             found = share.list_directories_and_files(
-                folder, include=["Etag"], include_extended_info=True, tries=tries
+                folder, include=["Etag"], include_extended_info=True, retry_state=state
             )
             return [*found]
 
         try:
-            found = self._access.ask("list", folder, request)
+            found = self._connection.call("list", folder, request)
         except NotInStore:
             return []
         entries = (
@@ -71,14 +71,16 @@ class AzureShare:
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """Return a file's bytes from ``offset``; raises NotInStore. One request for each 4 MiB."""
-        with closing(share_read.pieces(self._access, check_path(path), offset, length, silent)) as found:
+        with closing(
+            share_read.read_chunks(self._connection, check_path(path), offset, length, silent)
+        ) as found:
             return b"".join(found)
 
     def sha256(self, path: str, passed: Sent | None = None) -> str:
         """Return the sha256 of a file's content; reads it all."""
         passed = passed or silent
         digest = hashlib.sha256()
-        with closing(share_read.pieces(self._access, check_path(path), 0, None, passed)) as found:
+        with closing(share_read.read_chunks(self._connection, check_path(path), 0, None, passed)) as found:
             for piece in found:
                 digest.update(piece)
                 passed(len(piece))
@@ -95,64 +97,70 @@ class AzureShare:
     ) -> str:
         """Write a whole file under a temporary name, each range checked by MD5, then rename it.
 
-        Two requests up to 4 MiB; beyond that one for each 4 MiB and three more. What was left of an
-        interrupted write of the same content is gone on with.
+        Two requests up to 4 MiB; above that one for each 4 MiB and three more. Resumes an interrupted
+        write of the same content.
         """
-        return share_upload.write(self._access, check_path(path), source, sha256, overwrite, sent)
+        return share_upload.upload_file(self._connection, check_path(path), source, sha256, overwrite, sent)
 
     def rename(self, old: str, new: str, *, overwrite: bool = False) -> None:
-        """Give a file another name in one step; without ``overwrite`` exactly one of many callers wins."""
-        rename(self._access, check_path(old), check_path(new), overwrite=overwrite)
+        """Rename a file atomically; without ``overwrite`` exactly one of many callers succeeds."""
+        rename(self._connection, check_path(old), check_path(new), overwrite=overwrite)
 
     def delete(self, path: str) -> None:
-        """Delete a file; one that is missing is no error."""
+        """Delete a file; a missing file is not an error."""
         check_path(path)
         _unless_missing(
-            lambda: self._access.ask(
-                "delete", path, lambda share, tries: share.get_file_client(path).delete_file(tries=tries)
+            lambda: self._connection.call(
+                "delete",
+                path,
+                lambda share, state: share.get_file_client(path).delete_file(retry_state=state),
             )
         )
 
     def make_folder(self, path: str) -> None:
-        """Make one folder; one that is there is no error. Raises NotInStore if its parent is missing."""
+        """Create one folder; an existing one is not an error. Raises NotInStore if its parent is missing."""
         check_path(path, folder=True)
         if path == "":
             return  # the share itself is provisioned
         try:
-            self._access.ask(
-                "make the folder", path, lambda share, tries: share.create_directory(path, tries=tries)
+            self._connection.call(
+                "create the folder",
+                path,
+                lambda share, state: share.create_directory(path, retry_state=state),
             )
         except AlreadyExists:
             return
 
     def delete_folder(self, path: str, passed: Sent | None = None) -> None:
-        """Delete a folder and all below it; a request for each file and two for each folder, many at once."""
+        """Delete a folder and its content; one request per file and two per folder, many at a time."""
         if check_path(path, folder=True) == "":
-            raise StoreError("The root of a store is not deleted.", next_step="name a folder below it")
-        beat = passed or silent
+            raise StoreError("The root of a store cannot be deleted.", next_step="name a folder below it")
+        on_wait = passed or silent
         levels, files = [[path]], list[str]()
         while levels[-1]:
-            found = _at_once(self.list, levels[-1], beat)
+            found = _map_all(self.list, levels[-1], on_wait)
             inside = [
                 (join(f, e.name), e) for f, entries in zip(levels[-1], found, strict=True) for e in entries
             ]
             files += [name for name, entry in inside if not entry.is_folder]
             levels.append([name for name, entry in inside if entry.is_folder])
-        _at_once(self.delete, files, beat)
+        _map_all(self.delete, files, on_wait)
         for level in reversed(levels):
-            _at_once(self._delete_empty, level, beat)
+            _map_all(self._delete_empty, level, on_wait)
 
     def _delete_empty(self, path: str) -> None:
         _unless_missing(
-            lambda: self._access.ask(
-                "delete the folder", path, lambda share, tries: share.delete_directory(path, tries=tries)
+            lambda: self._connection.call(
+                "delete the folder",
+                path,
+                lambda share, state: share.delete_directory(path, retry_state=state),
             )
         )
 
 
-def _at_once(function: Callable[[str], T], paths: list[str], beat: Sent) -> list[T]:
-    """Return ``function(path)`` for every path; after the first error or a cancel nothing more is begun."""
-    with closing(in_order(function, paths, threading.Event(), beat, ahead=REQUESTS)) as found:
+def _map_all(function: Callable[[str], T], paths: list[str], on_wait: Sent) -> list[T]:
+    """Return ``function(path)`` for every path; the first error or a cancel starts no more calls."""
+    with closing(map_in_order(function, paths, threading.Event(), on_wait, ahead=MAX_REQUESTS)) as found:
         return [*found]
 
 

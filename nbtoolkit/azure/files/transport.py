@@ -1,4 +1,4 @@
-"""Many connections to one host, and little work for each request over them."""
+"""HTTP transport of Azure Files: many connections to one host, little work per request."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nbtoolkit.azure.pipeline import DrainingTransport
 from nbtoolkit.azure.sdk import CONNECT_TIMEOUT, READ_TIMEOUT
 from nbtoolkit.errors import StoreError
 
-MOST = 64
+MAX_CONNECTIONS = 64
 
 
-def transport(url: str) -> Any:
-    """Return the SDK's transport for the host of a URL; proxy and certificates are the environment's."""
+def make_transport(url: str) -> Any:
+    """Return a transport for the host of a URL; proxy and certificates are those of the environment."""
     session = _Session()
     found: Any = session.merge_environment_settings(url, {}, None, None, None)
-    session.mount("https://", _Adapter(_trusting(found["verify"])))
+    session.mount("https://", _Adapter(_tls_context(found["verify"])))
     session.proxies, session.trust_env = found["proxies"], False
     return DrainingTransport(
         session=session,
@@ -35,8 +35,8 @@ def transport(url: str) -> Any:
     )
 
 
-def _trusting(verify: bool | str) -> ssl.SSLContext:
-    """Return what TLS connections trust, loaded once: for each of many connections that took 20 ms."""
+def _tls_context(verify: bool | str) -> ssl.SSLContext:
+    """Return the trusted certificates, loaded once: loading them costs 20 ms per connection."""
     named = where() if verify is True else str(verify)
     context = create_urllib3_context()
     try:
@@ -53,19 +53,19 @@ def _trusting(verify: bool | str) -> ssl.SSLContext:
 
 
 class _Session(requests.Session):
-    """Send what the SDK has prepared as it is.
+    """Send the request that the SDK prepared without preparing it again.
 
-    Small files cost this process more time than the wire; a third of what a request took here went into
-    looking up the proxy again and preparing anew what the SDK had prepared.
+    With small files this process is slower than the network. A third of the time per request went into
+    looking up the proxy and preparing the request a second time, so both are done once.
     """
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
-        """Send one request; cookies, redirects and hooks there are none."""
+        """Send one request, without cookies, redirects and hooks."""
         prepared = requests.PreparedRequest()
         prepared.method, prepared.url, prepared.body = method, url, options.get("data")
         prepared.headers = CaseInsensitiveDict(options["headers"])
         prepared.hooks = {"response": []}
-        answer = self.get_adapter(url).send(
+        response = self.get_adapter(url).send(
             prepared,
             stream=options.get("stream", False),
             timeout=options.get("timeout"),
@@ -74,37 +74,37 @@ class _Session(requests.Session):
             proxies=self.proxies,
         )
         if not options.get("stream"):
-            answer.content  # noqa: B018  reads it, so that the connection is free again
-        return answer
+            response.content  # noqa: B018  reads the body, so that the connection returns to the pool
+        return response
 
 
 class _Adapter(HTTPAdapter):
     def __init__(self, trusted: ssl.SSLContext) -> None:
         self._trusted = trusted
         self._pools: dict[str, Any] = {}
-        super().__init__(pool_maxsize=MOST)
+        super().__init__(pool_maxsize=MAX_CONNECTIONS)
 
     def init_poolmanager(self, *settings: Any, **options: Any) -> None:
-        """Let all connections trust the same."""
+        """Use one TLS context for all connections."""
         super().init_poolmanager(*settings, ssl_context=self._trusted, **options)
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Leave a connection's certificates alone: it would load them again."""
+        """Do nothing: the default loads the certificates again for each connection."""
 
     def get_connection_with_tls_context(self, request: Any, *settings: Any, **options: Any) -> Any:
-        """Return the connections to a host; its proxy and certificates are worked out once."""
+        """Return the pool of a host; its proxy and certificates are resolved once."""
         host = request.url.split("/", 3)[2]
         if host not in self._pools:
             self._pools[host] = super().get_connection_with_tls_context(request, *settings, **options)
         return self._pools[host]
 
     def close(self) -> None:
-        """Close all connections; what is asked later opens new ones."""
+        """Close all connections; a later request opens new ones."""
         self._pools.clear()
         super().close()
 
     def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
-        """Send a body right after its head; by default it waits for the proxy's acknowledgement, 40 ms."""
-        at_once = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+        """Send a body right after its headers; by default it waits 40 ms for the proxy's acknowledgement."""
+        no_delay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
         trusted = {"ssl_context": self._trusted, "proxy_ssl_context": self._trusted}
-        return super().proxy_manager_for(proxy, **{"socket_options": at_once, **trusted, **options})
+        return super().proxy_manager_for(proxy, **{"socket_options": no_delay, **trusted, **options})

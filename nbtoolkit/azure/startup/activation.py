@@ -16,7 +16,7 @@ from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
 from nbtoolkit.azure.container_apps.revisions import AppSnapshot
 from nbtoolkit.azure.portal_urls import QUOTA_PAGE
-from nbtoolkit.azure.resource_id import place_of
+from nbtoolkit.azure.resource_id import parse_location
 from nbtoolkit.azure.startup.failures import revision_failure
 from nbtoolkit.azure.startup.timeline import ASSIGNING, phase_of
 from nbtoolkit.errors import QuotaShort
@@ -118,7 +118,7 @@ class Activation:
             free = limit - live
             return RolloutHeadroom(free >= replicas, f"{free} of the environment's {limit} machines are free")
         needed = replicas * hardware.gpus
-        subscription = place_of(app.environment_id).subscription
+        subscription = parse_location(app.environment_id).subscription
         quota = quota_headroom(self._app.cloud, subscription, environment.location, hardware)
         return RolloutHeadroom(quota.has(needed), f"{quota}, needed {needed}")
 

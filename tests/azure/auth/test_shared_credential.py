@@ -104,7 +104,7 @@ def test_many_threads_cost_one_token() -> None:
 
 
 def test_a_token_is_fetched_anew_before_it_ends_and_for_every_other_scope() -> None:
-    fake = Fake(token("a", seconds=login.EARLY - 1), token("b"), token("c"))
+    fake = Fake(token("a", seconds=login.REFRESH_BEFORE_EXPIRY - 1), token("b"), token("c"))
     mine = shared(source("one", fake))
     assert mine.get_token("x").token == "a"
     assert mine.get_token("x").token == "b"
@@ -194,7 +194,9 @@ def test_a_configured_environment_that_is_refused_is_not_replaced_by_another_acc
 
 
 def test_a_missing_sdk_is_no_reason_of_a_source() -> None:
-    missing = MissingDependency("azure.identity cannot be imported", next_step="pip install it")
+    missing = MissingDependency(
+        "azure.identity cannot be imported", next_step="pip install it", package="azure.identity"
+    )
     with pytest.raises(MissingDependency):
         shared(source("one", missing)).get_token(ARM_SCOPE)
 
@@ -209,25 +211,25 @@ def test_the_real_sources_say_what_is_missing_here(monkeypatch: pytest.MonkeyPat
     assert reasons["environment"] == "AZURE_CLIENT_ID, AZURE_CLIENT_SECRET are not set"
     assert set(reasons) == {"environment", "managed identity", "Azure CLI", "earlier sign-in"}
     assert "Azure CLI" in reasons["Azure CLI"]
-    assert reasons["earlier sign-in"] == "nobody has signed in here yet"
+    assert reasons["earlier sign-in"] == "there was no interactive sign-in yet"
     assert "\n" not in "".join(reasons.values())
 
 
 def test_a_reason_holds_no_secret_and_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_CLIENT_SECRET", SECRET)
-    text = credentials.reason(
+    text = credentials.failure_reason(
         RuntimeError(f"AADSTS7000215: Invalid {SECRET} given. Trace ID: 12 Correlation")
     )
     assert text == "AADSTS7000215: Invalid *** given"
-    assert len(credentials.reason(RuntimeError("x" * 5000))) <= 240
+    assert len(credentials.failure_reason(RuntimeError("x" * 5000))) <= 240
 
 
 def test_who_is_signed_in_is_read_from_the_token() -> None:
-    who = login.whose(jwt(upn="ada@example.com", tid=TENANT), "Azure CLI")
+    who = login.account_of_token(jwt(upn="ada@example.com", tid=TENANT), "Azure CLI")
     assert (who.account, who.tenant, who.source) == ("ada@example.com", TENANT, "Azure CLI")
     assert "ada@example.com" in str(who)
-    assert login.whose(jwt(appid="id", tid=TENANT), "environment").account == "application id"
-    assert login.whose("no.jwt", "x").account == "unknown account"
+    assert login.account_of_token(jwt(appid="id", tid=TENANT), "environment").account == "application id"
+    assert login.account_of_token("no.jwt", "x").account == "unknown account"
 
 
 def test_a_token_that_azure_refuses_is_replaced_within_the_same_call(azure_double: AzureDouble) -> None:
@@ -346,7 +348,7 @@ class Shown(Progress):
 @pytest.fixture
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Login]:
     """Somebody sits here; ``by_hand(*polls)`` says how the login host answers."""
-    monkeypatch.setattr(sign_in, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(sign_in, "can_prompt", lambda: True)
     quick = SimpleNamespace(time=time.time, sleep=lambda _: time.sleep(0.01))
     monkeypatch.setattr(oauth2, "time", quick)
     make = sign_in.make_credential
@@ -372,7 +374,7 @@ def test_a_code_is_shown_and_the_sign_in_serves_later_kernels(by_hand: Any, tmp_
     host.sent.clear()
     later = SharedCredential(
         lambda: (
-            CredentialSource("earlier sign-in", lambda: account.credential(account.read(), host), limit=10),
+            CredentialSource("earlier sign-in", lambda: account.credential(account.read(), host), timeout=10),
         )
     )
     assert later.get_token(ARM_SCOPE).token == "access-secret"
@@ -429,10 +431,10 @@ def test_other_refusals_name_their_cause(by_hand: Any) -> None:
     assert "AADSTS50105" in str(caught.value)
 
 
-def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_headless_run_never_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sign_in, "make_credential", lambda *_: pytest.fail("asked all the same"))
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
-    with pytest.raises(NotSignedIn, match="no person in front") as caught:
+    with pytest.raises(NotSignedIn, match="this run is headless") as caught:
         sign_in.sign_in(Shown())
     assert "AZURE_CLIENT_SECRET" in caught.value.next_step
 
@@ -449,20 +451,20 @@ def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_browser_is_refused_where_it_cannot_reach_the_kernel(
     environment: dict[str, str], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sign_in, "somebody_is_there", lambda: True)
+    monkeypatch.setattr(sign_in, "can_prompt", lambda: True)
     monkeypatch.setattr(sign_in.os, "environ", environment)
-    monkeypatch.setattr(sign_in, "far_from_browser", lambda _: original(environment, platform="linux"))
+    monkeypatch.setattr(sign_in, "why_no_browser", lambda _: original(environment, platform="linux"))
     with pytest.raises(NotSignedIn, match=why) as caught:
         sign_in.sign_in(Shown(), method="browser")
     assert "device-code" in caught.value.next_step
 
 
-original = sign_in.far_from_browser
+original = sign_in.why_no_browser
 
 
 def test_a_kernel_on_ones_own_machine_may_use_the_browser() -> None:
-    assert sign_in.far_from_browser({}, platform="darwin") is None
-    assert sign_in.far_from_browser({}, platform="win32") is None
+    assert sign_in.why_no_browser({}, platform="darwin") is None
+    assert sign_in.why_no_browser({}, platform="win32") is None
 
 
 def test_no_call_of_the_sdk_ever_asks_for_a_code(by_hand: Any) -> None:

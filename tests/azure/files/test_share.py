@@ -19,8 +19,8 @@ import trustme
 from nbtoolkit import sync
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.files import range_upload as share_ranges
-from nbtoolkit.azure.files.client import ShareAccess
+from nbtoolkit.azure.files import range_upload
+from nbtoolkit.azure.files.client import ShareConnection
 from nbtoolkit.azure.files.share import AzureShare
 from nbtoolkit.errors import AlreadyExists, Cancelled, NotInStore, StoreError, SyncRefused
 from nbtoolkit.filestore import chunked_io as streams
@@ -236,7 +236,7 @@ def test_a_rename_whose_answer_was_lost_is_known_by_its_outcome(
 
     store.write("a/mine", b"mine")
     azure_double.faults.on("PUT", "a/new", Reset("before"))
-    with pytest.raises(AlreadyExists, match="a/new exists already"):
+    with pytest.raises(AlreadyExists, match="a/new already exists"):
         store.rename("a/mine", "a/new")
     assert store.read("a/mine") == b"mine"
     assert store.read("a/new") == b"old"
@@ -297,48 +297,48 @@ def test_what_is_garbled_on_the_way_is_sent_and_fetched_again(
 def test_a_service_that_stays_away_is_named_with_what_to_do(
     azure_double: AzureDouble, store: AzureShare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nbtoolkit.azure.files import retry_policy as patience
+    from nbtoolkit.azure.files import retry_policy
 
-    monkeypatch.setattr(patience, "RETRY_TIMEOUT", 1)
-    monkeypatch.setattr(patience, "UNREACHED", 1)
+    monkeypatch.setattr(retry_policy, "RETRY_TIMEOUT", 1)
+    monkeypatch.setattr(retry_policy, "UNREACHABLE_TIMEOUT", 1)
     azure_double.faults.on("GET", re_host(), Broken(503, "ServerBusy"), times=100)
     with pytest.raises(StoreError, match="throttling") as caught:
         store.list("a")
     assert "wait" in caught.value.next_step
     azure_double.faults.clear()
     azure_double.faults.on("GET", re_host(), Reset("before"), times=100)
-    with pytest.raises(StoreError, match="no complete answer") as caught:
+    with pytest.raises(StoreError, match="no complete response") as caught:
         store.list("a")
     assert "HTTPS_PROXY" in caught.value.next_step
 
 
 def test_what_is_asked_after_the_connections_were_closed_opens_new_ones(store: AzureShare) -> None:
     store.write("a/file", b"x")
-    session = store._access._transport.session
+    session = store._connection._transport.session
     session.close()  # as another thread that is done with this share may do
     assert store.read("a/file") == b"x"
-    store._access.close()
+    store._connection.close()
     assert store.read("a/file") == b"x"
 
 
 def test_a_share_with_an_unknown_certificate_is_not_trusted(
     azure_double: AzureDouble, found: ResourceNames, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from nbtoolkit.azure.files import retry_policy as patience
+    from nbtoolkit.azure.files import retry_policy
 
-    monkeypatch.setattr(patience, "UNREACHED", 1)
+    monkeypatch.setattr(retry_policy, "UNREACHABLE_TIMEOUT", 1)
     cloud = Cloud()
     AzureShare(cloud, found).list("")  # signed in
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
-    ShareAccess.of(cloud, found).close()
+    ShareConnection.shared(cloud, found).close()
     azure_double.requests.clear()
     with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
         AzureShare(cloud, found).list("")
     assert asked(azure_double) == []
 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
-    ShareAccess.of(cloud, found).close()
+    ShareConnection.shared(cloud, found).close()
     with pytest.raises(StoreError, match=r"missing.pem cannot be loaded: No such file"):
         AzureShare(cloud, found).list("")
 
@@ -346,11 +346,11 @@ def test_a_share_with_an_unknown_certificate_is_not_trusted(
 def test_what_a_replica_holds_open_is_waited_for_a_moment(
     azure_double: AzureDouble, store: AzureShare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nbtoolkit.azure.files import retry_policy as patience
+    from nbtoolkit.azure.files import retry_policy
 
     azure_double.faults.on("PUT", "a/file", Refusing(409, "SharingViolation"), times=2)
     store.write("a/file", b"x")
-    monkeypatch.setattr(patience, "IN_USE", 0.5)
+    monkeypatch.setattr(retry_policy, "IN_USE_TIMEOUT", 0.5)
     azure_double.faults.on("PUT", "a/file", Refusing(409, "SharingViolation"), times=100)
     with pytest.raises(StoreError, match="holds it open"):
         store.write("a/file", b"y")
@@ -456,7 +456,7 @@ def test_a_failed_upload_is_gone_on_with(azure_double: AzureDouble, store: Azure
     data, sha256 = content(LONG)
     interrupted(azure_double, store, data, sha256)
     [left] = store.list("a")
-    assert temp_names.is_part_of(left.name, sha256)
+    assert temp_names.is_partial_upload_of(left.name, sha256)
 
     told: list[int] = []
     assert store.write("a/big", data, sha256=sha256, sent=told.append) == sha256
@@ -484,7 +484,7 @@ def test_other_content_is_never_gone_on_with(azure_double: AzureDouble, store: A
 def test_ranges_of_another_content_are_never_published(
     azure_double: AzureDouble, store: AzureShare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(share_ranges, "WINDOW", 2)
+    monkeypatch.setattr(range_upload, "MAX_IN_FLIGHT", 2)
     planned, sha256 = content(LONG)
     changed = planned[: streams.CHUNK] + os.urandom(LONG - streams.CHUNK)
     interrupted(azure_double, store, changed, sha256)  # before it was read to its end
@@ -552,7 +552,7 @@ def test_a_killed_upload_is_gone_on_with_by_the_next_sync(
 
     planned = sync.plan(folder, store, "a/adapter", content_addressed=True)
     assert "model.safetensors" in [file.name for file in planned.missing]
-    assert [name for name in planned.leftovers if temp_names.is_part_of(name, sha256)] == []
+    assert [name for name in planned.leftovers if temp_names.is_partial_upload_of(name, sha256)] == []
     asked(azure_double)
     sync.apply(planned, store)
     assert 0 < ranges(azure_double) <= 16 - 3
