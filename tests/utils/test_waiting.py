@@ -20,6 +20,7 @@ from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.files.transport import make_transport
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import ProvisionSettings, provision
@@ -57,6 +58,7 @@ def test_what_takes_too_long_is_left_behind() -> None:
 def test_what_hangs_keeps_no_program_from_ending() -> None:
     code = """
 import threading
+from nbtoolkit.azure.files.transport import make_transport
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import run_cancellable
