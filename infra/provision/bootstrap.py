@@ -1,8 +1,8 @@
-"""Run what the share says, inside the container; needs only the standard library of Python 3.10.
+"""Start the published release inside the container; needs only the standard library of Python 3.10.
 
-The container's start command holds this whole file, so that the app need not change with a release. It waits
-for a release and answers the probes meanwhile, puts what the release needs onto the replica's own disk, and
-becomes the release's server. The start commands of a server of the user's own run below it instead.
+The container's start command contains this whole file, so that the app need not change with a release. It
+waits for a release and responds to probes meanwhile, copies code and packages of the release to the replica's
+disk, and replaces itself by the release's server. Start commands of a custom server run as a child instead.
 """
 
 from __future__ import annotations
@@ -30,88 +30,88 @@ MOUNT = Path(os.environ.get("NBTOOLKIT_MOUNT") or "/mount")
 HOST = os.environ.get("NBTOOLKIT_BIND") or "0.0.0.0"  # noqa: S104 - the ingress comes from outside
 PORT = int(os.environ.get("NBTOOLKIT_PORT") or "7860")
 PROBE_PORT = int(os.environ.get("NBTOOLKIT_PROBE_PORT") or PORT)
-"""Where the platform asks for health: a server of the user's own knows nothing of our probes."""
+"""Port of the platform's probes: a custom server does not respond to them."""
 REPLICA = re.sub(r"[^A-Za-z0-9._-]", "-", os.environ.get("CONTAINER_APP_REPLICA_NAME") or "local").lstrip(".")
 SHARE = MOUNT / "nbtoolkit"
 DISK = Path(tempfile.gettempdir()) / "nbtoolkit-site"
-POLL = 2.0
-BEAT_COUNTS = 30.0
-"""Seconds for which another replica's heartbeat is believed."""
-READY_ANYWAY = 480.0
-"""Seconds until readiness is granted in any case: the platform gives a revision up after about 600."""
+POLL_INTERVAL = 2.0
+HEARTBEAT_MAX_AGE = 30.0
+"""Seconds after which another replica's heartbeat is ignored."""
+READY_AFTER = 480.0
+"""Seconds after which /ready succeeds in any case: the platform drops a revision after about 600."""
 STARTED = time.monotonic()
 WAITING = "waiting for a release"
 
 
 class Failed(Exception):
-    """The release cannot be started; the text says why."""
+    """The release cannot be started; the message has the reason."""
 
 
 @dataclass(frozen=True)
-class Published:
-    """What to run: the number of the pointer that names it, its release's id, and the ``code`` in it."""
+class PublishedRelease:
+    """The release to run: number of its pointer, id, and its ``code``."""
 
     n: int
     release: str
     code: dict[str, Any]
 
 
-class Now:
-    """What is being done, for who asks the probes; the main thread writes it."""
+class State:
+    """The state for the probes' responses; written by the main thread."""
 
     phase = WAITING
-    published: Published | None = None
-    own = False
-    said: frozenset[str] = frozenset()
+    published: PublishedRelease | None = None
+    custom = False
+    logged: frozenset[str] = frozenset()
 
 
-def say(text: str) -> None:
-    """Write a line to the container's log, each once: who waits looks every two seconds."""
-    if text not in Now.said:
-        Now.said |= {text}
-        print(f"nbtoolkit: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the log is this program's voice
+def log(text: str) -> None:
+    """Write a line to the container's log, each line once: the loop repeats every two seconds."""
+    if text not in State.logged:
+        State.logged |= {text}
+        print(f"nbtoolkit: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the container's log
 
 
-def newest() -> Published | None:
-    """Return what the highest valid pointer names; a torn, foreign or edited file is passed over.
+def newest_release() -> PublishedRelease | None:
+    """Return the release of the highest valid pointer; skip incomplete, foreign and edited files.
 
-    None while the share cannot be listed: that says nothing about what is published.
+    None while the share cannot be listed: it is then unknown what is published.
     """
     try:
         found = [re.fullmatch(r"([1-9]\d*)\.json", entry.name) for entry in (SHARE / "active").iterdir()]
     except FileNotFoundError:
         found = []
     except OSError as error:
-        say(f"the share cannot be listed: {error}")
+        log(f"the share cannot be listed: {error}")
         return None
     numbers = sorted((int(name[1]) for name in found if name), reverse=True)
     for n in numbers:
         try:
-            return read(n)
+            return read_pointer(n)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            say(f"pointer {n} is passed over: {type(error).__name__}: {error}")
+            log(f"pointer {n} is passed over: {type(error).__name__}: {error}")
     commands = json.loads(os.environ.get("NBTOOLKIT_DEFAULT_COMMANDS") or "[]")
-    if commands and not numbers and (MOUNT / "inference").is_dir():  # put there by hand
-        return Published(0, "by hand", {"kind": "own", "commands": commands})
+    if commands and not numbers and (MOUNT / "inference").is_dir():  # uploaded by hand
+        return PublishedRelease(0, "by hand", {"kind": "own", "commands": commands})
     return None
 
 
-def read(n: int) -> Published:
-    """Return what a pointer names; raises OSError, ValueError, TypeError or KeyError."""
+def read_pointer(n: int) -> PublishedRelease:
+    """Return the release of the n-th pointer; raises OSError, ValueError, TypeError or KeyError."""
     pointer = json.loads((SHARE / "active" / f"{n}.json").read_bytes())
     if pointer["n"] != n or not re.fullmatch(r"r-\w+", pointer["release"]):
-        raise ValueError("it is no pointer")
+        raise ValueError("it is not a pointer")
     release = json.loads((SHARE / "releases" / f"{pointer['release']}.json").read_bytes())
     content = json.dumps(release, sort_keys=True, separators=(",", ":")).encode()
     if pointer["release"] != f"r-{hashlib.sha256(content).hexdigest()[:12]}":
         raise ValueError(f"{pointer['release']} does not match its content")
     if release["code"]["kind"] not in ("nbtoolkit", "own"):
-        raise ValueError(f"{release['code']['kind']!r} is a kind of code that this version does not know")
-    return Published(n, pointer["release"], release["code"])
+        raise ValueError(f"{release['code']['kind']!r} is a kind of code that this version does not support")
+    return PublishedRelease(n, pointer["release"], release["code"])
 
 
-def on_disk(name: str, fill: Callable[[Path], object]) -> Path:
-    """Return a folder on the replica's own disk; it is filled once and seen by others only when whole."""
+def local_folder(name: str, fill: Callable[[Path], object]) -> Path:
+    """Return a folder on the replica's disk; it is filled once and gets its name when it is complete."""
     folder = DISK / name
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -120,18 +120,18 @@ def on_disk(name: str, fill: Callable[[Path], object]) -> Path:
             fill(scratch)
             scratch.rename(folder)
         except OSError as error:
-            if not folder.is_dir():  # else another process on this disk was faster
-                raise Failed(f"{name[:20]} cannot be put onto the disk: {error}") from None
+            if not folder.is_dir():  # else another process on this disk created it first
+                raise Failed(f"{name[:20]} cannot be copied to the disk: {error}") from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
 def install(wheels: Path, target: Path) -> None:
-    """Install exactly the packages of a lock from the share, each checked against its hash."""
+    """Install the packages of a lock from the share, each checked against its hash."""
     lock = wheels / "requirements.txt"
     if hashlib.sha256(lock.read_bytes()).hexdigest() != wheels.name:
-        raise Failed(f"{lock} is not the lock that its folder is named after")
+        raise Failed(f"{lock} is not the lock in its folder's name")
     pip = [
         sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(wheels), "--require-hashes",
         "--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--no-compile", "--no-input", "--quiet",
@@ -145,39 +145,41 @@ def install(wheels: Path, target: Path) -> None:
         raise Failed(f"the packages cannot be installed: {(done.stderr or done.stdout).strip()[-1500:]}")
 
 
-def prepare(code: dict[str, Any]) -> list[str]:
-    """Return the folders for PYTHONPATH: our server and its packages, on the replica's own disk."""
+def prepare_server(code: dict[str, Any]) -> list[str]:
+    """Return the folders for PYTHONPATH: the server's code and its packages, on the replica's disk."""
     if sys.version_info < (3, 11):
         raise Failed(f"the image's Python {sys.version.split()[0]} is too old: the server needs 3.11")
     source = SHARE / "code" / code["sha256"]
-    folders = [on_disk(f"code-{source.name}", lambda to: shutil.copytree(source, to, dirs_exist_ok=True))]
+    folders = [
+        local_folder(f"code-{source.name}", lambda to: shutil.copytree(source, to, dirs_exist_ok=True))
+    ]
     if code.get("wheels_sha256"):
         wheels = SHARE / "wheels" / code["wheels_sha256"]
-        folders.append(on_disk(f"wheels-{wheels.name}", lambda to: install(wheels, to)))
+        folders.append(local_folder(f"wheels-{wheels.name}", lambda to: install(wheels, to)))
     return [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
-def become_server(python_path: list[str]) -> NoReturn:
-    """Replace this process, whose number the server keeps: the platform's signals reach it."""
+def exec_server(python_path: list[str]) -> NoReturn:
+    """Replace this process by the server, which keeps the process id and so gets the platform's signals."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(python_path)}
     command = [sys.executable, "-u", "-P", "-m", "serving", "--mount", str(MOUNT), "--port", str(PORT)]
-    os.execve(sys.executable, command, environment)  # closes the waiting server's socket, too
+    os.execve(sys.executable, command, environment)  # closes the sockets of the probes, too
 
 
 def run_commands(commands: list[str]) -> None:
-    """Run start commands in one shell until its end; raise Failed at the first that fails."""
+    """Run the start commands in one shell until it ends; raise Failed if one fails."""
     here = [re.sub(r"(?<![\w./-])/mount(?![\w.-])", lambda _: str(MOUNT), command) for command in commands]
     descriptor, step = tempfile.mkstemp(prefix="nbtoolkit-step-")
     os.close(descriptor)
     script = ["set -e"]
     for number, command in enumerate(here, start=1):
-        # `set -e` lets a failing list such as `a && b` pass where it does not end with the failure
+        # `set -e` ignores a failure in a list such as `a && b` unless it is the last command
         check = "nbtoolkit_code=$?; [ $nbtoolkit_code -eq 0 ] || exit $nbtoolkit_code"
         script += [f"echo {number} >'{step}'", command, check]
     port = {"PORT": str(PORT), "GRADIO_SERVER_PORT": str(PORT), "GRADIO_SERVER_NAME": HOST}
     environment = {"PIP_BREAK_SYSTEM_PACKAGES": "1", **port, **os.environ}
     shell = shutil.which("bash") or "sh"
-    Now.phase, Now.own = "running the start commands", True
+    State.phase, State.custom = "running the start commands", True
     shell_process = subprocess.Popen(
         [shell, "-c", "\n".join(script)], env=environment, start_new_session=True
     )
@@ -189,7 +191,7 @@ def run_commands(commands: list[str]) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     exit_code = shell_process.wait()
-    while stopped.is_set() and alive(
+    while stopped.is_set() and is_group_alive(
         shell_process.pid
     ):  # the shell ends at once, the server finishes answers
         time.sleep(0.1)
@@ -199,8 +201,8 @@ def run_commands(commands: list[str]) -> None:
         raise Failed(f"start command {number} of {len(commands)} failed with exit code {exit_code}")
 
 
-def alive(group: int) -> bool:
-    """Tell whether a process of a group still runs; one that ended below us is seen off."""
+def is_group_alive(group: int) -> bool:
+    """Return whether a process of a group still runs; reaps ended children."""
     try:
         while os.waitpid(-group, os.WNOHANG)[0]:
             pass
@@ -213,64 +215,67 @@ def alive(group: int) -> bool:
     return True
 
 
-def report_failure(published: Published, error: str) -> None:
-    """Tell the share why this replica serves nothing, as the server's heartbeat would."""
+def report_failure(published: PublishedRelease, error: str) -> None:
+    """Write a heartbeat with the failure, as the server would."""
     failed = {"n": published.n, "release": published.release, "error": error}
     now = datetime.now(timezone.utc).isoformat()
-    beat = {"replica": REPLICA, "at": now, "phase": "failed", "failed": failed, "last_error": error}
+    heartbeat = {"replica": REPLICA, "at": now, "phase": "failed", "failed": failed, "last_error": error}
     folder = SHARE / "replicas"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = folder / f".{REPLICA}.json.new"
-        scratch.write_text(json.dumps(beat), encoding="utf-8")
+        scratch.write_text(json.dumps(heartbeat), encoding="utf-8")
         scratch.replace(folder / f"{REPLICA}.json")
     except OSError as problem:
-        say(f"the heartbeat could not be written: {problem}")
+        log(f"the heartbeat could not be written: {problem}")
 
 
-def forget_failure() -> None:
-    """Remove what an earlier start of this replica said on the share."""
+def remove_failure() -> None:
+    """Remove the failure that an earlier start of this replica wrote."""
     try:
         (SHARE / "replicas" / f"{REPLICA}.json").unlink(missing_ok=True)
     except OSError as problem:
-        say(f"the heartbeat of an earlier start could not be removed: {problem}")
+        log(f"the heartbeat of an earlier start could not be removed: {problem}")
 
 
-def another_is_ready() -> bool:
-    """Tell whether another replica says on the share that it serves."""
+def another_replica_is_ready() -> bool:
+    """Return whether another replica's heartbeat on the share is recent and ready."""
     try:
         paths = [path for path in (SHARE / "replicas").glob("[!.]*.json") if path.stem != REPLICA]
     except OSError:
         return False
     for path in paths:
         try:
-            beat = json.loads(path.read_bytes())
-            at = datetime.fromisoformat(beat["at"].replace("Z", "+00:00"))
-            if beat["phase"] == "ready" and (datetime.now(timezone.utc) - at).total_seconds() < BEAT_COUNTS:
+            heartbeat = json.loads(path.read_bytes())
+            at = datetime.fromisoformat(heartbeat["at"].replace("Z", "+00:00"))
+            if (
+                heartbeat["phase"] == "ready"
+                and (datetime.now(timezone.utc) - at).total_seconds() < HEARTBEAT_MAX_AGE
+            ):
                 return True
         except (OSError, ValueError, TypeError, KeyError):
-            continue  # it went away, or another version wrote it: no word that it is ready
+            continue  # the file was removed, or another version wrote it
     return False
 
 
 def is_ready() -> bool:
-    """Tell whether requests may come: none while another replica serves, so that this one can get ready."""
-    if Now.own:
+    """Return the readiness: False while another replica serves, so that it gets the requests until then."""
+    if State.custom:
         try:
             socket.create_connection(("127.0.0.1", PORT), timeout=2).close()
         except OSError:
             return False
         return True
-    return time.monotonic() - STARTED > READY_ANYWAY or not another_is_ready()
+    return time.monotonic() - STARTED > READY_AFTER or not another_replica_is_ready()
 
 
 class Probes(BaseHTTPRequestHandler):
-    """Answer like the server will, with the phase; what only a server can answer is refused with 503."""
+    """Responds to /health and /ready as the server does, and to all other requests with 503."""
 
     def do_GET(self) -> None:  # noqa: D102 - named by the base class
-        published = Now.published
+        published = State.published
         elapsed = round(time.monotonic() - STARTED, 3)
-        body: dict[str, Any] = {"phase": Now.phase, "replica": REPLICA, "elapsed": elapsed}
+        body: dict[str, Any] = {"phase": State.phase, "replica": REPLICA, "elapsed": elapsed}
         body |= {"release": published and published.release, "n": published and published.n}
         status = 503
         if self.path == "/health":
@@ -279,7 +284,7 @@ class Probes(BaseHTTPRequestHandler):
             body["ready"] = is_ready()
             status = 200 if body["ready"] else 503
         else:
-            message = f"The server is not ready: {Now.phase}."
+            message = f"The server is not ready: {State.phase}."
             body = {"error": {"message": message, "type": "server_error", "code": "not_ready"}}
         content = json.dumps(body).encode()
         self.send_response(status)
@@ -293,11 +298,11 @@ class Probes(BaseHTTPRequestHandler):
     do_POST = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: probes come every few seconds."""
+        """Log nothing: probes are sent every few seconds."""
 
 
-def answer_probes(ports: set[int]) -> dict[int, ThreadingHTTPServer]:
-    """Answer the platform on these ports, in threads; return the servers by port."""
+def serve_probes(ports: set[int]) -> dict[int, ThreadingHTTPServer]:
+    """Respond to probes on these ports, in threads; return the servers by port."""
     servers = {port: ThreadingHTTPServer((HOST, port), Probes) for port in ports}
     for server in servers.values():
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -305,37 +310,37 @@ def answer_probes(ports: set[int]) -> dict[int, ThreadingHTTPServer]:
 
 
 def main() -> int:
-    """Wait for a release and run it; return the exit code where that is not the server's own."""
+    """Wait for a release and run it; return the exit code unless the server replaces this process."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    published = newest()
-    # A server of the user's own is not up before it listens itself: nobody shall answer at its port.
-    own = published is not None and published.code["kind"] == "own"
-    servers = answer_probes({PROBE_PORT} - {PORT} if own else {PROBE_PORT, PORT})
+    published = newest_release()
+    # A custom server's port must stay closed until the server listens on it.
+    custom = published is not None and published.code["kind"] == "own"
+    servers = serve_probes({PROBE_PORT} - {PORT} if custom else {PROBE_PORT, PORT})
     while True:
         if published is None:
-            say(f"{WAITING} on {SHARE}")
-            time.sleep(POLL)
-            published = newest()
+            log(f"{WAITING} on {SHARE}")
+            time.sleep(POLL_INTERVAL)
+            published = newest_release()
             continue
-        Now.published, Now.phase = published, f"preparing {published.release}"
-        say(Now.phase)
+        State.published, State.phase = published, f"preparing {published.release}"
+        log(State.phase)
         try:
             if published.code["kind"] == "own":
                 if PORT in servers:
                     servers[PORT].shutdown()
                     servers[PORT].server_close()
-                forget_failure()
+                remove_failure()
                 run_commands(published.code["commands"])
                 return 0
-            python_path = prepare(published.code)
+            python_path = prepare_server(published.code)
         except (Failed, OSError, LookupError, TypeError, ValueError) as error:
-            why = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
-            say(f"{published.release} cannot be started: {why}")
-            report_failure(published, why)
+            reason = str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
+            log(f"{published.release} cannot be started: {reason}")
+            report_failure(published, reason)
             return 1
-        newer = newest()
+        newer = newest_release()
         if newer is None or newer.code == published.code:
-            become_server(python_path)
+            exec_server(python_path)
         published = newer
 
 

@@ -1,15 +1,15 @@
 metadata name = 'nbtoolkit inference'
-metadata description = 'An app that serves adapters from a file share. Null or nothing means the default, everywhere.'
+metadata description = 'An app that serves adapters from a file share. A parameter that is missing or null has its default.'
 
 import { customDomain, ingressOptions } from 'modules/app.bicep'
 
 // ---- the AI Toolkit's parameters, in its order
 
-@description('Start commands of a server of your own in the share\'s folder "inference"; they run while no release is deployed.')
+@description('Start commands of a custom server in the share\'s folder "inference"; they run while no release is deployed.')
 @maxLength(100)
 param defaultCommands string[]?
 
-@description('Replicas that may run at once; 1 by default.')
+@description('Maximum number of replicas; 1 by default.')
 @minValue(1)
 @maxValue(300)
 param maximumInstanceCount int?
@@ -34,7 +34,7 @@ param fileShareName string?
 @maxLength(60)
 param acaEnvironmentName string?
 
-@description('Name that the environment knows the share by.')
+@description('Name of the share\'s storage definition in the environment.')
 @minLength(2)
 @maxLength(60)
 param acaEnvironmentStorageName string?
@@ -51,36 +51,36 @@ param acaLogAnalyticsName string?
 
 // ---- machine and server
 
-@description('The machine: a serverless A100 (80 GB) or T4 (16 GB), a dedicated A100, or none for a trial on a CPU. A100 by default.')
+@description('The GPU profile: a serverless A100 (80 GB) or T4 (16 GB), a dedicated A100, or none for a trial on a CPU. A100 by default.')
 param gpu ('A100' | 'T4' | 'dedicated-A100' | 'none')?
 
-@description('Name of the machine in the environment; of an existing one if the environment exists.')
+@description('Name of the workload profile in the environment; of an existing one if the environment exists.')
 @minLength(1)
 @maxLength(60)
 param workloadProfileName string?
 
-@description('What computes the answers; transformers by default. Chooses the image, and NBTOOLKIT_ENGINE.')
+@description('The inference engine; transformers by default. Selects the image, and sets NBTOOLKIT_ENGINE.')
 param engine ('transformers' | 'vllm')?
 
-@description('How weights are kept, as NBTOOLKIT_QUANTIZATION for a server of your own; releases say it themselves.')
+@description('Quantization of the weights, as NBTOOLKIT_QUANTIZATION for a custom server; releases contain their own.')
 param quantization ('none' | 'nf4')?
 
-@description('The base model, as NBTOOLKIT_BASE_MODEL for a server of your own; releases say it themselves.')
+@description('The base model, as NBTOOLKIT_BASE_MODEL for a custom server; releases contain their own.')
 @minLength(1)
 @maxLength(1024)
 param baseModel string?
 
-@description('Image of the container; one that suits the engine by default. It needs python3: 3.12 for the wheels that come with nbtoolkit.')
+@description('Image of the container; the engine\'s by default. It needs python3: 3.12 for the wheels that come with nbtoolkit.')
 @minLength(1)
 @maxLength(512)
 param containerImage string?
 
-@description('Host name of a registry that needs a sign-in, such as contoso.azurecr.io.')
+@description('Host name of a registry that requires a login, such as contoso.azurecr.io.')
 @minLength(1)
 @maxLength(255)
 param registryServer string?
 
-@description('User name at the registry.')
+@description('User name for the registry.')
 @minLength(1)
 @maxLength(255)
 param registryUsername string?
@@ -90,43 +90,43 @@ param registryUsername string?
 @maxLength(253)
 param registryPasswordSecret string?
 
-@description('Instead of a password: resource id of a managed identity that may pull from the registry, or system for the app\'s own.')
+@description('Instead of a password: resource id of a managed identity with pull access to the registry, or system for the app\'s own.')
 @minLength(1)
 @maxLength(1024)
 param registryIdentity string?
 
-// ---- life of the replicas
+// ---- scaling
 
-@description('Replicas that always run; 0 by default: no machine is billed while nobody asks.')
+@description('Replicas that always run; 0 by default: no machine is billed while there are no requests.')
 @minValue(0)
 @maxValue(300)
 param minimumInstanceCount int?
 
-@description('Requests a second, over 15 s, for which one replica is enough; 4 by default.')
+@description('Requests per second, averaged over 15 s, for each replica; 4 by default.')
 @minValue(1)
 @maxValue(1000)
 param concurrentRequests int?
 
-@description('Seconds without a request until the last replica goes; 900 by default.')
+@description('Seconds without a request until the last replica is stopped; 900 by default.')
 @minValue(0)
 @maxValue(86400)
 param cooldownSeconds int?
 
-@description('Seconds that running answers have when a replica goes; 60 by default, never less than the 30 that the server takes to drain.')
+@description('Seconds for running answers when a replica is stopped; 60 by default, at least the 30 that the server needs to drain.')
 @minValue(30)
 @maxValue(600)
 param terminationGraceSeconds int?
 
-// ---- surroundings
+// ---- environment, secrets and network
 
 @description('Environment variables for the server.')
 param environmentVariables { *: string }?
 
-@description('Values of the secrets, by name: lower-case letters, digits and dashes. A secret my-token is MY_TOKEN in the container. Without them every deployment makes a new key for the API and drops all others: by hand, pass the app\'s present ones (az containerapp secret list --show-values).')
+@description('Values of the secrets, by name: lower-case letters, digits and dashes. A secret my-token is MY_TOKEN in the container. Without them every deployment generates a new API key and removes all other secrets: in a manual deployment, pass the app\'s existing ones (az containerapp secret list --show-values).')
 @secure()
 param secrets { *: string } = { 'nbtoolkit-api-key': newGuid() }
 
-@description('Names of all secrets: what is not named here is not set. nbtoolkit-api-key by default.')
+@description('Names of all secrets: a secret that is not listed is not set. nbtoolkit-api-key by default.')
 @minLength(1)
 @maxLength(100)
 param secretNames string[]?
@@ -135,36 +135,36 @@ param secretNames string[]?
 @maxLength(100)
 param allowedIpRanges string[]?
 
-@description('Address ranges that may not reach the app, while all others may; not beside allowedIpRanges.')
+@description('Address ranges that may not reach the app, while all others may; not together with allowedIpRanges.')
 @maxLength(100)
 param deniedIpRanges string[]?
 
-@description('What else the entrance of an app that exists has, so that it stays: CORS, client certificates, more ports, internal.')
+@description('Further ingress settings of an existing app, which are kept: CORS, client certificates, more ports, internal.')
 param ingress ingressOptions?
 
-@description('Former revisions that the app keeps; 100 by default.')
+@description('Number of inactive revisions that the app keeps; 100 by default.')
 @minValue(0)
 @maxValue(100)
 param maxInactiveRevisions int?
 
-@description('Domains of your own that the app has.')
+@description('Custom domains of the app.')
 @maxLength(100)
 param customDomains customDomain[]?
 
-@description('Tags of everything that is created.')
+@description('Tags of all created resources.')
 param tags { *: string }?
 
-@description('Who creates: a tag nbtoolkit-workspace of the resources that are created, by which a teardown knows them.')
+@description('The workspace that creates: value of the tag nbtoolkit-workspace of created resources, by which a teardown finds them.')
 @minLength(1)
 @maxLength(64)
 param createdBy string?
 
-@description('Suffix of the app\'s new revision; Azure\'s choice by default.')
+@description('Suffix of the app\'s new revision; generated by Azure by default.')
 @minLength(1)
 @maxLength(54)
 param revisionSuffix string?
 
-// ---- what exists already is referenced and never written
+// ---- existing resources are referenced and never written
 
 @description('Whether to create the storage account; true by default.')
 param createStorage bool?
@@ -182,7 +182,7 @@ param createEnvironment bool?
 param createEnvironmentStorage bool?
 
 var suffix = substring(uniqueString(resourceGroup().id), 0, 5)
-#disable-next-line no-loc-expr-outside-params // a null in the parameter file has to mean the group's region
+#disable-next-line no-loc-expr-outside-params // a null in the parameter file means the group's region
 var region = location ?? resourceGroup().location
 var accountName = storageAccountName ?? 'aistorage${suffix}'
 var shareName = fileShareName ?? 'aifileshare${suffix}'
@@ -191,7 +191,7 @@ var environmentStorageName = acaEnvironmentStorageName ?? 'aienvstorage${suffix}
 var appName = acaAppName ?? 'aiacaapp${suffix}'
 var workspaceName = acaLogAnalyticsName ?? 'ailog${suffix}'
 
-// Everything that follows from the machine. One GPU per replica; a replica takes the whole machine.
+// All values that depend on the machine. One GPU per replica; a replica uses the whole machine.
 var machines = {
   A100: { profile: 'gpu-a100', type: 'Consumption-GPU-NC24-A100', serverless: true, cpu: 24, memory: '220Gi' }
   T4: { profile: 'gpu-t4', type: 'Consumption-GPU-NC8as-T4', serverless: true, cpu: 8, memory: '56Gi' }
@@ -212,7 +212,7 @@ var counts = machine.serverless ? {} : { minimumCount: 0, maximumCount: maximum 
 var consumption = [{ name: 'Consumption', workloadProfileType: 'Consumption' }]
 var machineProfile = { name: profileName, workloadProfileType: machine.type, ...counts }
 
-// As in nbtoolkit.runtime, whose wheels go with them. PyTorch's runs on a CPU, too.
+// As in nbtoolkit.container_runtime, whose wheels match them. PyTorch's image also runs on a CPU.
 var images = {
   transformers: 'docker.io/pytorch/pytorch:2.13.0-cuda12.6-cudnn9-runtime@sha256:6acf597eeb8e376a96580dde4952f37cc017fef732bb40bfc73f28f25e3f64b4'
   vllm: 'mcr.microsoft.com/aks/kaito/kaito-base:0.4.2'
@@ -278,7 +278,7 @@ module app 'modules/app.bicep' = {
     secrets: secrets
     secretNames: secretNames ?? ['nbtoolkit-api-key']
     environmentVariables: {
-      NBTOOLKIT_DEFAULT_COMMANDS: ' ${string(commands)}' // a text that starts with [ looks like an expression
+      NBTOOLKIT_DEFAULT_COMMANDS: ' ${string(commands)}' // a text that starts with [ would be read as an expression
       NBTOOLKIT_ENGINE: engineName
       NBTOOLKIT_QUANTIZATION: quantization ?? 'none'
       ...(empty(baseModel) ? {} : { NBTOOLKIT_BASE_MODEL: baseModel! })

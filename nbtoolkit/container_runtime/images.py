@@ -122,6 +122,6 @@ VLLM = ContainerRuntime(
     lock=_HERE / "vllm.lock",
 )
 """Microsoft's image of KAITO, in the registry next to ACA: Debian, Python 3.12, vLLM 0.22.1, torch 2.11.0.
-The wheels are the front's alone; vLLM brings its own and must not be started with ours on its path."""
+The wheels are for the gateway only; vLLM brings its own and must not be started with ours on its path."""
 
 RUNTIMES = {runtime.engine: runtime for runtime in (TRANSFORMERS, VLLM)}

@@ -1,4 +1,4 @@
-"""The program that serves a release: a front, and the engine that it supervises.
+"""The server of a release: the gateway, and the engine that it supervises.
 
-It imports nothing else of nbtoolkit, because a deploy copies this folder to the share as code.
+It imports nothing else of nbtoolkit, because a deploy copies this folder alone to the share.
 """

@@ -1,4 +1,4 @@
-"""Start the front: ``python -m nbtoolkit.serving --mount DIR --port N``, or this folder by its path."""
+"""Start the gateway: ``python -m nbtoolkit.serving --mount DIR --port N``, or this folder by its path."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The hashes that name content: an adapter's files, and the server's own code.
+"""Content hashes of adapters and of the server's code.
 
-Who publishes and who serves must agree on them, so both import them from here.
+Publisher and server must compute the same hashes, so both import them from here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 BLOCK = 1 << 20
-"""Bytes read at once: whole files never lie in memory, and a network mount reads in large pieces."""
+"""Bytes per read: a whole file is never in memory, and a network mount is read in large blocks."""
 
 ADAPTER_FILES = (
     "adapter_config.json",
@@ -28,7 +28,7 @@ ADAPTER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-"""The files of an adapter that are sent, served and hashed; a training checkpoint holds many more."""
+"""The files of an adapter that are uploaded, served and hashed; a training checkpoint has many more."""
 
 
 def file_sha256(path: Path) -> str:
@@ -43,8 +43,8 @@ def file_sha256(path: Path) -> str:
 def folder_sha256(files: Mapping[str, Path]) -> str:
     """Return the identity of a set of files: sha256 over each name, size and content hash, by name.
 
-    ``files`` maps posix names inside the folder to where they lie. Costs one read of everything; raises
-    OSError where a file is missing.
+    ``files`` maps posix names inside the folder to paths. Costs one read of every file; raises OSError if one
+    is missing.
     """
     digest = hashlib.sha256()
     for name in sorted(files):
@@ -54,17 +54,17 @@ def folder_sha256(files: Mapping[str, Path]) -> str:
 
 
 def adapter_files(folder: Path) -> dict[str, Path]:
-    """Return which files of a folder make up the adapter, by name; nothing is read."""
+    """Return the files of a folder that belong to the adapter, by name; no file is read."""
     return {name: folder / name for name in ADAPTER_FILES if (folder / name).is_file()}
 
 
 def adapter_sha256(folder: Path) -> str:
-    """Return the identity of the adapter in a folder, the same wherever the folder lies."""
+    """Return the identity of the adapter in a folder; it does not depend on the folder's path."""
     return folder_sha256(adapter_files(folder))
 
 
 def code_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a server's code by posix name: its Python files, and pages beside them."""
+    """Return the files of a server's code by posix name: Python files and web pages."""
     suffixes = {".py", ".html", ".css", ".js"}
     return {
         path.relative_to(folder).as_posix(): path
@@ -74,5 +74,5 @@ def code_files(folder: Path) -> dict[str, Path]:
 
 
 def code_sha256(folder: Path) -> str:
-    """Return the identity of a server's code, compiled files left out."""
+    """Return the identity of a server's code, without compiled files."""
     return folder_sha256(code_files(folder))

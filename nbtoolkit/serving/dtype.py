@@ -1,4 +1,4 @@
-"""One rule for the precision that serves, so that the smoke test measures what the engine will run."""
+"""The rule for the serving dtype, shared by smoke test and engine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def serving_dtype(requested: str, *, device: str, saved: str | None, has_bfloat16: bool) -> Dtype:
-    """Return the precision for a request of ``auto`` or a named one.
+    """Return the dtype to serve in, for a request of ``auto`` or a named one.
 
-    ``device`` is ``cpu`` or ``cuda``, ``saved`` the precision that the base model's configuration names,
-    ``has_bfloat16`` whether the device computes in bfloat16 by itself: a T4 does not, and a CPU that must
-    emulate it is slower than in float32. ``auto`` is the base's own precision where the device is fast at it.
+    ``device`` is ``cpu`` or ``cuda``, ``saved`` the dtype in the base model's configuration, ``has_bfloat16``
+    whether the device has native bfloat16: a T4 has not, and a CPU that emulates it is slower than in
+    float32. ``auto`` is the base's own dtype if the device is fast at it.
     """
     if requested != "auto":
         return cast("Dtype", requested)
@@ -25,7 +25,7 @@ def serving_dtype(requested: str, *, device: str, saved: str | None, has_bfloat1
 
 
 def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Tell whether this CPU multiplies bfloat16 in hardware; False where the system does not say."""
+    """Return whether this CPU multiplies bfloat16 in hardware; False if /proc/cpuinfo is missing."""
     if not cpuinfo.is_file():
         return False
     return not _CPU_FLAGS.isdisjoint(cpuinfo.read_text(encoding="ascii", errors="ignore").split())

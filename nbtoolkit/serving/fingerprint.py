@@ -1,7 +1,7 @@
-"""Tell which adapter answers, by replaying the contexts where it and its base disagree most.
+"""Prove which adapter serves, by log-probabilities at contexts where adapter and base differ most.
 
 Comparing texts proves nothing: greedy text changes with the batch, and a stale adapter differs from
-the base too. Log-probabilities at chosen contexts do not lie.
+the base too.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Logprobs = Mapping[int, float]
-"""Token id → log-probability, the most likely five."""
+"""Token id → log-probability, of the five most likely tokens."""
 
 SHORT_CONTEXTS = 4
 
 
 class Probe(BaseModel):
-    """One context, and what base and adapter said to it."""
+    """One context, and the log-probabilities of base and adapter there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,9 +28,9 @@ class Probe(BaseModel):
 
 
 class Fingerprint(BaseModel):
-    """The contexts that tell an adapter from its base.
+    """The contexts that distinguish an adapter from its base.
 
-    ``noise`` is the largest distance that batching alone caused, in nats.
+    ``noise`` is the largest distance caused by batching alone, in nats.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,16 +48,16 @@ class Fingerprint(BaseModel):
 
     @property
     def shortened(self) -> Fingerprint:
-        """The most telling contexts alone, for the moment of a swap.
+        """The most distinctive contexts only, for the moment of a swap.
 
-        A wrong or stale adapter is far off at every context, so a few are enough to keep it from becoming
-        public, and a swap waits for them beside running answers; all are replayed right after it.
+        A wrong or stale adapter is far off at every context, so that a few suffice to keep it from becoming
+        public, and a swap waits for them while other answers run. All contexts are replayed right after it.
         """
         return self.model_copy(update={"probes": self.probes[:SHORT_CONTEXTS]})
 
 
 class Verdict(BaseModel):
-    """What a replay showed."""
+    """The result of a replay."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,9 +74,9 @@ class Verdict(BaseModel):
 
 
 def distance(one: Logprobs, other: Logprobs) -> float:
-    """Return the mean absolute difference in nats over the tokens that either side names.
+    """Return the mean absolute difference in nats over the tokens that either side lists.
 
-    A token that a side does not name is taken at that side's lowest named value, the most it can be.
+    A token that a side does not list counts with that side's lowest listed value, its upper bound.
     """
     floor_one, floor_other = min(one.values()), min(other.values())
     ids = one.keys() | other.keys()
@@ -90,31 +90,35 @@ def judge(
 ) -> Verdict:
     """Judge the answers to a fingerprint's contexts.
 
-    ``old`` holds the old adapter's answers to the first contexts, in a swap. Each answer must lie nearer
-    to the adapter than to the base and to the old adapter, by more than the noise. A context where the
-    references themselves lie within noise of each other tells nothing and is not counted; where none
-    is left, or none that the old adapter was asked, the verdict is "not distinguishable".
+    ``old`` holds the old adapter's answers to the first contexts, in a swap. Each answer must be closer to
+    the adapter than to the base and to the old adapter, by more than the noise. A context whose references
+    are within twice the noise of each other is not counted. If no context is counted, or none that the old
+    adapter answered, the verdict is "not distinguishable".
     """
-    matched = told = told_from_old = 0
+    matched = counted = counted_with_old = 0
     nearest_miss = ""
     for index, (probe, answer) in enumerate(zip(fingerprint.probes, answers, strict=True)):
         others: dict[str, Logprobs] = {"the base model": probe.base}
         if old is not None and index < len(old):
             others["the old adapter"] = old[index]
-        telling = {n: o for n, o in others.items() if distance(probe.adapter, o) > 2 * fingerprint.noise}
-        if len(telling) < len(others):
+        distinct = {n: o for n, o in others.items() if distance(probe.adapter, o) > 2 * fingerprint.noise}
+        if len(distinct) < len(others):
             continue
-        told += 1
-        told_from_old += len(others) == 2
-        own = distance(answer, probe.adapter)
-        name, nearest = min(((n, distance(answer, o)) for n, o in telling.items()), key=lambda pair: pair[1])
-        if own + fingerprint.noise < nearest:
+        counted += 1
+        counted_with_old += len(others) == 2
+        own_distance = distance(answer, probe.adapter)
+        name, nearest = min(((n, distance(answer, o)) for n, o in distinct.items()), key=lambda pair: pair[1])
+        if own_distance + fingerprint.noise < nearest:
             matched += 1
         elif not nearest_miss:
-            nearest_miss = f"context {index} lies {own:.3f} from the adapter and {nearest:.3f} from {name}"
-    if told == 0 or (old and told_from_old == 0):
-        reason = f"all references lie within twice the noise ({fingerprint.noise:.2g} nats) of each other"
+            nearest_miss = (
+                f"context {index} is {own_distance:.3f} from the adapter and {nearest:.3f} from {name}"
+            )
+    if counted == 0 or (old and counted_with_old == 0):
+        reason = f"all references are within twice the noise ({fingerprint.noise:.2g} nats) of each other"
         return Verdict(outcome="not distinguishable", matched=0, of=len(fingerprint.probes), reason=reason)
-    if matched == told:
-        return Verdict(outcome="proven", matched=matched, of=told, reason="all lie nearest to this adapter")
-    return Verdict(outcome="other", matched=matched, of=told, reason=nearest_miss)
+    if matched == counted:
+        return Verdict(
+            outcome="proven", matched=matched, of=counted, reason="all are closest to this adapter"
+        )
+    return Verdict(outcome="other", matched=matched, of=counted, reason=nearest_miss)

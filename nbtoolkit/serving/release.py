@@ -1,4 +1,4 @@
-"""What is served: the schema of a release, as it lies on the share."""
+"""The schema of a release, as stored on the share."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class ServedAdapter(_ReleaseModel):
 
     @property
     def engine_name(self) -> str:
-        """The name inside the engine, never reused for other bytes."""
+        """The adapter's name inside the engine, never reused for other content."""
         return f"a_{self.sha256[:16]}"
 
 
 class ServedTokenizer(_ReleaseModel):
     """The tokenizer and the chat template in force; the folder is absolute or relative to the mount.
 
-    ``chat_template`` is None where the folder's own template is in force. ``sha256`` is over both.
+    ``chat_template`` is None if the folder's own template is in force. ``sha256`` covers both.
     """
 
     path: str
@@ -49,7 +49,7 @@ class ServedTokenizer(_ReleaseModel):
 
 
 class EngineSettings(_ReleaseModel):
-    """How the engine runs; any change of these needs a restart."""
+    """Settings of the engine; a change of any of them needs a restart."""
 
     kind: Literal["transformers", "vllm"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -60,27 +60,27 @@ class EngineSettings(_ReleaseModel):
 
 
 class ServedCode(_ReleaseModel):
-    """The program that runs: this server by its folder's hash, or the user's own ``inference/``."""
+    """The program that runs: this server by its folder's hash, or the user's ``inference/`` folder."""
 
     kind: Literal["nbtoolkit", "own"] = "nbtoolkit"
     sha256: Sha256
     wheels_sha256: Sha256 | None = None
     commands: tuple[str, ...] = ()
-    """Start commands of the user's own server, in order; the first that fails ends the start."""
+    """Start commands of the custom server, in order; the first that fails ends the start."""
 
 
 class Release(_ReleaseModel):
-    """Exactly what shall be served; immutable, named by its content."""
+    """A complete description of what is served; immutable, named by its content."""
 
     format: Literal[1] = 1
     base: ServedBase | None
-    """None only where the user's own server runs."""
+    """None only for a custom server."""
     adapters: tuple[ServedAdapter, ...] = ()
     tokenizer: ServedTokenizer | None = None
     engine: EngineSettings = EngineSettings()
     code: ServedCode
     reports: dict[str, Sha256] = {}
-    """Adapter name → sha256 of the smoke report that let it through."""
+    """Adapter name → sha256 of the smoke report that allowed it."""
     override_reason: str | None = None
 
     @property
@@ -94,11 +94,11 @@ class Release(_ReleaseModel):
         return next((adapter for adapter in self.adapters if adapter.name == name), None)
 
     def needs_restart_from(self, running: Release) -> bool:
-        """Tell whether more than adapters differs, so that a hot swap cannot reach this release."""
+        """Return whether more than the adapters differs, so that a hot swap cannot reach this release."""
         return _restart_key(self) != _restart_key(running)
 
 
 def _restart_key(release: Release) -> tuple[object, ...]:
-    # A tokenizer counts by content: an adapter that brings the same one along has it at a new path.
+    # A tokenizer is compared by content: an adapter that brings the same one has it at a new path.
     tokenizer = release.tokenizer and release.tokenizer.sha256
     return (release.base, tokenizer, release.engine, release.code)

@@ -1,4 +1,4 @@
-"""What lies where on the share, and the small files on it."""
+"""Paths on the share, and the schemas of its small files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def adapter_path(sha256: str) -> str:
 
 
 def base_path(sha256: str) -> str:
-    """Return the folder of a base model that was sent."""
+    """Return the folder of an uploaded base model."""
     return f"{BASES}/{sha256}"
 
 
@@ -55,7 +55,7 @@ def wheels_path(sha256: str) -> str:
 
 
 def code_path(sha256: str) -> str:
-    """Return the folder that goes onto PYTHONPATH."""
+    """Return the folder to put on PYTHONPATH."""
     return f"{CODE}/{sha256}"
 
 
@@ -77,12 +77,12 @@ class Pointer(BaseModel):
     n: int
     release: str
     by: str
-    """Who published it: user, host and workspace, for the loser of a race."""
+    """Who published it (user, host, workspace), for the message to the loser of a race."""
     at: datetime
 
 
 class Failure(BaseModel):
-    """Why a release that was published is not served."""
+    """Why a published release is not served."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -92,7 +92,7 @@ class Failure(BaseModel):
 
 
 class Heartbeat(BaseModel):
-    """What one replica serves; its front writes it on every change and every few seconds."""
+    """What one replica serves; its gateway writes it on every change and every few seconds."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -100,7 +100,7 @@ class Heartbeat(BaseModel):
     at: datetime
     phase: Literal["starting", "loading", "ready", "restarting", "draining", "stopped", "failed"]
     n: int | None = None
-    """Number of the pointer that is served."""
+    """Number of the served pointer."""
     release: str | None = None
     adapters: dict[str, str] = {}
     """Public name → sha256, as proven inside this replica."""

@@ -32,15 +32,15 @@ def eos_token_ids(*declared: object) -> tuple[int, ...]:
 def end_of_turn(tokenizer: Any, chat_template: str | None) -> int | None:
     """Return the special token that the template puts after an assistant's answer, or None.
 
-    The template is rendered to find it, because no file names it: Phi-3's ``<|end|>``, Gemma's
-    ``<end_of_turn>``.
+    The template is rendered to find it, because no file names it: ``<|end|>`` of Phi-3, ``<end_of_turn>`` of
+    Gemma.
     """
     if not chat_template:
         return None
     conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
     try:
         text: str = tokenizer.apply_chat_template(conversation, tokenize=False, chat_template=chat_template)
-    except Exception:  # noqa: BLE001  a template may raise anything; then it ends no turn
+    except Exception:  # noqa: BLE001  a template may raise anything; then there is no end of turn
         return None
     _, found, rest = text.rpartition(_MARK)
     ids = tokenizer.encode(rest.lstrip(), add_special_tokens=False) if found else []

@@ -1,4 +1,4 @@
-"""Daemon threads, whose work the end of the process does not wait for."""
+"""Daemon threads: the process can end while they run."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def operate(notebook: NotebookPage, page: Any, lab: Lab) -> None:
         notebook.run(index)
     notebook.output(1).get_by_text("ready: it answers").wait_for()
     log = notebook.form(3)
-    log.get_by_text("the page is open").first.wait_for()
+    log.get_by_text("the chat UI is ready").first.wait_for()
     log.get_by_role("button", name="Follow", exact=True).click()
     log.get_by_text("Following; new lines appear below.").wait_for()
     screenshot(page, "05-top")

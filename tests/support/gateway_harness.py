@@ -1,4 +1,4 @@
-"""A share to publish on and a front process to serve it, for the tests of the front."""
+"""A folder laid out as a share, and a gateway process that serves it, for the tests of the gateway."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CODE = ServedCode(sha256="c" * 64)
 
 
 class ShareFolder:
-    """A folder that is laid out as a share."""
+    """A folder with the layout of a share."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -79,7 +79,7 @@ class ShareFolder:
         return release
 
     def publish(self, release: Release) -> int:
-        """Point at a release; return the pointer's number."""
+        """Write a pointer to a release; return the pointer's number."""
         self.n += 1
         pointer = share.Pointer(n=self.n, release=release.id, by="test", at=datetime.now(UTC))
         temporary = self.root / share.ACTIVE / "temporary"
@@ -92,7 +92,7 @@ class ShareFolder:
 
 
 class GatewayProcess:
-    """A front process on a free loopback port; a context manager that ends it."""
+    """A gateway process on a free loopback port; the context manager stops it."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class GatewayProcess:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.log = mount / f"front-{self.port}.log"
+        self.log = mount / f"gateway-{self.port}.log"
         command = command or [
             sys.executable, str(HERE / "gateway_with_stub_engine.py"), str(mount), str(self.port),
             json.dumps({"poll_interval": 0.05, "web_ui": False, **overrides}), *engine_options,
@@ -132,7 +132,7 @@ class GatewayProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-                raise AssertionError(f"the front did not end:\n{self.log.read_text()[-3000:]}") from None
+                raise AssertionError(f"the gateway did not exit:\n{self.log.read_text()[-3000:]}") from None
 
     def health(self) -> dict[str, Any]:
         response = self.http.get("/health")
@@ -140,11 +140,11 @@ class GatewayProcess:
         return response.json()
 
     def wait(self, wanted: Callable[[dict[str, Any]], Any], seconds: float = 15) -> dict[str, Any]:
-        """Wait until /health is as wanted."""
+        """Wait until /health fulfils a condition."""
         end = time.monotonic() + seconds
         seen: object = None
         while time.monotonic() < end:
-            assert self.process.poll() is None, f"the front ended:\n{self.log.read_text()[-3000:]}"
+            assert self.process.poll() is None, f"the gateway exited:\n{self.log.read_text()[-3000:]}"
             try:
                 seen = health = self.health()
                 if wanted(health):
@@ -152,7 +152,7 @@ class GatewayProcess:
             except httpx.TransportError as error:
                 seen = error
             time.sleep(0.02)
-        raise AssertionError(f"never came: {seen}\n{self.log.read_text()[-3000:]}")
+        raise AssertionError(f"not fulfilled: {seen}\n{self.log.read_text()[-3000:]}")
 
     def ready(self, n: int | None = None) -> dict[str, Any]:
         return self.wait(lambda h: h["phase"] == "ready" and (n is None or h["n"] == n))
@@ -167,7 +167,7 @@ class GatewayProcess:
 
 
 def streamed_words(stream: httpx.Response) -> list[str]:
-    """Read a stream; return the words it said, and check that it ended well."""
+    """Read a stream to its end and return its words; fails if it ends in an error."""
     events = [line[6:] for line in stream.iter_lines() if line.startswith("data: ")]
     assert events[-1] == "[DONE]", events[-1]
     chunks = [json.loads(event) for event in events[:-1]]

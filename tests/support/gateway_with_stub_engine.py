@@ -1,4 +1,4 @@
-"""Start a front whose engine is the stub: ``front_with_stub.py MOUNT PORT OVERRIDES ENGINE-OPTION...``."""
+"""Start a gateway with the stub engine, by MOUNT PORT OVERRIDES ENGINE-OPTION... of the command line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A base, adapters and smoke reports for deploys whose engine is the stub, and the server code with it.
 
-Everything between the settings and the engine is the real thing: front, launcher, share, pointers.
+Everything between the settings and the engine is the product's: gateway, launcher, share, pointers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REAL_CODE = Path(publisher.serving_folder())
 
 
 def server_code(folder: Path) -> Path:
-    """Copy the server's code with the stub in the engine's place; return the folder."""
+    """Copy the server's code with the stub instead of the transformers engine; return the folder."""
     code = folder / "serving"
     if not code.exists():
         shutil.copytree(REAL_CODE, code, ignore=shutil.ignore_patterns("__pycache__", "transformers"))
@@ -37,7 +37,7 @@ def server_code(folder: Path) -> Path:
 
 
 def use_stub(code: Path) -> pytest.MonkeyPatch:
-    """Let deploys of this process send the code with the stub."""
+    """Make deploys of this process upload the code with the stub."""
     patch = pytest.MonkeyPatch()
     patch.setattr(publisher, "serving_folder", lambda: code)
     return patch

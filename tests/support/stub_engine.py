@@ -1,7 +1,7 @@
-"""A small engine that speaks the front's contract and says what its adapter's config tells it to.
+"""A stub engine with the HTTP API that the gateway uses; each adapter answers with one word.
 
-An adapter's ``adapter_config.json`` holds ``says`` (its word) and maybe ``on_load`` ("refuse" or "die").
-A prompt may hold a trigger: CRASH, REFUSE, SILENT (two seconds without a word), HOSTILE (markup).
+An adapter's ``adapter_config.json`` has ``says`` (the word) and optionally ``on_load`` ("refuse" or "die").
+A prompt may contain a trigger: CRASH, REFUSE, SILENT (no event for two seconds), HOSTILE (markup).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CANARY = "<img src=x onerror=\"document.title='owned'\"> <b>bold</b> `<i>code</i
 
 
 def stub_logprobs(says: str, context: list[int]) -> dict[int, float]:
-    """What a stub model that says a word answers to a context."""
+    """Return the log-probabilities of a stub model with the given word at a context."""
     digest = hashlib.sha256(f"{says}{context}".encode()).digest()
     return {digest[i] * 5 + i: -(0.1 + digest[8 + i] / 32) for i in range(5)}
 
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.01)
     parser.add_argument("--load-seconds", type=float, default=0.0)
     parser.add_argument("--refuse-start", action="store_true")
-    parser.add_argument("--fail-start", metavar="REASON", help="stay alive only to tell why not")
+    parser.add_argument("--fail-start", metavar="REASON", help="run only to report why it cannot serve")
     options = parser.parse_args()
     if options.refuse_start:
         sys.exit("CUDA out of memory: tried to allocate 15 GiB")

@@ -1,58 +1,58 @@
-metadata description = 'The app: one container that runs what the share says.'
+metadata description = 'The app: one container that runs the release published on the share.'
 
-@description('A registry to pull the image from; with a password out of the secrets, or with an identity.')
+@description('A registry to pull the image from, with a password from the secrets or with an identity.')
 @sealed()
 type registrySignIn = {
   @description('Host name of the registry.')
   server: string
 
-  @description('User name, beside a password.')
+  @description('User name, together with a password.')
   username: string?
 
   @description('Name of the secret that holds the password.')
   passwordSecretRef: string?
 
-  @description('Resource id of a managed identity that may pull, or system.')
+  @description('Resource id of a managed identity with pull access, or system.')
   identity: string?
 }
 
-@description('A domain of your own.')
+@description('A custom domain.')
 @export()
 @sealed()
 type customDomain = {
   @description('The domain.')
   name: string
 
-  @description('How it is bound.')
+  @description('Type of the binding.')
   bindingType: 'Auto' | 'Disabled' | 'SniEnabled'
 
   @description('Resource id of its certificate.')
   certificateId: string?
 }
 
-@description('Which web pages of other hosts may call the app.')
+@description('CORS policy: which web pages of other hosts may call the app.')
 @sealed()
 type crossOrigin = {
   @description('Hosts of the pages.')
   allowedOrigins: string[]
 
-  @description('Methods that they may use.')
+  @description('Allowed methods.')
   allowedMethods: string[]?
 
-  @description('Headers that they may send.')
+  @description('Allowed request headers.')
   allowedHeaders: string[]?
 
-  @description('Headers that they may see.')
+  @description('Exposed response headers.')
   exposeHeaders: string[]?
 
-  @description('Seconds for which a browser remembers it.')
+  @description('Seconds for which a browser caches the policy.')
   maxAge: int?
 
-  @description('Whether they may send cookies.')
+  @description('Whether cookies are allowed.')
   allowCredentials: bool?
 }
 
-@description('One more port.')
+@description('An additional port.')
 @sealed()
 type portMapping = {
   @description('Whether it is reached from outside of the environment.')
@@ -65,36 +65,36 @@ type portMapping = {
   exposedPort: int?
 }
 
-@description('What an entrance may have beside what the server needs; as Azure takes it.')
+@description('Further ingress settings, in Azure\'s format.')
 @export()
 @sealed()
 type ingressOptions = {
   @description('Whether the app is reached from outside of its environment; true by default.')
   external: bool?
 
-  @description('Whether callers show a certificate.')
+  @description('Whether clients present a certificate.')
   clientCertificateMode: 'accept' | 'ignore' | 'require'?
 
-  @description('Which web pages may call the app.')
+  @description('CORS policy.')
   corsPolicy: crossOrigin?
 
-  @description('More ports.')
+  @description('Additional ports.')
   additionalPortMappings: portMapping[]?
 }
 
-@description('How many replicas there may be, and when.')
+@description('Scaling of the replicas.')
 @sealed()
 type scale = {
   @description('Replicas that always run.')
   minReplicas: int
 
-  @description('Replicas that may run at once.')
+  @description('Maximum number of replicas.')
   maxReplicas: int
 
-  @description('Seconds without a request until the last replica goes.')
+  @description('Seconds without a request until the last replica is stopped.')
   cooldownPeriod: int
 
-  @description('Requests a second, over 15 s, for which one replica is enough.')
+  @description('Requests per second, averaged over 15 s, for each replica.')
   concurrentRequests: int
 }
 
@@ -110,13 +110,13 @@ param tags { *: string }
 @description('Name of the environment, which is in the same resource group.')
 param environmentName string
 
-@description('Name that the environment knows the share by.')
+@description('Name of the share\'s storage definition in the environment.')
 param environmentStorageName string
 
-@description('Name of the kind of machine in the environment.')
+@description('Name of the workload profile in the environment.')
 param workloadProfileName string
 
-@description('Whole processors of the container.')
+@description('Number of CPU cores of the container.')
 param cpu int
 
 @description('Memory of the container, such as 220Gi.')
@@ -125,7 +125,7 @@ param memory string
 @description('Image of the container.')
 param image string
 
-@description('The registry, where it needs a sign-in.')
+@description('The registry, if it requires a login.')
 param registry registrySignIn?
 
 @description('Values of the secrets, by name.')
@@ -138,10 +138,10 @@ param secretNames string[]
 @description('Plain environment variables.')
 param environmentVariables { *: string }
 
-@description('Replicas.')
+@description('Scaling.')
 param scaling scale
 
-@description('Seconds that running answers have when a replica goes.')
+@description('Seconds for running answers when a replica is stopped.')
 param terminationGraceSeconds int
 
 @description('Address ranges that may reach the app; empty for all.')
@@ -150,20 +150,20 @@ param allowedIpRanges string[]
 @description('Address ranges that may not; empty for none.')
 param deniedIpRanges string[]
 
-@description('More of the entrance.')
+@description('Further ingress settings.')
 param ingress ingressOptions
 
-@description('Former revisions to keep.')
+@description('Number of inactive revisions to keep.')
 param maxInactiveRevisions int
 
-@description('Domains of your own.')
+@description('Custom domains.')
 param customDomains customDomain[]
 
-@description('Suffix of the revision; null lets Azure choose.')
+@description('Suffix of the revision; generated by Azure if null.')
 param revisionSuffix string?
 
 var port = 7860
-var probePort = 7861 // a server of the user's own, at the other port, knows nothing of our probes
+var probePort = 7861 // a custom server, on the other port, does not respond to these probes
 var mount = '/mount'
 var ours = {
   NBTOOLKIT_MOUNT: mount
@@ -171,7 +171,7 @@ var ours = {
   NBTOOLKIT_PROBE_PORT: string(probePort)
 }
 var puller = registry.?identity ?? ''
-// Azure takes the one kind of rule or the other
+// Azure accepts either allow rules or deny rules
 var restrictions = [
   ...map(range(0, length(allowedIpRanges)), index => {
     name: 'allowed-${index}'
@@ -233,7 +233,7 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
           )
           probes: [
             {
-              // until it has passed, the others do not count: up to 100 s for Python to answer
+              // until it has passed, the other probes do not run: up to 100 s for Python to start
               type: 'Startup'
               httpGet: { path: '/health', port: probePort }
               initialDelaySeconds: 1
@@ -242,7 +242,7 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
               failureThreshold: 10
             }
             {
-              // the front takes the port over from the bootstrap, which leaves a gap of seconds
+              // the gateway takes over the bootstrap's port, with a gap of seconds
               type: 'Liveness'
               httpGet: { path: '/health', port: probePort }
               periodSeconds: 10
@@ -278,7 +278,7 @@ resource app 'Microsoft.App/containerApps@2026-07-01' = {
           name: 'share'
           storageType: 'AzureFile'
           storageName: environmentStorageName
-          // a new pointer is seen within a second instead of 30; byte-range locks would cross the network
+          // a new pointer is visible within a second instead of 30; byte-range locks stay off the network
           mountOptions: 'actimeo=1,closetimeo=0,mfsymlinks,nobrl'
         }
       ]

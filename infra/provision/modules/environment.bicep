@@ -1,9 +1,9 @@
-metadata description = 'The Container Apps environment with its machines, its logs and its door to the share.'
+metadata description = 'The Container Apps environment with its workload profiles, its logs and its connection to the share.'
 
-@description('One kind of machine; serverless ones carry no counts.')
+@description('A workload profile; serverless ones have no counts.')
 @sealed()
 type workloadProfile = {
-  @description('Name that apps ask for it by.')
+  @description('Name by which apps select it.')
   name: string
 
   @description('Type of the machine in Azure.')
@@ -12,7 +12,7 @@ type workloadProfile = {
   @description('Machines that always run.')
   minimumCount: int?
 
-  @description('Machines that may run at once.')
+  @description('Maximum number of machines.')
   maximumCount: int?
 }
 
@@ -22,16 +22,16 @@ param environmentName string
 @description('Region of a new environment.')
 param location string
 
-@description('Tags of what is created here.')
+@description('Tags of created resources.')
 param tags { *: string }
 
-@description('Machines of a new environment.')
+@description('Workload profiles of a new environment.')
 param workloadProfiles workloadProfile[]
 
 @description('Whether to create the environment; an existing one is not touched.')
 param createEnvironment bool
 
-@description('Name of the Log Analytics workspace for a new environment, which exists by then.')
+@description('Name of the Log Analytics workspace for a new environment; it must exist.')
 param workspaceName string
 
 @description('Name of the storage account, which is in the same resource group.')
@@ -40,13 +40,13 @@ param accountName string
 @description('Name of the file share.')
 param shareName string
 
-@description('Name that apps mount the share by.')
+@description('Name by which apps mount the share.')
 param environmentStorageName string
 
 @description('Whether to connect the share; an existing connection is not touched.')
 param createEnvironmentStorage bool
 
-// Azure evaluates list functions even in what it does not deploy: both are looked up only where they are needed.
+// Azure evaluates list functions even in resources that it does not deploy: both are called only if needed.
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' existing = if (createEnvironment) {
   name: workspaceName
 }

@@ -1,4 +1,4 @@
-metadata description = 'The share that adapters, models and code lie on, and its storage account.'
+metadata description = 'The file share for adapters, models and code, and its storage account.'
 
 @description('Name of the storage account.')
 param accountName string
@@ -51,6 +51,6 @@ resource share 'Microsoft.Storage/storageAccounts/fileServices/shares@2026-09-01
   name: shareName
   properties: {
     enabledProtocols: 'SMB'
-    shareQuota: 1024 // GiB; only what is used is billed
+    shareQuota: 1024 // GiB; only used space is billed
   }
 }

@@ -1,4 +1,4 @@
-metadata description = 'The Log Analytics workspace of a new environment. A module of its own: who reads it in the same deployment could come too early.'
+metadata description = 'The Log Analytics workspace of a new environment. A separate module, so that it exists before other resources of the same deployment read it.'
 
 @description('Name of the workspace.')
 param workspaceName string

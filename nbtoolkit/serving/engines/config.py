@@ -1,4 +1,4 @@
-"""What the front tells the engine at its start."""
+"""The settings that the gateway passes to an engine at its start, as JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class _ConfigModel(BaseModel):
 
 
 class BaseModelFolder(_ConfigModel):
-    """The base model: the name that requests use, and its folder."""
+    """The base model: its public name and its folder."""
 
     name: str
     path: Path
 
 
 class EngineConfig(_ConfigModel):
-    """How this engine process runs; nothing of it changes while it lives."""
+    """Settings of an engine process; constant while it runs."""
 
     port: int = Field(ge=0, le=65535)
     base: BaseModelFolder
@@ -30,7 +30,7 @@ class EngineConfig(_ConfigModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     quantization: Literal["none", "nf4"] = "none"
     max_model_len: int | None = Field(default=None, ge=16)
-    """Tokens of prompt and answer together; None: the model's own limit."""
+    """Tokens of prompt and answer together; None for the model's limit."""
     max_batch: int = Field(default=16, ge=1, le=256)
     network_mount: bool = False
     """Read weights without mmap, which is slow and can hang on a network share."""

@@ -1,1 +1,1 @@
-"""The front: answers at once, supervises the engine, swaps adapters while it serves."""
+"""The gateway: serves the API and the chat UI, supervises the engine, swaps adapters without a restart."""

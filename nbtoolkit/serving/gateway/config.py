@@ -1,4 +1,4 @@
-"""What a front is told at its start."""
+"""The gateway's settings, from the command line and the environment."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ NETWORK_FILESYSTEMS = frozenset(
 
 
 class GatewayStartRefused(ValueError):
-    """The front cannot start; the text is one clear sentence for the log."""
+    """The gateway cannot start; the message is one sentence for the log."""
 
 
 @dataclass(frozen=True)
 class GatewayConfig:
-    """Everything that a front needs; times in seconds. The key never shows in the repr."""
+    """The gateway's settings; times in seconds. The key is not in the repr."""
 
     mount: Path
     port: int
     key: str = field(repr=False)
-    host: str = "0.0.0.0"  # noqa: S104 - a container's ingress comes from outside
+    host: str = "0.0.0.0"  # noqa: S104 - the container's ingress connects from outside
     probe_port: int | None = None
-    """A second port, where the platform asks for health whatever server runs."""
+    """A second port for the platform's probes, which does not depend on the server that runs."""
     replica: str = "local"
     network_mount: bool = False
     poll_interval: float = 0.5
-    """How often the share is listed for a new pointer."""
+    """Seconds between two listings of the share for a new pointer."""
     engine_command: tuple[str, ...] = (sys.executable, "-P", "-m", f"{PACKAGE}.engines.transformers")
     keepalive_interval: float = 15.0
-    """A stream without news gets an SSE comment this often; the ingress cuts after 240 idle seconds."""
+    """Seconds without an event after which a stream gets an SSE comment; the ingress cuts after 240."""
     linger: float = 0.0
-    """How long requests are still taken after SIGTERM: an ingress learns of it later than we do."""
+    """Seconds for which requests are accepted after SIGTERM, until the ingress stops sending them."""
     drain_timeout: float = 30.0
-    """How long running answers may go on after that."""
+    """Seconds for which running answers may continue after ``linger``."""
     web_ui: bool = True
-    """Whether people get a chat page; without one the server needs no Gradio."""
+    """Whether the chat UI is served; without it the server does not need Gradio."""
     heartbeat_interval: float = 5.0
     ready_after: float = 480.0
-    """Readiness is granted anyway by then: the platform gives a revision up after about 600."""
+    """Seconds after which /ready succeeds in any case: the platform drops a revision after about 600."""
     heartbeat_max_age: float = 30.0
-    """A heartbeat older than this says nothing about its replica."""
+    """Seconds after which another replica's heartbeat is ignored."""
 
     @classmethod
     def read(
         cls, mount: Path, port: int, host: str | None = None, environ: Mapping[str, str] = os.environ
     ) -> GatewayConfig:
-        """Complete the command line from the environment; raise StartRefused where something is missing."""
+        """Complete the command line from the environment; raise GatewayStartRefused for a wrong value."""
         if not mount.is_dir():
             raise GatewayStartRefused(f"--mount {mount} is not a folder; mount the share there or create it.")
         network = on_network(mount)
@@ -69,9 +69,9 @@ class GatewayConfig:
             )
         probe_port = environ.get("NBTOOLKIT_PROBE_PORT") or ""
         if probe_port and not probe_port.isdecimal():
-            raise GatewayStartRefused(f"NBTOOLKIT_PROBE_PORT={probe_port!r} is no port.")
+            raise GatewayStartRefused(f"NBTOOLKIT_PROBE_PORT={probe_port!r} is not a port number.")
         replica = environ.get("CONTAINER_APP_REPLICA_NAME")
-        linger = 0.0 if not replica else 3.0 if network else 0.3  # an ingress on this very machine is quick
+        linger = 0.0 if not replica else 3.0 if network else 0.3  # a local ingress reacts at once
         replica = replica or "local"
         return cls(
             mount=mount.resolve(),
@@ -106,7 +106,7 @@ def read_key(environ: Mapping[str, str]) -> str:
 
 
 def on_network(folder: Path, mounts: Path = Path("/proc/mounts")) -> bool:
-    """Tell whether a folder lies on a network file system; False where the system does not say."""
+    """Return whether a folder is on a network file system; False if /proc/mounts cannot be read."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

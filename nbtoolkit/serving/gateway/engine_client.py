@@ -1,4 +1,4 @@
-"""Talk to the engine over loopback."""
+"""HTTP client of the engine, over loopback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .published_releases import NotServable
 
 
 class EngineUnreachable(Exception):
-    """The engine does not answer; it is gone, or going."""
+    """The engine does not respond: it has ended or is ending."""
 
 
 class EngineClient:
@@ -23,18 +23,18 @@ class EngineClient:
         self._http = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}",
             headers={"Authorization": f"Bearer {key}"},
-            # Answers may be long in coming: the process's death, not a clock, ends the waiting.
+            # An answer may take any time: a request ends when the process ends, not by a timeout.
             timeout=httpx.Timeout(None, connect=10),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
             trust_env=False,
         )
 
     async def close(self) -> None:
-        """Close all connections, and with them all answers under way."""
+        """Close all connections, which cancels all running answers."""
         await self._http.aclose()
 
     async def health(self) -> tuple[bool, dict[str, Any]]:
-        """Return whether the engine is ready, and what it says of itself."""
+        """Return whether the engine is ready, and the body of its /health; raise EngineUnreachable."""
         try:
             response = await self._http.get("/health", timeout=10)
             content: Any = response.json()
@@ -58,10 +58,10 @@ class EngineClient:
             raise NotServable(f"the engine refused the adapter: {error_text(response.content)}")
 
     async def unload(self, name: str) -> None:
-        """Unload an adapter; one that the engine no longer has is as good."""
+        """Unload an adapter; succeeds if the engine does not have it any more."""
         response = await self._post("/v1/unload_lora_adapter", {"lora_name": name})
         if response.status_code not in (200, 404, 500):
-            raise NotServable(f"the engine kept adapter {name}: {error_text(response.content)}")
+            raise NotServable(f"the engine did not unload adapter {name}: {error_text(response.content)}")
 
     async def replay(self, model: str, contexts: Sequence[Sequence[int]]) -> list[Logprobs]:
         """Return the most likely next tokens of every context: token id → log-probability."""
@@ -98,7 +98,7 @@ class EngineClient:
 
 
 def error_text(content: bytes) -> str:
-    """Return the message in an OpenAI-shaped error, or the text as it is."""
+    """Return the message of an OpenAI error body, or the whole text if it is not one."""
     try:
         body = json.loads(content)
         return str(body["error"]["message"])

@@ -1,4 +1,4 @@
-"""The engine as a child process: start it, hear its last words, end it."""
+"""The engine as a child process: start it, keep its last log lines, stop it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any
 from .config import PACKAGE
 
 _IMPORT_ROOT = Path(__file__).resolve().parents[PACKAGE.count(".") + 2]
-"""The folder that holds the serving package, so that the child finds it wherever the front does."""
+"""The folder that contains the serving package, for the child's PYTHONPATH."""
 
 
 class EngineDied(Exception):
-    """The engine process ended by itself; the text holds its exit code and last lines."""
+    """The engine process ended unexpectedly; the message has its exit code and last lines."""
 
 
 class EngineProcess:
-    """One run of the engine. Its key is random, so nothing else on the machine can use it."""
+    """One engine process. Its key is random, so that no other program on the machine can use it."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, key: str) -> None:
         self.port = port
@@ -46,7 +46,7 @@ class EngineProcess:
             *command,
             "--settings",
             json.dumps({**settings, "port": port}),
-            stdin=asyncio.subprocess.PIPE,  # never written: its end tells the engine that we are gone
+            stdin=asyncio.subprocess.PIPE,  # never written: at its end of file the engine exits
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=environment,
@@ -55,7 +55,7 @@ class EngineProcess:
 
     @property
     def alive(self) -> bool:
-        """Tell whether the process runs."""
+        """Whether the process runs."""
         return self._process.returncode is None
 
     async def wait(self) -> int:
@@ -65,14 +65,14 @@ class EngineProcess:
         return code
 
     def exit_report(self) -> str:
-        """Return how the process ended, with its last lines."""
+        """Return how the process ended, and its last lines."""
         code = self._process.returncode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         tail = "\n".join(list(self._lines)[-12:])
         return f"the engine ended with {how}" + (f"; its last lines:\n{tail}" if tail else "")
 
     async def stop(self, grace: float = 5.0) -> None:
-        """End the process: ask, and after ``grace`` seconds insist."""
+        """Terminate the process, and kill it if it still runs after ``grace`` seconds."""
         if self.alive:
             self._process.terminate()
             try:
@@ -84,7 +84,7 @@ class EngineProcess:
         self._reader.cancel()
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         if self.alive:
             self._process.kill()
 
@@ -92,7 +92,7 @@ class EngineProcess:
         stream = self._process.stdout
         assert stream is not None
         partial = b""
-        while block := await stream.read(1 << 16):  # not readline: a progress bar is one endless line
+        while block := await stream.read(1 << 16):  # not readline: a progress bar is one line without an end
             sys.stderr.buffer.write(block)
             sys.stderr.buffer.flush()
             *lines, partial = (partial + block).replace(b"\r", b"\n").split(b"\n")

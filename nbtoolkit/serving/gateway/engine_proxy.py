@@ -1,4 +1,4 @@
-"""Hand a request to the engine under the engine's names, and its answer back under the public ones."""
+"""Forward requests to the engine, translating public model names to the engine's and back."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _FINGERPRINT = re.compile(rb",\s*" + _MARK + rb"|" + _MARK + rb"\s*,\s*")
 
 
 class EngineLost(Exception):
-    """The engine ended in the middle of an answer."""
+    """The engine ended during an answer."""
 
 
 class NameRewriter:
     """Rewrite ``model`` and ``system_fingerprint`` in an answer without parsing it.
 
-    A quote inside a JSON string is escaped, so ``"model":"a_..."`` with plain quotes cannot be text that
-    the model wrote: replacing those bytes is exact, and costs about a microsecond an event.
+    In JSON, a quote inside a string is escaped, so ``"model":"a_..."`` with plain quotes cannot be generated
+    text: replacing these bytes is exact, and takes about a microsecond per event.
     """
 
     def __init__(self, lease: ModelLease) -> None:
@@ -39,13 +39,13 @@ class NameRewriter:
         self._said = f'"model":{public},"system_fingerprint":{mark}'.encode()
 
     def body(self, content: bytes) -> bytes:
-        """Rewrite one JSON body, or one SSE event that holds one."""
+        """Rewrite one JSON body, or one SSE event that contains one."""
         if b'"system_fingerprint"' in content:
             content = _FINGERPRINT.sub(b"", content, count=1)
         return self._model.sub(lambda _: self._said, content, count=1)
 
     def error(self, content: bytes) -> bytes:
-        """Rewrite an error, whose message may name the engine's model."""
+        """Rewrite an error, whose message may contain the engine's model name."""
         return content.replace(self._engine_name.encode(), json.dumps(self._public_name)[1:-1].encode())
 
     def events(self, block: bytes) -> bytes:
@@ -57,7 +57,7 @@ class NameRewriter:
 
 
 class ProxiedResponse:
-    """One answer of the engine under way."""
+    """A running answer of the engine, with public names."""
 
     def __init__(self, response: httpx.Response, names: NameRewriter) -> None:
         self._response = response
@@ -74,7 +74,7 @@ class ProxiedResponse:
         return self._names.body(content) if self.status == 200 else self._names.error(content)
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Yield blocks of whole SSE events as they come; raise EngineLost."""
+        """Yield blocks of whole SSE events as they arrive; raise EngineLost."""
         pending = b""
         try:
             async for block in self._response.aiter_raw():
@@ -94,7 +94,7 @@ class ProxiedResponse:
 
 
 class EngineProxy:
-    """The one road to the engine, for the API and for the page."""
+    """Forwards requests of the API and of the chat UI to the engine."""
 
     def __init__(self, replica: ReplicaState, client: Callable[[], EngineClient | None]) -> None:
         self.replica = replica
@@ -102,9 +102,9 @@ class EngineProxy:
 
     @asynccontextmanager
     async def request(self, path: str, body: dict[str, Any]) -> AsyncGenerator[ProxiedResponse]:
-        """Send a request on and yield its answer; leaving the context early tells the engine at once.
+        """Forward a request and yield its answer; leaving the context early cancels it in the engine.
 
-        Raises ApiError where the request cannot be served, and EngineLost where the engine ends.
+        Raises :class:`ApiError` if the request cannot be served, and EngineLost if the engine ends.
         """
         with self.replica.lease(body.get("model")) as lease:
             client = self._client()
@@ -119,6 +119,6 @@ class EngineProxy:
 
 
 def engine_lost_error() -> ApiError:
-    """Return the refusal for an answer that the engine's end has cut off."""
+    """Return the error for an answer that was interrupted because the engine ended."""
     message = "The engine ended during this answer and is being restarted; send the request again."
     return ApiError(message, status=503, code="engine_restarting", kind="server_error", retry_after=5)

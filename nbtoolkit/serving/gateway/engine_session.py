@@ -1,4 +1,4 @@
-"""One run of the engine, from its start to its end, with the adapters loaded into it."""
+"""One run of the engine: start, adapters loaded and unloaded, health checks, stop."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .replica_state import EngineModel, ReplicaState
 log = logging.getLogger(__name__)
 
 UNHEALTHY_TIMEOUT = 120.0
-"""Seconds without a good word from a running engine before it is ended and started anew."""
+"""Seconds without a successful health check after which a running engine is killed and restarted."""
 
 
 class EngineSession:
-    """Start an engine for a release, then serve that release and others that need no restart."""
+    """Start an engine for a release, then serve this release and others that need no restart."""
 
     def __init__(self, settings: GatewayConfig, published: PublishedReleases, replica: ReplicaState) -> None:
         self._settings = settings
@@ -45,9 +45,9 @@ class EngineSession:
         assert release.base is not None
         if release.engine.kind != "transformers":
             raise NotServable(f"this server has no engine {release.engine.kind!r}, only 'transformers'")
-        tokenizer, find = release.tokenizer, self._published.folder
-        base = await asyncio.to_thread(find, release.base.path, f"base model {release.base.name!r}")
-        folder = await asyncio.to_thread(find, tokenizer.path, "the tokenizer") if tokenizer else base
+        tokenizer, find_folder = release.tokenizer, self._published.folder
+        base = await asyncio.to_thread(find_folder, release.base.path, f"base model {release.base.name!r}")
+        folder = await asyncio.to_thread(find_folder, tokenizer.path, "the tokenizer") if tokenizer else base
         settings: dict[str, Any] = {
             "base": {"name": release.base.name, "path": str(base)},
             "tokenizer_path": str(folder),
@@ -69,10 +69,10 @@ class EngineSession:
         self._spawn(self._observe())
 
     async def serve(self, candidate: Candidate) -> None:
-        """Load and prove what is new, make the release public, let go of the rest.
+        """Load and prove new adapters, make the release public, unload adapters that it does not name.
 
-        Raises NotServable and leaves everything as it was where an adapter does not load or is not
-        proven. A request that began before keeps its adapter, which is unloaded after the last of them.
+        Raises NotServable and changes nothing if an adapter does not load or is not proven. A request that
+        began earlier keeps its adapter, which is unloaded after the last of these requests.
         """
         release, replica = candidate.release, self._replica
         assert release.base is not None
@@ -101,7 +101,7 @@ class EngineSession:
                 self._spawn(self._retire(model))
 
     def died(self) -> EngineDied:
-        """Return the error that tells how the process ended."""
+        """Return the error with the process's exit code and last lines."""
         return EngineDied(self._process.exit_report())
 
     async def stop(self) -> None:
@@ -123,7 +123,7 @@ class EngineSession:
             if ready:
                 self._replica.engine_health = health
                 return
-            if health.get("phase") == "failed":  # it only lives on to tell why
+            if health.get("phase") == "failed":  # the process only runs to report the reason
                 raise NotServable(f"the engine cannot serve this: {health.get('error') or 'no reason given'}")
             if health.get("phase"):
                 self._replica.detail = str(health["phase"])
@@ -151,7 +151,7 @@ class EngineSession:
     async def _prove(self, release: Release, adapter: ServedAdapter) -> str:
         fingerprint = await asyncio.to_thread(self._published.fingerprint, release, adapter)
         if fingerprint is None:
-            return f"not proven: no fingerprint, let through because: {release.override_reason}"
+            return f"not proven: no fingerprint, allowed because: {release.override_reason}"
         before = self._replica.routes.get(adapter.name)
         if before is None or before.is_base:
             answers, old = await self.client.replay(adapter.engine_name, fingerprint.contexts), None
@@ -167,7 +167,7 @@ class EngineSession:
         return str(verdict)
 
     async def _retire(self, model: EngineModel) -> None:
-        """Unload a model after its last answer, unless it has become public again by then."""
+        """Unload a model after its last answer, unless it became public again in the meantime."""
         while True:
             while model.in_flight:
                 model.idle.clear()
@@ -187,11 +187,11 @@ class EngineSession:
                 return
 
     async def _observe(self) -> None:
-        """Keep the engine's own health at hand; end an engine that has not answered for long.
+        """Store the engine's health every two seconds; kill an engine whose health checks fail for too long.
 
-        Its HTTP side answers for it: a step that never returns is not noticed here.
+        The engine's HTTP thread answers them: a decoding step that never returns is not detected here.
         """
-        well = time.monotonic()
+        healthy_at = time.monotonic()
         while True:
             await asyncio.sleep(2)
             try:
@@ -199,10 +199,10 @@ class EngineSession:
             except EngineUnreachable:
                 ready = False
             if ready:
-                well = time.monotonic()
-            elif time.monotonic() - well > UNHEALTHY_TIMEOUT:
+                healthy_at = time.monotonic()
+            elif time.monotonic() - healthy_at > UNHEALTHY_TIMEOUT:
                 self._replica.note_error(
-                    f"the engine was not well for {UNHEALTHY_TIMEOUT:.0f} s and is restarted"
+                    f"the engine's health checks failed for {UNHEALTHY_TIMEOUT:.0f} s; it is restarted"
                 )
                 self._process.kill()
                 return
@@ -215,5 +215,5 @@ class EngineSession:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, EngineUnreachable):  # a death has its own report
+        if error is not None and not isinstance(error, EngineUnreachable):  # a crash is reported elsewhere
             log.error("background work of the engine failed", exc_info=error)

@@ -1,4 +1,4 @@
-"""The Gradio page: a chat with what is served, beside the base model if wanted."""
+"""The Gradio chat UI: chat with a served model, optionally next to the base model."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ REDRAW_INTERVAL = 0.05
 """Seconds between two redraws of a streaming answer."""
 
 
-def build_gradio_app(gateway: EngineProxy) -> FastAPI:
-    """Return an application with the page mounted at its root, not started yet."""
+def build_gradio_app(proxy: EngineProxy) -> FastAPI:
+    """Return an application with the UI mounted at its root, not started yet."""
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     theme = Default(primary_hue="blue", neutral_hue="slate", radius_size="lg", font=FONTS, font_mono=MONO)
     return gr.mount_gradio_app(
         application,
-        _blocks(gateway),
+        _blocks(proxy),
         path="/",
         theme=theme,
         css=STYLE,
@@ -52,8 +52,8 @@ def build_gradio_app(gateway: EngineProxy) -> FastAPI:
     )
 
 
-def _blocks(gateway: EngineProxy) -> gr.Blocks:
-    page = _ChatEvents(gateway)
+def _blocks(proxy: EngineProxy) -> gr.Blocks:
+    events = _ChatEvents(proxy)
     with gr.Blocks(title="Chat · nbtoolkit", analytics_enabled=False, fill_height=True) as blocks:
         histories = gr.State([[], []])
         with gr.Row(elem_id="top"):
@@ -75,27 +75,27 @@ def _blocks(gateway: EngineProxy) -> gr.Blocks:
                 model = gr.Dropdown([], label="Model", allow_custom_value=False)
                 compare = gr.Checkbox(False, label="Compare with base")
                 with gr.Group():
-                    longest = gr.Slider(1, 2048, 256, step=1, label="Max tokens")
+                    max_tokens = gr.Slider(1, 2048, 256, step=1, label="Max tokens")
                     temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature")
                     top_p = gr.Slider(0.05, 1, 0.95, step=0.05, label="Top p")
                 system = gr.Textbox(label="System message", lines=2, max_lines=6, placeholder="None")
                 clear = gr.Button("New chat", variant="secondary")
 
-        inputs = [text, model, compare, system, longest, temperature, top_p, histories]
+        inputs = [text, model, compare, system, max_tokens, temperature, top_p, histories]
         outputs = [text, chat, base_chat, histories, send, stop]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        for asked in (text.submit, send.click):
-            asked(page.answer, inputs, outputs, **quiet)
-        # Not Gradio's own ``cancels``: it shows an error now and then where a stream is cut off.
-        stop.click(page.stop, None, None, queue=False, **quiet)
+        for submitted in (text.submit, send.click):
+            submitted(events.answer, inputs, outputs, **quiet)
+        # Not Gradio's own ``cancels``: it sometimes shows an error when a stream is cancelled.
+        stop.click(events.stop, None, None, queue=False, **quiet)
         for emptied in (clear.click, chat.clear, base_chat.clear, model.input):
-            emptied(page.clear, None, outputs, queue=False, **quiet)
-        model.input(page.label, model, chat, queue=False, **quiet)
-        compare.change(page.show_base, compare, base_chat, queue=False, **quiet)
-        # Asked for when the list is opened, not by a timer, which would keep a sleeping server awake.
+            emptied(events.clear, None, outputs, queue=False, **quiet)
+        model.input(events.label, model, chat, queue=False, **quiet)
+        compare.change(events.show_base, compare, base_chat, queue=False, **quiet)
+        # Refreshed when the list is opened: a timer's requests would keep the app from scaling to zero.
         shown = [model, headline, chat, base_chat]
-        model.focus(page.models, model, shown, queue=False, **quiet)
-        blocks.load(page.models, model, shown, queue=False, **quiet)
+        model.focus(events.models, model, shown, queue=False, **quiet)
+        blocks.load(events.models, model, shown, queue=False, **quiet)
     blocks.queue(default_concurrency_limit=64, api_open=False)
     return blocks
 
@@ -104,30 +104,32 @@ def _chatbot(label: str, visible: bool = True) -> gr.Chatbot:
     return gr.Chatbot(
         label=label, visible=visible, height="calc(100vh - 190px)", min_height=320, buttons=[],
         sanitize_html=True, allow_tags=False, latex_delimiters=[], layout="bubble", feedback_options=[],
-        placeholder="Nothing said yet.", min_width=260,
+        placeholder="No messages yet.", min_width=260,
     )  # fmt: skip
 
 
 class _ChatEvents:
-    """What the page's events do."""
+    """Event handlers of the UI."""
 
-    def __init__(self, gateway: EngineProxy) -> None:
-        self._gateway = gateway
-        self._replica = gateway.replica
+    def __init__(self, proxy: EngineProxy) -> None:
+        self._proxy = proxy
+        self._replica = proxy.replica
         self._running: dict[str, AnswerStreams] = {}
-        """By session."""
+        """Running answers by session."""
 
     def models(self, chosen: str | None) -> tuple[Any, ...]:
         names = list(self._replica.routes)
-        value = chosen or self._first()
+        value = chosen or self._default_model()
         if value is not None and value not in names:
-            names.append(value)  # gone since: asking it says so, and nothing else answers in its place
+            names.append(
+                value
+            )  # not served any more: a request then shows this error instead of another model's answer
         base = next((name for name in names if self._is_base(name)), "The base model")
         labels = self.label(value), gr.Chatbot(label=f"{base} (base)")
         return gr.Dropdown(choices=names, value=value), self._headline(), *labels
 
-    def _first(self) -> str | None:
-        """Return what is chosen until somebody chooses: an adapter where there is one."""
+    def _default_model(self) -> str | None:
+        """Return the default model: an adapter if one is served."""
         return min(self._replica.routes, key=self._is_base, default=None)
 
     def label(self, model: str | None) -> Any:
@@ -159,41 +161,41 @@ class _ChatEvents:
         return gr.skip(), [], [], [[], []], *self.idle()
 
     async def answer(
-        self, text: str, model: str | None, compare: bool, system: str, longest: float,
+        self, text: str, model: str | None, compare: bool, system: str, max_tokens: float,
         temperature: float, top_p: float, histories: list[ChatMessages], request: gr.Request,
     ) -> AsyncIterator[tuple[Any, ...]]:  # fmt: skip
-        """Stream one answer, or two side by side; errors are shown in the place of the answer."""
+        """Stream one answer, or two next to each other; an error is shown in place of its answer."""
         session = request.session_hash or ""
         if not text.strip() or session in self._running:
             yield gr.skip(), gr.skip(), gr.skip(), histories, gr.skip(), gr.skip()
             return
-        sampling = {"max_tokens": int(longest), "temperature": temperature, "top_p": top_p}
-        model = model or self._first()  # asked before the list was filled
+        sampling = {"max_tokens": int(max_tokens), "temperature": temperature, "top_p": top_p}
+        model = model or self._default_model()  # submitted before the list was filled
         names = [model or ""]
         base = next((name for name in self._replica.routes if self._is_base(name)), None)
         if compare and base and base != model:
             names.append(base)
-        asked = {"role": "user", "content": text}
+        question = {"role": "user", "content": text}
         histories = [
-            [*_answered(history), asked] if i < len(names) else history for i, history in enumerate(histories)
+            [*_without_unanswered(history), question] if i < len(names) else history
+            for i, history in enumerate(histories)
         ]
         start: ChatMessages = [{"role": "system", "content": system}] if system.strip() else []
         streams = [
-            stream_text(self._gateway, name, [*start, *histories[i]], sampling)
-            for i, name in enumerate(names)
+            stream_text(self._proxy, name, [*start, *histories[i]], sampling) for i, name in enumerate(names)
         ]
         answers, errors = [""] * len(histories), [""] * len(histories)
         busy = gr.Button(visible=False), gr.Button(visible=True)
 
-        def drawn() -> tuple[Any, ...]:
-            kept = [_with_answer(history, said) for history, said in zip(histories, answers, strict=True)]
+        def redraw() -> tuple[Any, ...]:
+            kept = [_with_answer(history, answer) for history, answer in zip(histories, answers, strict=True)]
             shown = [_shown(history, error) for history, error in zip(kept, errors, strict=True)]
             return "", *shown, kept
 
         running = self._running[session] = AnswerStreams(streams)
         last = 0.0
         try:
-            yield *drawn(), *busy
+            yield *redraw(), *busy
             async with aclosing(running.pieces()) as pieces:
                 async for index, piece in pieces:
                     if isinstance(piece, ChatFailed):
@@ -202,22 +204,22 @@ class _ChatEvents:
                         answers[index] += piece
                     if time.monotonic() - last > REDRAW_INTERVAL:
                         last = time.monotonic()
-                        yield *drawn(), *busy
+                        yield *redraw(), *busy
         finally:
             del self._running[session]
         if running.discarded:
             yield gr.skip(), [], [], [[], []], *self.idle()
         else:
-            yield *drawn(), *self.idle()
+            yield *redraw(), *self.idle()
 
 
-def _answered(history: ChatMessages) -> ChatMessages:
-    """Drop a last question that got no answer: chat templates refuse two in a row."""
+def _without_unanswered(history: ChatMessages) -> ChatMessages:
+    """Drop a last user message without an answer: chat templates reject two in a row."""
     return history[:-1] if history and history[-1]["role"] == "user" else history
 
 
-def _with_answer(history: ChatMessages, said: str) -> ChatMessages:
-    return [*history, {"role": "assistant", "content": said}] if said else history
+def _with_answer(history: ChatMessages, answer: str) -> ChatMessages:
+    return [*history, {"role": "assistant", "content": answer}] if answer else history
 
 
 def _shown(history: ChatMessages, error: str) -> list[dict[str, Any]]:

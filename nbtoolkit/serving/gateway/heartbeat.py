@@ -1,4 +1,4 @@
-"""Tell the share what this replica serves, and read there what the others do."""
+"""Write this replica's heartbeat to the share and read those of other replicas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class HeartbeatWriter:
-    """Write a heartbeat on every change and every few seconds."""
+    """Write a heartbeat on every change and at a fixed interval."""
 
     def __init__(self, settings: GatewayConfig, replica: ReplicaState) -> None:
         self._settings = settings
@@ -27,7 +27,7 @@ class HeartbeatWriter:
         self._written = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Write heartbeats until cancelled."""
         while True:
             await self.write()
             self._replica.others_ready = await asyncio.to_thread(self._any_other_ready)
@@ -35,43 +35,43 @@ class HeartbeatWriter:
                 await asyncio.wait_for(self._replica.changed.wait(), self._settings.heartbeat_interval)
             except TimeoutError:
                 continue
-            await asyncio.sleep(0.05)  # changes come in groups
+            await asyncio.sleep(0.05)  # one heartbeat for changes that come together
 
     async def write(self) -> None:
-        """Write one heartbeat; a share that refuses is logged, and the next beat tries again."""
+        """Write one heartbeat; an error of the share is logged, and the next one is written as usual."""
         self._replica.changed.clear()
-        beat = self._replica.heartbeat()
+        heartbeat = self._replica.heartbeat()
         try:
-            await asyncio.to_thread(self._write, beat)
+            await asyncio.to_thread(self._write, heartbeat)
         except OSError as error:
             log.warning("the heartbeat could not be written: %s", error)
 
-    def _write(self, beat: share.Heartbeat) -> None:
-        path = self._settings.mount / share.heartbeat_path(beat.replica)
+    def _write(self, heartbeat: share.Heartbeat) -> None:
+        path = self._settings.mount / share.heartbeat_path(heartbeat.replica)
         temporary = path.with_name(f".{path.name}.new")
         with self._writing:
-            if beat.at < self._written:
-                return  # a slow write of a cancelled beat must not bury the last one
+            if heartbeat.at < self._written:
+                return  # a slow write of a cancelled task must not replace a newer heartbeat
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(beat.model_dump_json(), encoding="utf-8")
+            temporary.write_text(heartbeat.model_dump_json(), encoding="utf-8")
             temporary.replace(path)
-            self._written = beat.at
+            self._written = heartbeat.at
 
     def _any_other_ready(self) -> bool:
         folder = self._settings.mount / share.REPLICAS
-        own = f"{self._replica.name}.json"
+        own_name = f"{self._replica.name}.json"
         try:
             paths = [
-                p for p in folder.iterdir() if p.suffix == ".json" and p.name[0] != "." and p.name != own
+                p for p in folder.iterdir() if p.suffix == ".json" and p.name[0] != "." and p.name != own_name
             ]
         except OSError:
             return False
-        return any(self._says_ready(path) for path in paths)
+        return any(self._is_ready(path) for path in paths)
 
-    def _says_ready(self, path: Path) -> bool:
+    def _is_ready(self, path: Path) -> bool:
         try:
-            beat = share.Heartbeat.model_validate_json(path.read_bytes())
+            heartbeat = share.Heartbeat.model_validate_json(path.read_bytes())
         except (OSError, ValidationError):
-            return False  # it went away, or another version wrote it: no word that it is ready
-        age = (datetime.now(UTC) - beat.at).total_seconds()
-        return beat.phase == "ready" and age < self._settings.heartbeat_max_age
+            return False  # the file was removed, or another version wrote it
+        age = (datetime.now(UTC) - heartbeat.at).total_seconds()
+        return heartbeat.phase == "ready" and age < self._settings.heartbeat_max_age

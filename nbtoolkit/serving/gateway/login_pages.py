@@ -1,4 +1,4 @@
-"""The two small pages that need no Gradio: the login, and the wait for the page behind it."""
+"""HTML pages that need no Gradio: the login form, and the page shown while Gradio starts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def login_page(error: str = "") -> str:
     return _page(
         "Log in",
         f"""<h1>Log in</h1>
-<p>Talk to the model that this server serves.</p>
+<p>Chat with the model on this server.</p>
 <form method="post" action="login">
 <label for="key">API key</label>
 <input id="key" name="key" type="password" required autofocus autocomplete="current-password"{invalid}>
@@ -48,9 +48,11 @@ def login_page(error: str = "") -> str:
 
 
 def loading_page(broken: bool) -> str:
-    """Return what is shown for the seconds until the chat page is built; it reloads itself."""
+    """Return the page shown for the seconds until Gradio has started; it reloads itself."""
     if broken:
-        text = "The server answers at its API, but its page could not be built. The log says why."
+        text = (
+            "The API of this server works, but the chat page could not be built. See the log for the reason."
+        )
         return _page("No page", f"<h1>No chat page</h1><p>{text}</p>")
     return _page(
         "Opening",

@@ -1,4 +1,4 @@
-"""Read what was published on the share, believing nothing that does not check out."""
+"""Read published releases from the share and validate every file."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from ..release import Release, ServedAdapter
 
 
 class NotServable(Exception):
-    """A published release cannot be served, and trying again would not help."""
+    """A published release cannot be served, and a retry would not help."""
 
 
 class NotYetReadable(NotServable):
-    """A file is missing or torn; on a network mount it may be whole a little later."""
+    """A file is missing or incomplete; on a network mount it may become complete later."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A release that a valid pointer names."""
+    """A release that a valid pointer names, and the pointer's number."""
 
     n: int
     release: Release
 
 
 class PublishedReleases:
-    """The share as the front sees it. Every method blocks on the file system."""
+    """Reads pointers, releases, adapters and reports. Every method blocks on the file system."""
 
     def __init__(self, mount: Path) -> None:
         self._mount = mount
 
     def pointer_numbers(self) -> list[int]:
-        """List the pointers' numbers, highest first. One directory listing, nothing is opened."""
+        """List the pointers' numbers, highest first. Costs one directory listing; no file is opened."""
         try:
             names = [entry.name for entry in (self._mount / share.ACTIVE).iterdir()]
         except FileNotFoundError:
@@ -47,42 +47,42 @@ class PublishedReleases:
         return sorted((n for n in map(share.pointer_number, names) if n is not None), reverse=True)
 
     def read(self, n: int) -> Candidate:
-        """Read the n-th pointer and its release; raise NotServable."""
+        """Read the n-th pointer and its release; raise NotServable or NotYetReadable."""
         pointer = _parse(share.Pointer, self._mount / share.pointer_path(n), f"pointer {n}")
         if pointer.n != n:
-            raise NotServable(f"pointer {n} calls itself {pointer.n}")
+            raise NotServable(f"pointer {n} holds the number {pointer.n}")
         if not pointer.release.startswith("r-") or not pointer.release[2:].isalnum():
-            raise NotServable(f"pointer {n} names {pointer.release!r}, which is no release id")
-        what = f"release {pointer.release}"
-        release = _parse(Release, self._mount / share.release_path(pointer.release), what)
+            raise NotServable(f"pointer {n} names {pointer.release!r}, which is not a release id")
+        label = f"release {pointer.release}"
+        release = _parse(Release, self._mount / share.release_path(pointer.release), label)
         if release.id != pointer.release:
-            raise NotServable(f"{what} does not match its content, which is {release.id}")
+            raise NotServable(f"{label} does not match its content, which is {release.id}")
         if release.base is None:
-            raise NotServable(f"{what} is for the user's own server, not for this one")
+            raise NotServable(f"{label} is for a custom server, not for this one")
         return Candidate(n, release)
 
-    def folder(self, path: str, what: str) -> Path:
+    def folder(self, path: str, label: str) -> Path:
         """Return a folder that a release names, absolute or relative to the mount; raise NotYetReadable."""
         folder = self._mount / path
         try:
-            there = folder.is_dir()
-        except OSError as error:  # anything but "not found": the mount itself is in trouble
-            raise NotYetReadable(f"the folder of {what} cannot be read: {error}") from None
-        if not there:
-            raise NotYetReadable(f"the folder of {what} is missing: {path}")
+            exists = folder.is_dir()
+        except OSError as error:  # not "not found": the mount itself fails
+            raise NotYetReadable(f"the folder of {label} cannot be read: {error}") from None
+        if not exists:
+            raise NotYetReadable(f"the folder of {label} is missing: {path}")
         return folder
 
     def copy_adapter(self, adapter: ServedAdapter, to: Path) -> Path:
-        """Copy an adapter next to the engine and check the copy's sha256; return the copy.
+        """Copy an adapter to the local disk and check the copy's sha256; return the copy.
 
-        The engine then reads bytes that nobody else writes. Costs two reads, one of them local.
+        The engine then reads files that no other program writes. Costs two reads, one of them local.
         """
         try:
             source = (self._mount / adapter.path).resolve()
         except OSError as error:
             raise NotYetReadable(f"adapter {adapter.name!r} cannot be read: {error}") from None
         if not source.is_relative_to(self._mount):
-            raise NotServable(f"adapter {adapter.name!r} lies outside the share: {adapter.path}")
+            raise NotServable(f"adapter {adapter.name!r} is outside the share: {adapter.path}")
         target = to / adapter.engine_name
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
@@ -103,12 +103,12 @@ class PublishedReleases:
         return target
 
     def fingerprint(self, release: Release, adapter: ServedAdapter) -> Fingerprint | None:
-        """Return the fingerprint in the adapter's smoke report; None where an override stands in for it."""
+        """Return the fingerprint in the adapter's smoke report; None if an override replaces it."""
         sha256 = release.reports.get(adapter.name)
         if sha256 is None:
             if release.override_reason:
                 return None
-            raise NotServable(f"adapter {adapter.name!r} has neither a smoke report nor an override")
+            raise NotServable(f"adapter {adapter.name!r} has no smoke report and no override")
         path = self._mount / share.report_path(sha256)
         try:
             content = path.read_bytes()
@@ -117,7 +117,7 @@ class PublishedReleases:
         found = hashlib.sha256(content).hexdigest()
         if found != sha256:
             raise NotServable(
-                f"the smoke report of {adapter.name!r} has sha256 {found[:16]}…, not its name's"
+                f"the smoke report of {adapter.name!r} has sha256 {found[:16]}…, its name another one"
             )
         try:
             report = _FingerprintReport.model_validate_json(content)
@@ -130,12 +130,12 @@ class PublishedReleases:
                 return None
             raise NotServable(f"the smoke report of {adapter.name!r} holds no fingerprint")
         if report.fingerprint.adapter_sha256 != adapter.sha256:
-            raise NotServable(f"the smoke report of {adapter.name!r} is about other bytes")
+            raise NotServable(f"the smoke report of {adapter.name!r} is for an adapter with another sha256")
         return report.fingerprint
 
 
 class _FingerprintReport(BaseModel):
-    """The one part of a smoke report that serving needs."""
+    """The part of a smoke report that the gateway reads."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -145,13 +145,13 @@ class _FingerprintReport(BaseModel):
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _parse(model: type[_Model], path: Path, what: str) -> _Model:
+def _parse(model: type[_Model], path: Path, label: str) -> _Model:
     try:
         return model.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise NotYetReadable(f"{what} cannot be read: {error.strerror}") from None
+        raise NotYetReadable(f"{label} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        raise NotYetReadable(f"{what} is torn or not of this version: {_first(error)}") from None
+        raise NotYetReadable(f"{label} is incomplete or of another version: {_first(error)}") from None
 
 
 def _first(error: ValidationError) -> str:

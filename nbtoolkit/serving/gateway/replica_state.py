@@ -1,4 +1,4 @@
-"""What this replica serves right now; everything else in the front reads or changes it here."""
+"""The state of this replica: phase, public release, loaded models, running requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Phase = Literal["starting", "loading", "ready", "restarting", "draining", "stopp
 
 @dataclass(eq=False)
 class EngineModel:
-    """One model inside the engine that runs now: the base, or an adapter by its engine name."""
+    """One model loaded in the engine: the base, or an adapter by its engine name."""
 
     engine_name: str
     sha256: str
@@ -29,24 +29,24 @@ class EngineModel:
     proof: str = ""
     in_flight: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set by the end of each last answer."""
+    """Set when the last running request of the model ends."""
 
     @property
     def system_fingerprint(self) -> str:
-        """What an answer says of who gave it."""
+        """Value of the response field that identifies the model."""
         return "base" if self.is_base else self.sha256[:16]
 
 
 @dataclass(frozen=True)
 class ModelLease:
-    """One request's hold on the model that was public when it began."""
+    """A running request's use of the model that was public when the request began."""
 
     public_name: str
     model: EngineModel
 
 
 class ReplicaState:
-    """The state of one front. Only the event loop's thread touches it."""
+    """The state of one gateway. Used by the event loop's thread only."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -61,11 +61,11 @@ class ReplicaState:
         self.engine_starts = 0
         self.releases_served = 0
         self.ready_at = 0.0
-        """Wall-clock time of the last change of what is public."""
+        """Wall-clock time at which the public release last changed."""
         self.engine_health: dict[str, Any] = {}
         self.in_flight = 0
         self.accepts_while_draining = False
-        """Whether requests are taken though the end has begun."""
+        """Whether requests are still accepted although shutdown has begun."""
         self.idle = asyncio.Event()
         self.changed = asyncio.Event()
         self.others_ready = False
@@ -73,17 +73,17 @@ class ReplicaState:
 
     @property
     def uptime(self) -> float:
-        """Seconds since the front started."""
+        """Seconds since the gateway started."""
         return time.monotonic() - self._started
 
     @property
     def capacity(self) -> int:
-        """How many requests may be under way: those that are decoded and those that wait."""
+        """Maximum number of requests at the same time, decoded and waiting ones together."""
         assert self.release is not None
         return self.release.engine.max_batch + self.release.engine.max_queue
 
     def enter(self, phase: Phase, detail: str = "") -> None:
-        """Change the phase; once draining, only ``stopped`` follows."""
+        """Change the phase; after ``draining`` only ``stopped`` is accepted."""
         if self.phase in ("draining", "stopped") and phase != "stopped":
             return
         if phase != self.phase:
@@ -92,7 +92,7 @@ class ReplicaState:
         self.changed.set()
 
     def note_error(self, text: str) -> None:
-        """Keep an error for who looks at /health or at the heartbeat."""
+        """Store an error for /health and the heartbeat."""
         if text != self.last_error:
             self.last_error = text
             self.changed.set()
@@ -104,7 +104,7 @@ class ReplicaState:
             raise ApiError(reason, status=503, code="not_ready", kind="server_error", retry_after=2)
 
     def model(self, name: object) -> EngineModel:
-        """Return the model of a public name; raise ApiError with the names that there are."""
+        """Return the model of a public name; raise :class:`ApiError` with the known names."""
         known = ", ".join(self.routes)
         if not isinstance(name, str) or not name:
             raise ApiError(f"'model' must name a model. Known: {known}.", code="model_missing", param="model")
@@ -115,11 +115,11 @@ class ReplicaState:
 
     @contextmanager
     def lease(self, name: object) -> Generator[ModelLease]:
-        """Hold the model that is public under a name now; it stays loaded until the lease ends."""
+        """Use the model that is public under a name now; it stays loaded until the context ends."""
         self.refuse_unless_ready()
         model = self.model(name)
         if self.in_flight >= self.capacity:
-            message = f"{self.in_flight} requests are under way or waiting; try again in a second."
+            message = f"{self.in_flight} requests are running or waiting; retry in a second."
             raise ApiError(message, status=429, code="queue_full", kind="rate_limit_error", retry_after=1)
         self.in_flight += 1
         model.in_flight += 1
@@ -134,13 +134,13 @@ class ReplicaState:
                 self.idle.set()
 
     async def wait_idle(self) -> None:
-        """Wait until no request is under way."""
+        """Wait until no request is running."""
         while self.in_flight:
             self.idle.clear()
             await self.idle.wait()
 
     def publish(self, release: Release, n: int, routes: dict[str, EngineModel]) -> None:
-        """Make a release public, in one step."""
+        """Make a release public, atomically for requests."""
         self.release, self.n, self.routes = release, n, routes
         self.releases_served += 1
         self.ready_at = time.time()
@@ -151,7 +151,7 @@ class ReplicaState:
         return {name: model.sha256 for name, model in self.routes.items() if not model.is_base}
 
     def health(self) -> dict[str, Any]:
-        """Return what /health says; nothing in it is secret."""
+        """Return the body of /health, which holds no secrets."""
         return {
             "status": "ok",
             "replica": self.name,
@@ -177,7 +177,7 @@ class ReplicaState:
         }
 
     def heartbeat(self) -> Heartbeat:
-        """Return what this replica tells the share."""
+        """Return the heartbeat for the share."""
         return Heartbeat(
             replica=self.name,
             at=datetime.now(UTC),

@@ -1,4 +1,4 @@
-"""The paths that programs use: probes without a key, /v1 and /metrics with it."""
+"""HTTP routes of the API: probes without a key, /v1 and /metrics with it; the request counters."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .streaming_response import ProxyResponse
 from .supervisor import Supervisor
 
 BODY_LIMIT = 16 << 20
-"""Bytes of a request; a prompt of a million tokens is well below."""
+"""Maximum size of a request in bytes; a prompt of a million tokens is far smaller."""
 
 
 class Metrics:
-    """What the front counts of its requests."""
+    """Counters of the gateway's requests, in Prometheus' text format."""
 
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, int]] = Counter()
@@ -34,7 +34,7 @@ class Metrics:
         self._requests[path, status] += 1
 
     def text(self, replica: ReplicaState) -> str:
-        """Return the front's metrics; numbers only, no names that a client chose."""
+        """Return the gateway's metrics; no label contains a name chosen by a client."""
         ready = int(replica.phase == "ready")
         lines = [
             "# TYPE nbtoolkit_requests_total counter",
@@ -57,29 +57,29 @@ class Metrics:
 
 
 def build_router(
-    settings: GatewayConfig, keys: ApiKeyAuth, gateway: EngineProxy, supervisor: Supervisor, metrics: Metrics
+    settings: GatewayConfig, auth: ApiKeyAuth, proxy: EngineProxy, supervisor: Supervisor, metrics: Metrics
 ) -> APIRouter:
-    """Return the routes of one front."""
+    """Return the routes of one gateway."""
     router = APIRouter()
-    replica = gateway.replica
+    replica = proxy.replica
 
-    def admit(request: Request) -> None:
-        if not keys.accept_header(request.headers.get("authorization")):
+    def authenticate(request: Request) -> None:
+        if not auth.accept_header(request.headers.get("authorization")):
             message = "No valid API key: send it as 'Authorization: Bearer <key>'."
             raise ApiError(message, status=401, code="invalid_api_key")
 
     async def generate(request: Request) -> Response:
-        admit(request)
+        authenticate(request)
         body = await _json_object(request)
         path = request.url.path
         stream = body.get("stream") is True
-        relay = ProxyResponse(
-            gateway.request(path, body),
+        response = ProxyResponse(
+            proxy.request(path, body),
             stream=stream,
             keepalive=settings.keepalive_interval,
-            tally=partial(metrics.count, path),
+            on_status=partial(metrics.count, path),
         )
-        return cast(Response, relay)  # an ASGI application, which is all that a route needs
+        return cast(Response, response)  # an ASGI application, which is all that a route needs
 
     @router.get("/health")
     async def health() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
@@ -102,7 +102,7 @@ def build_router(
 
     @router.get("/v1/models")
     async def models(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
-        admit(request)
+        authenticate(request)
         replica.refuse_unless_ready()
         base = next(name for name, model in replica.routes.items() if model.is_base)
         created = int(replica.ready_at)
@@ -120,19 +120,19 @@ def build_router(
         ]
         return JSONResponse({"object": "list", "data": data})
 
-    # Starlette's own route: a FastAPI route would try to serialise the relay.
+    # Starlette's route: a FastAPI route would try to serialise the response.
     router.add_route("/v1/chat/completions", generate, methods=["POST"])
     router.add_route("/v1/completions", generate, methods=["POST"])
 
     @router.get("/metrics")
     async def metrics_text(request: Request) -> PlainTextResponse:  # pyright: ignore[reportUnusedFunction]
-        admit(request)
+        authenticate(request)
         text = metrics.text(replica)
-        if (run := supervisor.session) is not None:
+        if (session := supervisor.session) is not None:
             try:
-                text += await run.client.metrics()
+                text += await session.client.metrics()
             except EngineUnreachable:
-                text += "# the engine does not answer\n"
+                text += "# the engine does not respond\n"
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     return router

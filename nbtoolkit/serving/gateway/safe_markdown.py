@@ -10,19 +10,21 @@ _FENCE = re.compile(r"( *)(`{3,})([^`|\n]*)\n?")
 _BLANK_LINES = re.compile(r"(\n[ \t]*\n)")
 _TOKEN = re.compile(
     r"(?P<escape>\\[^\n])"
-    r"|(?P<code>(?P<ticks>`+)(?!`)[^\n|]*?[^`\n|](?P=ticks)(?!`))"  # a | may end a cell, and the code
+    r"|(?P<code>(?P<ticks>`+)(?!`)[^\n|]*?[^`\n|](?P=ticks)(?!`))"  # a | may end a table cell, and the code
     r"|(?P<stray>`+)"
     r"|(?P<markup>[<&])"
 )
 
 
 def as_markdown(text: str) -> str:
-    """Return a model's text with its markup shown as text; code stays as it is, Markdown keeps it so.
+    """Return a model's text with its markup escaped, except inside code, which Markdown shows literally.
 
-    What is not code beyond doubt is escaped, even if that shows an entity in odd code. The page's
-    sanitizer and its content policy are two more fences behind this one.
+    Text that may or may not be code is escaped, even if that shows an entity in unusual code. Gradio's
+    sanitizer and the content security policy are two further protections.
     """
-    lines = _LINE.findall(text.replace("\r\n", "\n").replace("\r", "\n"))  # splitlines knows more ends
+    lines = _LINE.findall(
+        text.replace("\r\n", "\n").replace("\r", "\n")
+    )  # splitlines splits at more characters
     done: list[str] = []
     prose: list[str] = []
     while lines:
@@ -32,14 +34,14 @@ def as_markdown(text: str) -> str:
             done += [_prose("".join(prose)), *lines[:length]]
             prose, lines = [], lines[length:]
         elif "```" in lines[0] or "~~~" in lines[0]:
-            break  # from here on, what is code and what is not depends on lists, quotes and more
+            break  # from here on, code depends on lists, quotes and more: escape the rest
         else:
             prose.append(lines.pop(0))
     return "".join([*done, _prose("".join(prose)), _escaped("".join(lines))])
 
 
 def _code_length(lines: list[str], opening: re.Match[str]) -> int:
-    """Return how many lines the fenced code at the beginning has; 0 where that is in doubt."""
+    """Return the number of lines of fenced code at the beginning; 0 if it is ambiguous."""
     indent, ticks, _ = opening.groups()
     if len(indent) > 3:
         return 0
@@ -57,7 +59,7 @@ def _prose(text: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Escape markup outside inline code; with a backtick too many, nothing counts as code."""
+    """Escape markup outside inline code; with an unpaired backtick, all of it."""
     if any(match["stray"] for match in _TOKEN.finditer(text)):
         return _escaped(text)
     return _TOKEN.sub(lambda match: _escaped(match[0]) if match["markup"] else match[0], text)

@@ -1,4 +1,4 @@
-"""Run a front until it is told to stop."""
+"""Run the gateway until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ log = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but a signal first lets running answers finish; a second one does not."""
+    """uvicorn server that finishes running answers on the first signal and stops on the second."""
 
     def __init__(self, config: uvicorn.Config, settings: GatewayConfig, replica: ReplicaState) -> None:
         super().__init__(config)
         self._settings = settings
         self._replica = replica
         self._drain: asyncio.Task[None] | None = None
-        self.broken = False
+        self.failed = False
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
-        self._loop.call_soon_threadsafe(self.begin_to_end)
+        self._loop.call_soon_threadsafe(self.begin_shutdown)
 
-    def begin_to_end(self) -> None:
+    def begin_shutdown(self) -> None:
         if self._drain is None:
             self._drain = self._loop.create_task(self._finish_answers())
         else:
             self.should_exit = True
 
     def fail(self) -> None:
-        self.broken = True
+        self.failed = True
         self.should_exit = True
 
     async def _finish_answers(self) -> None:
@@ -51,7 +51,7 @@ class _Server(uvicorn.Server):
         if self._replica.accepts_while_draining:
             await asyncio.sleep(self._settings.linger)
             self._replica.accepts_while_draining = False
-        log.info("stopping: %d answers are under way", self._replica.in_flight)
+        log.info("stopping: %d answers are running", self._replica.in_flight)
         try:
             await asyncio.wait_for(self._replica.wait_idle(), self._settings.drain_timeout)
         except TimeoutError:
@@ -62,12 +62,12 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: GatewayConfig) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. Raises StartRefused where the port is taken."""
+    """Serve until SIGTERM or SIGINT; return the exit code. Raises GatewayStartRefused if a port is taken."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    ports = {settings.port: None, settings.probe_port or settings.port: None}  # once each, in this order
+    ports = {settings.port: None, settings.probe_port or settings.port: None}  # distinct, in this order
     with ExitStack() as stack:
         listeners = [stack.enter_context(_listen(settings.host, port)) for port in ports]
         replica = ReplicaState(settings.replica)
@@ -78,16 +78,16 @@ def serve(settings: GatewayConfig) -> int:
             log_config=None,
             access_log=False,
             proxy_headers=True,
-            forwarded_allow_ips="*",  # only the ingress reaches the container
+            forwarded_allow_ips="*",  # only the ingress can reach the container
             server_header=False,
-            timeout_graceful_shutdown=2,  # answers are finished by then; open pages are not waited for
+            timeout_graceful_shutdown=2,  # answers are finished by then; open UI sessions are not waited for
             ws="none",
         )
         server = _Server(config, settings, replica)
         holder.append(server)
         log.info("listening on %s:%d for %s", settings.host, settings.port, settings.mount)
         asyncio.run(server.serve(listeners))
-    return 1 if server.broken else 0
+    return 1 if server.failed else 0
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Pass an answer through to its client: lean while it flows, awake while it does not."""
+"""Pass the engine's answer through to the client, with SSE comments while there are no events."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DONE = b"data: [DONE]\n\n"
 
 
 class ProxyResponse:
-    """An ASGI response: ends with the client, and comments while a stream has no news.
+    """An ASGI response that cancels the request when the client disconnects.
 
-    The status line waits for the engine's, so a bad request is refused with its own status; only a
-    stream that has waited for ``keepalive`` seconds begins before it, and carries errors as events.
+    The status line is sent after the engine's, so that an invalid request gets its own status. A stream that
+    has waited for ``keepalive`` seconds starts earlier with status 200, and then carries errors as events.
     """
 
     def __init__(
@@ -28,21 +28,21 @@ class ProxyResponse:
         *,
         stream: bool,
         keepalive: float,
-        tally: Callable[[int], None],
+        on_status: Callable[[int], None],
     ) -> None:
         self._answer = answer
         self._stream = stream
         self._keepalive = keepalive
-        self._tally = tally
+        self._on_status = on_status
         self._begun = False
         self._last = 0.0
         self._send: Send
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request."""
+        """Send the response."""
         self._send = send
         self._last = asyncio.get_running_loop().time()
-        work = [asyncio.create_task(self._pump()), asyncio.create_task(_gone(receive))]
+        work = [asyncio.create_task(self._forward()), asyncio.create_task(_disconnected(receive))]
         if self._stream:
             work.append(asyncio.create_task(self._comment()))
         try:
@@ -54,7 +54,7 @@ class ProxyResponse:
         for task in done:
             task.result()
 
-    async def _pump(self) -> None:
+    async def _forward(self) -> None:
         try:
             async with self._answer as answer:
                 if self._stream and answer.status == 200:
@@ -63,21 +63,21 @@ class ProxyResponse:
                         await self._write(block)
                     await self._write(b"", more=False)
                 else:
-                    await self._whole(answer.status, await answer.read(), retry_after=answer.retry_after)
-        except ApiError as refusal:
-            await self._refuse(refusal)
+                    await self._send_whole(answer.status, await answer.read(), retry_after=answer.retry_after)
+        except ApiError as error:
+            await self._send_error(error)
         except EngineLost:
-            await self._refuse(engine_lost_error())
+            await self._send_error(engine_lost_error())
 
-    async def _refuse(self, refusal: ApiError) -> None:
+    async def _send_error(self, error: ApiError) -> None:
         if self._begun:
-            await self._write(refusal.event, more=False)
+            await self._write(error.event, more=False)
         else:
-            response = refusal.response()
-            await self._whole(refusal.status, bytes(response.body), refusal.headers.get("Retry-After"))
+            response = error.response()
+            await self._send_whole(error.status, bytes(response.body), error.headers.get("Retry-After"))
 
-    async def _whole(self, status: int, body: bytes, retry_after: str | None) -> None:
-        if self._begun:  # an error of the engine, after our comments: the status line is gone
+    async def _send_whole(self, status: int, body: bytes, retry_after: str | None) -> None:
+        if self._begun:  # comments were sent already, and with them the status line
             await self._write(b"data: " + body.replace(b"\n", b" ") + b"\n\n", more=False)
             return
         await self._begin(status, b"application/json", len(body), retry_after)
@@ -89,10 +89,10 @@ class ProxyResponse:
         if self._begun:
             return
         self._begun = True
-        self._tally(status)
+        self._on_status(status)
         headers = [(b"content-type", media_type), (b"cache-control", b"no-store")]
         if length is None:
-            headers.append((b"x-accel-buffering", b"no"))  # a proxy must pass events on as they come
+            headers.append((b"x-accel-buffering", b"no"))  # a proxy must not buffer events
         else:
             headers.append((b"content-length", str(length).encode()))
         if retry_after is not None:
@@ -119,6 +119,6 @@ class ProxyResponse:
             await self._write(b": waiting\n\n")
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

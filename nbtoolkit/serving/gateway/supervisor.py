@@ -1,4 +1,4 @@
-"""Keep the engine serving the highest valid release, whatever happens to either."""
+"""Keep the engine serving the highest valid release, through crashes and new releases."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .replica_state import ReplicaState
 log = logging.getLogger(__name__)
 
 START_ATTEMPTS = 2
-"""Starts that a release gets which never served; one that did serve is tried for ever."""
-LONGEST_BACKOFF = 30.0
-LONG_ENOUGH = 60.0
-"""Seconds of service after which a crash counts as the first one again."""
+"""Engine starts for a release that never served; one that did serve is retried without limit."""
+MAX_BACKOFF = 30.0
+STABLE_AFTER = 60.0
+"""Seconds of service after which the crash counter starts again."""
 
 
 class Supervisor:
@@ -34,13 +34,13 @@ class Supervisor:
         self._attempts: dict[int, int] = {}
         self._rejected: set[int] = set()
         self._first_seen: dict[int, float] = {}
-        # A remote writer's files may become visible one after the other, up to 30 s late.
+        # Files of a remote writer may become visible one after the other, up to 30 s late.
         self._grace = 60.0 if settings.network_mount else 1.0
         self.session: EngineSession | None = None
-        """The engine that may be asked now."""
+        """The session with a running engine, None while there is none."""
 
     async def run(self) -> None:
-        """Serve until cancelled; then the engine is ended."""
+        """Serve until cancelled, then stop the engine."""
         crashes = 0
         while True:
             target = await self._choose()
@@ -51,18 +51,18 @@ class Supervisor:
                 crashes = crashes + 1 if self._has_served(target) else 0
                 self._refuse(target, error)
             except (EngineDied, EngineUnreachable) as error:
-                served_long = self._current is not None and time.monotonic() - began > LONG_ENOUGH
+                served_long = self._current is not None and time.monotonic() - began > STABLE_AFTER
                 crashes = 1 if served_long else crashes + 1
                 self._after_crash(target, str(error))
-            delay = min(LONGEST_BACKOFF, 0.25 * 2**crashes)
+            delay = min(MAX_BACKOFF, 0.25 * 2**crashes)
             log.info("the engine is started again in %.1f s", delay)
             await asyncio.sleep(delay)
 
     async def _choose(self) -> Candidate:
-        """Return what the next engine shall serve; wait until there is something."""
+        """Return the release for the next engine; wait until there is one."""
         while True:
-            newest = await self._newest(self._current.n if self._current else 0)
-            # A release with other code belongs to another front: the target will start that one.
+            newest = await self._newest_release(self._current.n if self._current else 0)
+            # A release with other code needs another gateway, which the deployment target starts.
             if newest and (not self._current or newest.release.code == self._current.release.code):
                 return newest
             if self._current:
@@ -74,57 +74,57 @@ class Supervisor:
             await asyncio.sleep(self._settings.poll_interval)
 
     async def _serve(self, target: Candidate) -> None:
-        """Serve until the engine ends, which raises EngineDied."""
+        """Serve until the engine ends; raise EngineDied."""
         self._replica.enter("restarting" if self._current else "loading", "starting the engine")
-        run = EngineSession(self._settings, self._published, self._replica)
+        session = EngineSession(self._settings, self._published, self._replica)
         try:
-            await run.start(target.release)
+            await session.start(target.release)
             self._replica.detail = "loading adapters"
-            await run.serve(target)
-            self.session = run
+            await session.serve(target)
+            self.session = session
             self._accept(target)
-            await self._watch(run)
+            await self._watch(session)
         finally:
             self.session = None
             self._replica.routes = {}
             self._replica.engine_health = {}
             if self._current:
                 self._replica.enter("restarting", "the engine ended")
-            await run.stop()
+            await session.stop()
 
-    async def _watch(self, run: EngineSession) -> None:
+    async def _watch(self, session: EngineSession) -> None:
         while True:
-            await asyncio.wait({run.ended}, timeout=self._settings.poll_interval)
-            if run.ended.done():
-                raise run.died()
+            await asyncio.wait({session.ended}, timeout=self._settings.poll_interval)
+            if session.ended.done():
+                raise session.died()
             assert self._current is not None
-            newest = await self._newest(self._current.n)
+            newest = await self._newest_release(self._current.n)
             if newest is None:
                 self._set_pending(None)
             elif newest.release.needs_restart_from(self._current.release):
                 self._set_pending(newest.release.id)
             else:
-                await self._swap(run, newest)
+                await self._swap(session, newest)
 
-    async def _swap(self, run: EngineSession, newest: Candidate) -> None:
+    async def _swap(self, session: EngineSession, newest: Candidate) -> None:
         try:
-            await run.serve(newest)
+            await session.serve(newest)
         except NotServable as error:
             self._refuse(newest, error)
         except EngineUnreachable:
-            await asyncio.wait({run.ended}, timeout=5)
-            if not run.ended.done():
+            await asyncio.wait({session.ended}, timeout=5)
+            if not session.ended.done():
                 raise
-            # Adapters that end the engine must not end it again for ever.
+            # Do not load adapters that ended the engine START_ATTEMPTS times.
             self._attempts[newest.n] = self._attempts.get(newest.n, 0) + 1
             if self._attempts[newest.n] >= START_ATTEMPTS:
-                self._reject(newest, f"the engine ended twice while it loaded this: {run.died()}")
-            raise run.died() from None
+                self._reject(newest, f"the engine ended twice while loading this release: {session.died()}")
+            raise session.died() from None
         else:
             self._accept(newest)
 
-    async def _newest(self, above: int) -> Candidate | None:
-        """Return the highest valid release above a number that has not failed here."""
+    async def _newest_release(self, above: int) -> Candidate | None:
+        """Return the highest valid release above a number that was not rejected."""
         try:
             numbers = await asyncio.to_thread(self._published.pointer_numbers)
         except OSError as error:
@@ -140,7 +140,7 @@ class Supervisor:
                 return await asyncio.to_thread(self._published.read, n)
             except NotYetReadable as error:
                 self._replica.note_error(str(error))
-                if self._settled(n) and not self._is_known_to_fail(n):
+                if self._grace_is_over(n) and not self._is_known_to_fail(n):
                     self._fail(Failure(n=n, release=f"pointer {n}", error=str(error)))
             except NotServable as error:
                 self._rejected.add(n)
@@ -150,7 +150,7 @@ class Supervisor:
     def _is_known_to_fail(self, n: int) -> bool:
         return self._replica.failed is not None and self._replica.failed.n >= n
 
-    def _settled(self, n: int) -> bool:
+    def _grace_is_over(self, n: int) -> bool:
         return time.monotonic() - self._first_seen.get(n, 0.0) > self._grace
 
     def _set_pending(self, release: str | None) -> None:
@@ -170,9 +170,9 @@ class Supervisor:
         return self._current is not None and candidate.n == self._current.n
 
     def _refuse(self, candidate: Candidate, error: NotServable) -> None:
-        """Reject a release, unless it has served already or its files may still come."""
-        early = isinstance(error, NotYetReadable) and not self._settled(candidate.n)
-        if early or self._has_served(candidate):  # the share may be out of reach for hours
+        """Reject a release, unless it has served already or its files may still become visible."""
+        early = isinstance(error, NotYetReadable) and not self._grace_is_over(candidate.n)
+        if early or self._has_served(candidate):  # the share may be unreachable for hours
             self._replica.note_error(str(error))
         else:
             self._reject(candidate, str(error))
@@ -195,5 +195,5 @@ class Supervisor:
             self._attempts[target.n] = self._attempts.get(target.n, 0) + 1
             if self._attempts[target.n] >= START_ATTEMPTS:
                 self._reject(target, error)
-        elif target.n > self._current.n:  # an older one was replaced by a swap and is not to blame
+        elif target.n > self._current.n:  # an older release was replaced by a swap and did not cause this
             self._reject(target, error)

@@ -1,4 +1,4 @@
-"""The page's conversations: text in, text out, through the same gateway as the API."""
+"""Chat answers for the UI: text pieces of one or several models, through the engine proxy."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ ChatMessages = list[dict[str, str]]
 
 
 class ChatFailed(Exception):
-    """There is no answer, or no more of it; the text is for the page."""
+    """There is no answer, or it was interrupted; the message is shown in the UI."""
 
 
 async def stream_text(
-    gateway: EngineProxy, model: str, messages: ChatMessages, sampling: dict[str, Any]
+    proxy: EngineProxy, model: str, messages: ChatMessages, sampling: dict[str, Any]
 ) -> AsyncGenerator[str]:
-    """Yield the pieces of one answer as they come; raise ChatFailed."""
+    """Yield the pieces of one answer as they arrive; raise ChatFailed."""
     body = {"model": model, "messages": messages, "stream": True, **sampling}
     try:
-        async with gateway.request("/v1/chat/completions", body) as answer:
+        async with proxy.request("/v1/chat/completions", body) as answer:
             if answer.status != 200:
                 raise ChatFailed(error_text(await answer.read()))
             async for block in answer.events():
                 for piece in _pieces(block):
                     yield piece
-    except ApiError as refusal:
-        raise ChatFailed(refusal.message) from None
+    except ApiError as error:
+        raise ChatFailed(error.message) from None
     except EngineLost:
         raise ChatFailed(engine_lost_error().message) from None
 
 
 class AnswerStreams:
-    """Several answers under way, as one stream of pieces that may be stopped from outside."""
+    """Several running answers, merged into one stream of pieces that can be stopped."""
 
     def __init__(self, streams: list[AsyncGenerator[str]]) -> None:
         self._pieces: asyncio.Queue[tuple[int, str | ChatFailed | None]] = asyncio.Queue()
@@ -47,16 +47,16 @@ class AnswerStreams:
         for index, task in enumerate(self._tasks):
             task.add_done_callback(lambda _, index=index: self._pieces.put_nowait((index, None)))
         self.discarded = False
-        """Whether nobody wants to see what came so far."""
+        """Whether the pieces received so far must not be shown."""
 
     def stop(self, *, discard: bool = False) -> None:
-        """End all answers at once; what came so far stays unless it is discarded."""
+        """Cancel all answers; pieces received so far are kept unless ``discard`` is set."""
         self.discarded |= discard
         for task in self._tasks:
             task.cancel()
 
     async def pieces(self) -> AsyncGenerator[tuple[int, str | ChatFailed]]:
-        """Yield pieces as they come, each with its answer's index; a failed answer yields its error last."""
+        """Yield (answer index, piece) as they arrive; a failed answer yields its error last."""
         running = len(self._tasks)
         try:
             while running:
@@ -79,12 +79,12 @@ class AnswerStreams:
 
 
 def _pieces(block: bytes) -> list[str]:
-    found: list[str] = []
+    pieces: list[str] = []
     for data in event_data(block.decode().split("\n")):
         if data == STREAM_END:
             continue
         event = json.loads(data)
         if "error" in event:
             raise ChatFailed(str(event["error"].get("message", event["error"])))
-        found += [choice["delta"].get("content") or "" for choice in event.get("choices", [])]
-    return found
+        pieces += [choice["delta"].get("content") or "" for choice in event.get("choices", [])]
+    return pieces

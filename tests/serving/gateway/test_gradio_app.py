@@ -29,7 +29,7 @@ def gateway(share: ShareFolder) -> Iterator[GatewayProcess]:
     with GatewayProcess(share.root, "--delay", "0.02", web_ui=True) as gateway:
         gateway.ready()
         end = time.monotonic() + 60
-        while "the page is open" not in gateway.log.read_text():
+        while "the chat UI is ready" not in gateway.log.read_text():
             assert time.monotonic() < end, gateway.log.read_text()
             assert gateway.health()["last_error"] is None
             time.sleep(0.1)

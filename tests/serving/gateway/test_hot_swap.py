@@ -210,7 +210,7 @@ def test_without_a_report_only_an_override_lets_an_adapter_through(tmp_path: Pat
         assert "a trial" in gateway.health()["proofs"]["tone"]
         share.publish(share.release(share.adapter("tone", "red"), reports={}))
         health = gateway.wait(lambda health: health["failed"])
-        assert "neither a smoke report nor an override" in health["failed"]["error"]
+        assert "has no smoke report and no override" in health["failed"]["error"]
 
 
 def test_a_missing_adapter_folder_is_no_reason_to_serve_the_base(tmp_path: Path) -> None:

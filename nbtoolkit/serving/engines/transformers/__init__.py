@@ -1,5 +1,5 @@
-"""The transformers engine: one process that answers for a base model and its adapters on loopback.
+"""The transformers engine: a process that serves a base model and its adapters on loopback.
 
-Started by the front as ``python -m <package>.engine --settings JSON``. Only here torch, transformers
-and peft are imported.
+The gateway starts it as ``python -m <package>.engines.transformers --settings JSON``. Only here torch,
+transformers and peft are imported.
 """

@@ -1,4 +1,4 @@
-"""Adapters: loading, unloading, and which one the next forward pass uses."""
+"""Load and unload adapters, and activate one for the next forward pass."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .cpu_kernels import fuse, repack
 
 WEIGHTS = "adapter_model.safetensors"
 _REWRITES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-_SHOWN = 5
-"""How many keys an error lists."""
+_MAX_LISTED = 5
+"""Maximum number of keys in an error message."""
 
 
 class Adapters:
-    """The adapters in a model; used by the decode loop's thread between steps.
+    """The adapters in a model; used by the scheduler's thread between steps.
 
-    The model is a plain one until the first adapter comes and again after the last one left, so that
-    a base alone costs nothing extra. peft puts its layers into the model in place: the model is always
-    called itself, never through peft.
+    The model is a plain one until the first adapter is loaded and again after the last is unloaded, so that
+    a base alone has no extra cost. peft replaces layers inside the model: the model itself is called, never
+    peft's wrapper.
     """
 
     def __init__(self, model: Any) -> None:
@@ -45,24 +45,25 @@ class Adapters:
         return list(self._names)
 
     def activate(self, name: str | None) -> None:
-        """Let the next forward pass run with an adapter, or with the base for None; cheap if unchanged."""
+        """Activate an adapter for the next forward pass, or the base for None; cheap if unchanged."""
         if name == self._active:
             return
-        # Set directly: peft's own methods also turn gradients on and off, 3 ms for 120 layers every flip.
+        # Set directly: peft's methods also switch gradients on and off, 3 ms for 120 layers per call.
         for layer in self._layers:
             layer._active_adapter = [name]
             layer._disable_adapters = name is None
         for wrapper in self._wrappers:
-            there = name in wrapper._adapters  # a module that only some adapters bring along
-            wrapper.set_adapter([name] if there else [], inference_mode=True)
-            wrapper.enable_adapters(there)
+            available = name in wrapper._adapters  # a module that only some adapters save
+            wrapper.set_adapter([name] if available else [], inference_mode=True)
+            wrapper.enable_adapters(available)
         self._active = name
 
     def load(self, name: str, folder: Path) -> None:
-        """Load an adapter from its folder; :class:`ApiError` tells why not, and nothing has changed then."""
+        """Load an adapter from its folder; raise ApiError with the reason, and change nothing then."""
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise ApiError(
-                f"The adapter name {name!r} is not usable: letters, digits, _ and - only.", param="lora_name"
+                f"The adapter name {name!r} is not usable: use letters, digits, _ and - only.",
+                param="lora_name",
             )
         if name in self._names:
             raise ApiError(f"The lora adapter '{name}' has already been loaded.", param="lora_name")
@@ -95,7 +96,9 @@ class Adapters:
             raise
         except torch.cuda.OutOfMemoryError:
             self._drop(name)
-            raise ApiError(f"No memory is left on {self._model.device} for the adapter {folder}.") from None
+            raise ApiError(
+                f"There is no memory left on {self._model.device} for the adapter in {folder}."
+            ) from None
         except Exception as error:
             self._drop(name)
             text = " ".join(str(error).split())[:1000]
@@ -105,25 +108,25 @@ class Adapters:
                 code="adapter_refused",
             ) from error
         self._names.append(name)
-        self._find_layers()
+        self._refresh_layers()
         repack(self._model)
 
     def cancel_unload(self, name: str) -> bool:
-        """Keep an adapter that was about to be unloaded; tell whether there was one."""
-        there = name in self.retiring
+        """Keep an adapter that was going to be unloaded; return whether there was one."""
+        was_retiring = name in self.retiring
         self.retiring.discard(name)
-        return there
+        return was_retiring
 
     def unload(self, name: str) -> None:
-        """Remove an adapter and give its memory back."""
+        """Remove an adapter and free its memory."""
         self.retiring.discard(name)
         self._names.remove(name)
         self._drop(name)
 
     def _refuse_changed_biases(self, folder: Path, config: PeftConfig) -> None:
-        """Refuse a file with other values for the base's own biases: peft writes them into the base.
+        """Refuse a file with other values for the base's own biases: peft would write them into the base.
 
-        Biases inside ``modules_to_save`` are loaded into copies of these modules, LoRA's own ones into B.
+        Biases in ``modules_to_save`` are loaded into copies of these modules, those of LoRA layers into B.
         """
         saved: list[str] = list(getattr(config, "modules_to_save", None) or ())
         biases = {
@@ -151,17 +154,17 @@ class Adapters:
             )
 
     def _drop(self, name: str) -> None:
-        self._remove(name)
-        self._find_layers()
+        self._delete(name)
+        self._refresh_layers()
 
-    def _remove(self, name: str) -> None:
+    def _delete(self, name: str) -> None:
         if self._peft is None:
             return
-        self._switch_off()  # peft leaves an active adapter's saved modules in the base
+        self._deactivate()  # if an adapter is active, peft leaves its saved modules in the base
         tuner: Any = self._peft.base_model
         if self._names:
             if name in self._peft.peft_config:
-                # Another one becomes active first, or peft warns that it had to choose one.
+                # Another one is activated first: else peft warns that it had to choose one.
                 tuner.set_adapter(next(n for n in self._names if n != name), inference_mode=True)
                 self._peft.delete_adapter(name)
             return
@@ -170,14 +173,14 @@ class Adapters:
             self._model.__dict__.pop(leftover, None)
         self._peft = None
 
-    def _find_layers(self) -> None:
-        """List peft's layers, switch them all off and shorten them."""
-        self._switch_off()
+    def _refresh_layers(self) -> None:
+        """List peft's layers, switch all of them off and fuse them."""
+        self._deactivate()
         for layer in self._layers:
             fuse(layer)
 
-    def _switch_off(self) -> None:
-        """List peft's layers, also those of a half-loaded adapter, and switch them all off."""
+    def _deactivate(self) -> None:
+        """List peft's layers, also those of a partly loaded adapter, and switch all of them off."""
         modules = list(self._model.modules())
         self._layers = [module for module in modules if isinstance(module, BaseTunerLayer)]
         self._wrappers = [module for module in modules if isinstance(module, AuxiliaryTrainingWrapper)]
@@ -190,7 +193,7 @@ def _checked_config(folder: Path) -> PeftConfig:
     """Read the adapter's config and refuse what this engine cannot serve."""
     for name in ("adapter_config.json", WEIGHTS):
         if not (folder / name).is_file():
-            raise ApiError(f"{folder} holds no {name}.", param="lora_path", code="adapter_refused")
+            raise ApiError(f"{folder} does not contain {name}.", param="lora_path", code="adapter_refused")
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except Exception as error:
@@ -204,11 +207,11 @@ def _checked_config(folder: Path) -> PeftConfig:
         raise ApiError(
             f"{folder} is a {kind} adapter; only LORA is served.", param="lora_path", code="adapter_refused"
         )
-    start = getattr(config, "init_lora_weights", True)
-    if isinstance(start, str) and start.lower().startswith(_REWRITES_BASE):
+    initialisation = getattr(config, "init_lora_weights", True)
+    if isinstance(initialisation, str) and initialisation.lower().startswith(_REWRITES_BASE):
         raise ApiError(
-            f"{folder} was initialised with {start!r}, which changes the base's own weights: every other "
-            "answer of this base would change too. Convert it to a plain LoRA: save it with "
+            f"{folder} was initialised with {initialisation!r}, which changes the base's own weights: every "
+            "other answer of this base would change too. Convert it to a plain LoRA: save it with "
             "path_initial_model_for_weight_conversion.",
             param="lora_path",
             code="adapter_refused",
@@ -239,4 +242,6 @@ def _keys_differ(folder: Path, missing: list[str], unexpected: list[str]) -> Api
 
 
 def _listed(keys: list[str]) -> str:
-    return ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
+    return ", ".join(keys[:_MAX_LISTED]) + (
+        f" and {len(keys) - _MAX_LISTED} more" if len(keys) > _MAX_LISTED else ""
+    )

@@ -1,8 +1,8 @@
-"""Answers that are decoded together, one token each a step.
+"""Prefill and decoding of sequences of one adapter, one token per row and step.
 
-:class:`SlotRows` runs all rows of an adapter in one forward pass; rows join and leave between steps.
-:class:`OwnRows` runs one row a step with the model's own cache, for models whose cache is not proven
-to bear padding. Both are used by the decode loop's thread alone.
+:class:`BatchedDecoder` runs all rows of an adapter in one forward pass; rows join and leave between steps.
+:class:`SequentialDecoder` runs one row per step with the model's own cache, for models whose cache is not
+proven to work with padding. Only the scheduler's thread uses them.
 """
 
 from __future__ import annotations
@@ -23,49 +23,49 @@ StepLogits = tuple[list[Sequence], torch.Tensor]
 
 
 class Decoder(Protocol):
-    """The running answers of one adapter."""
+    """The running sequences of one adapter."""
 
     sequences: list[Sequence]
 
     def step(self) -> StepLogits:
-        """Advance one step."""
+        """Advance by one step."""
         ...
 
     def leave(self, sequence: Sequence) -> None:
-        """Free a row."""
+        """Remove a row."""
         ...
 
 
 class Prefill(Protocol):
-    """Prompts on their way into the cache."""
+    """Prompts that are being written into the cache."""
 
     sequences: list[Sequence]
 
     def advance(self, budget: int) -> StepLogits | None:
-        """Process up to ``budget`` tokens a row; return the first logits when all are done."""
+        """Process up to ``budget`` tokens per row; return the first logits when all are done."""
         ...
 
     def join(self, rows: Decoder, sequence: Sequence) -> None:
-        """Hand a finished row over, before its next step."""
+        """Move a finished row into a decoder, before the decoder's next step."""
         ...
 
 
 class WaitingQueue:
-    """The waiting sequences of all adapters in one order."""
+    """Sequences that wait for a row, of all adapters, first in first out."""
 
     def __init__(self) -> None:
         self.waiting: deque[Sequence] = deque()
 
     def drop_cancelled(self) -> None:
-        """Forget those whose client went away."""
+        """Drop the sequences whose client disconnected."""
         if any(sequence.cancelled for sequence in self.waiting):
             self.waiting = deque(s for s in self.waiting if not s.cancelled)
 
     def pop_group(self, room: int, tokens: int) -> list[Sequence]:
-        """Take the first, and those right behind it that are prefilled well together with it.
+        """Remove and return the first sequence and those directly behind it that can be prefilled with it.
 
-        At most ``room`` sequences of one adapter, about as long, ``tokens`` in all with padding; none
-        overtakes an earlier one.
+        At most ``room`` sequences of one adapter and of similar length, ``tokens`` in all including padding.
+        No sequence overtakes an earlier one.
         """
         if not self.waiting or room <= 0:
             return []
@@ -84,7 +84,7 @@ class WaitingQueue:
 
 
 class BatchedDecoder:
-    """Rows of one batch; a new token's place is its row's length."""
+    """Rows of one batch; a new token's position in the cache is its row's length."""
 
     def __init__(self, model: ModelRunner) -> None:
         self.sequences: list[Sequence] = []
@@ -92,7 +92,7 @@ class BatchedDecoder:
         self.cache = SlotCache(model.plan.sliding)
 
     def step(self) -> StepLogits:
-        """Run every row's last token through the model; raises whatever the model raises."""
+        """Run every row's last token through the model; raises what the model raises."""
         rows = self.sequences
         places = [row.length - 1 for row in rows]
         device = self._model.device
@@ -103,12 +103,12 @@ class BatchedDecoder:
         return list(rows), logits[:, -1]
 
     def add(self, sequence: Sequence, cache: SlotCache, row: int) -> None:
-        """Take over a prefilled row; its last token is not in the cache yet."""
+        """Add a prefilled row; its last token is not in the cache yet."""
         self.cache.copy_row(len(self.sequences), cache, row, sequence.length)
         self.sequences.append(sequence)
 
     def leave(self, sequence: Sequence) -> None:
-        """Free a row; the last one moves into its place."""
+        """Remove a row; the last one moves into its position."""
         row, last = self.sequences.index(sequence), len(self.sequences) - 1
         self.cache.remove_row(row, last)
         self.sequences[row] = self.sequences[last]
@@ -118,10 +118,10 @@ class BatchedDecoder:
 
 
 class BatchedPrefill:
-    """Prompts of one adapter in a cache of their own, until they join the batch.
+    """Prompts of one adapter in a separate cache, until they join the batch.
 
-    A long prompt comes alone and goes in pieces, so that running answers go on between them; short
-    ones go together, padded on the right.
+    A long prompt is processed alone and in chunks, so that running answers continue in between; short ones
+    are processed together, padded on the right.
     """
 
     def __init__(self, model: ModelRunner, sequences: Sequence_[Sequence]) -> None:
@@ -132,7 +132,7 @@ class BatchedPrefill:
         self._done = 0
 
     def advance(self, budget: int) -> StepLogits | None:
-        """Process the next piece; only a prompt that is alone has more than one."""
+        """Process the next chunk; only a single prompt has more than one."""
         prompts = [member.prompt for member in self._members]
         longest = max(map(len, prompts))
         start = self._done
@@ -141,7 +141,7 @@ class BatchedPrefill:
         ids = torch.tensor(padded, device=self._model.device)
         positions = torch.arange(start, end, device=self._model.device).expand(len(prompts), -1)
         self._cache.write_run(len(prompts), start, end)
-        # Logits at the prompts' last places only: the vocabulary is the widest layer by far.
+        # Logits at the prompts' last positions only: the vocabulary is by far the widest layer.
         lasts = sorted({len(prompt) - 1 for prompt in prompts})
         keep = torch.tensor([last - start for last in lasts], device=ids.device) if end == longest else 1
         logits = self._model.forward(ids, positions, self._cache, end, keep)
@@ -159,7 +159,7 @@ class BatchedPrefill:
 
 
 class SequentialDecoder:
-    """Rows with a cache each; every step advances the one whose turn it is."""
+    """Rows with one cache each; every step advances the next row in turn."""
 
     def __init__(self, model: ModelRunner) -> None:
         self.sequences: list[Sequence] = []
@@ -167,7 +167,7 @@ class SequentialDecoder:
         self._caches: dict[Sequence, DynamicCache] = {}
 
     def step(self) -> StepLogits:
-        """Advance the first row and send it to the end."""
+        """Advance the first row and move it to the end."""
         row = self.sequences.pop(0)
         self.sequences.append(row)
         cache, tokens = self._caches[row], [row.last]
@@ -178,18 +178,18 @@ class SequentialDecoder:
         return [row], logits[:, -1]
 
     def add(self, sequence: Sequence, cache: DynamicCache) -> None:
-        """Take over a prefilled row with its cache."""
+        """Add a prefilled row with its cache."""
         self.sequences.append(sequence)
         self._caches[sequence] = cache
 
     def leave(self, sequence: Sequence) -> None:
-        """Drop a row and its cache."""
+        """Remove a row and its cache."""
         self.sequences.remove(sequence)
         del self._caches[sequence]
 
 
 class SequentialPrefill:
-    """One prompt, processed whole: the model's own cache is exact only so."""
+    """One prompt, processed as a whole, as the model's own cache requires."""
 
     def __init__(self, model: ModelRunner, sequences: Sequence_[Sequence]) -> None:
         (sequence,) = sequences
@@ -198,13 +198,13 @@ class SequentialPrefill:
         self._cache = model.new_sequential_cache()
 
     def advance(self, budget: int) -> StepLogits | None:
-        """Process the prompt; ``budget`` does not divide it."""
+        """Process the whole prompt; ``budget`` is ignored."""
         del budget
         sequence = self.sequences[0]
         logits = self._model.forward_sequential(sequence.prompt, self._cache, 0)
         return [sequence], logits[:, -1]
 
     def join(self, rows: Decoder, sequence: Sequence) -> None:
-        """Hand the cache over."""
+        """Move the cache into the decoder."""
         assert isinstance(rows, SequentialDecoder)
         rows.add(sequence, self._cache)

@@ -1,8 +1,8 @@
-"""The same linear layers in fewer and cheaper operations.
+"""Faster linear and LoRA layers for decoding on a CPU.
 
-Decoding reads every weight for a handful of rows, so on a CPU it pays to have weights lie as oneDNN's
-kernels want them instead of reordering them at every call, and to run a LoRA layer as four operations
-instead of peft's dozen. Numbers differ from the plain path in the last bits only.
+Decoding reads every weight for a few rows only. On a CPU it is faster to store weights in oneDNN's layout
+than to reorder them at every call, and to run a LoRA layer as four operations instead of peft's dozen.
+Results differ from the plain layers in the last bits only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn.functional import linear
 _BATCH_HINT = 8
 _DTYPES = (torch.bfloat16, torch.float32)
 _MEMORY_SHARE = 4
-"""Weights are laid out a second time only where this many times their size is free."""
+"""Weights are packed only if this many times their size is free."""
 
 LoraMatrices = tuple[torch.Tensor, torch.Tensor, float]
 """A, B and the scaling of one adapter in one layer."""
@@ -28,7 +28,7 @@ LoraMatrices = tuple[torch.Tensor, torch.Tensor, float]
 
 @dataclass(frozen=True)
 class PackedWeight:
-    """A copy of a weight in oneDNN's layout, with what identifies the weight and its values."""
+    """A copy of a weight in oneDNN's layout, with the identity and version of the weight."""
 
     weight: torch.Tensor
     address: int
@@ -48,8 +48,8 @@ class PackedWeight:
 class PackedLinear(nn.Linear):
     """An ``nn.Linear`` that computes with a copy of its weight in oneDNN's layout; for inference only.
 
-    With another weight than the one that was laid out it computes as ``nn.Linear`` does. A copied module
-    has no layout until :func:`repack`.
+    If its weight is not the packed one, it computes as ``nn.Linear`` does. A copied module is not packed
+    until :func:`repack`.
     """
 
     _layout: PackedWeight | None = None
@@ -57,7 +57,7 @@ class PackedLinear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return what ``nn.Linear`` returns, up to the last bits."""
         layout, parameters = self._layout, self._parameters  # ``self.weight`` would cost 0.7 µs
-        # As in Layout.holds, without the call's 0.3 µs.
+        # As in PackedWeight.holds, without the call's 0.3 µs.
         if (
             layout is None
             or parameters.get("weight") is not (weight := layout.weight)
@@ -79,19 +79,19 @@ class PackedLinear(nn.Linear):
 
     @property
     def is_packed(self) -> bool:
-        """Whether the layout belongs to the current weight."""
+        """Whether the packed copy belongs to the current weight."""
         return self._layout is not None and self._layout.holds(self._parameters.get("weight"))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the layout out of copies: a copy's weight is another tensor."""
+        """Exclude the packed copy from copies: a copy's weight is another tensor."""
         return {name: value for name, value in self.__dict__.items() if name != "_layout"}
 
 
 class FusedLoraLinear(LoraLinear):
-    """peft's layer, which runs its plain adapters in four operations.
+    """peft's LoRA layer, which runs plain adapters in four operations.
 
     Other adapters in it (DoRA, biases, another dtype) use peft's own code, as does a copied module until
-    :func:`shorten`.
+    :func:`fuse`.
     """
 
     _pairs: Mapping[str, LoraMatrices | None] | None = None
@@ -112,14 +112,14 @@ class FusedLoraLinear(LoraLinear):
         return base.forward(x).add_(linear(linear(x, a), b), alpha=scaling)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the matrices out of copies: a copy has its own."""
+        """Exclude the matrices from copies: a copy has its own."""
         return {name: value for name, value in self.__dict__.items() if name != "_pairs"}
 
 
 def pack(model: nn.Module) -> bool:
-    """Lay out a CPU model's linear weights for oneDNN; tells whether it did.
+    """Pack a CPU model's linear weights for oneDNN; return whether it did.
 
-    Costs the weights' memory once more and about a second per 500 MB. SmolLM2-135M in bfloat16: its
+    Costs the weights' memory once more and about a second per 500 MB. With SmolLM2-135M in bfloat16 the
     linear layers take half the time at 1 to 8 rows.
     """
     layers: list[Any] = [module for module in model.modules() if type(module) is nn.Linear]
@@ -128,12 +128,12 @@ def pack(model: nn.Module) -> bool:
     for layer in layers:
         if layer.weight.dtype in _DTYPES:
             layer.__class__ = PackedLinear
-            layer.lay_out()
+            layer.pack_weight()
     return True
 
 
 def repack(model: nn.Module) -> None:
-    """Lay out the weights of packed layers that were copied or got another weight since; cheap if none."""
+    """Pack the weights of packed layers that were copied or got another weight; cheap if there are none."""
     layers = [module for module in model.modules() if type(module) is PackedLinear and not module.is_packed]
     if layers and _fits(layers):
         for layer in layers:
@@ -141,7 +141,7 @@ def repack(model: nn.Module) -> None:
 
 
 def fuse(layer: Any) -> None:
-    """Let a peft layer run its plain adapters in four operations; call it again after they changed."""
+    """Make a peft layer run its plain adapters in four operations; call it again after they changed."""
     if type(layer) not in (LoraLinear, FusedLoraLinear):
         return
     if type(layer.base_layer) in (nn.Linear, PackedLinear):
@@ -150,12 +150,12 @@ def fuse(layer: Any) -> None:
 
 
 def free_memory() -> int:
-    """Return how many bytes this process may still take; a container's limit counts."""
+    """Return how many bytes this process may still allocate, within the container's limit."""
     meminfo, limit, used = (
         Path(path) for path in ("/proc/meminfo", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
     )
     if not meminfo.is_file():
-        return 0  # unknown: take no more than needed
+        return 0  # unknown: do not allocate more than necessary
     lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
     free = int(lines["MemAvailable"].split()[0]) * 1024
     if limit.is_file() and (text := limit.read_text(encoding="ascii").strip()) != "max":
@@ -164,7 +164,7 @@ def free_memory() -> int:
 
 
 def _plain(layer: Any, name: str) -> LoraMatrices | None:
-    """Return an adapter's matrices where nothing but B·A·scaling is added."""
+    """Return an adapter's matrices if only B·A·scaling is added, else None."""
     a, b = layer.lora_A[name], layer.lora_B[name]
     if name in layer.lora_variant or b.bias is not None or a.weight.dtype != layer.base_layer.weight.dtype:
         return None
@@ -172,7 +172,7 @@ def _plain(layer: Any, name: str) -> LoraMatrices | None:
 
 
 def _fits(layers: Sequence[nn.Linear]) -> bool:
-    """Return whether the weights are on the CPU and a second copy of them is affordable."""
+    """Return whether the weights are on the CPU and a second copy of them fits into memory."""
     size = sum(layer.weight.nbytes for layer in layers)
     return (
         all(layer.weight.device.type == "cpu" for layer in layers) and size * _MEMORY_SHARE <= free_memory()
@@ -180,7 +180,7 @@ def _fits(layers: Sequence[nn.Linear]) -> bool:
 
 
 def _works() -> bool:
-    """Try it once: the operations are torch's own, used by its compiler, but not documented."""
+    """Try the packed layer once: torch's compiler uses its operations, but they are not documented."""
     layer = PackedLinear(16, 32, bias=False, dtype=torch.float32)
     x = torch.randn(3, 1, 16)
     try:

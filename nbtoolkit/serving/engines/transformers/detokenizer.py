@@ -1,4 +1,4 @@
-"""Text from tokens as they come, and nothing of a stop string."""
+"""Incremental text of generated tokens, and stop strings."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tokenizers.decoders import DecodeStream
 from tokenizers.pre_tokenizers import ByteLevel
 
 _CONTEXT = 6
-"""How many prompt tokens the decoder sees first: some decoders drop a space at the very beginning."""
+"""Prompt tokens that the decoder gets first: some decoders drop a space at the very beginning."""
 
 
 class Detokenizer:
-    """Turn one answer's tokens into text, a character as soon as its last token is there."""
+    """Turn one answer's tokens into text, each character as soon as its last token is known."""
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
         self._tokenizer = tokenizer
         self._prefix = list(prompt[-_CONTEXT:])
-        self._stream = self._fresh()
+        self._stream = self._new_stream()
         self._pending: list[int] = []
 
     def step(self, token: int) -> str:
@@ -27,8 +27,8 @@ class Detokenizer:
         self._pending.append(token)
         try:
             text = self._stream.step(self._tokenizer, token)
-        except Exception:  # noqa: BLE001 - the library knows no narrower; bytes that form no text
-            return self._give_up()
+        except Exception:  # noqa: BLE001 - the library raises no narrower one; the bytes are not valid text
+            return self._flush_pending()
         if text is None:
             return ""
         self._prefix = self._pending[-_CONTEXT:]
@@ -36,22 +36,22 @@ class Detokenizer:
         return text
 
     def finish(self) -> str:
-        """Return what is left, with a replacement character for an unfinished one."""
-        return self._give_up() if self._pending else ""
+        """Return the remaining text, with a replacement character for an incomplete character."""
+        return self._flush_pending() if self._pending else ""
 
-    def _fresh(self) -> DecodeStream:
+    def _new_stream(self) -> DecodeStream:
         return DecodeStream(ids=list(self._prefix), skip_special_tokens=True)
 
-    def _give_up(self) -> str:
-        """Decode the pending tokens as they are and go on behind them."""
+    def _flush_pending(self) -> str:
+        """Decode the pending tokens separately and continue after them."""
         text = self._tokenizer.decode(self._pending, skip_special_tokens=True)
         self._prefix, self._pending = [], []
-        self._stream = self._fresh()
+        self._stream = self._new_stream()
         return text
 
 
 class StopFilter:
-    """Pass text on, except what is or might become a stop string."""
+    """Pass text through, except for stop strings and what may become one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
@@ -64,7 +64,7 @@ class StopFilter:
         return bool(self._held)
 
     def push(self, text: str) -> str:
-        """Return what may be shown; sets ``stopped`` once a stop string was found."""
+        """Return the text that can be shown; sets ``stopped`` when a stop string is found."""
         if not self._stops:
             return text
         self._held += text
@@ -78,7 +78,7 @@ class StopFilter:
         return shown
 
     def finish(self) -> str:
-        """Return what was held back in vain."""
+        """Return the text that is still held back."""
         shown, self._held = self._held, ""
         return shown
 
@@ -92,11 +92,11 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class TokenNames:
-    """How log-probabilities name tokens: as text, as bytes, or as ``token_id:N``."""
+    """Names of tokens in log-probabilities: text, bytes, or ``token_id:N``."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        # A character of a byte-level piece stands for one byte; the order of both alphabets is the same.
+        # A character of a byte-level token stands for one byte; both alphabets have the same order.
         printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), 256)]
         others = [byte for byte in range(256) if byte not in printable]
         self._bytes = {chr(byte): byte for byte in printable}

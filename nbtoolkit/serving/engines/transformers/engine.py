@@ -1,4 +1,4 @@
-"""The engine's state: what phase it is in, what it serves, and its decode loop."""
+"""The engine: loads the model and its adapters, and gives requests to the scheduler."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """Loads in a thread, then decodes in a thread; all else happens on the event loop."""
+    """Loads and then decodes in one thread; everything else runs on the event loop."""
 
-    def __init__(self, options: EngineConfig) -> None:
-        self.options = options
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
         self.phase = "starting"
         self.error: str | None = None
         self.served: dict[str, str] = {}
-        """Adapters that requests may name, and their folders."""
-        self._leaving: dict[str, str] = {}
-        """Adapters that were let go of, maybe not unloaded yet, and their folders."""
+        """Public adapters by name, and their folders."""
+        self._retiring: dict[str, str] = {}
+        """Adapters that are no longer public but may not be unloaded yet, and their folders."""
         self.requests = 0
         self._started = time.monotonic()
         self._loaded: LoadedModel | None = None
-        self._loop: Scheduler | None = None
+        self._scheduler: Scheduler | None = None
         self._adapters: Adapters | None = None
-        self._names: TokenNames | None = None
-        self._why_not: str | None = None
+        self._token_names: TokenNames | None = None
+        self._sequential_reason: str | None = None
         self._cuda_error: str | None = None
         self._events: list[tuple[Deliver, TokenEvent]] = []
-        self._async: asyncio.AbstractEventLoop | None = None
+        self._event_loop: asyncio.AbstractEventLoop | None = None
         self._swapping = threading.Lock()
 
     def start(self) -> None:
-        """Begin to load; returns at once. To be called on the event loop."""
-        self._async = asyncio.get_running_loop()
-        start_daemon(self._work, "engine")
+        """Start loading and return at once. Call it on the event loop."""
+        self._event_loop = asyncio.get_running_loop()
+        start_daemon(self._run, "engine")
 
     def stop(self) -> None:
-        """Let the decode loop end."""
-        if self._loop:
-            self._loop.stop()
+        """Stop the scheduler."""
+        if self._scheduler:
+            self._scheduler.stop()
 
     @property
     def loaded(self) -> LoadedModel:
-        """What was loaded; a 503 with the phase until then."""
+        """The loaded model; raises :class:`ApiError` with status 503 and the phase until it is ready."""
         if self._loaded is None:
             raise ApiError(
                 f"The engine is not ready: {self.error or self.phase}.",
@@ -73,53 +73,55 @@ class Engine:
 
     @property
     def token_names(self) -> TokenNames:
-        """How tokens are named."""
-        assert self._names
-        return self._names
+        """Names of tokens in log-probabilities."""
+        assert self._token_names
+        return self._token_names
 
     def adapter_of(self, model: str) -> str | None:
-        """Return the adapter that a request's ``model`` names, None for the base; unknown names are a 404."""
-        if model == self.options.base.name:
+        """Return the adapter that a request's ``model`` names, None for the base; raise a 404 if unknown."""
+        if model == self.config.base.name:
             return None
         if model not in self.served:
-            raise unknown_model(model, [self.options.base.name, *self.served])
+            raise unknown_model(model, [self.config.base.name, *self.served])
         return model
 
     def on_event_loop(self, deliver: Deliver) -> Deliver:
-        """Wrap a callback for the event loop so that the decode loop may call it; sent once a step."""
+        """Wrap a callback so that the scheduler may call it; events are delivered once per step."""
         return lambda event: self._events.append((deliver, event))
 
     def submit(self, sequences: list[Sequence]) -> None:
         """Queue sequences."""
-        assert self._loop
+        assert self._scheduler
         self.requests += 1
-        self._loop.submit(sequences)
+        self._scheduler.submit(sequences)
 
     def cancel(self, sequences: list[Sequence]) -> None:
-        """Free the rows of sequences whose client went away."""
-        assert self._loop
+        """Free the rows of sequences whose client disconnected."""
+        assert self._scheduler
         for sequence in sequences:
-            self._loop.cancel(sequence)
+            self._scheduler.cancel(sequence)
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Load an adapter and serve it; blocks until a step's end, so call it in a thread.
+        """Load an adapter and make it public; blocks until the end of a step, so call it in a thread.
 
-        One that was let go of and still finishes an answer is kept if it comes back from the same folder.
+        An adapter that is waiting to be unloaded is kept if it is loaded again from the same folder.
         """
-        adapters, loop = self._ready()
-        if name == self.options.base.name:
+        adapters, scheduler = self._ready()
+        if name == self.config.base.name:
             raise ApiError(f"{name!r} is the base model's name.", param="lora_name")
         for weights in folder.glob("*.safetensors"):
-            weights.read_bytes()  # slow on a network share, and here no answer waits for it
+            weights.read_bytes()  # into the page cache: slow on a network share, but no answer waits here
         with self._swapping:
-            back = self._leaving.get(name) == str(folder)
-            loop.call(lambda: (back and adapters.cancel_unload(name)) or adapters.load(name, folder)).result()
-            self._leaving.pop(name, None)
+            returns = self._retiring.get(name) == str(folder)
+            scheduler.call(
+                lambda: (returns and adapters.cancel_unload(name)) or adapters.load(name, folder)
+            ).result()
+            self._retiring.pop(name, None)
             self.served[name] = str(folder)
 
     def unload_adapter(self, name: str) -> None:
-        """Stop serving an adapter; its memory is freed when its last answer is finished."""
-        _, loop = self._ready()
+        """Remove an adapter from the public ones; its memory is freed after its last answer."""
+        _, scheduler = self._ready()
         with self._swapping:
             if name not in self.served:
                 raise ApiError(
@@ -128,24 +130,26 @@ class Engine:
                     kind="NotFoundError",
                     param="lora_name",
                 )
-            self._leaving[name] = self.served.pop(name)
-            loop.call(lambda: loop.retire(name)).result()
+            self._retiring[name] = self.served.pop(name)
+            scheduler.call(lambda: scheduler.retire(name)).result()
 
     def health(self) -> dict[str, Any]:
-        """Return the phase and, when ready, what runs."""
+        """Return the phase and, when ready, the state of the engine."""
         facts: dict[str, Any] = {"phase": self.phase, "elapsed": round(time.monotonic() - self._started, 1)}
         if self.error:
             facts["error"] = self.error
-        if self._loaded and self._loop:
+        if self._loaded and self._scheduler:
             model = self._loaded.model
             facts |= {
-                "rows": self._loop.rows,
-                "waiting": self._loop.waiting,
-                "batching": f"one row at a time: {self._why_not}" if self._why_not else "batched",
+                "rows": self._scheduler.rows,
+                "waiting": self._scheduler.waiting,
+                "batching": f"one row at a time: {self._sequential_reason}"
+                if self._sequential_reason
+                else "batched",
                 "max_model_len": self._loaded.max_length,
                 "device": str(model.device),
                 "dtype": str(model.dtype).removeprefix("torch."),
-                "quantization": self.options.quantization,
+                "quantization": self.config.quantization,
                 "adapters": list(self.served),
                 "cuda_error": self._cuda_error,
             }
@@ -153,14 +157,14 @@ class Engine:
 
     def metrics(self) -> str:
         """Return the counters in Prometheus' text format."""
-        loop = self._loop
+        scheduler = self._scheduler
         lines: list[str] = []
         for name, kind, value in (
             ("requests_total", "counter", self.requests),
-            ("steps_total", "counter", loop.steps if loop else 0),
-            ("generated_tokens_total", "counter", loop.tokens if loop else 0),
-            ("rows", "gauge", loop.rows if loop else 0),
-            ("waiting", "gauge", loop.waiting if loop else 0),
+            ("steps_total", "counter", scheduler.steps if scheduler else 0),
+            ("generated_tokens_total", "counter", scheduler.tokens if scheduler else 0),
+            ("rows", "gauge", scheduler.rows if scheduler else 0),
+            ("waiting", "gauge", scheduler.waiting if scheduler else 0),
             ("adapters", "gauge", len(self.served)),
         ):
             lines += [f"# TYPE nbtoolkit_engine_{name} {kind}", f"nbtoolkit_engine_{name} {value}"]
@@ -169,13 +173,13 @@ class Engine:
     def _ready(self) -> tuple[Adapters, Scheduler]:
         _ = self.loaded
         assert self._adapters
-        assert self._loop
-        return self._adapters, self._loop
+        assert self._scheduler
+        return self._adapters, self._scheduler
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         """Load, then decode until the process ends."""
         try:
-            self._enter("importing torch")  # seconds, during which /health already answers
+            self._set_phase("importing torch")  # takes seconds, in which /health already responds
             from .adapters import Adapters
             from .cpu_kernels import pack
             from .model_loader import cuda_error, load, reserve_cpu_core
@@ -184,15 +188,15 @@ class Engine:
 
             reserve_cpu_core()
             self._cuda_error = cuda_error()
-            loaded = load(self.options, self._enter)
-            self._enter("laying out weights")
+            loaded = load(self.config, self._set_phase)
+            self._set_phase("laying out weights")
             pack(loaded.model)
             model = ModelRunner(loaded.model, loaded.max_length)
-            self._why_not = model.plan.sequential_reason
+            self._sequential_reason = model.plan.sequential_reason
             self._adapters = Adapters(loaded.model)
-            self._names = TokenNames(loaded.backend)
-            self._loop = Scheduler(model, self._adapters, self.options.max_batch, self._flush)
-        except EngineStartRefused as error:  # no second try would help: the process stays to tell
+            self._token_names = TokenNames(loaded.backend)
+            self._scheduler = Scheduler(model, self._adapters, self.config.max_batch, self._flush)
+        except EngineStartRefused as error:  # a retry would not help: the process stays to report the reason
             self.error = str(error)
             self.phase = "failed"
             log.error("the engine cannot start: %s", error)
@@ -202,16 +206,16 @@ class Engine:
             exit_process()
         self._loaded = loaded
         self.phase = "ready"
-        self._loop.run()
+        self._scheduler.run()
 
-    def _enter(self, phase: str) -> None:
+    def _set_phase(self, phase: str) -> None:
         self.phase = phase
 
     def _flush(self) -> None:
-        """Hand the step's events to the event loop, all at once."""
-        if self._events and self._async:
+        """Send the events of a step to the event loop together."""
+        if self._events and self._event_loop:
             events, self._events = self._events, []
-            self._async.call_soon_threadsafe(_deliver, events)
+            self._event_loop.call_soon_threadsafe(_deliver, events)
 
 
 def _deliver(events: list[tuple[Deliver, TokenEvent]]) -> None:

@@ -1,4 +1,4 @@
-"""One request's answers, gathered from the decode loop on the event loop."""
+"""Collect one request's answers from the scheduler, on the event loop."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .sequence import Sequence, TokenEvent
 class GenerationStream:
     """The sequences of one request; :meth:`close` frees their rows, finished or not."""
 
-    def __init__(self, engine: Engine, request: Request, wording: ResponseFormatter) -> None:
+    def __init__(self, engine: Engine, request: Request, formatter: ResponseFormatter) -> None:
         self.request = request
         self._engine = engine
-        self._wording = wording
+        self._formatter = formatter
         self._sequences: list[Sequence] = []
         self._choices: list[AnswerState] = []
         self._events: asyncio.Queue[tuple[int, TokenEvent]] = asyncio.Queue()
@@ -52,42 +52,44 @@ class GenerationStream:
         self._engine.submit(self._sequences)
 
     def close(self) -> None:
-        """Free the rows that still run."""
-        left = [s for s, choice in zip(self._sequences, self._choices, strict=True) if not choice.finish]
-        if left:
-            self._engine.cancel(left)
+        """Free the rows of unfinished answers."""
+        unfinished = [
+            s for s, choice in zip(self._sequences, self._choices, strict=True) if not choice.finish
+        ]
+        if unfinished:
+            self._engine.cancel(unfinished)
 
     async def response(self) -> dict[str, Any]:
-        """Return the complete answer; raises :class:`ApiError` where the engine failed."""
+        """Return the complete response; raise :class:`ApiError` if the engine failed."""
         try:
-            async for index, event in self._all():
+            async for index, event in self._all_events():
                 self._choices[index].add(event)
         finally:
             self.close()
         return {
-            **self._wording.head,
-            "choices": self._wording.whole(self._choices),
+            **self._formatter.head,
+            "choices": self._formatter.whole(self._choices),
             "usage": usage(self._prompt_tokens, self._choices),
             "system_fingerprint": None,
         }
 
     async def chunks(self) -> AsyncIterator[str]:
-        """Yield the answer as server-sent events, ending with ``[DONE]``."""
-        head = {**self._wording.head, "object": self._wording.chunk_object, "system_fingerprint": None}
-        counted = self.request.stream_options and self.request.stream_options.include_usage
-        extra: dict[str, Any] = {"usage": None} if counted else {}
+        """Yield the response as server-sent events, ending with ``[DONE]``."""
+        head = {**self._formatter.head, "object": self._formatter.chunk_object, "system_fingerprint": None}
+        with_usage = self.request.stream_options and self.request.stream_options.include_usage
+        extra: dict[str, Any] = {"usage": None} if with_usage else {}
 
         def chunk(choice: dict[str, Any]) -> str:
             return _event({**head, "choices": [choice], **extra})
 
         try:
             for index in range(len(self._sequences)):
-                if opening := self._wording.opening(index):
+                if opening := self._formatter.opening(index):
                     yield chunk(opening)
-            async for index, event in self._all():
+            async for index, event in self._all_events():
                 self._choices[index].add(event)
-                yield chunk(self._wording.piece(index, event))
-            if counted:
+                yield chunk(self._formatter.piece(index, event))
+            if with_usage:
                 yield _event({**head, "choices": [], "usage": usage(self._prompt_tokens, self._choices)})
         except ApiError as error:
             yield error.event.decode()
@@ -95,8 +97,8 @@ class GenerationStream:
             self.close()
         yield "data: [DONE]\n\n"
 
-    async def _all(self) -> AsyncIterator[tuple[int, TokenEvent]]:
-        """Yield the events of all answers until each is finished; the first error ends everything."""
+    async def _all_events(self) -> AsyncIterator[tuple[int, TokenEvent]]:
+        """Yield the events of all answers until each is finished; raise the first error."""
         running = len(self._sequences)
         while running:
             index, event = await self._events.get()

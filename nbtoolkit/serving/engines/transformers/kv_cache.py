@@ -1,8 +1,8 @@
-"""Keys and values of a batch whose rows have different lengths.
+"""The KV cache of a batch whose rows have different lengths.
 
-Every layer holds [rows, heads, capacity, head size] tensors, grown geometrically. Rows are padded on
-the right: nothing moves when a row grows, none is cropped when it slides out of a window, and a row
-that leaves is replaced by the last one.
+Every layer has [rows, heads, capacity, head size] tensors, which grow geometrically. Rows are padded on the
+right: nothing moves when a row grows, a row is not cropped when it leaves a window, and a removed row is
+replaced by the last one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _GRAIN = 64
 
 
 class WriteCursor:
-    """Where the next forward pass writes, shared by all layers.
+    """Positions that the next forward pass writes, shared by all layers.
 
-    ``rows`` rows take part; ``length`` is how many positions the longest has afterwards. Either every
-    row writes one token at its own place (``places``) or all write a run from ``start``.
+    ``rows`` rows take part; ``length`` is the number of positions of the longest row afterwards. Either every
+    row writes one token at its own position (``places``), or all write a range that begins at ``start``.
     """
 
     def __init__(self) -> None:
@@ -40,14 +40,14 @@ class SlotLayer(CacheLayerMixin):
         self.is_sliding = sliding
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Do nothing: :meth:`update` makes the tensors, when it knows how long they must be."""
+        """Do nothing: :meth:`update` allocates the tensors when their length is known."""
         del key_states, value_states
         self.is_initialized = True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new states where the cursor says; return all, cut to the batch."""
+        """Write the new states at the cursor; return all of them, limited to the batch."""
         del args, kwargs
         cursor = self.cursor
         rows, length = cursor.rows, cursor.length
@@ -62,21 +62,21 @@ class SlotLayer(CacheLayerMixin):
         return self.keys[:rows, :, :length], self.values[:rows, :, :length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Return length and offset; models do not ask, their masks come ready."""
+        """Return length and offset; not used by models, which get their masks from the runner."""
         del query_length
         return self.cursor.length, 0
 
     def get_seq_length(self) -> int:
-        """Return the length before this forward pass; models do not need it, positions come ready."""
+        """Return the length before this forward pass; not used by models, which get positions."""
         return self.cursor.start
 
     def get_max_length(self) -> int:
-        """Return -1: it grows."""
+        """Return -1: there is no limit."""
         return -1
 
 
 class SlotCache(Cache):
-    """The layers of one batch, and the moves of whole rows."""
+    """The layers of one batch, and operations on whole rows."""
 
     def __init__(self, sliding: Sequence[bool]) -> None:
         self.cursor = WriteCursor()
@@ -84,12 +84,12 @@ class SlotCache(Cache):
         super().__init__(layers=list(self.slots))
 
     def write_run(self, rows: int, start: int, end: int) -> None:
-        """Let the next forward pass write positions ``start`` to ``end`` of the first ``rows`` rows."""
+        """Make the next forward pass write positions ``start`` to ``end`` of the first ``rows`` rows."""
         self.cursor.rows, self.cursor.start, self.cursor.length = rows, start, end
         self.cursor.places = None
 
     def write_each(self, places: torch.Tensor, longest: int) -> None:
-        """Let the next forward pass write one token a row, at ``places`` [rows]."""
+        """Make the next forward pass write one token per row, at ``places`` [rows]."""
         cursor = self.cursor
         if cursor.row_index is None or len(cursor.row_index) != len(places):
             cursor.row_index = torch.arange(len(places), device=places.device)
@@ -101,15 +101,15 @@ class SlotCache(Cache):
         for layer, other in zip(self.slots, source.slots, strict=True):
             for name in ("keys", "values"):
                 tensor = getattr(other, name)
-                own = grow(getattr(layer, name), row + 1, length, tensor)
-                own[row, :, :length] = tensor[source_row, :, :length]
-                setattr(layer, name, own)
+                target = grow(getattr(layer, name), row + 1, length, tensor)
+                target[row, :, :length] = tensor[source_row, :, :length]
+                setattr(layer, name, target)
 
     def remove_row(self, row: int, last: int) -> None:
-        """Move row ``last`` to ``row`` and clear the place that it leaves.
+        """Move row ``last`` to ``row`` and clear row ``last``.
 
-        Cleared, because a NaN left there would reach the next row in this place through the masked
-        part of its attention: zero times NaN is NaN.
+        Without clearing, a NaN in it would reach the next sequence in this row through the masked part of its
+        attention: zero times NaN is NaN.
         """
         for layer in self.slots:
             for tensor in (layer.keys, layer.values):
@@ -119,13 +119,13 @@ class SlotCache(Cache):
                     tensor[last] = 0
 
     def clear(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         for layer in self.slots:
             layer.keys = layer.values = None
 
 
 def grow(tensor: torch.Tensor | None, rows: int, length: int, like: torch.Tensor) -> torch.Tensor:
-    """Return ``tensor`` with room for ``rows`` rows of ``length`` positions, copied only if it must grow."""
+    """Return ``tensor`` with capacity for ``rows`` rows of ``length`` positions; copied only to grow it."""
     if tensor is None:
         shape = (rows, like.shape[1], _rounded(length), like.shape[3])
         return torch.zeros(shape, dtype=like.dtype, device=like.device)

@@ -1,4 +1,4 @@
-"""Load base model and tokenizer, in the number format that this machine is fast at."""
+"""Load base model and tokenizer, and choose device and dtype."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .errors import EngineStartRefused
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What the engine serves with."""
+    """The loaded model and tokenizer, with the limits of requests."""
 
     model: Any
     tokenizer: Any
@@ -31,51 +31,54 @@ class LoadedModel:
     max_length: int
 
 
-def load(options: EngineConfig, phase: Callable[[str], None]) -> LoadedModel:
-    """Read everything from disk; :class:`StartRefused` says what this machine cannot serve."""
-    disable_progress_bar()  # the log is read by people
+def load(engine_config: EngineConfig, phase: Callable[[str], None]) -> LoadedModel:
+    """Load everything from disk; raise :class:`EngineStartRefused` if this machine cannot serve it."""
+    disable_progress_bar()  # not readable in a log
     phase("reading the configuration")
-    device = pick_device(options.device)
-    config = AutoConfig.from_pretrained(options.base.path, local_files_only=True, trust_remote_code=False)
-    dtype = pick_dtype(options.dtype, getattr(config, "dtype", None), device)
-    if options.quantization == "nf4" and device.type != "cuda":
+    device = pick_device(engine_config.device)
+    config = AutoConfig.from_pretrained(
+        engine_config.base.path, local_files_only=True, trust_remote_code=False
+    )
+    dtype = pick_dtype(engine_config.dtype, getattr(config, "dtype", None), device)
+    if engine_config.quantization == "nf4" and device.type != "cuda":
         raise EngineStartRefused(
             "nf4 quantization needs a CUDA GPU (bitsandbytes), and this engine runs on "
             f"{device.type}. Deploy with quantization none, or on a GPU."
         )
     phase("loading the tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(
-        options.tokenizer_path, local_files_only=True, trust_remote_code=False
+        engine_config.tokenizer_path, local_files_only=True, trust_remote_code=False
     )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         raise EngineStartRefused(
-            f"{options.tokenizer_path} holds no fast tokenizer (tokenizer.json), which streaming needs. "
+            f"{engine_config.tokenizer_path} has no fast tokenizer (tokenizer.json), which streaming needs. "
             "Save the tokenizer once with transformers and deploy that folder."
         )
-    template = options.chat_template or tokenizer.chat_template
+    template = engine_config.chat_template or tokenizer.chat_template
     phase("loading weights")
-    model = _weights(options, dtype, device)
+    model = _weights(engine_config, dtype, device)
     stop_ids = stop_token_ids(model, tokenizer, template)
     limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or 4096
-    if options.max_model_len is not None and options.max_model_len > limit:
+    if engine_config.max_model_len is not None and engine_config.max_model_len > limit:
         raise EngineStartRefused(
-            f"max_model_len is {options.max_model_len}, but {options.base.name} knows {limit} positions."
+            f"max_model_len is {engine_config.max_model_len}, "
+            f"but {engine_config.base.name} supports {limit} positions."
         )
-    return LoadedModel(model, tokenizer, backend, template, stop_ids, options.max_model_len or limit)
+    return LoadedModel(model, tokenizer, backend, template, stop_ids, engine_config.max_model_len or limit)
 
 
 def pick_device(wanted: str) -> torch.device:
-    """Return the GPU if there is a usable one, unless the CPU was asked for."""
+    """Return the GPU if it is usable, unless the CPU is requested."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise EngineStartRefused(
-            f"A CUDA GPU was asked for, but torch cannot use one: {cuda_error() or 'there is none'}"
+            f"A CUDA GPU is requested, but torch cannot use one: {cuda_error() or 'there is none'}"
         )
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def cuda_error() -> str | None:
-    """Tell why a GPU that is there cannot be used; None where there is none or it works."""
+    """Return why an existing GPU cannot be used; None if it works or there is none."""
     if torch.cuda.is_available() or not (Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()):
         return None
     if torch.version.cuda is None:
@@ -88,7 +91,7 @@ def cuda_error() -> str | None:
 
 
 def pick_dtype(wanted: str, stored: torch.dtype | str | None, device: torch.device) -> torch.dtype:
-    """Return the dtype to compute in; "auto" takes the base's own where the device is fast at it.
+    """Return the dtype to compute in; "auto" is the base's own if the device is fast at it.
 
     Measured with SmolLM2-135M on two cores with avx512_bf16: bfloat16 decodes 1.6 times as fast as
     float32. CPUs without it emulate both half formats slowly.
@@ -99,9 +102,9 @@ def pick_dtype(wanted: str, stored: torch.dtype | str | None, device: torch.devi
 
 
 def reserve_cpu_core() -> None:
-    """Give torch all cores but one; a container's quota counts.
+    """Let torch use all cores but one, within the container's quota.
 
-    Front, HTTP and tokenizer share the machine, and an operation split over cores waits for its slowest
+    Gateway, HTTP and tokenizer share the machine, and an operation split over cores waits for its slowest
     part. SmolLM2-135M on two cores: one thread decodes 1.4 to 1.6 times as fast as two.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -114,14 +117,14 @@ def reserve_cpu_core() -> None:
         torch.set_num_threads(max(1, count - 1))
 
 
-def _weights(options: EngineConfig, dtype: torch.dtype, device: torch.device) -> Any:
-    path = options.base.path
+def _weights(engine_config: EngineConfig, dtype: torch.dtype, device: torch.device) -> Any:
+    path = engine_config.base.path
     if not list(path.glob("*.safetensors")):
         raise EngineStartRefused(
-            f"{path} holds no safetensors weights; other formats can run code and are not read."
+            f"{path} has no safetensors weights; other formats can run code and are not loaded."
         )
     settings: dict[str, Any] = {}
-    if options.quantization == "nf4":
+    if engine_config.quantization == "nf4":
         settings["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -136,7 +139,7 @@ def _weights(options: EngineConfig, dtype: torch.dtype, device: torch.device) ->
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
-        disable_mmap=options.network_mount,
+        disable_mmap=engine_config.network_mount,
         **settings,
     )
     return model.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Answers in the words of the OpenAI API, chat and plain, whole and in chunks."""
+"""Responses in OpenAI format, for chat and plain completions, complete and streamed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .sequence import TokenEvent, TokenLogprob
 
 @dataclass
 class AnswerState:
-    """One answer as far as it came."""
+    """One answer so far."""
 
     text: str = ""
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -23,7 +23,7 @@ class AnswerState:
     finish: str | None = None
 
     def add(self, event: TokenEvent) -> None:
-        """Take in one event."""
+        """Add one event."""
         self.text += event.text
         self.logprobs += event.logprobs
         self.tokens = event.tokens
@@ -31,12 +31,12 @@ class AnswerState:
 
 
 class ResponseFormatter(Protocol):
-    """How one endpoint words its answers."""
+    """Formats the responses of one endpoint."""
 
     head: dict[str, Any]
 
     def whole(self, choices: Sequence_[AnswerState]) -> list[dict[str, Any]]:
-        """Return the ``choices`` of a complete answer."""
+        """Return the ``choices`` of a complete response."""
         ...
 
     def opening(self, index: int) -> dict[str, Any] | None:
@@ -62,8 +62,8 @@ class ChatFormatter:
     def __init__(self, request: ChatRequest, names: TokenNames) -> None:
         self.head = _head("chat.completion", "chatcmpl", request.model)
         self._names = names
-        self._as_id = bool(request.return_tokens_as_token_ids)
-        self._wanted = bool(request.logprobs)
+        self._tokens_as_ids = bool(request.return_tokens_as_token_ids)
+        self._with_logprobs = bool(request.logprobs)
 
     def whole(self, choices: Sequence_[AnswerState]) -> list[dict[str, Any]]:
         """Return the choices with their messages."""
@@ -78,7 +78,7 @@ class ChatFormatter:
         ]
 
     def opening(self, index: int) -> dict[str, Any] | None:
-        """Return the chunk that names the role."""
+        """Return the chunk with the role."""
         delta = {"role": "assistant", "content": ""}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
@@ -89,22 +89,24 @@ class ChatFormatter:
         return {"index": index, "delta": delta, "logprobs": told, "finish_reason": event.finish}
 
     def _logprobs(self, told: Sequence_[TokenLogprob]) -> dict[str, Any] | None:
-        if not self._wanted:
+        if not self._with_logprobs:
             return None
         return {
             "content": [
                 {
-                    **self._named(entry.choice.token, entry.choice.logprob),
-                    "top_logprobs": [self._named(token, logprob) for token, logprob in entry.choice.top],
+                    **self._token_entry(entry.choice.token, entry.choice.logprob),
+                    "top_logprobs": [
+                        self._token_entry(token, logprob) for token, logprob in entry.choice.top
+                    ],
                 }
                 for entry in told
             ],
             "refusal": None,
         }
 
-    def _named(self, token: int, logprob: float) -> dict[str, Any]:
+    def _token_entry(self, token: int, logprob: float) -> dict[str, Any]:
         return {
-            "token": self._names.text(token, as_id=self._as_id),
+            "token": self._names.text(token, as_id=self._tokens_as_ids),
             "logprob": logprob,
             "bytes": list(self._names.raw(token)),
         }
@@ -118,8 +120,8 @@ class CompletionFormatter:
     def __init__(self, request: CompletionRequest, names: TokenNames) -> None:
         self.head = _head("text_completion", "cmpl", request.model)
         self._names = names
-        self._as_id = bool(request.return_tokens_as_token_ids)
-        self._wanted = request.logprobs is not None
+        self._tokens_as_ids = bool(request.return_tokens_as_token_ids)
+        self._with_logprobs = request.logprobs is not None
 
     def whole(self, choices: Sequence_[AnswerState]) -> list[dict[str, Any]]:
         """Return the choices with their texts."""
@@ -141,11 +143,11 @@ class CompletionFormatter:
         return {"index": index, "text": text, "logprobs": self._logprobs(told), "finish_reason": finish}
 
     def _logprobs(self, told: Sequence_[TokenLogprob]) -> dict[str, Any] | None:
-        if not self._wanted:
+        if not self._with_logprobs:
             return None
 
         def name(token: int) -> str:
-            return self._names.text(token, as_id=self._as_id)
+            return self._names.text(token, as_id=self._tokens_as_ids)
 
         return {
             "tokens": [name(entry.choice.token) for entry in told],

@@ -1,7 +1,7 @@
-"""What clients may ask: the request bodies of the OpenAI API, as far as they are served.
+"""Request bodies of the OpenAI API, as far as they are served.
 
-Unknown fields are ignored, as everywhere; a known field that would change the answer and is not served
-is refused, since ignoring it would answer another question.
+Unknown fields are ignored, as in other servers. A known field that would change the answer and is not
+supported is refused: without it, the answer would be to another request.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "prompt_logprobs": (),
     "use_beam_search": (False,),
 }
-"""Fields that change an answer and are not served, with the values that change nothing."""
+"""Fields that change an answer and are not supported, with their values that change nothing."""
 
 Tokens = Annotated[int, Field(ge=1)]
 MAX_ANSWERS = 256
-"""Answers that one request may ask for: prompts times ``n``."""
+"""Maximum number of answers per request: prompts times ``n``."""
 
 
 class StreamOptions(BaseModel):
-    """Extras of a stream."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
 
 class Request(BaseModel):
-    """What chat and plain completions have in common."""
+    """The common part of chat and plain completions."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     model: str
-    stream: StrictBool = False  # the front decides by the same word how to pass the answer on
+    stream: StrictBool = False  # strict, because the gateway streams only for a JSON true
     stream_options: StreamOptions | None = None
     n: int = Field(default=1, ge=1, le=64)
     temperature: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
@@ -67,7 +67,7 @@ class Request(BaseModel):
     def _refuse_unserved(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        given: dict[str, Any] = {k: v for k, v in data.items() if v is not None}  # null: as if not there
+        given: dict[str, Any] = {k: v for k, v in data.items() if v is not None}  # null counts as absent
         for name in _NEUTRAL.keys() & given.keys():
             if given[name] not in _NEUTRAL[name]:
                 raise ApiError(
@@ -98,14 +98,14 @@ class Request(BaseModel):
 
 
 class TextPart(BaseModel):
-    """A piece of a message."""
+    """A text part of a message."""
 
     type: Literal["text"]
     text: str
 
 
 class Message(BaseModel):
-    """One turn of a conversation."""
+    """One message of a conversation."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -113,7 +113,7 @@ class Message(BaseModel):
     content: str | list[TextPart] | None = None
 
     def plain(self) -> dict[str, str]:
-        """Return what templates read."""
+        """Return the message as chat templates expect it."""
         content = self.content or ""
         text = content if isinstance(content, str) else "".join(part.text for part in content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}

@@ -1,4 +1,4 @@
-"""The engine's HTTP interface: the OpenAI API on loopback, for the front alone."""
+"""HTTP routes of the engine: the OpenAI API on loopback, for the gateway only."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .openai_schema import ChatRequest, CompletionRequest, LoadAdapter, UnloadAd
 from .tokenization import chat_prompt, completion_prompts, max_answer_tokens
 
 _OPEN = {"/health"}
-"""Paths that need no key: a probe on loopback that tells nothing secret."""
+"""Paths that need no key: the probe's response holds no secrets."""
 
 
 def build(engine: Engine, key: str) -> FastAPI:
-    """Return the application; every path but ``/health`` wants ``Authorization: Bearer <key>``."""
+    """Return the application; every path except ``/health`` requires ``Authorization: Bearer <key>``."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -38,13 +38,13 @@ def build(engine: Engine, key: str) -> FastAPI:
     created = int(time.time())
 
     @app.middleware("http")
-    async def check_key(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    async def check_key(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         given = request.headers.get("authorization", "")
         if request.url.path not in _OPEN and not secrets.compare_digest(
             given.encode(), f"Bearer {key}".encode()
         ):
             return ApiError("Invalid engine key.", status=401, kind="authentication_error").response()
-        return await go_on(request)
+        return await call_next(request)
 
     @app.exception_handler(ApiError)
     async def refuse(_: Request, error: ApiError) -> Response:
@@ -53,12 +53,12 @@ def build(engine: Engine, key: str) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     async def refuse_body(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        field = ".".join(str(part) for part in first["loc"] if part != "body")
         message = "; ".join(
-            f"{'.'.join(str(part) for part in one['loc'] if part != 'body') or 'body'}: {one['msg']}"
-            for one in error.errors()[:3]
+            f"{'.'.join(str(part) for part in problem['loc'] if part != 'body') or 'body'}: {problem['msg']}"
+            for problem in error.errors()[:3]
         )
-        return ApiError(message, param=place or None, code="invalid_value").response()
+        return ApiError(message, param=field or None, code="invalid_value").response()
 
     @app.get("/health")
     async def health() -> Response:
@@ -71,7 +71,7 @@ def build(engine: Engine, key: str) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        base = engine.options.base
+        base = engine.config.base
         length = engine.loaded.max_length
         common = {"object": "model", "created": created, "owned_by": "nbtoolkit"}
         data = [{"id": base.name, **common, "root": str(base.path), "parent": None, "max_model_len": length}]
@@ -96,9 +96,9 @@ def build(engine: Engine, key: str) -> FastAPI:
         prompt = chat_prompt(loaded, body)
         wanted = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        answering = GenerationStream(engine, body, ChatFormatter(body, engine.token_names))
-        answering.submit([prompt], adapter, [max_answer_tokens(loaded, prompt, wanted)], logprobs)
-        return await _respond(answering, request)
+        generation = GenerationStream(engine, body, ChatFormatter(body, engine.token_names))
+        generation.submit([prompt], adapter, [max_answer_tokens(loaded, prompt, wanted)], logprobs)
+        return await _respond(generation, request)
 
     @app.post("/v1/completions")
     async def complete(body: CompletionRequest, request: Request) -> Response:
@@ -106,28 +106,28 @@ def build(engine: Engine, key: str) -> FastAPI:
         adapter = engine.adapter_of(body.model)
         prompts = completion_prompts(loaded, body)
         lengths = [max_answer_tokens(loaded, prompt, body.max_tokens) for prompt in prompts]
-        answering = GenerationStream(engine, body, CompletionFormatter(body, engine.token_names))
-        answering.submit(prompts, adapter, lengths, body.logprobs)
-        return await _respond(answering, request)
+        generation = GenerationStream(engine, body, CompletionFormatter(body, engine.token_names))
+        generation.submit(prompts, adapter, lengths, body.logprobs)
+        return await _respond(generation, request)
 
     return app
 
 
-async def _respond(answering: GenerationStream, request: Request) -> Response:
-    """Stream, or wait for the whole answer while watching whether the client is still there."""
-    if answering.request.stream:
-        return StreamingResponse(answering.chunks(), media_type="text/event-stream")
-    whole = asyncio.ensure_future(answering.response())
-    gone = asyncio.ensure_future(_disconnected(request))
+async def _respond(generation: GenerationStream, request: Request) -> Response:
+    """Stream, or wait for the complete response and cancel it if the client disconnects."""
+    if generation.request.stream:
+        return StreamingResponse(generation.chunks(), media_type="text/event-stream")
+    response = asyncio.ensure_future(generation.response())
+    disconnected = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({whole, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not whole.done():
-            return Response(status_code=499)  # nobody reads it
-        return JSONResponse(whole.result())
+        await asyncio.wait({response, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+        if not response.done():
+            return Response(status_code=499)  # the client has disconnected
+        return JSONResponse(response.result())
     finally:
-        gone.cancel()
-        whole.cancel()
-        answering.close()
+        disconnected.cancel()
+        response.cancel()
+        generation.close()
 
 
 async def _disconnected(request: Request) -> None:

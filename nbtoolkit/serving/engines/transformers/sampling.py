@@ -1,4 +1,4 @@
-"""The next token of every row, and its log-probabilities."""
+"""Sample the next token of every row, and return its log-probabilities."""
 
 from __future__ import annotations
 
@@ -10,56 +10,64 @@ import torch
 from .sequence import SampledToken, SamplingParams
 
 _HEAD = 256
-"""How many of the likeliest tokens are sorted at first; all only where top_p needs more."""
+"""Number of most likely tokens that are sorted first; all are sorted only if top_p needs more."""
 
 
 def sample(
-    logits: torch.Tensor, samplings: Sequence[SamplingParams], dice: Sequence[random.Random]
+    logits: torch.Tensor, samplings: Sequence[SamplingParams], rngs: Sequence[random.Random]
 ) -> list[SampledToken]:
-    """Choose one token for each row of ``logits`` [rows, vocabulary].
+    """Sample one token for each row of ``logits`` [rows, vocabulary].
 
-    All greedy rows cost one argmax together. Log-probabilities are those of the raw logits in
-    float32, before temperature and cuts.
+    All greedy rows together cost one argmax. Log-probabilities are those of the raw logits in float32, before
+    temperature, top-k and top-p.
     """
     tokens: list[int] = logits.argmax(dim=-1).tolist()
-    drawn = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
-    if drawn:
-        picked = logits[drawn] if len(drawn) < len(samplings) else logits
-        draws = _draw(picked.float(), [samplings[row] for row in drawn], [dice[row] for row in drawn])
-        for row, token in zip(drawn, draws, strict=True):
+    sampled_rows = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
+    if sampled_rows:
+        sampled_logits = logits[sampled_rows] if len(sampled_rows) < len(samplings) else logits
+        row_tokens = _sample_rows(
+            sampled_logits.float(),
+            [samplings[row] for row in sampled_rows],
+            [rngs[row] for row in sampled_rows],
+        )
+        for row, token in zip(sampled_rows, row_tokens, strict=True):
             tokens[row] = token
     choices = [SampledToken(token) for token in tokens]
-    told = [row for row, sampling in enumerate(samplings) if sampling.logprobs is not None]
-    if told:
-        for row, choice in zip(told, _tell(logits, told, tokens, samplings), strict=True):
+    requested = [row for row, sampling in enumerate(samplings) if sampling.logprobs is not None]
+    if requested:
+        for row, choice in zip(requested, _with_logprobs(logits, requested, tokens, samplings), strict=True):
             choices[row] = choice
     return choices
 
 
-def _tell(
-    logits: torch.Tensor, told: list[int], tokens: list[int], samplings: Sequence[SamplingParams]
+def _with_logprobs(
+    logits: torch.Tensor, requested: list[int], tokens: list[int], samplings: Sequence[SamplingParams]
 ) -> list[SampledToken]:
-    logprobs = logits[told].float().log_softmax(dim=-1)
-    own = logprobs.gather(1, torch.tensor([[tokens[row]] for row in told], device=logits.device))
-    most = max(samplings[row].logprobs or 0 for row in told)
-    best = logprobs.topk(most, dim=-1) if most else None
-    values = best.values.tolist() if best else [[] for _ in told]
-    ids = best.indices.tolist() if best else [[] for _ in told]
+    logprobs = logits[requested].float().log_softmax(dim=-1)
+    sampled_logprobs = logprobs.gather(
+        1, torch.tensor([[tokens[row]] for row in requested], device=logits.device)
+    )
+    max_count = max(samplings[row].logprobs or 0 for row in requested)
+    best = logprobs.topk(max_count, dim=-1) if max_count else None
+    values = best.values.tolist() if best else [[] for _ in requested]
+    ids = best.indices.tolist() if best else [[] for _ in requested]
     choices: list[SampledToken] = []
-    for at, row in enumerate(told):
+    for at, row in enumerate(requested):
         count = samplings[row].logprobs or 0
         top = list(zip(ids[at][:count], values[at][:count], strict=True))
-        choices.append(SampledToken(tokens[row], own[at, 0].item(), top))
+        choices.append(SampledToken(tokens[row], sampled_logprobs[at, 0].item(), top))
     return choices
 
 
-def _draw(logits: torch.Tensor, samplings: list[SamplingParams], dice: list[random.Random]) -> list[int]:
-    """Draw by inverting the distribution function at one uniform number a row."""
+def _sample_rows(
+    logits: torch.Tensor, samplings: list[SamplingParams], rngs: list[random.Random]
+) -> list[int]:
+    """Sample by inverting the distribution function at one uniform number per row."""
     temperatures = torch.tensor([sampling.temperature for sampling in samplings], device=logits.device)
-    # Shifted first: dividing by a tiny temperature must not overflow into inf - inf.
+    # Shifted first: a division by a tiny temperature must not overflow into inf - inf.
     shifted = logits - logits.amax(dim=-1, keepdim=True)
     probabilities = (shifted / temperatures[:, None]).softmax(dim=-1)
-    uniform = torch.tensor([die.random() for die in dice], device=logits.device)
+    uniform = torch.tensor([rng.random() for rng in rngs], device=logits.device)
     vocabulary = logits.shape[-1]
     if all(sampling.top_p >= 1 and not 0 < sampling.top_k < vocabulary for sampling in samplings):
         at = _invert(probabilities, uniform)
@@ -74,11 +82,11 @@ def _draw(logits: torch.Tensor, samplings: list[SamplingParams], dice: list[rand
         best = probabilities.sort(dim=-1, descending=True)
     rank = torch.arange(head, device=logits.device)
     kept = best.values.masked_fill(rank >= top_k[:, None], 0)
-    # Top-p counts within what top-k left, as everywhere. A token stays while those before it do not suffice.
+    # Top-p applies to the top-k tokens, as in other servers. A token stays while the sum before it is less.
     before = kept.cumsum(dim=-1) - kept
-    whole = kept.sum(dim=-1, keepdim=True) if bool((top_k < vocabulary).any()) else 1.0
-    kept = kept.masked_fill(before >= top_p[:, None] * whole, 0)
-    kept[:, 0] = best.values[:, 0]  # never nothing, however small top_p is
+    total = kept.sum(dim=-1, keepdim=True) if bool((top_k < vocabulary).any()) else 1.0
+    kept = kept.masked_fill(before >= top_p[:, None] * total, 0)
+    kept[:, 0] = best.values[:, 0]  # at least one token, however small top_p is
     at = _invert(kept, uniform)
     return best.indices.gather(1, at[:, None]).squeeze(1).tolist()
 
@@ -86,6 +94,6 @@ def _draw(logits: torch.Tensor, samplings: list[SamplingParams], dice: list[rand
 def _invert(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     summed = weights.cumsum(dim=-1)
     at = torch.searchsorted(summed, (uniform * summed[:, -1])[:, None], right=True).squeeze(1)
-    # Rounding can leave the number beyond the last sum; the last token with weight is meant.
+    # By rounding, the number can exceed the last sum; the last token with a weight is then meant.
     last = (weights > 0).long().cumsum(dim=-1).argmax(dim=-1)
     return torch.minimum(at, last)

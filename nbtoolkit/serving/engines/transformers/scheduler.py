@@ -1,8 +1,8 @@
-"""The decode loop: one thread that prefills prompts and decodes all running answers.
+"""The decoding loop: one thread that prefills prompts and decodes all running answers.
 
-Between two steps it takes in new requests, drops cancelled ones and runs what others asked for (loading
-an adapter). One step is a piece of prefill, if a prompt waits, and one token for every row of one adapter;
-the adapters take turns.
+Between two steps it accepts new requests, drops cancelled ones and runs functions of other threads, such as
+loading an adapter. One step is a chunk of prefill, if a prompt waits, and one token for every row of one
+adapter; the adapters take turns.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from .sequence import Sequence
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 PREFILL_TOKENS = {"cpu": 256, "cuda": 1024}
-"""Prompt tokens between two decode steps: a long prompt must not stall running answers."""
+"""Prompt tokens between two decoding steps: a long prompt must not stall running answers."""
 
 
 class Scheduler:
-    """Runs sequences to their end; every method but :meth:`run` may be called from any thread."""
+    """Runs sequences to their end; all public methods but :meth:`run` and :meth:`step` are thread-safe."""
 
     def __init__(
         self, model: ModelRunner, adapters: Adapters, max_rows: int, flush: Callable[[], None]
@@ -54,7 +54,7 @@ class Scheduler:
         self._inbox: list[Sequence] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = False
-        self._line = WaitingQueue()
+        self._queue = WaitingQueue()
         self._prefill: Prefill | None = None
         self._groups: dict[str | None, Decoder] = {}
         self.steps = 0
@@ -81,7 +81,7 @@ class Scheduler:
         def run() -> None:
             try:
                 future.set_result(function())
-            except Exception as error:  # noqa: BLE001 - it belongs to the caller
+            except Exception as error:  # noqa: BLE001 - raised in the calling thread
                 exit_if_device_lost(error)
                 future.set_exception(error)
 
@@ -91,14 +91,14 @@ class Scheduler:
         return future
 
     def stop(self) -> None:
-        """Let :meth:`run` return after the current step."""
+        """Make :meth:`run` return after the current step."""
         with self._ready:
             self._stopping = True
             self._ready.notify()
 
     @property
     def rows(self) -> int:
-        """How many answers are being made, prefill included."""
+        """Number of running sequences, including those in prefill."""
         prefill = self._prefill
         return sum(len(rows.sequences) for rows in list(self._groups.values())) + (
             len(prefill.sequences) if prefill else 0
@@ -106,13 +106,13 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """How many requests have no row yet."""
-        return len(self._line.waiting) + len(self._inbox)
+        """Number of sequences without a row."""
+        return len(self._queue.waiting) + len(self._inbox)
 
-    # In the loop's thread.
+    # In the scheduler's thread.
 
     def group(self, adapter: str | None) -> Decoder:
-        """Return the running answers of an adapter."""
+        """Return the running sequences of an adapter."""
         return self._groups[adapter]
 
     def retire(self, name: str) -> None:
@@ -121,52 +121,52 @@ class Scheduler:
         self._unload_retired()
 
     def run(self) -> None:
-        """Work until :meth:`stop`."""
+        """Run steps until :meth:`stop`."""
         while self._wait():
             try:
                 self.step()
             except Exception as error:
-                log.exception("a turn of the decode loop failed")
+                log.exception("a step of the scheduler failed")
                 self._fail_all(error)
 
     def step(self) -> None:
-        """Take in what came, then prefill a piece and decode one step; returns at once without work."""
-        self._take_in()
+        """Accept new requests, prefill a chunk and decode one token; returns at once without work."""
+        self._accept_new()
         self._unload_retired()
         with torch.inference_mode():
             self._drop_cancelled()
-            self._prefill_some()
-            self._decode_some()
+            self._prefill_chunk()
+            self._decode_step()
         self._flush()
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to do."""
-        running = self._line.waiting or self._prefill or self._groups
+        """Whether there is work."""
+        running = self._queue.waiting or self._prefill or self._groups
         return bool(running or self._inbox or self._calls or self._adapters.retiring)
 
     def _wait(self) -> bool:
-        """Sleep until there is work; False to stop."""
+        """Wait until there is work; return False to stop."""
         with self._ready:
             while not (self._stopping or self.busy):
                 self._ready.wait()
             return not self._stopping
 
-    def _take_in(self) -> None:
+    def _accept_new(self) -> None:
         with self._ready:
             arrived, self._inbox = self._inbox, []
             calls, self._calls = self._calls, deque()
-        # Sequences first: one that came before its adapter was unloaded is answered.
+        # Sequences first: one that was queued before its adapter was unloaded is answered.
         for sequence in arrived:
             if sequence.adapter is None or sequence.adapter in self._adapters.names:
-                self._line.waiting.append(sequence)
+                self._queue.waiting.append(sequence)
             else:
                 sequence.fail(unknown_model(sequence.adapter, self._adapters.names))
         for call in calls:
             call()
 
     def _drop_cancelled(self) -> None:
-        self._line.drop_cancelled()
+        self._queue.drop_cancelled()
         if self._prefill:
             self._prefill.sequences = [s for s in self._prefill.sequences if not s.cancelled]
             if not self._prefill.sequences:
@@ -177,7 +177,7 @@ class Scheduler:
 
     def _unload_retired(self) -> None:
         for name in list(self._adapters.retiring):
-            used = name in self._groups or any(s.adapter == name for s in self._line.waiting)
+            used = name in self._groups or any(s.adapter == name for s in self._queue.waiting)
             if not used and not (self._prefill and self._prefill.sequences[0].adapter == name):
                 self._adapters.unload(name)
 
@@ -187,54 +187,54 @@ class Scheduler:
         if not rows.sequences:
             del self._groups[sequence.adapter]
 
-    def _prefill_some(self) -> None:
-        """Go on with the prompt at hand, or begin with the first that wait."""
+    def _prefill_chunk(self) -> None:
+        """Continue the current prefill, or begin with the first waiting sequences."""
         if self._prefill is None:
-            together = self._line.pop_group(
+            group = self._queue.pop_group(
                 self._max_rows - self.rows, self.prefill_tokens if self.batched else 0
             )
-            if not together:
+            if not group:
                 return
-            self._prefill = (BatchedPrefill if self.batched else SequentialPrefill)(self.model, together)
+            self._prefill = (BatchedPrefill if self.batched else SequentialPrefill)(self.model, group)
         prefill = self._prefill
         adapter = prefill.sequences[0].adapter
         try:
             self._adapters.activate(adapter)
-            prepared = prefill.advance(self.prefill_tokens)
-            if prepared is None:
+            result = prefill.advance(self.prefill_tokens)
+            if result is None:
                 return
             self._prefill = None
             rows = self._groups.get(adapter) or (BatchedDecoder if self.batched else SequentialDecoder)(
                 self.model
             )
-            for sequence in prepared[0]:
+            for sequence in result[0]:
                 prefill.join(rows, sequence)
             self._groups[adapter] = rows
-            self._accept(prepared)
-        except Exception as error:  # noqa: BLE001 - whatever a model raises fails these requests only
+            self._accept(result)
+        except Exception as error:  # noqa: BLE001 - an error of the model fails these requests only
             self._prefill = None
             self._fail(prefill.sequences, adapter, error)
 
-    def _decode_some(self) -> None:
-        """Advance the adapter whose turn it is by one token a row."""
+    def _decode_step(self) -> None:
+        """Advance the next adapter in turn by one token per row."""
         if not self._groups:
             return
         adapter, rows = next(iter(self._groups.items()))
-        # To the end of the line: a dict keeps its order of insertion.
+        # Move it to the end: a dict keeps its order of insertion.
         self._groups[adapter] = self._groups.pop(adapter)
         try:
             self._adapters.activate(adapter)
             self._accept(rows.step())
         except torch.cuda.OutOfMemoryError as error:
-            # The newest half pays; what remains is tried again in its next turn.
+            # Fail the newest half of the batch and retry the rest in its next turn.
             torch.cuda.empty_cache()
             self._fail(rows.sequences[len(rows.sequences) // 2 :], adapter, error)
-        except Exception as error:  # noqa: BLE001 - whatever a model raises fails these requests only
+        except Exception as error:  # noqa: BLE001 - an error of the model fails these requests only
             self._fail(rows.sequences, adapter, error)
 
-    def _accept(self, prepared: StepLogits) -> None:
-        """Choose the next tokens; finished rows leave."""
-        sequences, logits = prepared
+    def _accept(self, result: StepLogits) -> None:
+        """Sample the next tokens; remove finished rows."""
+        sequences, logits = result
         choices = sample(logits, [s.sampling for s in sequences], [s.rng for s in sequences])
         self.steps += 1
         self.tokens += len(sequences)
@@ -243,12 +243,12 @@ class Scheduler:
                 self._leave(sequence)
 
     def _fail_all(self, error: Exception) -> None:
-        """Fail what runs and waits, and begin anew."""
+        """Fail all running and waiting sequences, and continue with an empty state."""
         exit_if_device_lost(error)
         running = [s for rows in self._groups.values() for s in rows.sequences]
-        for sequence in [*running, *(self._prefill.sequences if self._prefill else ()), *self._line.waiting]:
+        for sequence in [*running, *(self._prefill.sequences if self._prefill else ()), *self._queue.waiting]:
             sequence.fail(step_failed(error))
-        self._line.waiting.clear()
+        self._queue.waiting.clear()
         self._groups.clear()
         self._prefill = None
         self._flush()

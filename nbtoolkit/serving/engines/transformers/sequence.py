@@ -1,4 +1,4 @@
-"""One answer from its request to its last token."""
+"""One generated sequence: sampling parameters, tokens, text and events of an answer."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How one row's tokens are chosen; ``temperature`` 0 takes the likeliest."""
+    """How one row's tokens are sampled; ``temperature`` 0 is greedy."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     logprobs: int | None = None
-    """How many alternatives are told beside the chosen token; None tells nothing."""
+    """Number of alternatives to return for each token; None returns no log-probabilities."""
     seed: int | None = None
 
     def rng(self) -> random.Random:
-        """Return the row's own random numbers, so that a seed means the same in any batch."""
+        """Return the row's own random generator: a seed gives the same numbers in any batch."""
         return random.Random(self.seed)  # noqa: S311 - sampling, not secrets
 
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """One token, and where asked its log-probability and the likeliest alternatives."""
+    """One token, with its log-probability and the most likely alternatives if requested."""
 
     token: int
     logprob: float = 0.0
@@ -42,7 +42,7 @@ class SampledToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token's log-probabilities, and where its text begins in the answer."""
+    """A token's log-probabilities, and the offset of its text in the answer."""
 
     choice: SampledToken
     offset: int
@@ -50,20 +50,20 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """What one step added to an answer."""
+    """The text and tokens that one step added to an answer."""
 
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
     tokens: int = 0
-    """Tokens of the answer so far."""
+    """Number of tokens of the answer so far."""
     finish: FinishReason | None = None
     error: ApiError | None = None
 
 
 class Sequence:
-    """A prompt, how to go on from it, and what came so far.
+    """A prompt, its sampling parameters, and the answer so far.
 
-    ``deliver`` receives an :class:`Event` per step, in the decode loop's thread.
+    ``deliver`` receives a :class:`TokenEvent` per step, in the scheduler's thread.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Sequence:
         self._stop_ids = stop_ids
         self._filter = StopFilter(stops)
         self._detokenizer = Detokenizer(tokenizer, prompt)
-        self._told: list[TokenLogprob] = []
+        self._logprobs: list[TokenLogprob] = []
         self._decoded = 0
         self._shown = 0
 
@@ -100,21 +100,21 @@ class Sequence:
 
     @property
     def length(self) -> int:
-        """How many tokens prompt and answer have."""
+        """Number of tokens of prompt and answer."""
         return len(self.prompt) + len(self.answer)
 
     @property
     def last(self) -> int:
-        """The newest token, which no cache holds yet."""
+        """The newest token, which is not in a cache yet."""
         return self.answer[-1] if self.answer else self.prompt[-1]
 
     def append(self, choice: SampledToken) -> FinishReason | None:
-        """Add a token, deliver what may be shown, and tell whether the answer is finished."""
+        """Add a token, deliver new text, and return the finish reason if the answer is finished."""
         self.answer.append(choice.token)
         if self.sampling.logprobs is not None:
-            self._told.append(TokenLogprob(choice, self._decoded))
+            self._logprobs.append(TokenLogprob(choice, self._decoded))
         if choice.token in self._stop_ids:
-            # Its text is not part of the answer; what was held back in vain is.
+            # Its own text is not part of the answer; text that was held back is.
             return self._end("stop", self._detokenizer.finish())
         text = self._detokenizer.step(choice.token)
         if len(self.answer) >= self._max_tokens:
@@ -124,15 +124,15 @@ class Sequence:
         if self._filter.stopped:
             return self._finish("stop", shown)
         self._shown += len(shown)
-        told: tuple[TokenLogprob, ...] = ()
-        if not self._filter.is_holding and self._told:
-            told, self._told = tuple(self._told), []
-        if shown or told:
-            self.deliver(TokenEvent(shown, told, len(self.answer)))
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if not self._filter.is_holding and self._logprobs:
+            logprobs, self._logprobs = tuple(self._logprobs), []
+        if shown or logprobs:
+            self.deliver(TokenEvent(shown, logprobs, len(self.answer)))
         return None
 
     def fail(self, error: ApiError) -> None:
-        """Deliver why there will be no more."""
+        """Deliver the error that ends the answer."""
         self.deliver(TokenEvent(tokens=len(self.answer), error=error))
 
     def _end(self, reason: FinishReason, text: str) -> FinishReason:
@@ -143,8 +143,8 @@ class Sequence:
 
     def _finish(self, reason: FinishReason, shown: str) -> FinishReason:
         self._shown += len(shown)
-        # Tokens of a stop string are not told, as their text is not.
+        # Tokens of a stop string have no log-probabilities, as their text is not part of the answer.
         cut = self._shown if self._filter.stopped else None
-        told = tuple(told for told in self._told if cut is None or told.offset < cut)
-        self.deliver(TokenEvent(shown, told, len(self.answer), reason))
+        logprobs = tuple(entry for entry in self._logprobs if cut is None or entry.offset < cut)
+        self.deliver(TokenEvent(shown, logprobs, len(self.answer), reason))
         return reason

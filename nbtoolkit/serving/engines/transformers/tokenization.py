@@ -1,4 +1,4 @@
-"""Requests into token ids, with their limits checked."""
+"""Tokenize requests and check their length."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def chat_prompt(loaded: LoadedModel, request: ChatRequest) -> list[int]:
         raise ApiError(
             f"The model's chat template refuses this conversation: {error}", param="messages"
         ) from error
-    # The template writes special tokens itself; a second beginning-of-text would change the answers.
+    # The template contains special tokens itself; a second beginning-of-text would change the answers.
     ids: list[int] = loaded.backend.encode(text, add_special_tokens=False).ids
-    return _checked(ids, loaded, "messages")
+    return _check_length(ids, loaded, "messages")
 
 
 def completion_prompts(loaded: LoadedModel, request: CompletionRequest) -> list[list[int]]:
@@ -52,19 +52,19 @@ def completion_prompts(loaded: LoadedModel, request: CompletionRequest) -> list[
                 raise ApiError(
                     f"Token id {wrong} is outside the vocabulary (0 to {vocabulary - 1}).", param="prompt"
                 )
-        encoded.append(_checked(ids, loaded, "prompt"))
+        encoded.append(_check_length(ids, loaded, "prompt"))
     return encoded
 
 
-def max_answer_tokens(loaded: LoadedModel, prompt: list[int], wanted: int | None) -> int:
-    """Return how many tokens may come; None takes what fits."""
-    room = loaded.max_length - len(prompt)
-    if wanted is not None and wanted > room:
-        raise _too_long(loaded, len(prompt), wanted)
-    return wanted or room
+def max_answer_tokens(loaded: LoadedModel, prompt: list[int], requested: int | None) -> int:
+    """Return the maximum number of tokens of the answer; None requests as many as fit."""
+    available = loaded.max_length - len(prompt)
+    if requested is not None and requested > available:
+        raise _too_long(loaded, len(prompt), requested)
+    return requested or available
 
 
-def _checked(ids: list[int], loaded: LoadedModel, param: str) -> list[int]:
+def _check_length(ids: list[int], loaded: LoadedModel, param: str) -> list[int]:
     if not ids:
         raise ApiError(f"`{param}` has no tokens.", param=param)
     if len(ids) >= loaded.max_length:
@@ -72,15 +72,15 @@ def _checked(ids: list[int], loaded: LoadedModel, param: str) -> list[int]:
     return ids
 
 
-def _too_long(loaded: LoadedModel, prompt: int, wanted: int | None) -> ApiError:
-    asked = (
+def _too_long(loaded: LoadedModel, prompt: int, requested: int | None) -> ApiError:
+    amount = (
         f"{prompt} tokens"
-        if wanted is None
-        else f"{prompt + wanted} tokens ({prompt} in the prompt, {wanted} to come)"
+        if requested is None
+        else f"{prompt + requested} tokens ({prompt} in the prompt, {requested} for the answer)"
     )
     return ApiError(
-        f"This model's maximum context length is {loaded.max_length} tokens, but {asked} were requested. "
-        "Shorten the prompt or ask for a shorter answer.",
-        param="prompt" if wanted is None else "max_tokens",
+        f"This model's maximum context length is {loaded.max_length} tokens, but {amount} were requested. "
+        "Shorten the prompt or request a shorter answer.",
+        param="prompt" if requested is None else "max_tokens",
         code="context_length_exceeded",
     )

@@ -67,11 +67,11 @@ def replace_bias(layer: Any) -> None:
 @pytest.mark.parametrize("change", [replace, replace_data, change_in_place, replace_bias])
 def test_a_packed_layer_follows_a_change_of_its_weights(change: Any) -> None:
     layer = packed_linear()
-    assert layer.is_laid_out
+    assert layer.is_packed
     change(layer)
     assert agrees(layer)
     repack(layer)
-    assert layer.is_laid_out
+    assert layer.is_packed
     assert agrees(layer)
 
 
@@ -80,12 +80,12 @@ def test_a_copy_of_a_packed_layer_computes_with_its_own_weight(duplicate: Any) -
     layer = packed_linear()
     other = duplicate(nn.Sequential(layer) if duplicate is copy.deepcopy else layer)
     other = other[0] if duplicate is copy.deepcopy else other
-    assert not other.is_laid_out
+    assert not other.is_packed
     change_in_place(other)
     assert agrees(other)
     assert agrees(layer)
     repack(other)
-    assert other.is_laid_out
+    assert other.is_packed
     assert agrees(other)
 
 
