@@ -85,10 +85,10 @@ class ChatFormatter:
     def piece(self, index: int, event: TokenEvent) -> dict[str, Any]:
         """Return the chunk that adds the event's text."""
         delta = {"content": event.text} if event.text or event.logprobs else {}
-        told = self._logprobs(event.logprobs) if event.logprobs else None
-        return {"index": index, "delta": delta, "logprobs": told, "finish_reason": event.finish}
+        entries = self._logprobs(event.logprobs) if event.logprobs else None
+        return {"index": index, "delta": delta, "logprobs": entries, "finish_reason": event.finish}
 
-    def _logprobs(self, told: Sequence_[TokenLogprob]) -> dict[str, Any] | None:
+    def _logprobs(self, entries: Sequence_[TokenLogprob]) -> dict[str, Any] | None:
         if not self._with_logprobs:
             return None
         return {
@@ -99,7 +99,7 @@ class ChatFormatter:
                         self._token_entry(token, logprob) for token, logprob in entry.choice.top
                     ],
                 }
-                for entry in told
+                for entry in entries
             ],
             "refusal": None,
         }
@@ -138,11 +138,11 @@ class CompletionFormatter:
         return self._choice(index, event.text, event.logprobs, event.finish)
 
     def _choice(
-        self, index: int, text: str, told: Sequence_[TokenLogprob], finish: str | None
+        self, index: int, text: str, entries: Sequence_[TokenLogprob], finish: str | None
     ) -> dict[str, Any]:
-        return {"index": index, "text": text, "logprobs": self._logprobs(told), "finish_reason": finish}
+        return {"index": index, "text": text, "logprobs": self._logprobs(entries), "finish_reason": finish}
 
-    def _logprobs(self, told: Sequence_[TokenLogprob]) -> dict[str, Any] | None:
+    def _logprobs(self, entries: Sequence_[TokenLogprob]) -> dict[str, Any] | None:
         if not self._with_logprobs:
             return None
 
@@ -150,12 +150,12 @@ class CompletionFormatter:
             return self._names.text(token, as_id=self._tokens_as_ids)
 
         return {
-            "tokens": [name(entry.choice.token) for entry in told],
-            "token_logprobs": [entry.choice.logprob for entry in told],
+            "tokens": [name(entry.choice.token) for entry in entries],
+            "token_logprobs": [entry.choice.logprob for entry in entries],
             "top_logprobs": [
-                {name(token): logprob for token, logprob in reversed(entry.choice.top)} for entry in told
+                {name(token): logprob for token, logprob in reversed(entry.choice.top)} for entry in entries
             ],
-            "text_offset": [entry.offset for entry in told],
+            "text_offset": [entry.offset for entry in entries],
         }
 
 
