@@ -1,11 +1,16 @@
-"""The threads that carry requests: never more than allowed, and there again after any pause."""
+"""DaemonPool and run_cancellable: limits, idle timeout, errors, timeouts, interpreter exit."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
-from nbtoolkit.utils.threads import DaemonPool
+import pytest
+
+from nbtoolkit.progress import Progress
+from nbtoolkit.utils.threads import CallTimeout, DaemonPool, run_all_cancellable, run_cancellable
 
 
 def alive() -> int:
@@ -67,3 +72,44 @@ def test_closed_threads_end_after_what_was_begun() -> None:
     for future in futures:
         future.result(5)
     wait_for_threads(before)
+
+
+def test_run_cancellable_returns_the_result_or_raises_the_error() -> None:
+    assert run_cancellable(None, lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        run_cancellable(Progress(), lambda: 1 // 0)
+    assert run_all_cancellable(None, {}) == {}
+
+
+def test_run_all_cancellable_runs_calls_concurrently() -> None:
+    meeting = threading.Barrier(3, timeout=5)
+    answers = run_all_cancellable(None, {str(n): meeting.wait for n in range(3)})
+    assert sorted(answer.result() for answer in answers.values()) == [0, 1, 2]
+
+
+def test_run_cancellable_times_out() -> None:
+    began, over = time.monotonic(), threading.Event()
+    with pytest.raises(CallTimeout, match=r"0\.3 s"):
+        run_cancellable(None, over.wait, timeout=0.3)
+    assert time.monotonic() - began < 1
+    over.set()
+
+
+def test_a_hanging_call_does_not_keep_the_interpreter_alive() -> None:
+    code = """
+import threading
+from nbtoolkit.azure.files.transport import make_transport
+from nbtoolkit.errors import Cancelled
+from nbtoolkit.progress import Progress
+from nbtoolkit.utils.threads import run_cancellable
+progress = Progress()
+threading.Timer(0.1, progress.cancel).start()
+try:
+    run_cancellable(progress, threading.Event().wait)
+except Cancelled:
+    print("cancelled")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert ended.stdout == "cancelled\n"
