@@ -1,0 +1,142 @@
+"""Resuming an interrupted upload, and what is never resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nbtoolkit import sync
+from nbtoolkit.azure.arm.resource_names import ResourceNames
+from nbtoolkit.azure.files import range_upload
+from nbtoolkit.azure.files.share import AzureShare
+from nbtoolkit.errors import StoreError, SyncRefused
+from nbtoolkit.filestore import chunked_io as streams
+from nbtoolkit.filestore import temp_files as temp_names
+from tests.azure_double import AzureDouble
+from tests.azure_double.faults import Refusing, Slow
+from tests.support.file_share import LONG, asked, content, ranges
+
+
+def interrupted(double: AzureDouble, store: AzureShare, data: bytes, sha256: str) -> None:
+    """Write until the service refuses after a few ranges."""
+    double.faults.on("PUT", r"\.part", Refusing(403, "AuthorizationFailure"), nth=4, times=100)
+    with pytest.raises(StoreError, match="firewall"):
+        store.write("a/big", data, sha256=sha256)
+    time.sleep(0.3)  # ranges that are under way end
+    double.faults.clear()
+    double.requests.clear()
+
+
+def test_a_failed_upload_is_gone_on_with(azure_double: AzureDouble, store: AzureShare) -> None:
+    data, sha256 = content(LONG)
+    interrupted(azure_double, store, data, sha256)
+    [left] = store.list("a")
+    assert temp_names.is_partial_upload_of(left.name, sha256)
+
+    told: list[int] = []
+    assert store.write("a/big", data, sha256=sha256, sent=told.append) == sha256
+    assert sum(told) == LONG  # progress tells the whole file
+    assert 0 < ranges(azure_double) < 6
+    assert store.sha256("a/big") == sha256
+    assert [entry.name for entry in store.list("a")] == ["big"]
+
+
+def test_other_content_is_never_gone_on_with(azure_double: AzureDouble, store: AzureShare) -> None:
+    data, sha256 = content(LONG)
+    interrupted(azure_double, store, data, sha256)
+    other, other_sha256 = content(LONG)
+    store.write("a/other", other, sha256=other_sha256)
+    assert ranges(azure_double) == 6
+    assert store.sha256("a/other") == other_sha256
+
+    with pytest.raises(SyncRefused, match="changed while"):
+        store.write("a/big", other, sha256=sha256)  # the source is no longer what was planned
+    assert [entry.name for entry in store.list("a")] == ["other"]  # and what was mixed is gone
+    store.write("a/big", data, sha256=sha256)
+    assert store.sha256("a/big") == sha256
+
+
+def test_ranges_of_another_content_are_never_published(
+    azure_double: AzureDouble, store: AzureShare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(range_upload, "MAX_IN_FLIGHT", 2)
+    planned, sha256 = content(LONG)
+    changed = planned[: streams.CHUNK] + os.urandom(LONG - streams.CHUNK)
+    interrupted(azure_double, store, changed, sha256)  # before it was read to its end
+    told: list[int] = []
+    assert store.write("a/big", planned, sha256=sha256, sent=told.append) == sha256
+    assert sum(told) == LONG
+    assert store.read("a/big") == planned
+    assert [entry.name for entry in store.list("a")] == ["big"]
+
+
+def test_two_writers_of_the_same_content_leave_each_other_alone(store: AzureShare) -> None:
+    data, sha256 = content()
+    errors: list[Exception] = []
+
+    def write(name: str) -> None:
+        try:
+            store.write(f"a/{name}", data, sha256=sha256)
+        except StoreError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("one", "two", "one")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert {store.sha256("a/one"), store.sha256("a/two")} == {sha256}
+    assert [entry.name for entry in store.list("a")] == ["one", "two"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from nbtoolkit import sync
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.arm.resource_names import ResourceNames
+from nbtoolkit.azure.files.share import AzureShare
+store = AzureShare(Cloud(), ResourceNames(*sys.argv[2:7]))
+print("begin", flush=True)
+sync.sync(Path(sys.argv[1]), store, "a/adapter", content_addressed=True)
+"""
+
+
+def test_a_killed_upload_is_gone_on_with_by_the_next_sync(
+    azure_double: AzureDouble, store: AzureShare, found: ResourceNames, tmp_path: Path
+) -> None:
+    data, sha256 = content(16 * streams.CHUNK)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(data)
+    (folder / "config.json").write_bytes(b"{}")
+    azure_double.faults.on("PUT", r"\.part", Slow(20), nth=4, times=1000)
+    names = (found.subscription, found.resource_group, found.storage_account, found.file_share, found.app)
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder), *names], stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 30
+    while sum(seen.query.get("comp") == "range" for seen in azure_double.requests) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    azure_double.faults.clear()
+    time.sleep(0.3)  # what is under way on the double ends
+
+    planned = sync.plan(folder, store, "a/adapter", content_addressed=True)
+    assert "model.safetensors" in [file.name for file in planned.missing]
+    assert [name for name in planned.leftovers if temp_names.is_partial_upload_of(name, sha256)] == []
+    asked(azure_double)
+    sync.apply(planned, store)
+    assert 0 < ranges(azure_double) <= 16 - 3
+    assert store.sha256("a/adapter/model.safetensors") == sha256
+    assert [entry.name for entry in store.list("a/adapter")] == ["config.json", "model.safetensors"]
