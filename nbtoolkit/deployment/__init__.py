@@ -1,4 +1,4 @@
-"""Deploy: bring a release to a target, prove what answers, and be able to go back."""
+"""Deploy a release to a target, prove that it is served, and roll back."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from nbtoolkit.target import Target
 from nbtoolkit.target_factory import TargetName, resolve_target
 from nbtoolkit.utils.threads import run_cancellable
 
-_LAST_WORD = 1.5
-"""Seconds that a cancel waits for the word of share and target."""
+_STATE_TIMEOUT = 1.5
+"""Seconds that a cancel waits for the state of share and target."""
 
 __all__ = ["DeploySettings", "Deployment", "Proof", "deploy", "rollback"]
 
@@ -31,17 +31,17 @@ __all__ = ["DeploySettings", "Deployment", "Proof", "deploy", "rollback"]
 def deploy(
     settings: DeploySettings, *, target: Target | None = None, progress: Progress | None = None
 ) -> Deployment:
-    """Serve what the settings say and return once it provably answers.
+    """Deploy the release of the settings and return once its adapters are proven to be served.
 
-    Needs a green smoke report for the adapters' very bytes. Only what is missing is sent; where only
-    adapters changed, running servers swap them without a restart. The second time nothing is sent or
-    published, and the proof is made again; your own server (``server="own"``) is started anew even then, as
-    what it read at its start cannot be known. Without ``target`` the settings choose this machine or Azure.
+    Requires a green smoke report for exactly these adapter files. Only missing files are sent; if only
+    adapters changed, running servers hot-swap them. A second deploy sends and publishes nothing, but repeats
+    the proof; a custom server (``server="own"``) is always restarted, since the files that it has read are
+    not known. Without ``target`` the settings choose this machine or Azure.
 
-    Raises :class:`SmokeTestFailed`, :class:`QuotaShort` where a new server has no room beside the old one and
-    no downtime is allowed, :class:`ReleaseChanged` where another deploy was faster, :class:`DeployFailed`
-    after what served before was put back, :class:`Busy`, :class:`Cancelled`, and what reading base and
-    adapters raises.
+    Raises :class:`SmokeTestFailed`, :class:`QuotaShort` if there is no GPU for a second server and no
+    downtime is allowed, :class:`ReleaseChanged` if another deploy published first, :class:`DeployFailed`
+    after the previous release was restored, :class:`Busy`, :class:`Cancelled`, and the errors of reading
+    base and adapters.
     """
     start = time.monotonic()
     progress = progress or SILENT()
@@ -86,11 +86,10 @@ def rollback(
     timeout: float = 1800,
     progress: Progress | None = None,
 ) -> Deployment:
-    """Serve an earlier release again, by default the one before the present; nothing is sent.
+    """Serve an earlier release again, by default the previous one; no files are sent.
 
-    ``target`` is this machine by default. Calling it again goes further back. Raises
-    :class:`InvalidSettings` listing the history where there is no such release, and what :func:`deploy`
-    raises.
+    ``target`` defaults to this machine. A second call goes back further. Raises :class:`InvalidSettings`
+    with the history if there is no such release, and the errors of :func:`deploy`.
     """
     start = time.monotonic()
     progress = progress or SILENT()
@@ -132,57 +131,57 @@ def _deployed(
 
 @contextmanager
 def _report_state_on_cancel(target: Target) -> Generator[Pointer | None]:
-    """Yield the active pointer; a cancel or ■ inside becomes :class:`Cancelled` with how things then stand.
+    """Yield the active pointer; on a cancel or an interrupt raise :class:`Cancelled` with the current state.
 
-    The share and the target are asked, since an interrupt comes between any two steps.
+    The state is read from share and target, since an interrupt can happen between any two steps.
     """
     seen = publisher.active_pointer(target.share)
     try:
         yield seen
     except (Cancelled, KeyboardInterrupt) as stopped:
-        what = stopped.message if isinstance(stopped, Cancelled) else "Interrupted."
+        cause = stopped.message if isinstance(stopped, Cancelled) else "Interrupted."
         try:
             now, runs = run_cancellable(
                 None,
                 lambda: (publisher.active_pointer(target.share), bool(target.replicas())),
-                timeout=_LAST_WORD,
+                timeout=_STATE_TIMEOUT,
             )
-        except Exception as problem:  # noqa: BLE001  the user's own stop is what must be reported
+        except Exception as problem:  # noqa: BLE001  the cancel itself must be reported
             raise Cancelled(
-                f"{what} What is public now cannot be read: {type(problem).__name__}: {problem}",
+                f"{cause} The active release cannot be read: {type(problem).__name__}: {problem}",
                 next_step="look at target.status(); then deploy again to finish, or rollback() to go back",
             ) from stopped
-        raise _cancelled(what, seen, now, runs) from stopped
+        raise _cancelled(cause, seen, now, runs) from stopped
 
 
-def _cancelled(what: str, seen: Pointer | None, now: Pointer | None, runs: bool) -> Cancelled:
+def _cancelled(cause: str, seen: Pointer | None, now: Pointer | None, runs: bool) -> Cancelled:
     if now is None or (seen and now.n == seen.n):
-        goes_on = f"the server goes on with {seen.release}" if seen else "a server runs"
+        then = f"the server still serves {seen.release}" if seen else "a server runs"
         return Cancelled(
-            f"{what} Nothing was published; {goes_on if runs else 'no server runs'}.",
-            next_step="run the step again; what was sent is not sent again",
+            f"{cause} Nothing was published; {then if runs else 'no server runs'}.",
+            next_step="run the step again; files that were sent are not sent again",
         )
     again = " again" if seen and now.release == seen.release else ""
-    goes_on = "the server goes on to it by itself, unless that takes a restart"
+    then = "the server will swap to it, unless it needs a restart"
     return Cancelled(
-        f"{what} {now.release} was published{again} by {now.by}; {goes_on if runs else 'no server runs'}.",
+        f"{cause} {now.release} was published{again} by {now.by}; {then if runs else 'no server runs'}.",
         next_step="deploy again to finish, rollback() to go back, or target.stop() to end the server",
         release=now.release,
     )
 
 
 def _before(history: list[Pointer], release_id: str) -> str | None:
-    """Return what was published before a release was for the first time."""
+    """Return the release published before the first publication of a release."""
     ids = [pointer.release for pointer in history]
     first = ids.index(release_id) if release_id in ids else len(ids)
     return ids[first - 1] if first else None
 
 
 def _earlier(history: list[Pointer], release_id: str | None) -> str:
-    """Return the release to go back to."""
+    """Return the release to roll back to."""
     if release_id is None and history:
         release_id = _before(history, history[-1].release)
-        reason = "nothing was deployed before the present release"
+        reason = "nothing was deployed before the current release"
     else:
         reason = (
             f"there is no release {release_id!r} in the history" if history else "nothing was deployed yet"
@@ -194,13 +193,13 @@ def _earlier(history: list[Pointer], release_id: str | None) -> str:
         for pointer in history
     )
     raise InvalidSettings(
-        f"Cannot go back: {reason}. Deployed so far:{lines or ' nothing'}",
+        f"Cannot roll back: {reason}. Deployed so far:{lines or ' nothing'}",
         next_step="name one of these: rollback('r-...')" if history else "deploy() first",
     )
 
 
 def _check_complete(store: FileStore, release: Release, history: list[Pointer]) -> None:
-    """Refuse a release whose bytes are no longer on the share."""
+    """Raise :class:`InvalidSettings` if files of a release are no longer on the share."""
     if release.code.kind == "own":
         newest = next(
             (
@@ -212,7 +211,7 @@ def _check_complete(store: FileStore, release: Release, history: list[Pointer]) 
         )
         if newest != release.id:
             raise InvalidSettings(
-                f"{release.id} was your own server, and {OWN}/ on the share holds newer files by now.",
+                f"{release.id} was your own server, but {OWN}/ on the share now holds newer files.",
                 next_step="restore the files in your workspace and deploy with server='own'",
             )
         return

@@ -1,9 +1,9 @@
-"""Prove over the public endpoint which adapters answer."""
+"""Prove over the public endpoint which adapters are served."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from html import escape
 
@@ -15,18 +15,19 @@ from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.fingerprint import Fingerprint, Verdict
 from nbtoolkit.serving.release import Release
 from nbtoolkit.smoke.report import SmokeReport
+from nbtoolkit.utils.threads import start_daemon
 
 BUSY_ATTEMPTS = 20
 BUSY = (429, 502, 503, 504)
-"""Answers of a full queue, and of an ingress whose replica has just gone or come."""
+"""Statuses of a full queue, and of an ingress while replicas start or end."""
 BROKEN_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the replay of each adapter's fingerprint showed; true where all are proven.
+    """The verdicts of replaying each adapter's fingerprint; true if all are proven.
 
-    ``not_proven`` maps the names of adapters, or of servers, that could not be asked to the reason.
+    ``not_proven`` maps the names of adapters, or of servers, without a verdict to the reason.
     """
 
     verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
@@ -37,7 +38,7 @@ class Proof:
 
     @property
     def refuted(self) -> dict[str, Verdict]:
-        """The adapters under whose name something else answers."""
+        """The adapters whose name is served by another adapter."""
         return {name: verdict for name, verdict in self.verdicts.items() if verdict.outcome == "other"}
 
     def __str__(self) -> str:
@@ -55,7 +56,7 @@ def read_fingerprints(store: FileStore, release: Release) -> dict[str, Fingerpri
     for name, sha256 in release.reports.items():
         try:
             report = SmokeReport.model_validate_json(store.read(share_layout.report_path(sha256)))
-        except (NotInStore, ValueError):  # deleted, or of another version: then it is said to be not proven
+        except (NotInStore, ValueError):  # deleted, or of another version: the proof reports it as not proven
             continue
         if report.fingerprint:
             found[name] = report.fingerprint
@@ -63,10 +64,10 @@ def read_fingerprints(store: FileStore, release: Release) -> dict[str, Fingerpri
 
 
 class PreviousAnswers:
-    """Ask the adapters that are about to be replaced what they say to the new ones' contexts.
+    """Replay the new adapters' contexts on the adapters that a hot swap is about to replace.
 
-    The questions run beside the deploy's own steps. Answers that came too late, from the new adapter, are
-    told apart by the server's word for who answered, and dropped.
+    The requests run in a daemon thread during the deploy. The server reports which adapter answered; late
+    answers of the new adapter are dropped.
     """
 
     def __init__(
@@ -79,22 +80,19 @@ class PreviousAnswers:
             for served in old.adapters
             if (now := new.adapter(served.name)) and now.sha256 != served.sha256 and served.name in prints
         ]
-        self._thread = threading.Thread(target=self._ask, name="nbtoolkit-old-answers", daemon=True)
-        if self._work:
-            self._thread.start()
+        self._done = start_daemon(self._replay_all, name="previous-answers")
 
     def get(self, timeout: float = 10) -> Mapping[str, list[dict[int, float]]]:
-        """Return the answers by adapter name; an adapter that did not answer in time is left out."""
-        if self._work:
-            self._thread.join(timeout)
+        """Return the answers by adapter name, without adapters that did not answer in time."""
+        wait([self._done], timeout)
         return dict(self._answers)
 
-    def _ask(self) -> None:
+    def _replay_all(self) -> None:
         for served, fingerprint in self._work:
             try:
                 replay = self._endpoint.replay_named(served.name, fingerprint.shortened.contexts)
             except NbtoolkitError:
-                continue  # a server that is busy or going down: the base alone is the reference then
+                continue  # the server is busy or stopping: only the base is the reference then
             if replay.by == served.sha256[:16]:
                 self._answers[served.name] = replay.answers
 
@@ -106,7 +104,7 @@ def prove(
     old: Mapping[str, list[dict[int, float]]],
     progress: Progress,
 ) -> Proof:
-    """Replay every adapter's fingerprint over the public endpoint and judge the answers."""
+    """Replay every adapter's fingerprint over the public endpoint and return the verdicts."""
     verdicts: dict[str, Verdict] = {}
     missing: dict[str, str] = {}
     for adapter in release.adapters:
@@ -127,7 +125,7 @@ def _prove_one(
     old: list[dict[int, float]] | None,
     progress: Progress,
 ) -> Verdict:
-    """Ask as any client does; a full queue is waited for, and a line that breaks now and then is borne."""
+    """Replay one fingerprint; retries a full queue and a few broken connections."""
     broken = 0
     for attempt in range(BUSY_ATTEMPTS):
         progress.check()
@@ -139,8 +137,7 @@ def _prove_one(
                 raise
             progress.sleep(broken)
         except RequestRefused as error:
-            status = getattr(error, "status", None)
-            if status not in BUSY or attempt == BUSY_ATTEMPTS - 1:
+            if error.status not in BUSY or attempt == BUSY_ATTEMPTS - 1:
                 raise
-            progress.sleep(getattr(error, "retry_after", None) or 0.5)
+            progress.sleep(error.retry_after or 0.5)
     raise AssertionError("the last attempt returns or raises")

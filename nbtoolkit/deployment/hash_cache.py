@@ -1,4 +1,4 @@
-"""Remember the hashes of adapters, so that a deploy of an unchanged large one does not read it again."""
+"""Cache the sha256 of adapters, so that a deploy does not read an unchanged one again."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.workspace import Workspace
 
-KEPT = 200
-_SETTLED = 2.0
-"""Seconds after a change until a file's times are sure to tell another change apart."""
+MAX_ENTRIES = 200
+MIN_AGE = 2.0
+"""Seconds after a change until another change is sure to alter a file's timestamps."""
 
 
-def use_cached_sha256(adapter: Adapter, workspace: Workspace) -> None:
-    """Give an adapter the sha256 that was computed for these very files, else compute and remember it.
+def use_cached_sha256(adapter: Adapter, workspace: Workspace, *, min_age: float = MIN_AGE) -> None:
+    """Set the adapter's sha256 from the cache if its files are unchanged, else compute and cache it.
 
-    Files are the same where size, inode and both times are; only what is sent is ever trusted to it, and
-    that is hashed again on its way and by the server.
+    Files are unchanged if size, inode and both timestamps are. Files that are sent are hashed again on
+    upload and by the server. Files younger than ``min_age`` seconds are not cached.
     """
     path = workspace.state / "adapter-hashes.json"
     known = _read(path)
     key, mark = str(adapter.path), _mark(adapter)
     found = known.get(key)
     if found and found.get("mark") == mark:
-        adapter.__dict__["sha256"] = found["sha256"]  # the place where cached_property keeps it
+        adapter.__dict__["sha256"] = found["sha256"]  # where cached_property stores it
         return
     sha256 = adapter.sha256
     newest = max(max(file.stat().st_mtime, file.stat().st_ctime) for file in adapter.files)
-    if mark != _mark(adapter) or time.time() - newest < _SETTLED:
+    if mark != _mark(adapter) or time.time() - newest < min_age:
         return
     known.pop(key, None)
     known[key] = {"mark": mark, "sha256": sha256}
-    with suppress(StoreError):  # a full disk costs the next deploy some reading, and not this one its success
-        write_atomically(path, json.dumps(dict(list(known.items())[-KEPT:])).encode())
+    with suppress(StoreError):  # a full disk must not fail this deploy
+        write_atomically(path, json.dumps(dict(list(known.items())[-MAX_ENTRIES:])).encode())
 
 
 def _mark(adapter: Adapter) -> list[list[Any]]:
     marks: list[list[Any]] = []
     for name, file in sorted(adapter.named_files.items()):
-        about = file.stat()
-        marks.append([name, about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns])
+        stat = file.stat()
+        marks.append([name, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns])
     return marks
 
 

@@ -25,7 +25,7 @@ from nbtoolkit.utils.threads import run_cancellable
 
 @dataclass(frozen=True)
 class ResolvedRelease:
-    """A release and where its parts lie here."""
+    """A release and the local paths of its parts."""
 
     release: Release
     code: Path
@@ -36,9 +36,9 @@ class ResolvedRelease:
 
 
 def resolve_release(settings: DeploySettings, target: Target, progress: Progress) -> ResolvedRelease:
-    """Read base and adapters, ask the gate, and put the release together.
+    """Read base and adapters, check their smoke reports, and build the release.
 
-    Raises what reading them raises, and :class:`SmokeTestFailed`.
+    Raises the errors of reading them, and :class:`SmokeTestFailed`.
     """
     progress.phase("Reading base and adapters" if settings.server == "nbtoolkit" else "Reading inference/")
     if settings.server == "own":
@@ -46,17 +46,17 @@ def resolve_release(settings: DeploySettings, target: Target, progress: Progress
     workspace = target.workspace
     base, base_path = _base(settings, target, progress)
     adapters: dict[str, Adapter] = {}
-    places: dict[str, str] = {}
+    share_paths: dict[str, str] = {}
     for name, folder in settings.adapters.items():
         progress.check()
         if path := share_models.share_path(folder):
-            places[name] = path
+            share_paths[name] = path
             downloaded = share_models.download_adapter(target.share, path, workspace, progress)
             adapters[name] = Adapter.read(downloaded)
         else:
             adapters[name] = Adapter.read(workspace.path(folder))
         use_cached_sha256(adapters[name], workspace)
-    passed = smoke_gate.check_smoke_reports(settings, workspace, base, adapters, progress)
+    gate = smoke_gate.check_smoke_reports(settings, workspace, base, adapters, progress)
     code = publisher.serving_folder()
     wheels = target.wheels(settings.wheels_lock)
     built = builder.build_release(
@@ -65,16 +65,16 @@ def resolve_release(settings: DeploySettings, target: Target, progress: Progress
         adapters,
         settings.engine,
         publisher.code_sha256(code),
-        {name: report.sha256 for name, report in passed.reports.items()},
-        passed.override_reason,
+        {name: report.sha256 for name, report in gate.reports.items()},
+        gate.override_reason,
         wheels.sha256 if wheels else None,
-        places,
+        share_paths,
     )
-    return ResolvedRelease(built, code, base, adapters, passed.files, wheels)
+    return ResolvedRelease(built, code, base, adapters, gate.files, wheels)
 
 
 def _base(settings: DeploySettings, target: Target, progress: Progress) -> tuple[Base, str]:
-    """Return the base model and where servers find it; one that lies on the share is served there."""
+    """Return the base model and its path for servers; one on the share is served from there."""
     if path := share_models.share_path(settings.base):
         return share_models.describe_base(target.share, path, target.workspace, progress), path
     base = Base.resolve(settings.base, target.workspace, progress)
@@ -97,14 +97,14 @@ def _own(settings: DeploySettings, target: Target, progress: Progress) -> Resolv
 
 
 def _commands(settings: DeploySettings, target: Target, progress: Progress) -> tuple[str, ...]:
-    """Return the start commands of the parameter file, none where the place starts what it names itself."""
+    """Return the start commands of the parameter file, none if the target defines them itself."""
     if run_cancellable(progress, target.has_start_commands):
         return ()
     parameters = InfraFiles(target.workspace).inference_parameters
     commands = parameters.get("defaultCommands")
     if not commands:
         raise InvalidSettings(
-            f"{parameters.path} names no defaultCommands, so nobody knows how your server starts.",
+            f"{parameters.path} has no defaultCommands, so it is not known how your server starts.",
             next_step='add them, such as ["cd /mount/inference", "python3 ./my_server.py"]',
         )
     return with_fixed_port(commands, settings.own_port)

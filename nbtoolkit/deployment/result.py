@@ -1,4 +1,4 @@
-"""What a deploy did, as a value that prints well."""
+"""The result of a deploy."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nbtoolkit.utils.display import FactTable
 
 @dataclass(frozen=True, repr=False)
 class Deployment(FactTable):
-    """A release that serves: where, with what proof, what was sent, and how to go back.
+    """A served release: its endpoint, its proof, the files sent, and how to roll back.
 
-    ``seconds`` is the time from the call to the proof; ``previous`` the id of what served before.
+    ``seconds`` is the time from the call to the proof; ``previous`` the id of the previous release.
     """
 
     release: Release
@@ -29,10 +29,10 @@ class Deployment(FactTable):
     how: RolloutMethod
     previous: str | None = None
     phases: str = ""
-    """What its start went through and for how long, where the target tells."""
+    """The phases of the startup with their seconds, if the target reports them."""
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what there is to know, as label and text."""
+        """Return the rows of the table, as label and text."""
         release, has_key = self.release, bool(self.endpoint.key.get_secret_value())
         rows = [
             ("endpoint", self.endpoint.url),
@@ -49,7 +49,7 @@ class Deployment(FactTable):
             rows.append(("override", release.override_reason))
         call = "rollback()" if self.target.name == "local" else "rollback(target=deployment.target)"
         back = (
-            f"{call} puts back {self.previous}"
+            f"{call} restores {self.previous}"
             if self.previous
             else "nothing was deployed before this release"
         )

@@ -1,4 +1,4 @@
-"""Make a staged release the one that serves, or put back what served before."""
+"""Roll out a staged release, or restore the previous one if it fails."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from nbtoolkit.utils.threads import run_cancellable
 
 RolloutMethod = Literal["unchanged", "hot swap", "start", "restart"]
 
-NOT_OURS = "it has no /health like ours; ask it yourself whether your adapter answers"
+NOT_OURS = "it has no /health like nbtoolkit's; check yourself that it serves your adapter"
 _RESTORE_TIMEOUT = 300.0
-"""Seconds for what served before to serve again, at least."""
+"""Minimum seconds for the previous release to serve again."""
 _LOG_LINES = 20
 
 
 @dataclass(frozen=True)
 class RolloutOutcome:
-    """How a release came to serve, its proof, and what served before."""
+    """The method of a rollout, its proof, and the previous release."""
 
     how: RolloutMethod
     proof: Proof
@@ -43,10 +43,10 @@ class RolloutOutcome:
 
 
 class Rollout:
-    """One release on its way to a target.
+    """The rollout of one release to a target.
 
-    ``seen`` is the active pointer when the deploy began: the race is lost if another one appeared since.
-    With ``allow_downtime`` servers may be stopped before others start, where there is no room for both.
+    ``seen`` is the active pointer at the start of the deploy; a newer one means that another deploy won.
+    With ``allow_downtime`` servers may be stopped before others start, if there is no GPU for both.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Rollout:
         self._progress = progress
         self._before = run_cancellable(progress, lambda: current_release(target, seen))
         self._slept = self._before is None and run_cancellable(progress, target.is_asleep)
-        self._how: RolloutMethod = run_cancellable(progress, self._way)
+        self._method: RolloutMethod = run_cancellable(progress, self._choose_method)
 
     @property
     def loads_base(self) -> bool:
-        """Whether an engine must load a base model that none here is known to have loaded."""
+        """Whether an engine must load another base model than the previous release."""
         before, now = self._before, self._release
         if before is None or before.base is None or now.base is None:
             return now.base is not None
@@ -80,29 +80,29 @@ class Rollout:
         return not same
 
     def check(self) -> None:
-        """Raise where the release cannot be brought to serve as is allowed; nothing was sent yet."""
-        if self._how == "restart":
+        """Raise, before anything is sent, if the release needs a restart that is not possible."""
+        if self._method == "restart":
             self._target.check_restart(allow_downtime=self._allow_downtime, progress=self._progress)
 
     def run(self) -> RolloutOutcome:
         """Publish, activate, wait until every replica serves the release, and prove it.
 
-        Raises :class:`ReleaseChanged` where another deploy won, :class:`DeployFailed` after what served
-        before was put back, and :class:`Cancelled` or KeyboardInterrupt as they came.
+        Raises :class:`ReleaseChanged` if another deploy won, :class:`DeployFailed` after the previous release
+        was restored, and :class:`Cancelled` or KeyboardInterrupt unchanged.
         """
         prints = read_fingerprints(self._target.share, self._release)
-        old = self._old_answers(prints)
+        old = self._previous_answers(prints)
         pointer = self._publish()
         try:
             return self._serve(pointer, prints, old)
         except (Cancelled, ReleaseChanged):
             raise
-        except Exception as problem:  # whatever it was, the pointer must not stay on the bad one
-            with suppress(OSError):  # the share does not answer: putting back asks it again
-                raise_if_superseded(self._target, pointer)  # else it is the other deploy's matter by now
-            raise self._restored(pointer, problem) from problem
+        except Exception as problem:  # on any error, the pointer must not stay on the failed release
+            with suppress(OSError):  # the share does not answer: restoring requests it again
+                raise_if_superseded(self._target, pointer)  # else the other deploy is responsible
+            raise self._restore(pointer, problem) from problem
 
-    def _way(self) -> RolloutMethod:
+    def _choose_method(self) -> RolloutMethod:
         if not self._target.replicas():
             return "start"
         if self._release.code.kind == "own":
@@ -113,13 +113,13 @@ class Rollout:
             return "unchanged"
         return "restart" if self._release.needs_restart_from(self._before) else "hot swap"
 
-    def _old_answers(self, prints: Mapping[str, Fingerprint]) -> PreviousAnswers | None:
-        if self._how != "hot swap" or self._before is None:
+    def _previous_answers(self, prints: Mapping[str, Fingerprint]) -> PreviousAnswers | None:
+        if self._method != "hot swap" or self._before is None:
             return None
         return PreviousAnswers(self._target.endpoint(), self._before, self._release, prints)
 
     def _publish(self) -> Pointer:
-        """Return the pointer in force: the present one where it names this release and was not refused."""
+        """Publish the release and return its pointer; keeps the active one if it names this release."""
         seen = self._seen
         if seen and seen.release == self._release.id and not self._refused(seen.n):
             return seen
@@ -128,14 +128,14 @@ class Rollout:
         return publisher.publish_release(self._target.share, self._release.id, expected=expected, by=self._by)
 
     def _refused(self, n: int) -> bool:
-        """Tell whether a server refused this pointer: it will not try the same one again."""
+        """Return whether a server refused this pointer: it does not retry the same one."""
         beats = (self._target.heartbeat(replica) for replica in self._target.replicas())
         return any(beat and beat.failed and beat.failed.n == n for beat in beats)
 
     def _serve(
         self, pointer: Pointer, prints: Mapping[str, Fingerprint], old: PreviousAnswers | None
     ) -> RolloutOutcome:
-        how, target, release = self._how, self._target, self._release
+        how, target, release = self._method, self._target, self._release
         target.activate(
             release, restart=how == "restart", allow_downtime=self._allow_downtime, progress=self._progress
         )
@@ -156,24 +156,24 @@ class Rollout:
         proof = prove(endpoint, release, prints, old.get() if old else {}, self._progress)
         if proof.refuted:
             raise_if_superseded(target, pointer)
-            raise Unhealthy(f"what answers is not the adapter: {proof}")
+            raise Unhealthy(f"another adapter is served: {proof}")
         return RolloutOutcome(how, proof, self._before)
 
-    def _restored(self, pointer: Pointer, why: Exception) -> DeployFailed:
-        """Put back what served before, or stop where nothing did; return the error that says so."""
+    def _restore(self, pointer: Pointer, why: Exception) -> DeployFailed:
+        """Restore the previous release, or stop without one; return the error that reports it."""
         reason, progress, log = _reason(why), UncancellableProgress(self._progress), list[str]()
         try:
             log = self._last_log()
             progress.note(f"it failed: {reason}")
-            now = self._put_back(pointer, progress)
+            now = self._restore_previous(pointer, progress)
         except KeyboardInterrupt as stopped:
             raise Cancelled(
                 f"Release {self._release.id} did not become healthy: {reason}\n"
-                "Interrupted while what served before was being put back.",
+                "Interrupted while the previous release was being restored.",
                 next_step="rollback() to go back",
             ) from stopped
         except Exception as problem:  # noqa: BLE001  it must not hide why the release failed
-            now = f"Putting back what served before failed too: {_reason(problem)}"
+            now = f"Restoring the previous release failed too: {_reason(problem)}"
         lines = "".join(f"\n  {line}" for line in log)
         return DeployFailed(
             f"Release {self._release.id} did not become healthy: {reason}\n{now}\nLast log lines:{lines}",
@@ -186,17 +186,17 @@ class Rollout:
     def _last_log(self) -> list[str]:
         try:
             return list(self._target.logs(tail=_LOG_LINES))
-        except Exception as problem:  # noqa: BLE001  a missing log must not keep the old release from serving
+        except Exception as problem:  # noqa: BLE001  a missing log must not prevent the restore
             return [f"(the log cannot be read: {_reason(problem)})"]
 
-    def _put_back(self, pointer: Pointer, progress: Progress) -> str:
+    def _restore_previous(self, pointer: Pointer, progress: Progress) -> str:
         before, share = self._before, self._target.share
         replaced = before and before.code.kind == self._release.code.kind == "own"
         if before and before.id == self._release.id and not replaced:
-            return "It served before too, and was left as it is."
+            return "It served before too, and was left unchanged."
         if before is None or replaced:
-            return self._ended(pointer, replaced=bool(replaced), progress=progress)
-        progress.phase(f"Putting back {before.id}")
+            return self._stop_or_sleep(pointer, replaced=bool(replaced), progress=progress)
+        progress.phase(f"Restoring {before.id}")
         back = publisher.publish_release(share, before.id, expected=pointer.n, by=self._by)
         names = self._target.replicas(refresh=True)
         beats = {name: self._target.heartbeat(name) for name in names}
@@ -214,43 +214,41 @@ class Rollout:
             progress,
             restarted=not still,
             allow_downtime=True,
-            # new servers that failed stand beside the old ones: those have served all the time
-            only=still if still and self._how == "restart" else None,
+            # failed new servers run next to the old ones, which have served all the time
+            only=still if still and self._method == "restart" else None,
         )
         check_models_respond(self._target.endpoint(), before)
         return f"Release {before.id} serves again."
 
-    def _ended(self, pointer: Pointer, *, replaced: bool, progress: Progress) -> str:
-        """End what runs where nothing served before; what slept sleeps again."""
+    def _stop_or_sleep(self, pointer: Pointer, *, replaced: bool, progress: Progress) -> str:
+        """Stop the target if nothing served before; a sleeping one sleeps again."""
         last, target = self._seen, self._target
         if (
             self._release.code.kind == "own" and target.has_start_commands()
-        ):  # it ran before, as others made it
-            return (
-                "The app, which nbtoolkit did not make, is left as it is, with the new files in inference/."
-            )
+        ):  # it ran before, created by others
+            return "The app, which nbtoolkit did not create, is unchanged, with the new files in inference/."
         known = last is not None and last.release != self._release.id and not replaced
         if not (known and self._slept):
             target.stop(progress)
         if replaced:
-            return "Its files had replaced the former ones in inference/, so nothing runs now."
-        if last and known:  # a later start shall not meet the bad one
+            return "Its files have replaced the previous ones in inference/, so nothing runs now."
+        if last and known:  # a later start must not load the failed release
             publisher.publish_release(target.share, last.release, expected=pointer.n, by=self._by)
             if self._slept:
                 target.scale_to_zero(progress)
                 return f"Nothing runs, as before; the next request starts {last.release}."
-        return "There is nothing to put back, so nothing runs now."
+        return "There is nothing to restore, so nothing runs now."
 
 
 def _reason(problem: Exception) -> str:
-    """Return why something failed, without the log lines and next steps of the error."""
+    """Return the reason of an error, without its log lines and next step."""
     if isinstance(problem, NbtoolkitError):
-        return str(getattr(problem, "reason", problem.message))
+        return getattr(problem, "reason", "") or problem.message
     return str(problem) if isinstance(problem, Unhealthy) else f"{type(problem).__name__}: {problem}"
 
 
 def _next_step(problem: Exception) -> str:
-    """Return what the target says to do about a server that does not start, where it knows that."""
-    if isinstance(problem, ServerFailed) and hasattr(problem, "reason"):
+    """Return the next step of an error whose reason is known, else a general one."""
+    if isinstance(problem, ServerFailed) and problem.reason:
         return problem.next_step
     return "correct what the reason and the log name, then deploy again"

@@ -16,7 +16,7 @@ class DeploySettings(Settings):
     """What to deploy, how to serve it, and where; relative paths start at the workspace.
 
     ``adapters`` takes one folder, a list of folders, or public name → folder; without names the folders'
-    own are the public ones. What begins with ``/mount/`` lies on the share and is served from there.
+    own names are public. A path that begins with ``/mount/`` is on the share and is served from there.
     """
 
     adapters: dict[str, Path] = Field(
@@ -32,7 +32,7 @@ class DeploySettings(Settings):
     )
     server: Literal["nbtoolkit", "own"] = Field(
         default="nbtoolkit",
-        description="own: the workspace's inference/ and its start commands; every deploy starts it anew",
+        description="own: the workspace's inference/ and its start commands; every deploy restarts it",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", title="Precision", description="precision of the weights"
@@ -48,7 +48,7 @@ class DeploySettings(Settings):
         default=16, title="Answers at once", ge=1, le=256, description="answers decoded at once"
     )
     max_queue: int = Field(
-        default=64, title="Queue", ge=0, description="requests that wait before 429 is answered"
+        default=64, title="Queue", ge=0, description="requests that wait; further ones get status 429"
     )
     report: str | None = Field(
         default=None,
@@ -65,11 +65,11 @@ class DeploySettings(Settings):
         title="Own server's port",
         ge=1,
         le=65535,
-        description="port of your own server, where its code fixes one",
+        description="port of your own server, if its code fixes one",
     )
     allow_downtime: bool = Field(
         default=False,
-        description="Azure: stop the running server first where there is no GPU for a second one beside it",
+        description="Azure: stop the running server first if there is no GPU for a second one",
     )
     wheels_lock: str | None = Field(
         default=None,
@@ -119,7 +119,7 @@ class DeploySettings(Settings):
 
     @property
     def engine(self) -> EngineSettings:
-        """How the engine shall run."""
+        """The settings of the engine."""
         return EngineSettings(
             dtype=self.dtype,
             quantization=self.quantization,
@@ -129,7 +129,7 @@ class DeploySettings(Settings):
         )
 
     def smoke_settings(self) -> list[SmokeSettings]:
-        """Return the smoke tests that this deploy will ask for, one for each adapter."""
+        """Return the settings of the smoke tests that this deploy requires, one per adapter."""
         return [
             SmokeSettings(adapter=folder, base=self.base, dtype=self.dtype, quantization=self.quantization)
             for folder in self.adapters.values()

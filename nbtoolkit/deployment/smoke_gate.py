@@ -1,4 +1,4 @@
-"""Let through only adapters whose very bytes passed a smoke test, or whose deployer gives a reason."""
+"""Require a green smoke report for exactly these files, or a reason to override."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nbtoolkit.workspace import Workspace
 
 @dataclass(frozen=True)
 class GateResult:
-    """What let the adapters through: reports by public name, and the reason where one was needed."""
+    """The smoke reports by public name, and the override reason if one was needed."""
 
     reports: Mapping[str, SmokeReport]
     files: Mapping[str, Path]
@@ -33,8 +33,8 @@ def check_smoke_reports(
 ) -> GateResult:
     """Return the smoke reports of all adapters.
 
-    Raises :class:`SmokeTestFailed` where an adapter's newest report is missing, not green or of another way
-    of serving, unless the settings give an ``override_reason``; the message says what to run.
+    Raises :class:`SmokeTestFailed` if an adapter's newest report is missing, not green, or of other engine
+    settings, unless the settings have an ``override_reason``; the message names the call to run.
     """
     reports: dict[str, SmokeReport] = {}
     problems: list[str] = []
@@ -85,7 +85,7 @@ def _problem(
     if report is None:
         return f"there is no smoke report for sha256 {adapter.sha256[:16]}… on {base.name} ({adapter.path})"
     if (report.adapter_sha256, report.base_sha256) != (adapter.sha256, base.sha256):
-        return "the smoke report is about other bytes of the adapter or the base"
+        return "the smoke report is about other files of the adapter or the base"
     if report.failed:
         return "failed " + "; ".join(f"{one.id} {one.title}: {one.summary}" for one in report.failed)
     if report.open:
@@ -96,17 +96,17 @@ def _problem(
         "quantization": report.quantization,
         "dtype": report.settings.get("dtype", settings.dtype),
     }
-    for what, value in wanted.items():
-        if tested[what] != value:
-            return f"it was tested with {what} {tested[what]!r} and shall be served with {value!r}"
+    for name, value in wanted.items():
+        if tested[name] != value:
+            return f"it was tested with {name} {tested[name]!r}, but is to be served with {value!r}"
     return None
 
 
 def _file(settings: DeploySettings, workspace: Workspace, report: SmokeReport) -> Path:
-    """Return the file of a report that was read just now."""
+    """Return the path of a report."""
     if settings.report is not None:
         return workspace.path(settings.report)
     for path in workspace.reports.glob(f"{report.adapter_sha256[:16]}-*.json"):
         if path.stat().st_size == len(report.content) and path.read_bytes() == report.content:
             return path
-    return report.save(workspace)  # deleted meanwhile
+    return report.save(workspace)  # deleted since it was read

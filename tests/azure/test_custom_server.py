@@ -82,6 +82,6 @@ def test_app_of_another_template_restarts_with_new_files(make_place: MakePlace) 
     assert [line.rpartition("/")[2] for line in place.arm_writes()] == ["restart"]
 
     (own / "app.py").write_text("raise SystemExit(3)")
-    with pytest.raises(DeployFailed, match="is left as it is, with the new files in inference/"):
+    with pytest.raises(DeployFailed, match="is unchanged, with the new files in inference/"):
         deploy(DeploySettings(server="own", target="azure", timeout=60), target=place.target)
     assert not place.target.app.get().stopped

@@ -160,7 +160,7 @@ def test_own_server_replaces_ours_and_gives_way_to_it(place: Place, tmp_path: Pa
 
 def test_what_is_missing_is_said_before_anything_runs(place: Place) -> None:
     write(place, [])
-    with pytest.raises(InvalidSettings, match="names no defaultCommands"):
+    with pytest.raises(InvalidSettings, match="has no defaultCommands"):
         deploy(place.settings(None, server="own"), target=place.target)
     for file in (place.workspace.root / "inference").iterdir():
         file.unlink()

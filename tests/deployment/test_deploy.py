@@ -16,7 +16,7 @@ import pytest
 
 from nbtoolkit import Adapter, DeploySettings, Endpoint, LocalTarget, deploy, rollback
 from nbtoolkit.deployment import fingerprint_proof as deployment_proof
-from nbtoolkit.deployment import hash_cache as hashes
+from nbtoolkit.deployment.hash_cache import use_cached_sha256
 from nbtoolkit.errors import (
     Busy,
     Cancelled,
@@ -143,7 +143,7 @@ def test_report_that_is_not_green_names_the_check(place: Place) -> None:
 
 
 def test_report_of_another_precision_does_not_count(place: Place) -> None:
-    with pytest.raises(SmokeTestFailed, match=r"tested with dtype 'auto' and shall be served with 'float16'"):
+    with pytest.raises(SmokeTestFailed, match=r"tested with dtype 'auto', but is to be served with 'float16'"):
         deploy(place.settings(place.adapter("red"), dtype="float16"), target=place.target)
 
 
@@ -313,7 +313,7 @@ def test_release_that_served_before_is_left_alone_where_its_proof_cannot_be_made
     with monkeypatch.context() as patch:
         patch.setattr(deployment_proof, "BUSY_ATTEMPTS", 2)
         patch.setattr(Endpoint, "prove", busy)
-        with pytest.raises(DeployFailed, match=r"queue is full(.|\n)*left as it is"):
+        with pytest.raises(DeployFailed, match=r"queue is full(.|\n)*left unchanged"):
             deploy(settings, target=place.target)
     assert place.says() == "red"
 
@@ -345,14 +345,14 @@ class CancelAt(Progress):
 
 def test_cancel_before_publishing_leaves_the_old_one(place: Place) -> None:
     first = deploy(place.settings(place.adapter("red")), target=place.target).release.id
-    with pytest.raises(Cancelled, match=f"Nothing was published; the server goes on with {first}"):
+    with pytest.raises(Cancelled, match=f"Nothing was published; the server still serves {first}"):
         deploy(place.settings(place.adapter("blue")), target=place.target, progress=CancelAt("Sending"))
     assert place.says() == "red"
 
 
 def test_cancel_after_publishing_says_what_still_runs(place: Place) -> None:
     deploy(place.settings(place.adapter("red")), target=place.target)
-    with pytest.raises(Cancelled, match=r"was published by .*; the server goes on to it by itself") as caught:
+    with pytest.raises(Cancelled, match=r"was published by .*; the server will swap to it") as caught:
         deploy(place.settings(place.adapter("blue")), target=place.target, progress=CancelAt("Waiting"))
     assert "rollback()" in caught.value.next_step
     assert deploy(place.settings(place.adapter("blue")), target=place.target).proof
@@ -420,7 +420,7 @@ def test_interrupt_of_a_deploy_whose_share_no_longer_answers_is_still_told_as_on
                 monkeypatch.setattr(publisher, "active_pointer", cut_off)
                 raise KeyboardInterrupt
 
-    with pytest.raises(Cancelled, match=r"Interrupted\. What is public now cannot be read: FileNotFound"):
+    with pytest.raises(Cancelled, match=r"Interrupted\. The active release cannot be read: FileNotFound"):
         deploy(place.settings(place.adapter("red")), target=place.target, progress=CutOff())
 
 
@@ -462,16 +462,15 @@ def test_unchanged_large_adapter_is_not_read_again(place: Place, monkeypatch: py
 
 def test_full_disk_does_not_fail_an_adapters_hash(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     red = Adapter.read(place.adapter("red"))
-    monkeypatch.setattr(hashes, "_SETTLED", -60.0)
     with monkeypatch.context() as patch:
 
         def full(_: object) -> None:
             raise FULL
 
         patch.setattr(os, "fsync", full)
-        hashes.use_cached_sha256(red, place.workspace)
+        use_cached_sha256(red, place.workspace, min_age=-60)
     assert sorted(path.name for path in place.workspace.state.iterdir()) == [".gitignore", "reports"]
-    hashes.use_cached_sha256(red, place.workspace)
+    use_cached_sha256(red, place.workspace, min_age=-60)
     assert json.loads((place.workspace.state / "adapter-hashes.json").read_text())[str(red.path)]["sha256"]
 
 

@@ -22,7 +22,7 @@ from .provision_steps import Provisioning
 from .share_checks import broken_state, pointers, torn, word_of
 from .steps import new_cloud
 
-NOT_PUT_BACK = "Putting back what served before failed too"
+NOT_PUT_BACK = "Restoring the previous release failed too"
 """What a deploy says that lost Azure for good in the middle; only then may two releases be mixed up."""
 ATTEMPTS = 9
 
