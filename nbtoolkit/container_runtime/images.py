@@ -1,7 +1,7 @@
-"""What a container brings along, and what our server needs beside it.
+"""Container images and the locked wheels that nbtoolkit's server needs in addition.
 
-An image holds Python and the engine's heavy part. Everything else is a lock of wheels that are fetched in
-the kernel, sent to the share once, and installed from there: nothing is downloaded when a replica starts.
+An image contains Python and the engine's large packages. The wheels of a lock are downloaded on the user's
+machine, uploaded to the share once, and installed from there: a starting replica downloads nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LockedWheel:
 
     @property
     def requirement(self) -> str:
-        """The line as pip reads it."""
+        """The line as pip reads it, in its requirements format with hashes."""
         return f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
 
     def __str__(self) -> str:
@@ -45,10 +45,10 @@ class LockedWheel:
 
 @dataclass(frozen=True)
 class ContainerRuntime:
-    """An image, and the wheels that go with it.
+    """A container image and its lock of wheels.
 
-    ``python`` is the image's version, ``glibc`` the oldest minor version of glibc 2 that the wheels must run
-    on. For an image of your own, give a lock of your own: ``python -m nbtoolkit.container_runtime.lock``.
+    ``python`` is the image's version, ``glibc`` the oldest minor version of glibc 2 that the wheels must
+    support. A custom image needs its own lock: ``python -m nbtoolkit.container_runtime.lock``.
     """
 
     engine: Literal["transformers", "vllm"]
@@ -67,12 +67,12 @@ class ContainerRuntime:
 
     @cached_property
     def lock_content(self) -> bytes:
-        """The lock as it goes to the share; the same bytes on every system."""
+        """The lock as uploaded to the share; the same bytes on every system."""
         return self.lock.read_bytes().replace(b"\r\n", b"\n")
 
     @property
     def wheels_sha256(self) -> str:
-        """The identity of all wheels together: the sha256 of the lock, which names the sha256 of each."""
+        """The sha256 of the lock, which contains the sha256 of each wheel."""
         return hashlib.sha256(self.lock_content).hexdigest()
 
     @cached_property
@@ -94,7 +94,7 @@ def parse_lock(text: str, path: Path) -> list[LockedWheel]:
         match = _LINE.fullmatch(line)
         if match is None:
             raise BrokenFile(
-                f"{path}, line {number}: {line[:80]!r} is no 'name==version --hash=sha256:…  # file size'.",
+                f"{path}, line {number}: {line[:80]!r} is not 'name==version --hash=sha256:…  # file size'.",
                 next_step="make the lock again: python -m nbtoolkit.container_runtime.lock",
                 path=path,
                 line=number,

@@ -1,7 +1,7 @@
 """Lock a server's packages for an image: ``python -m nbtoolkit.container_runtime.lock [ENGINE ...]``.
 
-Run it when a pin in constraints.txt changes. It asks the package index that pip is set up for, on any
-system, and downloads every wheel once to note its size.
+Run it if a pin in constraints.txt changes. It uses the package index of pip's configuration, on any
+system, and downloads every wheel once to record its size.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from nbtoolkit.progress import PrintProgress
 EXTRAS = {"transformers": ("serving", "model", "nf4"), "vllm": ("serving",)}
 """Which of this package's extras the server needs, by engine."""
 BROUGHT = {"torch": "2.13.0+cu126"}
-"""What the image has already, with a build of its own that no index need know."""
+"""Packages that the image already contains, in builds that an index may not have."""
 _PLAIN = ("httpx", "pydantic")
-"""What the server needs of this package's own requirements."""
+"""The requirements of this package that the server needs."""
 
 
 def requirements(engine: str) -> list[str]:
-    """Return what the server with an engine needs, from this package's metadata."""
+    """Return the requirements of the server with an engine, from this package's metadata."""
     needed: list[str] = []
     for requirement in requires(DISTRIBUTION) or []:
         wanted, _, marker = (part.strip() for part in requirement.partition(";"))
@@ -48,9 +48,9 @@ def requirements(engine: str) -> list[str]:
 def resolve(
     runtime: ContainerRuntime, needed: Sequence[str], constraints: Path, brought: Mapping[str, str] = BROUGHT
 ) -> list[LockedWheel]:
-    """Return the wheels for an image, those that it brings along left out; sizes are 0.
+    """Return the wheels for an image, without those it already contains; sizes are 0.
 
-    Raises :class:`InvalidSettings` with pip's words where nothing fits together.
+    Raises :class:`InvalidSettings` with pip's output if the requirements conflict.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -87,7 +87,7 @@ def lock_text(runtime: ContainerRuntime, wheels: Sequence[LockedWheel]) -> str:
 
 
 def main() -> int:
-    """Write the locks of the engines that the command line names, or of all."""
+    """Write the locks of the engines in the command line, or of all."""
     parser = argparse.ArgumentParser(
         prog="nbtoolkit.container_runtime.lock", description="Lock a server's wheels."
     )
@@ -119,7 +119,7 @@ def _wheel(found: Mapping[str, Any]) -> LockedWheel:
 
 
 def _placeholder(folder: Path, name: str, version: str) -> None:
-    """Write a wheel that stands for what the image brings along, so that pip looks no further for it."""
+    """Write an empty wheel for a package of the image, so that pip does not download it."""
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

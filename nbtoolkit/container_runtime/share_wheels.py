@@ -1,4 +1,4 @@
-"""The packages that a container installs from the share."""
+"""The wheels that a container installs from the share."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.workspace import Workspace
 
 NO_WHEELS = "none"
-"""The lock's name for an image that brings every package along."""
+"""The lock's name for an image that contains every package."""
 
 
 @dataclass(frozen=True)
 class SharedWheels:
-    """The wheels of one runtime, kept in a folder of this machine between deploys."""
+    """The wheels of one runtime, cached on this machine between deploys."""
 
     runtime: ContainerRuntime
     cache: Path
 
     @property
     def sha256(self) -> str:
-        """The identity of the lock."""
+        """The sha256 of the lock."""
         return self.runtime.wheels_sha256
 
     def files(self, progress: Progress) -> Mapping[str, Path]:
-        """Return the lock and its wheels by file name; those that are missing here are fetched."""
+        """Return the lock and its wheels by file name; downloads the missing ones."""
         return fetch_wheels(self.runtime, self.cache, progress).files
 
 
 def resolve_wheels(lock: str | None, workspace: Workspace) -> SharedWheels | None:
-    """Return the wheels of a lock: by default those of the transformers engine, the one that we serve with.
+    """Return the wheels of a lock, by default of the transformers engine; None for ``"none"``.
 
-    ``"none"`` says that the image needs none. Raises :class:`InvalidSettings` where the lock is no file.
+    Raises :class:`InvalidSettings` if the lock is not a file.
     """
     if lock == NO_WHEELS:
         return None
@@ -45,7 +45,7 @@ def resolve_wheels(lock: str | None, workspace: Workspace) -> SharedWheels | Non
         path = workspace.path(lock)
         if not path.is_file():
             raise InvalidSettings(
-                f"The lock of the container's packages, {path}, is no file.",
+                f"The lock of the container's packages, {path}, is not a file.",
                 next_step="leave wheels_lock out, or make one: python -m nbtoolkit.container_runtime.lock",
             )
         runtime = replace(runtime, lock=path)

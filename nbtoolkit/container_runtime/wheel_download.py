@@ -1,4 +1,4 @@
-"""Fetch the wheels of a lock, for the image's Python and platform, from the index that pip is set up for."""
+"""Download the wheels of a lock with pip, for the image's Python and platform."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.utils.child_process import run_child
 
 REQUIREMENTS = "requirements.txt"
-"""The lock's name beside its wheels on the share."""
+"""The lock's name next to its wheels on the share."""
 _BATCH_BYTES = 32 << 20
 _BATCH_WHEELS = 8
-"""Wheels are kept batch by batch, so that a cancelled or failed fetch goes on where it was."""
+"""Wheels are kept batch by batch, so that a cancelled or failed download resumes."""
 
 
 @dataclass(frozen=True)
 class DownloadedWheels:
-    """Wheels on this machine: what lies in their folder on the share, by name; ``sha256`` is its name."""
+    """Local files of a lock and its wheels, by name; ``sha256`` names their folder on the share."""
 
     sha256: str
     files: Mapping[str, Path]
@@ -33,17 +33,17 @@ class DownloadedWheels:
 def fetch_wheels(
     runtime: ContainerRuntime, cache: Path, progress: Progress | None = None
 ) -> DownloadedWheels:
-    """Return the wheels of a runtime; those that lie in ``cache`` with the right content are not fetched.
+    """Return the wheels of a runtime; downloads those that are not in ``cache`` with the right sha256.
 
-    pip runs in a process of its own, with the user's own index, proxy and certificates. Costs a read of what
-    is there (the lock of the transformers engine: 0.2 GB). Raises :class:`WheelsUnavailable`.
+    pip runs in a child process, with the user's index, proxy and certificates. Reads all cached wheels (of
+    the transformers engine: 0.2 GB). Raises :class:`WheelsUnavailable`.
     """
     progress = progress or SILENT()
     folder = cache / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [one for one in runtime.wheels if not _is_there(one, folder, progress)]
+    missing = [one for one in runtime.wheels if not _is_cached(one, folder, progress)]
     if missing:
-        progress.phase(f"Fetching {len(missing)} packages for the container")
+        progress.phase(f"Downloading {len(missing)} packages for the container")
         download(runtime, missing, folder, progress)
     lock = folder / f"{runtime.wheels_sha256}.txt"
     write_atomically(lock, runtime.lock_content)
@@ -55,7 +55,7 @@ def fetch_wheels(
 def download(
     runtime: ContainerRuntime, wheels: Iterable[LockedWheel], folder: Path, progress: Progress
 ) -> None:
-    """Download wheels into a folder, each checked against its hash; raises :class:`WheelsUnavailable`."""
+    """Download wheels into a folder; pip verifies each hash. Raises :class:`WheelsUnavailable`."""
     wheels = list(wheels)
     total, done = sum(one.size for one in wheels), 0
     for batch in _batches(wheels):
@@ -68,7 +68,7 @@ def download(
 
 
 def target_options(runtime: ContainerRuntime) -> list[str]:
-    """Return the options that make pip choose wheels for an image and not for this machine."""
+    """Return the options that make pip choose wheels for an image instead of this machine."""
     platforms = [option for tag in runtime.platforms for option in ("--platform", tag)]
     return [
         "--only-binary",
@@ -81,7 +81,7 @@ def target_options(runtime: ContainerRuntime) -> list[str]:
     ]
 
 
-def _is_there(wheel: LockedWheel, folder: Path, progress: Progress) -> bool:
+def _is_cached(wheel: LockedWheel, folder: Path, progress: Progress) -> bool:
     progress.check()
     path = folder / wheel.file
     return path.is_file() and file_sha256(path) == wheel.sha256
@@ -112,7 +112,7 @@ def _pip_download(runtime: ContainerRuntime, batch: list[LockedWheel], to: Path,
     absent = [one.file for one in batch if not (to / one.file).is_file()]
     if absent:
         raise WheelsUnavailable(
-            f"pip fetched other files than the lock names: {', '.join(absent)} did not come.",
+            f"pip downloaded other files than the lock names: {', '.join(absent)} are missing.",
             next_step="make the lock again: python -m nbtoolkit.container_runtime.lock",
             files=absent,
         )
@@ -121,7 +121,7 @@ def _pip_download(runtime: ContainerRuntime, batch: list[LockedWheel], to: Path,
 def _unavailable(runtime: ContainerRuntime, said: str) -> WheelsUnavailable | MissingDependency:
     if "No module named pip" in said:
         return MissingDependency(
-            f"{sys.executable} has no pip, which fetches the container's packages.",
+            f"{sys.executable} has no pip, which downloads the container's packages.",
             next_step="install it in the notebook's environment: python -m ensurepip, or uv pip install pip",
             package="pip",
         )
@@ -129,17 +129,17 @@ def _unavailable(runtime: ContainerRuntime, said: str) -> WheelsUnavailable | Mi
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     if "DO NOT MATCH THE HASHES" in said:
         at = next(i for i, line in enumerate(lines) if "DO NOT MATCH THE HASHES" in line)
-        cause = "the index delivers other bytes than the lock names: " + " ".join(lines[at + 1 : at + 5])
-        step = "use an index that mirrors PyPI unchanged; or make a lock of your own and see what differs"
+        cause = "the index has files with other hashes than the lock: " + " ".join(lines[at + 1 : at + 5])
+        step = "use an index that mirrors PyPI unchanged; or make your own lock and compare"
     elif "Retrying (Retry(" in said or "Max retries exceeded" in said:
         cause = "the package index does not answer: " + next(line for line in lines if "etr" in line)[-300:]
-        step = "check the network, the proxy and pip's index-url (pip config list); what came is kept"
+        step = "check network, proxy and pip's index-url (pip config list); finished downloads are kept"
     else:
-        cause = (errors or lines or ["pip said nothing"])[-1]
+        cause = (errors or lines or ["pip has no output"])[-1]
         step = (
             f"see whether pip's index (pip config list) has it for Python {runtime.python} on Linux; "
             "pip's extra-index-url or find-links add other sources"
         )
     return WheelsUnavailable(
-        f"The container's packages cannot be fetched: {cause}", next_step=step, output=said[-4000:]
+        f"The container's packages cannot be downloaded: {cause}", next_step=step, output=said[-4000:]
     )

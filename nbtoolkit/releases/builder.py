@@ -1,4 +1,4 @@
-"""Put together a release: exactly what shall be served, and the tokenizer and template in force."""
+"""Build a release: base, adapters, tokenizer, engine settings and code."""
 
 from __future__ import annotations
 
@@ -28,24 +28,23 @@ def build_release(
 ) -> Release:
     """Return the release that serves ``adapters`` by public name on ``base``.
 
-    ``base_path`` is the base's folder as the server sees it, absolute or relative to the mount; ``reports``
-    maps an adapter's name to its smoke report's sha256, ``in_place`` to its folder on the share where it is
-    served from where it lies. The tokenizer and the chat template are the adapters'
-    own where they say something else than the base's, and all adapters must agree on them. Reads every
-    adapter once for its sha256. Raises :class:`InvalidSettings` and :class:`InvalidAdapter`.
+    ``base_path`` is the base's folder for the server, absolute or relative to the mount; ``reports`` maps an
+    adapter's name to its smoke report's sha256, ``share_paths`` to the folder of an adapter that is already
+    on the share. If the adapters' tokenizer or chat template differs from the base's, theirs is served, and
+    all adapters must agree on it. Reads every adapter once for its sha256. Raises :class:`InvalidSettings`
+    and :class:`InvalidAdapter`.
     """
-    found = dict(reports or {})
+    sha256_by_name = dict(reports or {})
     _check_names(base, adapters)
-    if stray := sorted(found.keys() - adapters.keys()):
+    if stray := sorted(sha256_by_name.keys() - adapters.keys()):
         raise InvalidSettings(
-            f"There is a smoke report for {stray[0]!r}, which is no adapter of this release.",
+            f"There is a smoke report for {stray[0]!r}, which is not an adapter of this release.",
             next_step=f"name it as one of: {', '.join(adapters) or 'none'}",
         )
-    places = share_paths or {}
     served = {
         name: ServedAdapter(
             name=name,
-            path=places.get(name) or share_layout.adapter_path(adapter.sha256),
+            path=(share_paths or {}).get(name) or share_layout.adapter_path(adapter.sha256),
             sha256=adapter.sha256,
             rank=adapter.rank,
         )
@@ -59,7 +58,7 @@ def build_release(
         tokenizer=tokenizer_in_force(base.path, base_path, folders),
         engine=engine,
         code=ServedCode(sha256=code_sha256, wheels_sha256=wheels_sha256),
-        reports=dict(sorted(found.items())),
+        reports=dict(sorted(sha256_by_name.items())),
         override_reason=(override_reason or "").strip() or None,
     )
 
@@ -69,11 +68,11 @@ def _check_names(base: Base, adapters: Mapping[str, Adapter]) -> None:
         if not _NAME.fullmatch(name):
             raise InvalidSettings(
                 f"{name!r} cannot be a public model name.",
-                next_step="use at most 100 letters, digits and . _ : / - and begin with a letter or digit",
+                next_step="use at most 100 letters, digits and . _ : / - and start with a letter or digit",
             )
     if base.name in adapters:
         raise InvalidSettings(
-            f"An adapter has the base model's public name {base.name!r}: requests could not tell them apart.",
+            f"An adapter has the base model's public name {base.name!r}: requests cannot distinguish them.",
             next_step="give the adapter another name, as in adapters={'my-adapter': ...}",
         )
 

@@ -1,8 +1,8 @@
-"""Put a release on a share, and make it the public one.
+"""Stage a release on a share and publish it.
 
-Everything that a release names is complete before the release itself is written, and a pointer is
-published last, by a rename that never overwrites: a killed deploy leaves what is served untouched, and of
-two deploys that race exactly one wins.
+All files of a release are complete before the release itself is written. The pointer is published last, by a
+rename that never overwrites: a killed deploy does not change what is served, and of two concurrent deploys
+exactly one wins.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 ATTEMPTS = 20
-"""Names that are tried for a pointer; only broken pointers of others use one up."""
+"""Pointer names that are tried; only an invalid pointer of another writer uses one up."""
 
 
 def stage_release(
@@ -63,13 +63,13 @@ def stage_release(
     base: Base | None = None,
     wheels: Callable[[Progress], Mapping[str, Path]] | None = None,
 ) -> SyncResult:
-    """Bring all that a release names to the share, the release itself last; nothing becomes public.
+    """Upload all files of a release to the share, the release itself last; nothing is published.
 
-    ``adapters`` and ``reports`` (files) go by the release's public names; what is left out must be on the
-    share. ``code`` is the folder of the server, or of the user's own. ``wheels`` returns the files of the
-    lock that the release names, and is called where they are not there. What is finished on the share is not
-    sent again. Raises SyncRefused where the bytes are not those that the release names, NotInStore where
-    something is neither here nor there, StoreError, Cancelled.
+    ``adapters`` and ``reports`` (files) are keyed by the release's public names; missing ones must be on the
+    share. ``code`` is the folder of the built-in or the custom server. ``wheels`` returns the files of the
+    release's lock, and is called only if they are not on the share. Complete files are not sent again. Raises
+    SyncRefused if files do not have the release's sha256, NotInStore if something is missing on both sides,
+    StoreError, Cancelled.
     """
     progress = progress or SILENT()
     result = stage_base(store, release, base, progress)
@@ -84,11 +84,11 @@ def stage_release(
 
 
 def publish_release(store: FileStore, release_id: str, *, expected: int, by: str) -> Pointer:
-    """Make a staged release the public one and return its pointer.
+    """Publish a staged release and return its pointer.
 
-    ``expected`` is the number of the active pointer when the deploy began, 0 where there was none. Raises
-    ReleaseChanged, with ``by``, ``release`` and ``n``, if another deploy was faster, and NotInStore if the
-    release was not staged. Costs about six requests.
+    ``expected`` is the number of the active pointer at the start of the deploy, 0 if there was none. Raises
+    ReleaseChanged, with ``by``, ``release`` and ``n``, if another deploy published first, and NotInStore if
+    the release was not staged. Costs about six requests.
     """
     read_release(store, release_id)
     for _ in range(ATTEMPTS):
@@ -97,8 +97,8 @@ def publish_release(store: FileStore, release_id: str, *, expected: int, by: str
         if current and current.n > expected:
             raise ReleaseChanged(
                 f"{current.by} published {current.release} as number {current.n} at {current.at:%H:%M} UTC, "
-                f"while {release_id} was being deployed; {release_id} was not made public.",
-                next_step="look at what they deployed, then deploy again if yours shall replace it",
+                f"while {release_id} was being deployed; {release_id} was not published.",
+                next_step="look at what they deployed, then deploy again if yours is to replace it",
                 by=current.by,
                 release=current.release,
                 n=current.n,
@@ -108,16 +108,16 @@ def publish_release(store: FileStore, release_id: str, *, expected: int, by: str
         try:
             _write(store, share_layout.pointer_path(n), pointer.model_dump_json(indent=2).encode())
         except AlreadyExists:
-            continue  # somebody was faster: look who
+            continue  # another deploy was first: read its pointer
         return pointer
     raise StoreError(
         f"No pointer could be written to {share_layout.ACTIVE} in {ATTEMPTS} attempts; none is valid.",
-        next_step=f"look at what writes to {share_layout.ACTIVE} on the share",
+        next_step=f"find the program that writes to {share_layout.ACTIVE} on the share",
     )
 
 
 def active_pointer(store: FileStore) -> Pointer | None:
-    """Return the highest valid pointer, None where nothing was published. Two requests."""
+    """Return the highest valid pointer, None if nothing was published. Two requests."""
     return _highest_valid(store, _numbers(store))
 
 
@@ -140,7 +140,7 @@ def read_release(store: FileStore, release_id: str) -> Release:
         ) from error
     except ValidationError as error:
         raise StoreError(
-            f"{path} on the share is damaged, or of a newer nbtoolkit.",
+            f"{path} on the share is damaged, or written by a newer nbtoolkit.",
             next_step="update nbtoolkit; if that does not help, delete the file and deploy again",
         ) from error
     if release.id != release_id:
@@ -152,7 +152,7 @@ def read_release(store: FileStore, release_id: str) -> Release:
 
 
 def publisher_name(workspace: Path) -> str:
-    """Return who publishes from a workspace: ``user@host:folder``."""
+    """Return the publisher of a workspace: ``user@host:folder``."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name
@@ -161,12 +161,12 @@ def publisher_name(workspace: Path) -> str:
 
 
 def serving_folder() -> Path:
-    """Return the folder of the server that is sent as code."""
+    """Return the folder of the built-in server, which is uploaded as code."""
     return Path(share_layout.__file__).parent
 
 
 def _numbers(store: FileStore) -> list[int]:
-    """Return the numbers of all pointers, valid or not, and sweep what killed publishers left."""
+    """Return the numbers of all pointers, valid or not; deletes temporary files of killed deploys."""
     found = (
         share_layout.pointer_number(entry.name)
         for entry in sweep(store, share_layout.ACTIVE)
@@ -191,6 +191,6 @@ def _read_pointer(store: FileStore, n: int) -> Pointer | None:
 def _write(store: FileStore, path: str, content: bytes) -> None:
     try:
         store.write(path, content, overwrite=False)
-    except NotInStore:  # the first one: its folder is made only now, sparing every later one a request
+    except NotInStore:  # the first pointer: creating its folder only now saves later ones a request
         make_folders(store, path.rpartition("/")[0])
         store.write(path, content, overwrite=False)

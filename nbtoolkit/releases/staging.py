@@ -1,4 +1,4 @@
-"""The parts of a release on their way to the share, each checked against the hash that names it."""
+"""Upload the parts of a release to the share, each verified against its sha256."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nbtoolkit.sync import SyncResult, apply, plan, sync
 from nbtoolkit.sync.scan import check_files, scan_folder
 
 WHEELS_LOCK = "requirements.txt"
-"""The lock beside its packages; its sha256 names the folder."""
+"""The lock's name next to its wheels; its sha256 names the folder."""
 
 AGAIN = "let the program that writes it finish, then deploy again"
 
@@ -27,7 +27,7 @@ AGAIN = "let the program that writes it finish, then deploy again"
 def stage_adapters(
     store: FileStore, release: Release, adapters: Mapping[str, Adapter], progress: Progress
 ) -> SyncResult:
-    """Send the adapters that are not on the share; those used in place are only looked for."""
+    """Upload the adapters that are not on the share; those served in place must exist."""
     result = SyncResult()
     for served in release.adapters:
         adapter = adapters.get(served.name)
@@ -40,13 +40,13 @@ def stage_adapters(
                 )
             continue
         check_files(adapter.named_files, adapter.path)
-        what = f"The adapter {adapter.path}"
-        result += _send(store, adapter.named_files, served.path, served.sha256, "", what, progress)
+        label = f"The adapter {adapter.path}"
+        result += _send(store, adapter.named_files, served.path, served.sha256, "", label, progress)
     return result
 
 
 def stage_base(store: FileStore, release: Release, base: Base | None, progress: Progress) -> SyncResult:
-    """Send the base model where the release has it on the share as content; elsewhere it is used in place."""
+    """Upload the base model if its path is content-addressed; otherwise it is used in place."""
     served = release.base
     if served is None or served.path != share_layout.base_path(served.sha256):
         return SyncResult()
@@ -69,7 +69,7 @@ def stage_base(store: FileStore, release: Release, base: Base | None, progress: 
 def stage_wheels(
     store: FileStore, release: Release, wheels: Callable[[Progress], Mapping[str, Path]], progress: Progress
 ) -> SyncResult:
-    """Send the packages of the server's lock; what ``wheels`` returns is only asked for where one is missing.
+    """Upload the wheels of the server's lock; ``wheels`` is called only if one is missing.
 
     The lock itself arrives last and says that its folder is complete.
     """
@@ -86,9 +86,9 @@ def stage_wheels(
 
 
 def stage_code(store: FileStore, release: Release, code: Path, progress: Progress) -> SyncResult:
-    """Send the server's code to its content's folder, or the user's own server to ``inference/``.
+    """Upload the server's code to its content-addressed folder, or a custom server to ``inference/``.
 
-    The user's folder is edited in place, so only what changed is sent and nothing there is deleted.
+    A custom server is updated in place: only changed files are sent, and nothing is deleted.
     """
     sha256 = release.code.sha256
     if release.code.kind == "own":
@@ -110,14 +110,14 @@ def stage_code(store: FileStore, release: Release, code: Path, progress: Progres
 
 
 def custom_server_sha256(folder: Path) -> str:
-    """Return the identity of the user's own server: all files of its folder that are sent."""
+    """Return the sha256 over all files of a custom server that are sent."""
     return content_hash.folder_sha256(scan_folder(folder))
 
 
 def stage_reports(
     store: FileStore, release: Release, reports: Mapping[str, Path], progress: Progress
 ) -> SyncResult:
-    """Send the smoke reports, which hold the fingerprints."""
+    """Upload the smoke reports, which contain the fingerprints."""
     result = SyncResult()
     for name, sha256 in release.reports.items():
         progress.check()
@@ -138,7 +138,7 @@ def stage_reports(
 
 
 def put_once(store: FileStore, path: str, content: bytes) -> SyncResult:
-    """Write a file that never changes; the same content there is fine, other content a StoreError."""
+    """Write an immutable file; does nothing if it has this content, raises StoreError if it differs."""
     folder, _, name = path.rpartition("/")
     entries = sweep(store, folder)
     if not any(entry.name == name for entry in entries):
@@ -147,13 +147,13 @@ def put_once(store: FileStore, path: str, content: bytes) -> SyncResult:
         try:
             store.write(path, content, overwrite=False)
         except AlreadyExists:
-            pass  # another deploy of the same release was faster: compare below
+            pass  # another deploy of the same release was first: compare below
         else:
             return SyncResult(sent_files=1, sent_bytes=len(content))
     if store.read(path) != content:
         raise StoreError(
-            f"{path} on the share never changes, and holds something else.",
-            next_step="somebody edited it there: delete it on the share, then deploy again",
+            f"{path} on the share is immutable, but has other content.",
+            next_step="it was edited there: delete it on the share, then deploy again",
             path=path,
         )
     return SyncResult(skipped_files=1)
@@ -165,16 +165,15 @@ def _send(
     prefix: str,
     sha256: str,
     below: str,
-    what: str,
+    label: str,
     progress: Progress,
 ) -> SyncResult:
-    """Send files to a content-addressed folder; ``below`` is the folder in it that they lie in."""
+    """Upload files to a content-addressed folder; ``below`` is their subfolder in it."""
     named = {join(below, name): path for name, path in files.items()}
     planned = plan(named, store, prefix, content_addressed=True, progress=progress)
-    # After the plan, which holds the hash of every file that will be sent: what is changed from here on is
-    # noticed while it is sent.
+    # After the plan, which has the hash of every file to send: a later change is detected during the upload.
     if planned.missing and content_hash.folder_sha256(files) != sha256:
-        raise _changed(what, sha256)
+        raise _changed(label, sha256)
     return apply(planned, store, progress)
 
 
@@ -188,8 +187,8 @@ def _read(path: Path, name: str) -> bytes:
         ) from error
 
 
-def _changed(what: str, sha256: str) -> SyncRefused:
+def _changed(label: str, sha256: str) -> SyncRefused:
     return SyncRefused(
-        f"{what} changed since the release was built: its sha256 is no longer {sha256[:16]}….",
+        f"{label} changed since the release was built: its sha256 is no longer {sha256[:16]}….",
         next_step=AGAIN,
     )

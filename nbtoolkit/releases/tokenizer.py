@@ -1,7 +1,7 @@
-"""Decide which tokenizer and which chat template are in force.
+"""Choose the tokenizer and chat template of a release.
 
-Training scripts save the base's tokenizer beside the adapter, in whatever form their library's version
-writes. What counts is what the files say: two that say the same are the same, and the base's is served.
+Training scripts save the base's tokenizer with the adapter, in the format of their library's version.
+Tokenizers are compared by content, not by bytes; if they are equivalent, the base's is served.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from nbtoolkit.utils.json_file import read_object, read_text
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "add_bos_token", "add_eos_token")
 _BATCHING = ("truncation", "padding", "version")
-"""How the last caller batched, not what the tokenizer says; so is the padding token."""
+"""Batching options of the last caller, which do not define the tokenizer; nor does the padding token."""
 
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """What a folder's tokenizer files say: a digest for each kind of file, and the chat template's text."""
+    """The content of a folder's tokenizer files: a digest per vocabulary file, special tokens, template."""
 
     vocabularies: Mapping[str, str]
     special: Mapping[str, Any]
@@ -34,19 +34,19 @@ class TokenizerFacts:
 
     @property
     def exists(self) -> bool:
-        """Whether the folder holds a tokenizer at all; a template alone is none."""
+        """Whether the folder contains a tokenizer; a template alone is not one."""
         return bool(self.vocabularies)
 
     def is_equivalent_to(self, base: TokenizerFacts) -> bool:
-        """Tell whether this tokenizer, the template aside, says nothing else than the base's."""
+        """Return whether this tokenizer is equivalent to the base's, apart from the template."""
         common = self.vocabularies.keys() & base.vocabularies.keys()
-        same_words = bool(common) and all(self.vocabularies[k] == base.vocabularies[k] for k in common)
-        return same_words and all(base.special.get(k) == v for k, v in self.special.items())
+        same_vocabulary = bool(common) and all(self.vocabularies[k] == base.vocabularies[k] for k in common)
+        return same_vocabulary and all(base.special.get(k) == v for k, v in self.special.items())
 
     def digest(self, template: str | None) -> str:
-        """Return sha256 over what the tokenizer says and the template in force with it."""
-        said = json.dumps([dict(self.vocabularies), dict(self.special), template], sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()
+        """Return the sha256 over the tokenizer's content and a template."""
+        content = json.dumps([dict(self.vocabularies), dict(self.special), template], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 def tokenizer_in_force(
@@ -54,8 +54,8 @@ def tokenizer_in_force(
 ) -> ServedTokenizer:
     """Return the tokenizer and template to serve; ``adapters`` maps names to folder and path on the share.
 
-    Raises :class:`InvalidSettings` where two adapters need different ones, :class:`InvalidBase` where there
-    is no tokenizer at all, :class:`InvalidAdapter` where an adapter's cannot be read.
+    Raises :class:`InvalidSettings` if two adapters need different ones, :class:`InvalidBase` without any
+    tokenizer, :class:`InvalidAdapter` if an adapter's cannot be read.
     """
     try:
         base_facts = read_tokenizer_facts(base)
@@ -91,10 +91,10 @@ def tokenizer_in_force(
     return chosen[first]
 
 
-def _served(own: TokenizerFacts, path: str, base: TokenizerFacts, base_path: str) -> ServedTokenizer:
-    takes_own = own.exists and not own.is_equivalent_to(base)
-    facts, folder = (own, path) if takes_own else (base, base_path)
-    template = own.template if own.template is not None else base.template
+def _served(adapter: TokenizerFacts, path: str, base: TokenizerFacts, base_path: str) -> ServedTokenizer:
+    differs = adapter.exists and not adapter.is_equivalent_to(base)
+    facts, folder = (adapter, path) if differs else (base, base_path)
+    template = adapter.template if adapter.template is not None else base.template
     return ServedTokenizer(
         path=folder,
         sha256=facts.digest(template),
@@ -103,9 +103,9 @@ def _served(own: TokenizerFacts, path: str, base: TokenizerFacts, base_path: str
 
 
 def read_tokenizer_facts(folder: Path) -> TokenizerFacts:
-    """Return what the tokenizer files of a folder say; raises :class:`BrokenFile`."""
+    """Return the content of a folder's tokenizer files; raises :class:`BrokenFile`."""
     readers: dict[str, Callable[[Path], str]] = {
-        "tokenizer.json": _words_digest,
+        "tokenizer.json": _vocabulary_digest,
         "tokenizer.model": file_sha256,
         "spiece.model": file_sha256,
         "sentencepiece.bpe.model": file_sha256,
@@ -120,7 +120,7 @@ def read_tokenizer_facts(folder: Path) -> TokenizerFacts:
 
 
 def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """Return the chat template that transformers would use: its own file before the configuration's."""
+    """Return the chat template that transformers uses: a file before the one in the configuration."""
     if (folder / "chat_template.jinja").is_file():
         return read_text(folder / "chat_template.jinja")
     template = _object(folder / "chat_template.json").get("chat_template", config.get("chat_template"))
@@ -130,14 +130,14 @@ def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def _words_digest(path: Path) -> str:
-    about = path.stat()
-    return _words_digest_once(path, about.st_size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns)
+def _vocabulary_digest(path: Path) -> str:
+    stat = path.stat()
+    return _cached_vocabulary_digest(path, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 @lru_cache(maxsize=32)
-def _words_digest_once(path: Path, *_mark: int) -> str:
-    """Cost half a second for 50,000 words, most of a hot swap's budget: an unchanged file is read once."""
+def _cached_vocabulary_digest(path: Path, *_mark: int) -> str:
+    """Read an unchanged file once: 50,000 tokens take half a second, most of a hot swap's budget."""
     content = {key: value for key, value in read_object(path).items() if key not in _BATCHING}
     model = content.get("model")
     if isinstance(model, dict) and isinstance(model.get("merges"), list):
@@ -147,7 +147,7 @@ def _words_digest_once(path: Path, *_mark: int) -> str:
 
 
 def _without_defaults(value: Any) -> Any:
-    """Drop what is null or false at the upper levels: newer libraries write out more defaults than older."""
+    """Drop null and false at the upper levels: newer library versions write more defaults."""
     if isinstance(value, dict) and len(value) < 100:  # not a vocabulary
         return {
             key: _without_defaults(item)
@@ -171,7 +171,7 @@ def _digest(value: Any) -> str:
 
 def _no_tokenizer(base: Path) -> InvalidBase:
     return InvalidBase(
-        f"The base model {base} holds no tokenizer, and no adapter brings its own.",
+        f"The base model {base} has no tokenizer, and neither has an adapter.",
         next_step="download the model's tokenizer files into its folder",
         path=base,
     )

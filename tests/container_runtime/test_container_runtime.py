@@ -75,7 +75,7 @@ def test_fetches_the_images_wheels_on_any_machine(tmp_path: Path, index: Path) -
     assert wheels.sha256 == runtime.wheels_sha256 == hashlib.sha256(lock).hexdigest()
     size = pure.stat().st_size + native.stat().st_size
     assert told.advances[-1] == (size, size, "B")
-    assert told.phases == ["Fetching 2 packages for the container"]
+    assert told.phases == ["Downloading 2 packages for the container"]
 
 
 def test_what_is_there_is_not_fetched_again(tmp_path: Path, index: Path) -> None:
@@ -87,7 +87,7 @@ def test_what_is_there_is_not_fetched_again(tmp_path: Path, index: Path) -> None
     fetched.files["package2-1.0-py3-none-any.whl"].unlink()
     told = Told()
     again = fetch_wheels(runtime, cache, told)
-    assert told.phases == ["Fetching 2 packages for the container"]
+    assert told.phases == ["Downloading 2 packages for the container"]
     assert all(again.files[wheel.name].stat().st_size for wheel in wheels)
     for wheel in wheels[1:]:
         assert again.files[wheel.name].read_bytes() == wheel.read_bytes()
@@ -109,7 +109,7 @@ def test_a_failed_fetch_keeps_what_came(tmp_path: Path, index: Path) -> None:
     (tmp_path / "away").rename(wheels[9])
     told = Told()
     fetch_wheels(runtime, tmp_path / "cache", told)
-    assert told.phases == ["Fetching 2 packages for the container"]
+    assert told.phases == ["Downloading 2 packages for the container"]
     assert not [path for path in (tmp_path / "cache" / "wheels").iterdir() if path.name.startswith(".")]
 
 
@@ -149,7 +149,7 @@ def test_a_cancel_ends_pip(tmp_path: Path, index: Path, monkeypatch: pytest.Monk
     progress = Progress()
     threading.Timer(1.0, progress.cancel).start()
     began = time.monotonic()
-    with pytest.raises(Cancelled, match="Fetching 1 packages"):
+    with pytest.raises(Cancelled, match="Downloading 1 packages"):
         fetch_wheels(runtime, tmp_path / "cache", progress)
     assert time.monotonic() - began < 2.5
 

@@ -143,7 +143,9 @@ def test_report_that_is_not_green_names_the_check(place: Place) -> None:
 
 
 def test_report_of_another_precision_does_not_count(place: Place) -> None:
-    with pytest.raises(SmokeTestFailed, match=r"tested with dtype 'auto', but is to be served with 'float16'"):
+    with pytest.raises(
+        SmokeTestFailed, match=r"tested with dtype 'auto', but is to be served with 'float16'"
+    ):
         deploy(place.settings(place.adapter("red"), dtype="float16"), target=place.target)
 
 

@@ -219,7 +219,7 @@ def test_a_missing_or_broken_tokenizer_is_told(base: Base, tone: Adapter) -> Non
     ):
         release(base, tone=Adapter.read(tone.path))
     (base.path / "tokenizer.json").unlink()
-    with pytest.raises(InvalidBase, match="holds no tokenizer"):
+    with pytest.raises(InvalidBase, match="has no tokenizer"):
         release(base)
     write_tokenizer(tone.path)
     made = release(base, tone=Adapter.read(tone.path))
