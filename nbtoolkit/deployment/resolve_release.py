@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbtoolkit.deployment import smoke_gate
 from nbtoolkit.deployment.hash_cache import use_cached_sha256
 from nbtoolkit.deployment.settings import DeploySettings
+from nbtoolkit.deployment.smoke_gate import check_smoke_reports
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.infra_files import InfraFiles
 from nbtoolkit.models import share_models
@@ -56,7 +56,7 @@ def resolve_release(settings: DeploySettings, target: Target, progress: Progress
         else:
             adapters[name] = Adapter.read(workspace.path(folder))
         use_cached_sha256(adapters[name], workspace)
-    gate = smoke_gate.check_smoke_reports(settings, workspace, base, adapters, progress)
+    gate = check_smoke_reports(settings, workspace, base, adapters, progress)
     code = publisher.serving_folder()
     wheels = target.wheels(settings.wheels_lock)
     built = builder.build_release(

@@ -143,9 +143,7 @@ def test_report_that_is_not_green_names_the_check(place: Place) -> None:
 
 
 def test_report_of_another_precision_does_not_count(place: Place) -> None:
-    with pytest.raises(
-        SmokeTestFailed, match=r"tested with dtype 'auto', but is to be served with 'float16'"
-    ):
+    with pytest.raises(SmokeTestFailed, match=r"with dtype 'auto', but is to be served with 'float16'"):
         deploy(place.settings(place.adapter("red"), dtype="float16"), target=place.target)
 
 
@@ -406,7 +404,7 @@ def test_interrupt_just_after_the_pointer_was_written_does_not_deny_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(publisher, "publish", interrupted)
+        patch.setattr(publisher, "publish_release", interrupted)
         with pytest.raises(Cancelled, match=r"Interrupted\. r-.* was published by .*; no server runs"):
             deploy(place.settings(place.adapter("red")), target=place.target)
     deploy(place.settings(place.adapter("red")), target=place.target)
