@@ -97,7 +97,7 @@ def test_chat_form_opens_at_once_and_shows_what_it_waits_for(place: AzurePlace) 
     begun = time.monotonic()
     view = ChatForm(place.target.endpoint()).view
     assert time.monotonic() - begun < 5
-    assert "Waiting for https://tones." in view._problem.value
+    assert "Waiting for https://tones." in view._message.value
     assert view.send_button.disabled
     place.double.apps.hold(APP, stuck=False)
     deadline = time.monotonic() + 30
@@ -105,4 +105,4 @@ def test_chat_form_opens_at_once_and_shows_what_it_waits_for(place: AzurePlace) 
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert view.model.value == "tone"
-    assert view._problem.value == ""
+    assert view._message.value == ""
