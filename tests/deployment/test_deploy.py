@@ -383,7 +383,7 @@ def test_interrupt_while_putting_back_tells_what_is_public(place: Place, line: s
     first = deploy(place.settings(place.adapter("red")), target=place.target).release.id
     bad = place.adapter("bad", on_load="refuse")
     stop = InterruptAt(line.format(first=first))
-    with pytest.raises(Cancelled, match=r"missing keys(.|\n)*while what served before") as caught:
+    with pytest.raises(Cancelled, match=r"missing keys(.|\n)*while the previous release") as caught:
         deploy(place.settings(bad), target=place.target, progress=stop)
     active = publisher.active_pointer(place.target.share)
     assert active

@@ -186,7 +186,7 @@ def test_a_release_that_was_edited_on_the_share_is_an_error(
     path = share_layout.release_path(release.id)
     store.write(path, store.read(path).replace(b"tiny", b"tidy"))
 
-    with pytest.raises(StoreError, match="holds something else"):
+    with pytest.raises(StoreError, match="but has other content"):
         publisher.stage_release(store, release, {"tone": adapter}, code)
     with pytest.raises(StoreError, match="holds r-"):
         publisher.read_release(store, release.id)
