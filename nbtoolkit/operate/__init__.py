@@ -1,4 +1,4 @@
-"""Look after what runs on Azure: its limits, its secrets, its pages, its repair, its end."""
+"""Operate the app on Azure: scale, secrets, portal pages, repair of the mount, teardown."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from nbtoolkit.operate.portal import Links, links
 from nbtoolkit.operate.repair_mount import Repair, repair
 from nbtoolkit.operate.scaling import ScaleSettings, scale
 from nbtoolkit.operate.secret import SecretPut, SecretSettings, put_secret
-from nbtoolkit.operate.settings import OperateSettings
-from nbtoolkit.operate.teardown import Teardown, TeardownSettings, teardown
+from nbtoolkit.operate.teardown import OperateSettings, Teardown, TeardownSettings, teardown
 
 __all__ = [
     "Links",

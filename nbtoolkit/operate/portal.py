@@ -1,28 +1,28 @@
-"""The pages in a browser that belong to what runs here."""
+"""Links to the pages of the app: its web UI and its pages in the Azure portal."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
 
+from nbtoolkit.azure import portal_urls
 from nbtoolkit.azure.logs.log_analytics import log_query_page
-from nbtoolkit.azure.portal_urls import app_page, log_stream_page, portal_url
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.utils.display import LINK
 
 
 @dataclass(frozen=True)
 class Link:
-    """A page: what it is called, its address, and what it is for."""
+    """A page: its title, address and purpose."""
 
     title: str
     url: str
-    what: str
+    purpose: str
 
 
 @dataclass(frozen=True)
 class Links:
-    """The pages of an app; prints its addresses as text, and as links in a notebook."""
+    """The pages of an app; prints addresses as text, and links in a notebook."""
 
     pages: tuple[Link, ...]
 
@@ -30,7 +30,7 @@ class Links:
         return next(page.url for page in self.pages if page.title == title)
 
     def __str__(self) -> str:
-        return "\n".join(f"{page.title}: {page.what}\n  {page.url}" for page in self.pages)
+        return "\n".join(f"{page.title}: {page.purpose}\n  {page.url}" for page in self.pages)
 
     def __repr__(self) -> str:
         return str(self)
@@ -40,31 +40,41 @@ class Links:
         rows = "".join(
             f'<tr>{cell}<a href="{escape(page.url, quote=True)}" style="{LINK}" '
             f'target="_blank" rel="noopener">'
-            f"{escape(page.title)}</a></td>{cell}{escape(page.what)}</td></tr>"
+            f"{escape(page.title)}</a></td>{cell}{escape(page.purpose)}</td></tr>"
             for page in self.pages
         )
         return f'<table style="border-collapse:collapse">{rows}</table>'
 
 
 def links(target: AzureTarget | None = None) -> Links:
-    """Return the endpoint's page and those in the Azure portal, the log's query ready to run.
+    """Return links to the endpoint's page and to the portal, with the log's query ready to run.
 
-    Three requests to Azure, none to the app; opening the endpoint or the live log may wake it.
+    Three requests to Azure, none to the app. Opening the endpoint or the live log may wake the app.
     """
     target = target or AzureTarget()
-    place = target.provisioned
+    names = target.provisioned
     chat = "the app's own page; opening it wakes the app"
     return Links(
         (
-            *([Link("Chat", place.endpoint, chat)] if place.endpoint else []),
-            Link("App", app_page(place), "the container app in the portal"),
-            Link("Live log", log_stream_page(place), "what the container prints; may wake the app"),
+            *([Link("Chat", names.endpoint, chat)] if names.endpoint else []),
+            Link("App", portal_urls.app_page(names), "the container app in the portal"),
+            Link(
+                "Live log",
+                portal_urls.log_stream_page(names),
+                "the output of the container; opening it may wake the app",
+            ),
             Link(
                 "All logs",
                 log_query_page(target.app),
-                "Log Analytics, the query ready to run; some minutes behind",
+                "Log Analytics with the query ready to run; some minutes behind",
             ),
-            Link("Files", portal_url(place.account_id), "the storage account with the file share"),
-            Link("Resource group", portal_url(place.group_id), "everything beside it, and what it costs"),
+            Link(
+                "Files", portal_urls.portal_url(names.account_id), "the storage account with the file share"
+            ),
+            Link(
+                "Resource group",
+                portal_urls.portal_url(names.group_id),
+                "all resources of the group, and their costs",
+            ),
         )
     )

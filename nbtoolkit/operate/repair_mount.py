@@ -1,4 +1,4 @@
-"""Give the environment the storage account's present key, after it was rotated."""
+"""Write the storage account's current key into the environment after the key was rotated."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from nbtoolkit.utils.json_file import read_object
 from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
-_NOTE = "azure-mounts.json"
+_STATE_FILE = "azure-mounts.json"
 
 
 @dataclass(frozen=True, repr=False)
 class Repair(FactTable):
-    """What became of the environment's key for the share, and why; the key is not kept."""
+    """Whether the environment's key for the share was written, and why; does not hold the key."""
 
     app: str
     storage: str
@@ -37,79 +37,80 @@ class Repair(FactTable):
     next_step: str
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return label and text, line by line."""
-        what = (
-            f"the environment's storage {self.storage} has the present key of {self.account}"
-            if self.written
-            else f"nothing: {self.storage} has the present key of {self.account}"
-        )
-        rows = [("repaired", what), ("because", self.reason)]
+        """Return label and text of each fact."""
+        what = "the environment's storage" if self.written else "nothing:"
+        rows = [
+            ("repaired", f"{what} {self.storage} has the current key of {self.account}"),
+            ("because", self.reason),
+        ]
         return [*rows, ("next", self.next_step)] if self.next_step else rows
 
 
 def repair(*, target: AzureTarget | None = None, progress: Progress | None = None) -> Repair:
     """Let replicas mount the share again after the storage account's key was rotated.
 
-    Azure does not tell which key an environment holds. So the present one is written where a replica's mount
-    fails, where the key is younger than what was written from here, or where nothing is known; one PUT, and
-    no running replica ends. Again it finds that done. An app that sleeps is not woken. Raises
-    :class:`Blocked` where the account refuses all keys, :class:`InvalidSettings`, :class:`AzureFailed`,
+    Azure does not return the key of an environment. So the current key is written if a replica's mount fails,
+    if the key is newer than the last written one, or if the last written one is unknown. Costs one PUT; no
+    running replica ends and no sleeping app is woken. A repeated run writes nothing.
+
+    Raises :class:`Blocked` if the account refuses all keys, :class:`InvalidSettings`, :class:`AzureFailed`,
     :class:`Busy`.
     """
     progress = progress or SILENT()
     target = target or AzureTarget()
     with target.workspace.lock("repair", target=target.name):
         app = target.app
-        progress.phase(f"Looking how {app.provisioned.app} mounts its share")
-        now = run_cancellable(progress, app.get)
-        mount = run_cancellable(progress, lambda: read_mount(app, now))
+        progress.phase(f"Checking the mount of the share in {app.provisioned.app}")
+        state = run_cancellable(progress, app.get)
+        mount = run_cancellable(progress, lambda: read_mount(app, state))
         key = run_cancellable(progress, lambda: current_key(app))
         failed = run_cancellable(progress, lambda: failed_mounts(app, progress))
-        reason = _reason(failed, _recall(target.workspace, mount), key)
+        reason = _reason(failed, _last_written(target.workspace, mount), key)
         if reason:
-            progress.phase(f"Writing the present key of {mount.account} into the environment")
+            progress.phase(f"Writing the current key of {mount.account} into the environment")
             write_key(app, mount, key, progress)
-            _remember(target.workspace, mount, key)
+            _save_written(target.workspace, mount, key)
         return Repair(
-            now.name,
+            state.name,
             mount.name,
             mount.account,
-            reason or "it was written from here, and no replica fails to mount the share",
+            reason or "this workspace wrote it, and no replica fails to mount the share",
             written=bool(reason),
-            next_step=_next_step(failed, stopped=now.stopped),
+            next_step=_next_step(failed, stopped=state.stopped),
         )
 
 
-def _reason(failed: list[str], known: str | None, key: AccountKey) -> str:
-    """Return why the key is written, an empty text where it need not be."""
+def _reason(failed: list[str], last_written: str | None, key: AccountKey) -> str:
+    """Return why the key must be written, an empty string if it need not."""
     if failed:
         return f"Azure cannot mount the share for {', '.join(failed)}"
-    if known is None:
-        return "which key it had is not known"
-    return "" if known == key.created else f"the key was rotated at {key.created[:19]}"
+    if last_written is None:
+        return "the key in the environment is unknown"
+    return "" if last_written == key.created else f"the key was rotated at {key.created[:19]}"
 
 
 def _next_step(failed: list[str], *, stopped: bool) -> str:
     if failed:
         return (
-            "the replicas that wait mount it by themselves within minutes: see status(); deploy() again "
-            "where Azure gave the revision up"
+            "waiting replicas mount the share within minutes, see status(); deploy() again if Azure failed "
+            "the revision"
         )
     return "deploy() or rollback() starts the app, which is stopped" if stopped else ""
 
 
-def _recall(workspace: Workspace, mount: StorageMount) -> str | None:
-    """Return when the key was made that was written from here last, None where that is not known."""
-    path = workspace.state / _NOTE
+def _last_written(workspace: Workspace, mount: StorageMount) -> str | None:
+    """Return the creation time of the key that this workspace wrote last, None if unknown."""
+    path = workspace.state / _STATE_FILE
     if not path.exists():
         return None
     try:
         found = read_object(path).get(mount.id.lower())
     except BrokenFile:
-        return None  # it is only a note: what is not known is written again
+        return None  # an unknown key is written again
     return found if isinstance(found, str) else None
 
 
-def _remember(workspace: Workspace, mount: StorageMount, key: AccountKey) -> None:
-    """Note when the key was made; nothing of the key itself."""
-    write_atomically(workspace.state / _NOTE, json.dumps({mount.id.lower(): key.created}, indent=2).encode())
+def _save_written(workspace: Workspace, mount: StorageMount, key: AccountKey) -> None:
+    """Save the creation time of the key, and nothing of its value."""
+    content = json.dumps({mount.id.lower(): key.created}, indent=2)
+    write_atomically(workspace.state / _STATE_FILE, content.encode())

@@ -1,4 +1,4 @@
-"""How many replicas run: the limits, and zero now."""
+"""Set the replica limits of the app, and stop or start it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from nbtoolkit.utils.threads import run_cancellable
 
 
 class ScaleSettings(Settings):
-    """The least and the most replicas; each runs on a GPU of its own."""
+    """The minimum and maximum number of replicas; each runs on its own GPU."""
 
-    minimum: int = Field(default=0, ge=0, le=30, description="0: no GPU is paid for while nobody asks")
-    maximum: int = Field(default=1, ge=1, le=30, description="never more GPUs than this")
-    running: bool = Field(default=True, description="no: stop the app, so that nothing can wake it")
+    minimum: int = Field(default=0, ge=0, le=30, description="0: no GPU costs without requests")
+    maximum: int = Field(default=1, ge=1, le=30, description="the maximum number of GPUs")
+    running: bool = Field(default=True, description="no: stop the app, so that no request wakes it")
 
     allow_downtime: bool = Field(
-        default=False, description="stop the app first where there is no GPU for old and new at once"
+        default=False, description="stop the app first if there is no GPU for old and new at once"
     )
 
     @model_validator(mode="after")
-    def _ordered(self) -> ScaleSettings:
+    def _validate_order(self) -> ScaleSettings:
         if self.minimum > self.maximum:
             raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
         return self
@@ -34,27 +34,29 @@ class ScaleSettings(Settings):
 def scale(
     settings: ScaleSettings, *, target: AzureTarget | None = None, progress: Progress | None = None
 ) -> TargetStatus:
-    """Set the limits of the app, and stop or start it; return how it then stands.
+    """Set the replica limits of the app, stop or start it, and return its status.
 
-    Changed limits make a new revision with the same content: replicas of both run for a moment. What is so
-    already is left alone. Raises :class:`QuotaShort` where there is no GPU for both and downtime is not
-    allowed, :class:`AzureFailed`, :class:`Busy`.
+    Changed limits make a new revision with the same content: replicas of both run for a moment. Equal values
+    are not written. Raises :class:`QuotaShort` if there is no GPU for both and downtime is not allowed,
+    :class:`AzureFailed`, :class:`Busy`.
     """
     progress = progress or SILENT()
     target = target or AzureTarget()
     with target.workspace.lock("scale", target=target.name):
         app = target.app
         progress.phase(f"Reading the app {app.provisioned.app}")
-        now = run_cancellable(progress, app.get)
-        if (now.min_replicas, now.max_replicas) != (settings.minimum, settings.maximum):
-            way = choose_revision_method(app, now, allow_downtime=settings.allow_downtime, progress=progress)
+        state = run_cancellable(progress, app.get)
+        if (state.min_replicas, state.max_replicas) != (settings.minimum, settings.maximum):
+            method = choose_revision_method(
+                app, state, allow_downtime=settings.allow_downtime, progress=progress
+            )
             limits = {"minReplicas": settings.minimum, "maxReplicas": settings.maximum}
-            change_template(app, way, "scale", {"scale": limits}, progress)
-        _run(app, settings.running, stopped=now.stopped, progress=progress)
+            change_template(app, method, "scale", {"scale": limits}, progress)
+        _stop_or_start(app, settings.running, stopped=state.stopped, progress=progress)
         return run_cancellable(progress, target.status)
 
 
-def _run(app: ContainerApp, running: bool, *, stopped: bool, progress: Progress) -> None:
+def _stop_or_start(app: ContainerApp, running: bool, *, stopped: bool, progress: Progress) -> None:
     if running and stopped:
         app.start(progress)
     elif not running and not stopped:

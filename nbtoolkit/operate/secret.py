@@ -1,4 +1,4 @@
-"""Put a secret into the app and keep all others."""
+"""Add or replace a secret of the app."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,200}")
 
 
 class SecretSettings(Settings):
-    """A secret of the app, which its server sees as an environment variable.
+    """A secret of the app, which its server reads as an environment variable.
 
-    The value is typed into the form, or taken from the environment variable of that name in this kernel;
-    it is no parameter of a notebook, since papermill writes those into its output.
+    The value is typed into the form, or read from this kernel's environment variable of that name. It is not
+    a notebook parameter, since papermill writes those into its output.
     """
 
     name: str = Field(default="HF_TOKEN", description="the environment variable, such as HF_TOKEN")
     value: SecretStr | None = Field(
-        default=None, description="blank: taken from this kernel's environment variable of that name"
+        default=None, description="blank: this kernel's environment variable of that name"
     )
     allow_downtime: bool = Field(
-        default=False, description="stop the app first where there is no GPU for old and new at once"
+        default=False, description="stop the app first if there is no GPU for old and new at once"
     )
 
     @field_validator("name")
     @classmethod
-    def _is_variable(cls, value: str) -> str:
+    def _validate_name(cls, value: str) -> str:
         name = value.strip().upper().replace("-", "_")
         if not _VARIABLE.fullmatch(name):
-            raise ValueError("a secret's name has letters, digits and _, and begins with a letter")
+            raise ValueError("a secret's name has letters, digits and _, and starts with a letter")
         return name
 
     @property
@@ -54,14 +54,15 @@ class SecretSettings(Settings):
 
 @dataclass(frozen=True)
 class SecretPut:
-    """What became of a secret; its value is not kept."""
+    """The result of :func:`put_secret`; does not hold the value."""
 
     name: str
     replaced: bool
-    how: str
+    effect: str
+    """When servers read the new value."""
 
     def __str__(self) -> str:
-        return f"{self.name} was {'replaced' if self.replaced else 'added'}; {self.how}"
+        return f"{self.name} was {'replaced' if self.replaced else 'added'}; {self.effect}"
 
     __repr__ = __str__
 
@@ -69,11 +70,11 @@ class SecretPut:
 def put_secret(
     settings: SecretSettings, *, target: AzureTarget | None = None, progress: Progress | None = None
 ) -> SecretPut:
-    """Add or replace a secret, keep all others, and start running servers anew so that they see it.
+    """Add or replace a secret, keep all others, and restart running servers so that they read it.
 
-    An app that sleeps is not woken. A variable that the server did not have yet takes a new revision: raises
-    :class:`QuotaShort`, before anything is changed, where that finds no GPU beside the old one. Raises
-    :class:`InvalidSettings` where there is no value, :class:`AzureFailed`, :class:`Busy`.
+    A sleeping app is not woken. A variable that the server does not have yet needs a new revision: raises
+    :class:`QuotaShort` before any change if there is no GPU for it next to the old one. Raises
+    :class:`InvalidSettings` if there is no value, :class:`AzureFailed`, :class:`Busy`.
     """
     progress = progress or SILENT()
     value = _value(settings)
@@ -81,48 +82,48 @@ def put_secret(
     with target.workspace.lock("put a secret", target=target.name):
         app = target.app
         progress.phase(f"Reading the app {app.provisioned.app}")
-        now = run_cancellable(progress, app.get)
-        replaced = settings.secret_name in now.secret_names
-        if settings.name in now.environment_variables:
+        state = run_cancellable(progress, app.get)
+        replaced = settings.secret_name in state.secret_names
+        if settings.name in state.environment_variables:
             app.set_secrets({settings.secret_name: value}, progress)
             return SecretPut(settings.name, replaced, _restart(app, progress))
-        way = choose_revision_method(app, now, allow_downtime=settings.allow_downtime, progress=progress)
+        method = choose_revision_method(app, state, allow_downtime=settings.allow_downtime, progress=progress)
         app.set_secrets({settings.secret_name: value}, progress)
-        change_template(app, way, settings.secret_name, _with_variable(now, settings), progress)
+        change_template(app, method, settings.secret_name, _with_variable(state, settings), progress)
         return SecretPut(settings.name, replaced, "a new revision starts with it")
 
 
 def _restart(app: ContainerApp, progress: Progress) -> str:
-    """Restart what runs; return what was done, in words.
+    """Restart the revisions that have replicas; return the effect as a sentence.
 
-    While a newer revision takes over there are two, and each may have read the old value.
+    During a rollout there are two, and each may have read the old value.
     """
     restarted: list[str] = []
     for name, replicas in run_cancellable(progress, app.replicas_by_revision).items():
         if not replicas:
             continue
-        progress.phase(f"Restarting {name}, which reads secrets only when it starts")
+        progress.phase(f"Restarting {name}: a server reads secrets only when it starts")
         try:
             app.restart(name, progress)
         except AzureFailed as error:
-            if error.code != _NOT_ACTIVE:  # else the newer one has just taken over
+            if error.code != _NOT_ACTIVE:  # a newer revision has replaced it
                 raise
         else:
             restarted.append(name)
     if not restarted:
-        return "nothing runs, so the next start sees it"
-    what = "restarts and is" if len(restarted) == 1 else "restart and are"
-    return f"{' and '.join(restarted)} {what} back in some minutes"
+        return "nothing runs, so the next start reads it"
+    verb = "restarts and is" if len(restarted) == 1 else "restart and are"
+    return f"{' and '.join(restarted)} {verb} ready in some minutes"
 
 
-def _with_variable(now: AppState, settings: SecretSettings) -> dict[str, Any]:
-    first, *others = [_writable(container) for container in now.containers]
+def _with_variable(state: AppState, settings: SecretSettings) -> dict[str, Any]:
+    first, *others = [_writable(container) for container in state.containers]
     variables = [*(first.get("env") or []), {"name": settings.name, "secretRef": settings.secret_name}]
     return {"containers": [{**first, "env": variables}, *others]}
 
 
 def _writable(container: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a container without the size of its disk, which Azure tells and nobody sets."""
+    """Return a container without the size of its disk, which is read-only."""
     resources = {
         name: value
         for name, value in (container.get("resources") or {}).items()

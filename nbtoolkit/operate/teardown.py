@@ -1,4 +1,4 @@
-"""End what costs money on Azure: the app alone, or all that this workspace created."""
+"""Delete the app, or all resources that this workspace created on Azure."""
 
 from __future__ import annotations
 
@@ -8,37 +8,48 @@ from typing import Literal
 
 from pydantic import Field
 
-from nbtoolkit.azure import resource_id as resource_ids
-from nbtoolkit.azure.arm import created_resources as created
-from nbtoolkit.azure.arm import delete as removal
-from nbtoolkit.azure.arm import ownership
+from nbtoolkit.azure import resource_id
+from nbtoolkit.azure.arm import created_resources, delete, ownership
 from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.errors import AzureFailed, Busy, InvalidSettings
-from nbtoolkit.operate.teardown_dependents import log_workspace_of, needed_by_others, soft_deleted
+from nbtoolkit.operate.teardown_dependents import log_workspace_of, needed_by_others, soft_deleted_share
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
-from nbtoolkit.utils.display import html_table, text_table
+from nbtoolkit.utils.display import FactTable, html_table, text_table
 from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
 
 class TeardownSettings(Settings):
-    """What to delete; nothing is, until ``confirm_name`` is the app's name."""
+    """What to delete; nothing is deleted until ``confirm_name`` is the app's name."""
 
     scope: Literal["app", "all"] = Field(
-        default="app", description="app: the container app only; all: what this workspace created on Azure"
+        default="app", description="app: the container app only; all: everything this workspace created"
     )
     confirm_name: str = Field(
-        default="", title="Name of the app", description="type the app's name to have it deleted"
+        default="", title="Name of the app", description="type the app's name to delete it"
     )
 
 
-@dataclass(frozen=True)
-class Teardown:
-    """What a teardown deletes, or deleted where it is ``done``, and what is left and still costs."""
+class OperateSettings(Settings):
+    """The parameters of the operate notebook: lines of the log, and what to tear down."""
+
+    log_lines: int = Field(default=100, ge=1, le=300, description="lines of each container's log to show")
+    scope: Literal["app", "all"] = Field(default="app", description="what a teardown deletes")
+    confirm_name: str = Field(default="", description="the app's name, to run the teardown")
+
+    @property
+    def teardown(self) -> TeardownSettings:
+        """The settings of the teardown."""
+        return TeardownSettings(scope=self.scope, confirm_name=self.confirm_name)
+
+
+@dataclass(frozen=True, repr=False)
+class Teardown(FactTable):
+    """What a teardown would delete, or has deleted if ``done``, and what remains at what cost."""
 
     app: str
     deletes: tuple[str, ...]
@@ -46,25 +57,22 @@ class Teardown:
     done: bool = False
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return label and text, line by line."""
-        label, other = ("deleted", "left") if self.done else ("would delete", "would keep")
-        rows = [(label, _described(one)) for one in self.deletes]
-        return [*rows, *((other, str(one)) for one in self.left)] or [("nothing", "none of it is there")]
+        """Return label and text of each resource."""
+        deleted, kept = ("deleted", "left") if self.done else ("would delete", "would keep")
+        rows = [(deleted, _described(one)) for one in self.deletes]
+        return [*rows, *((kept, str(one)) for one in self.left)] or [("nothing", "no resource exists")]
 
     def __str__(self) -> str:
-        how = "" if self.done else f"\nNext: confirm_name={self.app!r} has it done"
-        return f"{text_table(self.rows())}{how}"
-
-    def __repr__(self) -> str:
-        return str(self)
+        next_step = "" if self.done else f"\nNext: confirm_name={self.app!r} deletes it"
+        return f"{text_table(self.rows())}{next_step}"
 
     def _repr_html_(self) -> str:
-        how = [] if self.done else [("to do it", f"confirm_name = {self.app}")]
-        return html_table([*self.rows(), *how])
+        next_step = [] if self.done else [("to delete it", f"confirm_name = {self.app}")]
+        return html_table([*self.rows(), *next_step])
 
     @property
     def headline(self) -> str:
-        """What a form shows above it."""
+        """The title above the result in a form."""
         return "Tear down finished" if self.done else "Nothing was deleted; this is the plan"
 
 
@@ -75,95 +83,98 @@ def teardown(
     cloud: Cloud | None = None,
     progress: Progress | None = None,
 ) -> Teardown:
-    """Delete the app, or all that this workspace created, and tell what is left and still costs.
+    """Delete the app, or all that this workspace created; return what remains and its cost.
 
-    What others created, and what lies on a share that stays, is not touched. Again finds nothing more to
-    delete; after a cancel Azure finishes the deletion that it began. Where ``confirm_name`` is empty nothing
-    is deleted and the plan is returned; raises :class:`InvalidSettings` where it is another name.
+    Resources of others, and files on a share that stays, are not touched. A repeated run finds nothing to
+    delete; after a cancel Azure finishes the deletion that has begun. With an empty ``confirm_name`` nothing
+    is deleted and the plan is returned. Raises :class:`InvalidSettings` if it is another name,
+    :class:`AzureFailed`, :class:`Busy`.
     """
     workspace = workspace or Workspace.find()
     cloud = cloud or Cloud.shared()
     progress = progress or SILENT()
     with workspace.lock("teardown", target="azure"):
-        place = ResourceNames.read(workspace)
-        progress.phase("Looking what is there")
-        plan = plan_teardown(settings, place, workspace, cloud, progress)
+        names = ResourceNames.read(workspace)
+        progress.phase("Reading what exists on Azure")
+        plan = plan_teardown(settings, names, workspace, cloud, progress)
         if not _confirmed(settings, plan):
             return plan
-        ownership.reconcile(workspace, cloud, progress)  # so that what is deleted is claimed no more
+        ownership.reconcile(workspace, cloud, progress)  # so that no deleted resource is noted as created
         for resource in plan.deletes:
-            removal.delete(cloud, resource, progress)
-            # after each: a later one may fail, and this one is gone all the same
-            created.forget(workspace, [resource])
-            _forget_in_config(place, [resource], workspace)
+            delete.delete(cloud, resource, progress)
+            # after each one: a later deletion may fail
+            created_resources.forget(workspace, [resource])
+            if names.endpoint and _is_within(names.app_id, [resource]):
+                # the names stay for the next provision
+                replace(names, endpoint=None).write(workspace)
         return replace(plan, done=True)
 
 
 def plan_teardown(
-    settings: TeardownSettings, place: ResourceNames, workspace: Workspace, cloud: Cloud, progress: Progress
+    settings: TeardownSettings, names: ResourceNames, workspace: Workspace, cloud: Cloud, progress: Progress
 ) -> Teardown:
-    """Return what a teardown would delete and what stays, for whom and at what cost; changes nothing.
+    """Return what a teardown would delete, and what stays, why and at what cost; changes nothing.
 
-    Raises :class:`Busy` where all is to go and Azure still creates something of it.
+    Raises :class:`Busy` if all is to be deleted while Azure still creates a part of it.
     """
     new, unfinished = ownership.created_by_last_run(workspace, cloud, progress)
-    ours = _distinct([*created.recall(workspace), *new])
+    created = _distinct([*created_resources.recall(workspace), *new])
     if settings.scope == "all" and unfinished:
         raise Busy(
-            f"Azure still creates {', '.join(map(resource_ids.title_of, unfinished))} for this workspace.",
+            f"Azure still creates {', '.join(map(resource_id.title_of, unfinished))} for this workspace.",
             next_step="wait some minutes, or run the provision step, which waits for it; then tear down",
         )
-    goes = [place.app_id] if settings.scope == "app" else [*ours, place.app_id]
-    around = run_cancellable(progress, lambda: _around(place, cloud, ours))
-    there = run_cancellable(progress, lambda: removal.remaining(cloud, _distinct([*ours, *around])))
-    wanted = [one.id for one in there if _among(one.id, goes)]
-    reasons = needed_by_others(wanted, place, workspace, cloud, progress) if settings.scope == "all" else {}
-    going = removal.deletion_order([one for one in wanted if not _needed(one, reasons)])
-    kept = [one for one in there if not _within(one.id, going)]
-    stays = [replace(one, reason=reasons.get(one.id.lower(), "")) for one in kept]
-    besides = run_cancellable(progress, lambda: _besides(going, there, workspace, cloud))
-    return Teardown(place.app, tuple(going), (*stays, *besides))
+    scope = [names.app_id] if settings.scope == "app" else [*created, names.app_id]
+    used = run_cancellable(progress, lambda: _app_and_dependencies(names, cloud, created))
+    existing = run_cancellable(progress, lambda: delete.remaining(cloud, _distinct([*created, *used])))
+    scope_ids = {one.lower() for one in scope}
+    candidates = [one.id for one in existing if one.id.lower() in scope_ids]
+    reasons = (
+        needed_by_others(candidates, names, workspace, cloud, progress) if settings.scope == "all" else {}
+    )
+    deletes = delete.deletion_order([one for one in candidates if not _is_within(one, reasons)])
+    kept = [
+        replace(one, reason=reasons.get(one.id.lower(), ""))
+        for one in existing
+        if not _is_within(one.id, deletes)
+    ]
+    further = run_cancellable(progress, lambda: _never_deleted(deletes, existing, workspace, cloud))
+    return Teardown(names.app, tuple(deletes), (*kept, *further))
 
 
-def _needed(resource: str, reasons: Mapping[str, str]) -> bool:
-    """Tell whether a resource stays: somebody needs it or made it anew, or what it lies in."""
-    return any(resource.lower() == parent or resource.lower().startswith(f"{parent}/") for parent in reasons)
-
-
-def _besides(
-    going: Sequence[str], there: Sequence[RemainingResource], workspace: Workspace, cloud: Cloud
+def _never_deleted(
+    deletes: Sequence[str], existing: Sequence[RemainingResource], workspace: Workspace, cloud: Cloud
 ) -> list[RemainingResource]:
-    """Return what no teardown deletes: what is left of a share, machines added to what stays, the group."""
+    """Return what no teardown deletes: soft-deleted shares, profiles added to environments, the group."""
     found: list[RemainingResource] = []
-    for one in going:
-        if resource_ids.kind_of(one) == resource_ids.SHARE:  # its account stays: it would be named instead
-            found += [left] if (left := soft_deleted(cloud, one)) else []
-    for one in created.kept_on_teardown(workspace):
-        if resource_ids.kind_of(one) == resource_ids.PROFILE:
-            parent = one.rpartition("/workloadProfiles/")[0]
-            if any(other.id.lower() == parent.lower() for other in there) and not _within(parent, going):
+    for id_ in deletes:
+        if resource_id.kind_of(id_) == resource_id.SHARE:  # with its account, only the account is listed
+            found += [share] if (share := soft_deleted_share(cloud, id_)) else []
+    for id_ in created_resources.kept_on_teardown(workspace):
+        if resource_id.kind_of(id_) == resource_id.PROFILE:
+            environment = id_.rpartition("/workloadProfiles/")[0]
+            exists = any(one.id.lower() == environment.lower() for one in existing)
+            if exists and not _is_within(environment, deletes):
                 found.append(
-                    RemainingResource(
-                        one, "added by this workspace; serverless: nothing while no app uses it"
-                    )
+                    RemainingResource(id_, "added by this workspace; serverless: free while no app uses it")
                 )
         else:
             found.append(
-                RemainingResource(one, "made by this workspace; nothing by itself, so delete it where empty")
+                RemainingResource(id_, "created by this workspace; free itself, so delete it if it is empty")
             )
     return found
 
 
-def _around(place: ResourceNames, cloud: Cloud, ours: Sequence[str]) -> list[str]:
-    """Return the app and what it uses."""
-    share = f"{place.account_id}/fileServices/default/shares/{place.file_share}"
-    found = [place.app_id, share, place.account_id]
+def _app_and_dependencies(names: ResourceNames, cloud: Cloud, created: Sequence[str]) -> list[str]:
+    """Return the app and the resources that it uses."""
+    found = [names.app_id, names.ids["file_share"], names.account_id]
     try:
-        environment = ContainerApp(cloud, place).get().environment_id
+        environment = ContainerApp(cloud, names).get().environment_id
     except AzureFailed as error:
         if error.status != 404:
             raise
-        environment = next((one for one in ours if resource_ids.kind_of(one) == resource_ids.ENVIRONMENT), "")
+        environments = [one for one in created if resource_id.kind_of(one) == resource_id.ENVIRONMENT]
+        environment = environments[0] if environments else ""
     if not environment:
         return found
     logs = log_workspace_of(cloud, environment)
@@ -171,37 +182,26 @@ def _around(place: ResourceNames, cloud: Cloud, ours: Sequence[str]) -> list[str
 
 
 def _confirmed(settings: TeardownSettings, plan: Teardown) -> bool:
-    given = settings.confirm_name.strip()
-    if given and given != plan.app:
+    name = settings.confirm_name.strip()
+    if name and name != plan.app:
         raise InvalidSettings(
-            f"confirm_name is {given!r}, and the app is {plan.app!r}: nothing was deleted.",
-            next_step=f"give confirm_name={plan.app!r} if it shall be deleted",
+            f"confirm_name is {name!r}, and the app is {plan.app!r}: nothing was deleted.",
+            next_step=f"set confirm_name={plan.app!r} to delete it",
         )
-    return bool(given)
+    return bool(name)
 
 
-def _forget_in_config(place: ResourceNames, gone: Sequence[str], workspace: Workspace) -> None:
-    """Take the address of a deleted app out of the config file; the names stay for the next provision."""
-    if place.endpoint and _within(place.app_id, gone):
-        ResourceNames(
-            place.subscription, place.resource_group, place.storage_account, place.file_share, place.app
-        ).write(workspace)
-
-
-def _described(resource: str) -> str:
-    holds = resource_ids.kind_of(resource) in (resource_ids.SHARE, resource_ids.ACCOUNT)
-    text = resource_ids.title_of(resource)
-    return f"{text}, with all that lies in it" if holds else text
+def _described(id_: str) -> str:
+    has_files = resource_id.kind_of(id_) in (resource_id.SHARE, resource_id.ACCOUNT)
+    title = resource_id.title_of(id_)
+    return f"{title}, with all files in it" if has_files else title
 
 
 def _distinct(ids: Sequence[str]) -> list[str]:
     return list({one.lower(): one for one in ids}.values())
 
 
-def _among(resource: str, ids: Sequence[str]) -> bool:
-    return resource.lower() in {one.lower() for one in ids}
-
-
-def _within(resource: str, gone: Sequence[str]) -> bool:
-    lower = resource.lower()
-    return any(lower == one.lower() or lower.startswith(f"{one.lower()}/") for one in gone)
+def _is_within(id_: str, parents: Sequence[str] | Mapping[str, str]) -> bool:
+    """Return whether a resource is one of ``parents`` or inside one of them."""
+    lower = id_.lower()
+    return any(lower == one.lower() or lower.startswith(f"{one.lower()}/") for one in parents)

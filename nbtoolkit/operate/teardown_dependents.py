@@ -1,13 +1,12 @@
-"""What others have to do with what a teardown would delete: it stays where somebody else needs it."""
+"""Find resources that others use or created, which a teardown must keep."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nbtoolkit.azure import resource_id as resource_ids
-from nbtoolkit.azure.arm import delete as removal
-from nbtoolkit.azure.arm import ownership
+from nbtoolkit.azure import resource_id
+from nbtoolkit.azure.arm import delete, ownership
 from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
@@ -21,61 +20,63 @@ Body = Mapping[str, Any]
 
 
 def needed_by_others(
-    going: Iterable[str], place: ResourceNames, workspace: Workspace, cloud: Cloud, progress: Progress
+    candidates: Iterable[str],
+    names: ResourceNames,
+    workspace: Workspace,
+    cloud: Cloud,
+    progress: Progress,
 ) -> dict[str, str]:
-    """Return id in lower case → why it must stay, for those of ``going`` that are not this workspace's alone.
+    """Return id in lower case → reason for each candidate that must stay.
 
-    Costs a request for each environment of the subscription, and some more.
+    Costs one request for each environment of the subscription, and some more.
     """
-    found: dict[str, str] = {}
-    for id_ in going:
-        if resource_ids.kind_of(id_) in removal.TAGGED_KINDS and not ownership.is_marked(
+    reasons: dict[str, str] = {}
+    for id_ in candidates:
+        if resource_id.kind_of(id_) in delete.TAGGED_KINDS and not ownership.is_marked(
             workspace, cloud, id_, progress
         ):
-            found[id_.lower()] = f"not made by this workspace (its tag {ownership.MARK_TAG} says so)"
-    kinds = {resource_ids.kind_of(id_) for id_ in going}
-    if not kinds & {resource_ids.ENVIRONMENT, resource_ids.ACCOUNT, resource_ids.WORKSPACE}:
-        return found
-    subscription = place.subscription
+            reasons[id_.lower()] = f"not created by this workspace (see its tag {ownership.MARK_TAG})"
+    kinds = {resource_id.kind_of(id_) for id_ in candidates}
+    if not kinds & {resource_id.ENVIRONMENT, resource_id.ACCOUNT, resource_id.WORKSPACE}:
+        return reasons
+    subscription = names.subscription
     environments = run_cancellable(progress, lambda: _environments(cloud, subscription))
-    guests = run_cancellable(progress, lambda: _guests(cloud, subscription, place.app_id))
-    kept = {one["id"].lower() for one in environments} - {id_.lower() for id_ in going} | set(found)
-    for id_ in going:
-        users = guests.get(id_.lower())
-        if resource_ids.kind_of(id_) == resource_ids.ENVIRONMENT and users:
-            found.setdefault(id_.lower(), f"used by {', '.join(users)}")
-            kept.add(id_.lower())
-    goes = [id_ for id_ in going if not any(id_.lower().startswith(f"{parent}/") for parent in found)]
-    staying = [one for one in environments if one["id"].lower() in kept]
-    for id_ in going:
-        kind = resource_ids.kind_of(id_)
-        if kind == resource_ids.ACCOUNT:
-            users = run_cancellable(progress, lambda id_=id_: _mounting(cloud, staying, id_, goes))
-        elif kind == resource_ids.WORKSPACE:
-            users = run_cancellable(progress, lambda id_=id_: _logging(cloud, staying, id_))
+    other_apps = run_cancellable(progress, lambda: _other_apps(cloud, subscription, names.app_id))
+    for id_ in candidates:
+        users = other_apps.get(id_.lower())
+        if resource_id.kind_of(id_) == resource_id.ENVIRONMENT and users:
+            reasons.setdefault(id_.lower(), f"used by {', '.join(users)}")
+    deleted = {id_.lower() for id_ in candidates} - set(reasons)
+    remaining = [one for one in environments if one["id"].lower() not in deleted]
+    deleted = {id_ for id_ in deleted if not any(id_.startswith(f"{parent}/") for parent in reasons)}
+    for id_ in candidates:
+        kind = resource_id.kind_of(id_)
+        if kind == resource_id.ACCOUNT:
+            users = run_cancellable(progress, lambda id_=id_: _mounting(cloud, remaining, id_, deleted))
+        elif kind == resource_id.WORKSPACE:
+            users = run_cancellable(progress, lambda id_=id_: _logging(cloud, remaining, id_))
         else:
             continue
         if users:
-            found.setdefault(id_.lower(), f"used by {', '.join(users)}")
-    return found
+            reasons.setdefault(id_.lower(), f"used by {', '.join(users)}")
+    return reasons
 
 
 def log_workspace_of(cloud: Cloud, environment_id: str) -> str | None:
-    """Return the id of the Log Analytics workspace that an environment writes to, None where it has none."""
-    body = removal.get_resource(cloud, environment_id) or {}
-    customer = EnvironmentState(body).log_workspace
+    """Return the id of the Log Analytics workspace of an environment, None without one. Two requests."""
+    customer = EnvironmentState(delete.get_resource(cloud, environment_id) or {}).log_workspace
     if not customer:
         return None
-    client: Any = cloud.workspaces(resource_ids.parse_location(environment_id).subscription)
+    client: Any = cloud.workspaces(resource_id.parse_location(environment_id).subscription)
     with translate_errors("list the Log Analytics workspaces"):
         listed = [one.as_dict() for one in client.workspaces.list()]
     return next((str(one["id"]) for one in listed if _properties(one).get("customerId") == customer), None)
 
 
-def soft_deleted(cloud: Cloud, share_id: str) -> RemainingResource | None:
-    """Return what stays of a share that is deleted in an account that stays; None where nothing does."""
+def soft_deleted_share(cloud: Cloud, share_id: str) -> RemainingResource | None:
+    """Return what remains of a deleted share if its account retains deleted shares, else None."""
     service = share_id.rpartition("/shares/")[0]
-    policy = _properties(removal.get_resource(cloud, service) or {}).get("shareDeleteRetentionPolicy") or {}
+    policy = _properties(delete.get_resource(cloud, service) or {}).get("shareDeleteRetentionPolicy") or {}
     if not policy.get("enabled"):
         return None
     days = policy.get("days")
@@ -90,43 +91,40 @@ def _environments(cloud: Cloud, subscription: str) -> list[Body]:
         return [one.as_dict() for one in client.managed_environments.list_by_subscription()]
 
 
-def _guests(cloud: Cloud, subscription: str, but: str) -> dict[str, list[str]]:
-    """Return environment → the apps in it other than ``but``."""
+def _other_apps(cloud: Cloud, subscription: str, app_id: str) -> dict[str, list[str]]:
+    """Return environment id in lower case → its apps other than ``app_id``."""
     client: Any = cloud.containerapps(subscription)
     with translate_errors("list the apps of the subscription"):
         apps = [one.as_dict() for one in client.container_apps.list_by_subscription()]
     found: dict[str, list[str]] = {}
     for app in apps:
-        if str(app["id"]).lower() != but.lower():
-            where = AppState(app).environment_id.lower()
-            found.setdefault(where, []).append(f"app {app['name']}")
+        if str(app["id"]).lower() != app_id.lower():
+            found.setdefault(AppState(app).environment_id.lower(), []).append(f"app {app['name']}")
     return found
 
 
-def _mounting(cloud: Cloud, environments: list[Body], account: str, going: Iterable[str]) -> list[str]:
-    """Return the environments that mount a share of the account, but for a mount that goes itself."""
-    name, goes = account.rpartition("/")[2], {id_.lower() for id_ in going}
+def _mounting(cloud: Cloud, environments: list[Body], account: str, deleted: Iterable[str]) -> list[str]:
+    """Return the environments that mount a share of the account by a storage that is not deleted."""
+    account_name = account.rpartition("/")[2]
     found: list[str] = []
     for environment in environments:
-        place = resource_ids.parse_location(str(environment["id"]))
+        place = resource_id.parse_location(str(environment["id"]))
         client: Any = cloud.containerapps(place.subscription)
         with translate_errors(f"list the storages of the environment {place.name}"):
             listed = client.managed_environments_storages.list(place.group, place.name).as_dict()
         for storage in listed.get("value") or ():
             file: Body = _properties(storage).get("azureFile") or {}
-            own = f"{environment['id']}/storages/{storage['name']}".lower() in goes
-            if file.get("accountName") == name and not own:
+            storage_id = f"{environment['id']}/storages/{storage['name']}".lower()
+            if file.get("accountName") == account_name and storage_id not in deleted:
                 found.append(f"environment {place.name}")
     return list(dict.fromkeys(found))
 
 
 def _logging(cloud: Cloud, environments: list[Body], workspace: str) -> list[str]:
-    customer = _properties(removal.get_resource(cloud, workspace) or {}).get("customerId")
-    return [
-        f"environment {one['name']}"
-        for one in environments
-        if customer and EnvironmentState(one).log_workspace == customer
-    ]
+    """Return the environments that write their logs to the workspace."""
+    customer = _properties(delete.get_resource(cloud, workspace) or {}).get("customerId")
+    users = [one for one in environments if customer and EnvironmentState(one).log_workspace == customer]
+    return [f"environment {one['name']}" for one in users]
 
 
 def _properties(body: Body) -> Body:

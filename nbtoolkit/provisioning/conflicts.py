@@ -1,4 +1,4 @@
-"""What exists and does not go together with the settings."""
+"""Find contradictions between the settings and the existing resources."""
 
 from __future__ import annotations
 
@@ -10,73 +10,68 @@ from nbtoolkit.azure.container_apps.managed_app import unsupported_features
 from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
+Json = Mapping[str, Any]
+
 
 def conflicts(
     settings: ProvisionSettings, existing: ExistingResources, secrets: list[dict[str, Any]]
 ) -> list[str]:
-    """Return a blocker, with what to do, for each contradiction."""
+    """Return a blocker, with the next step, for each contradiction; ``secrets`` are those of the app."""
     names = existing.names
     if existing.group is None and not settings.create_resource_group:
         return [
             f"There is no resource group {names.resource_group} in this subscription: choose one from the "
-            "list, or let it be created with create_resource_group."
+            "list, or create it with create_resource_group."
         ]
-    found = [*_place(settings, existing), *_share(existing)]
+    found = [*_region_conflict(settings, existing), *_storage_conflict(existing)]
     if existing.app is not None:
-        found += _app(settings, existing, existing.app, secrets)
+        found += _app_conflicts(settings, existing, AppState(existing.app), secrets)
     return found
 
 
-def _place(settings: ProvisionSettings, existing: ExistingResources) -> list[str]:
-    there = existing.location
-    if existing.environment is None or not settings.location or settings.location == there:
+def _region_conflict(settings: ProvisionSettings, existing: ExistingResources) -> list[str]:
+    region = existing.location
+    if existing.environment is None or not settings.location or settings.location == region:
         return []
     return [
-        f"The environment {existing.names.environment} is in {there}, and the app has to be there too: leave "
-        f"location blank, or choose another environment_name for {settings.location}."
+        f"The environment {existing.names.environment} is in {region}, and the app must be in the same "
+        f"region: leave location blank, or choose another environment_name for {settings.location}."
     ]
 
 
-def _share(existing: ExistingResources) -> list[str]:
-    """Refuse to take a name in the environment that stands for another share."""
+def _storage_conflict(existing: ExistingResources) -> list[str]:
+    """Refuse to redirect a storage of the environment that mounts another share."""
     storage = existing.environment_storage or {}
-    file: Mapping[str, Any] = (storage.get("properties") or {}).get("azureFile") or {}
-    names = existing.names
-    if not file or (file.get("accountName"), file.get("shareName")) == (
-        names.storage_account,
-        names.file_share,
-    ):
+    file: Json = (storage.get("properties") or {}).get("azureFile") or {}
+    mounted, names = (file.get("accountName"), file.get("shareName")), existing.names
+    if not file or mounted == (names.storage_account, names.file_share):
         return []
     return [
-        f"{names.environment_storage} in the environment stands for another share "
-        f"({file.get('accountName')}/{file.get('shareName')}): choose another environment_storage."
+        f"The storage {names.environment_storage} of the environment mounts another share "
+        f"({'/'.join(map(str, mounted))}): choose another environment_storage."
     ]
 
 
-def _app(
-    settings: ProvisionSettings,
-    existing: ExistingResources,
-    body: Mapping[str, Any],
-    secrets: list[dict[str, Any]],
+def _app_conflicts(
+    settings: ProvisionSettings, existing: ExistingResources, app: AppState, secrets: list[dict[str, Any]]
 ) -> list[str]:
-    names, app = existing.names, AppState(body)
-    environment = app.environment_id
-    if environment.lower() != names.ids["environment"].lower():
-        where = environment.rpartition("/")[2]
+    names = existing.names
+    if app.environment_id.lower() != names.ids["environment"].lower():
+        other = app.environment_id.rpartition("/")[2]
         return [
-            f"The app {names.app} exists in another environment ({where}), and an app cannot move: choose "
+            f"The app {names.app} exists in another environment ({other}), and an app cannot move: choose "
             "another app, or that environment_name."
         ]
     found: list[str] = []
     if settings.allowed_ip_ranges and app.denied_ip_ranges:
         found.append(
-            f"The app {names.app} denies access to {', '.join(app.denied_ip_ranges)}, and Azure takes either "
-            "allowed or denied addresses: leave allowed_ip_ranges blank to keep that, or delete those rules "
-            "on the app's Ingress page."
+            f"The app {names.app} denies {', '.join(app.denied_ip_ranges)}, and Azure accepts either allowed "
+            "or denied addresses: leave allowed_ip_ranges blank to keep these rules, or delete them in the "
+            "app's Ingress page."
         )
     if lost := unsupported_features(app, secrets, settings.registry_identity):
         found.append(
-            f"The app {names.app} has {', '.join(lost)}, which would be lost: take that off in the portal "
-            "where it is not needed any more, or choose another app, and a new one is created beside it."
+            f"The app {names.app} has {', '.join(lost)}, which a provision would remove: remove it in the "
+            "portal if it is not needed any more, or choose another app, which creates a new one."
         )
     return found

@@ -1,94 +1,132 @@
-"""What exists already under the names that the settings stand for."""
+"""Read once what exists on Azure, and complete the settings from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from nbtoolkit.azure.arm import created_resources as created
-from nbtoolkit.azure.arm import existing_resources as azure_existing
-from nbtoolkit.azure.arm import ownership
-from nbtoolkit.azure.arm.existing_resources import ExistingResources
+from nbtoolkit.azure.arm import created_resources, existing_resources, ownership
+from nbtoolkit.azure.arm.deployment import ArmDeployment
+from nbtoolkit.azure.arm.deployment_operations import DeploymentState
+from nbtoolkit.azure.arm.existing_resources import Body, ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
-from nbtoolkit.errors import AzureFailed, Blocked
+from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.provisioning.checks.permissions import forbidden
-from nbtoolkit.provisioning.following import inherit_from_app
+from nbtoolkit.provisioning.checks.permissions import blockers_of_refusal
+from nbtoolkit.provisioning.existing_app import inherit_from_app
 from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.provisioning.validation import raise_if_blocked
+from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
 
-def look(
-    settings: ProvisionSettings, cloud: Cloud, progress: Progress, workspace: Workspace | None = None
-) -> tuple[ProvisionSettings, ExistingResources]:
-    """Return what exists, and the settings with every name and the region that this settles.
+@dataclass(frozen=True)
+class Discovery:
+    """A snapshot of the resource group, which plan, preflight and deployment share.
 
-    An empty environment that ``workspace`` itself began and that failed counts as missing: making it again
-    is the way to repair it.
+    In ``settings`` the region and every name are set. ``deployment`` is the state of the app's last
+    deployment, None without any.
     """
-    progress.phase("Looking at what exists")
-    existing = _discover(settings, cloud, progress)
-    if workspace is not None and _failed_here(existing, workspace, cloud, progress):
-        existing = replace(existing, environment=None, environment_storage=None)
-    return inherit_from_app(_resolved(settings, existing), existing.app), existing
+
+    settings: ProvisionSettings
+    existing: ExistingResources
+    deployment: DeploymentState | None
 
 
-def refuse(sentences: list[str]) -> None:
-    """Raise :class:`Blocked` where there is a blocker."""
-    if sentences:
-        raise Blocked(
-            "Nothing was written to Azure. Settle this first:" + "".join(f"\n  - {one}" for one in sentences),
-            next_step="settle each of them and run the step again",
-            blockers=tuple(sentences),
-        )
+def discover(
+    settings: ProvisionSettings, cloud: Cloud, progress: Progress, workspace: Workspace
+) -> Discovery:
+    """Read the existing resources and the state of the app's deployment. At most eight requests.
 
+    Raises :class:`Blocked` with all missing permissions if a read is forbidden, :class:`AzureFailed`.
+    """
+    progress.phase("Reading what exists on Azure")
 
-def _discover(settings: ProvisionSettings, cloud: Cloud, progress: Progress) -> ExistingResources:
-    """Return what exists; if reading it is forbidden, list all missing permissions at once."""
-
-    def resolve_names(group_id: str, app: Mapping[str, Any] | None) -> ResourceNames:
-        return settings.with_values(**_of_app(settings, app)).resource_names(group_id)
+    def resolve_names(group_id: str, app: Body | None) -> ResourceNames:
+        return settings.with_values(**_environment_of_app(settings, app)).resource_names(group_id)
 
     names = settings.resource_names()
     try:
-        return azure_existing.discover(cloud, names, progress, resolve_names)
+        existing = existing_resources.discover(cloud, names, progress, resolve_names)
     except AzureFailed as failed:
         if failed.status != 403:
             raise
-        refuse(forbidden(cloud, names, failed, progress))
+        raise_if_blocked(blockers_of_refusal(cloud, names, failed, progress))
         raise
+    deployment = None
+    if existing.group is not None:
+        deployment = run_cancellable(progress, app_deployment(cloud, existing.names).state)
+    return _complete(settings, existing, deployment, cloud, progress, workspace)
 
 
-def _failed_here(existing: ExistingResources, workspace: Workspace, cloud: Cloud, progress: Progress) -> bool:
+def wait_for_changes(
+    settings: ProvisionSettings, found: Discovery, cloud: Cloud, progress: Progress, workspace: Workspace
+) -> Discovery:
+    """Wait until Azure has ended its changes of environment and app; return the snapshot with both.
+
+    ``settings`` are those given to :func:`discover`.
+    """
+    progress.phase("Waiting until Azure has ended its changes of environment and app")
+    existing = existing_resources.wait_until_settled(found.existing, cloud, progress)
+    return _complete(settings, existing, found.deployment, cloud, progress, workspace)
+
+
+def app_deployment(cloud: Cloud, names: ResourceNames) -> ArmDeployment:
+    """Return the deployment of an app; its name is always the same, so a later run finds it."""
+    return ArmDeployment(cloud, names.subscription, names.resource_group, f"nbtoolkit-{names.app}")
+
+
+def _complete(
+    settings: ProvisionSettings,
+    existing: ExistingResources,
+    deployment: DeploymentState | None,
+    cloud: Cloud,
+    progress: Progress,
+    workspace: Workspace,
+) -> Discovery:
+    """Set names, region and the app's own values in the settings.
+
+    An empty environment that this workspace created and that failed counts as missing: creating it again
+    repairs it.
+    """
+    if _is_failed_own_environment(existing, workspace, cloud, progress):
+        existing = replace(existing, environment=None, environment_storage=None)
+    return Discovery(inherit_from_app(_with_names(settings, existing), existing.app), existing, deployment)
+
+
+def _is_failed_own_environment(
+    existing: ExistingResources, workspace: Workspace, cloud: Cloud, progress: Progress
+) -> bool:
     if EnvironmentState(existing.environment or {}).provisioning_state != "Failed":
         return False
-    ours = [*created.recall(workspace), *ownership.created_by_last_run(workspace, cloud, progress)[0]]
-    mine = existing.names.ids["environment"].lower() in map(str.lower, ours)
-    return mine and azure_existing.environment_is_empty(cloud, existing.names, progress)
+    created = [
+        *created_resources.recall(workspace),
+        *ownership.created_by_last_run(workspace, cloud, progress)[0],
+    ]
+    is_own = existing.names.ids["environment"].lower() in map(str.lower, created)
+    return is_own and existing_resources.environment_is_empty(cloud, existing.names, progress)
 
 
-def _of_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return the environment, and its name for the share, that an existing app is bound to."""
+def _environment_of_app(settings: ProvisionSettings, app: Body | None) -> dict[str, str]:
+    """Return the environment of an existing app, and its storage's name there, if they are not set."""
     state = AppState(app or {})
     volume = next(iter(state.volumes), {})
-    bound = {
+    values = {
         "environment_name": state.environment_id.rpartition("/")[2],
         "environment_storage": str(volume.get("storageName") or ""),
     }
-    return {name: value for name, value in bound.items() if value and not getattr(settings, name)}
+    return {name: value for name, value in values.items() if value and not getattr(settings, name)}
 
 
-def _resolved(settings: ProvisionSettings, existing: ExistingResources) -> ProvisionSettings:
+def _with_names(settings: ProvisionSettings, existing: ExistingResources) -> ProvisionSettings:
     names = existing.names
     group = normalize_region(str((existing.group or {}).get("location") or ""))
-    there = existing.location if existing.environment is not None else None
+    region = existing.location if existing.environment is not None else None
     return settings.with_values(
         resource_group=names.resource_group,
-        location=settings.location or there or group,
+        location=settings.location or region or group,
         storage_account=names.storage_account,
         file_share=names.file_share,
         environment_name=names.environment,

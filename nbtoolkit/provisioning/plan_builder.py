@@ -1,4 +1,4 @@
-"""Ask Azure all that is needed to say what a provision would do; nothing is written."""
+"""Build the plan of a provision with read requests only."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from nbtoolkit.azure.arm import existing_resources as azure_existing
-from nbtoolkit.azure.arm.deployment import ArmDeployment, load_template
+from nbtoolkit.azure.arm import existing_resources
+from nbtoolkit.azure.arm.deployment import load_template
 from nbtoolkit.azure.arm.deployment_operations import DeploymentState
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.provisioning import template_parameters as sent
-from nbtoolkit.provisioning.checks.permissions import forbidden
+from nbtoolkit.provisioning.checks.permissions import blockers_of_refusal
 from nbtoolkit.provisioning.conflicts import conflicts
-from nbtoolkit.provisioning.costs import costs_of
-from nbtoolkit.provisioning.discovery import look, refuse
-from nbtoolkit.provisioning.existing_app import drift, secret_drift
-from nbtoolkit.provisioning.plan import ProvisionPlan
+from nbtoolkit.provisioning.discovery import Discovery, app_deployment, discover
+from nbtoolkit.provisioning.existing_app import app_changes, secret_changes
+from nbtoolkit.provisioning.plan import ProvisionPlan, cost_rows
 from nbtoolkit.provisioning.preflight import preflight
-from nbtoolkit.provisioning.resource_choice import machine_of
-from nbtoolkit.provisioning.rollout_capacity import RolloutCapacity, beside_of
+from nbtoolkit.provisioning.rollout_capacity import RolloutCapacity, check_rollout_capacity
 from nbtoolkit.provisioning.settings import ProvisionSettings
-from nbtoolkit.provisioning.validation import blockers
-from nbtoolkit.utils.threads import run_cancellable
+from nbtoolkit.provisioning.template_parameters import (
+    all_secret_names,
+    fingerprint,
+    fingerprinted_settings,
+    missing_secrets,
+    secret_values,
+    template_parameters,
+)
+from nbtoolkit.provisioning.validation import blockers, raise_if_blocked
+from nbtoolkit.provisioning.workload_profile import choose_profile
 from nbtoolkit.workspace import Workspace
 
 TEMPLATE_TAG, SETTINGS_TAG, IMAGE_TAG = "nbtoolkit-template", "nbtoolkit-settings", "nbtoolkit-image"
-_HIDDEN = "hidden"  # Azure is not shown a secret to predict what it would not show either
+_PLACEHOLDER = "hidden"
+"""Value of every secret in a validation or prediction: Azure does not need the real one."""
 
 
 def plan(
@@ -42,156 +47,136 @@ def plan(
     cloud: Cloud | None = None,
     progress: Progress | None = None,
 ) -> ProvisionPlan:
-    """Return what :func:`provision` would create, change and keep, what it costs and what blocks it.
+    """Return what :func:`provision` would create, change and keep, the costs and the blockers.
 
-    Takes a minute at most and writes nothing, in Azure or here. Raises :class:`Blocked` where the settings
-    alone cannot work, :class:`NotSignedIn`, :class:`AzureFailed`.
+    Takes a minute at most and writes nothing, neither to Azure nor here. Raises :class:`Blocked` if the
+    settings alone cannot work, :class:`NotSignedIn`, :class:`AzureFailed`.
     """
     workspace, cloud, progress = workspace or Workspace.find(), cloud or Cloud.shared(), progress or SILENT()
     settings = settings.completed(workspace)
-    refuse(blockers(settings))
-    return build_plan(*look(settings, cloud, progress, workspace), cloud, progress, workspace)
+    raise_if_blocked(blockers(settings))
+    return build_plan(discover(settings, cloud, progress, workspace), cloud, progress, workspace)
 
 
-def build_plan(
-    settings: ProvisionSettings,
-    existing: ExistingResources,
-    cloud: Cloud,
-    progress: Progress,
-    workspace: Workspace,
-) -> ProvisionPlan:
-    """Return the plan for settings whose names are all chosen, and what exists under them."""
+def build_plan(found: Discovery, cloud: Cloud, progress: Progress, workspace: Workspace) -> ProvisionPlan:
+    """Return the plan for a snapshot of what exists."""
+    settings, existing, deployment = found.settings, found.existing, found.deployment
     compiled = load_template()
-    variables: Mapping[str, Any] = compiled["variables"]
-    machine = machine_of(settings, existing, variables["machines"][settings.gpu]["profile"])
-    checked = preflight(
-        settings, existing, cloud, workspace=workspace, added=machine.added, progress=progress
-    )
-    secrets, unread = _secrets(existing, cloud, progress)
-    state = run_cancellable(progress, deployment_of(cloud, existing.names).state) if existing.app else None
-    kept = _kept_image(settings, existing, state)
-    found = [
-        *unread,
+    choice = choose_profile(settings, existing, compiled["variables"]["machines"][settings.gpu]["profile"])
+    checked = preflight(settings, existing, cloud, workspace=workspace, added=choice.added, progress=progress)
+    secrets, forbidden = _read_secrets(existing, cloud, progress)
+    found_blockers = [
+        *forbidden,
         *conflicts(settings, existing, secrets),
-        *([machine.blocker] if machine.blocker else []),
-        *sent.unset_secrets(settings, existing, os.environ),
+        *([choice.blocker] if choice.blocker else []),
+        *missing_secrets(settings, existing, os.environ),
         *checked.blockers,
     ]
-    image = kept or image_of(settings, compiled)
-    changes = _changes(settings, existing, machine.profile, image, secrets, state, compiled)
-    beside = RolloutCapacity()
-    if changes and not found:
-        beside = beside_of(settings, existing, machine.profile, cloud, progress)
-        found += beside.blockers
-    drawn = ProvisionPlan(
+    kept_image = _image_of_others(settings, existing, deployment)
+    image = kept_image or image_of(settings, compiled)
+    changes = _changes(found, choice.profile, image, secrets, compiled)
+    capacity = RolloutCapacity()
+    if changes and not found_blockers:
+        capacity = check_rollout_capacity(settings, existing, choice.profile, cloud, progress)
+        found_blockers += capacity.blockers
+    parameters = template_parameters(settings, existing, choice.profile, all_secret_names(settings, existing))
+    built = ProvisionPlan(
         settings=settings,
         existing=existing,
-        blockers=tuple(dict.fromkeys(found)),
+        blockers=tuple(dict.fromkeys(found_blockers)),
         warnings=tuple(checked.warnings),
         changes=tuple(changes),
-        downtime=beside.downtime,
-        added_profile=machine.added,
+        downtime=capacity.downtime,
+        added_profile=choice.added,
         unregistered=tuple(checked.unregistered),
-        costs=costs_of(settings, checked.facts),
-        parameters={
-            **sent.parameters_of(
-                settings, existing, machine.profile, sent.secret_names_of(settings, existing)
-            ),
-            **({"containerImage": kept} if kept else {}),
-        },
+        costs=cost_rows(settings, checked.facts.get("price", "unknown")),
+        parameters=parameters | ({"containerImage": kept_image} if kept_image else {}),
     )
-    if drawn.blockers or drawn.nothing_to_do or existing.group is None or drawn.unregistered:
-        return drawn
-    return _predicted(drawn, compiled, cloud, progress)
+    if built.blockers or built.nothing_to_do or existing.group is None or built.unregistered:
+        return built
+    return _with_prediction(built, compiled, cloud, progress)
 
 
-def deployment_of(cloud: Cloud, names: ResourceNames) -> ArmDeployment:
-    """Return the one deployment of an app: its name is always the same, so that it is found again."""
-    return ArmDeployment(cloud, names.subscription, names.resource_group, f"nbtoolkit-{names.app}")
-
-
-def tags_of(settings: ProvisionSettings, compiled: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a deployment is marked with, so that a later run knows what it was asked for."""
+def deployment_tags(settings: ProvisionSettings, compiled: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags of a deployment by which a later run recognises the same request."""
     return {
-        TEMPLATE_TAG: sent.fingerprint(compiled),
-        SETTINGS_TAG: sent.fingerprint(sent.asked_for(settings)),
-        IMAGE_TAG: sent.fingerprint(image_of(settings, compiled)),
+        TEMPLATE_TAG: fingerprint(compiled),
+        SETTINGS_TAG: fingerprint(fingerprinted_settings(settings)),
+        IMAGE_TAG: fingerprint(image_of(settings, compiled)),
     }
 
 
 def image_of(settings: ProvisionSettings, compiled: Mapping[str, Any]) -> str:
-    """Return the image: the one chosen, else the engine's pinned one."""
+    """Return the chosen image, else the engine's pinned one."""
     return settings.image or str((compiled.get("variables") or {}).get("images", {}).get(settings.engine))
 
 
-def _secrets(
+def _read_secrets(
     existing: ExistingResources, cloud: Cloud, progress: Progress
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the app's secrets, and a blocker where they may not be read: a change would drop them."""
+    """Return the app's secrets, and blockers if reading them is forbidden: a PUT would delete them."""
     if existing.app is None:
         return [], []
     try:
-        return azure_existing.app_secrets(cloud, existing.names, progress), []
+        return existing_resources.app_secrets(cloud, existing.names, progress), []
     except AzureFailed as failed:
-        if vars(failed).get("status") != 403:
+        if failed.status != 403:
             raise
-        return [], forbidden(cloud, existing.names, failed, progress)
+        return [], blockers_of_refusal(cloud, existing.names, failed, progress)
 
 
-def _kept_image(
-    settings: ProvisionSettings, existing: ExistingResources, state: DeploymentState | None
+def _image_of_others(
+    settings: ProvisionSettings, existing: ExistingResources, deployment: DeploymentState | None
 ) -> str | None:
-    """Return the app's image where it is neither ours nor chosen here, so that somebody else chose it."""
-    if settings.image or existing.app is None or state is None:
+    """Return the app's image if another tool set it, that is neither the settings nor the last deployment."""
+    if settings.image or existing.app is None or deployment is None:
         return None
-    image, ours = AppState(existing.app).image, state.tags.get(IMAGE_TAG)
-    return image if ours and ours != sent.fingerprint(image) else None
+    image, deployed = AppState(existing.app).image, deployment.tags.get(IMAGE_TAG)
+    return image if deployed and deployed != fingerprint(image) else None
 
 
 def _changes(
-    settings: ProvisionSettings,
-    existing: ExistingResources,
-    profile: str,
-    image: str,
-    secrets: list[dict[str, Any]],
-    state: DeploymentState | None,
-    compiled: Mapping[str, Any],
+    found: Discovery, profile: str, image: str, secrets: list[dict[str, Any]], compiled: Mapping[str, Any]
 ) -> list[str]:
-    """Return how the app would differ afterwards, nothing where it is as it would be made."""
-    if existing.app is None:
+    """Return how a provision would change the app; nothing for a new app."""
+    settings, deployment = found.settings, found.deployment
+    if found.existing.app is None:
         return []
     present = {one["name"]: str(one.get("value") or "") for one in secrets}
-    wanted = sent.secret_values(settings, present, os.environ)
-    found = [*drift(settings, AppState(existing.app), profile, image), *secret_drift(present, wanted)]
-    if state is None:
-        return [*found, "made by nbtoolkit's template: start program, probes, mount"]
-    if state.status != "Succeeded":
-        return [*found, f"the last deployment is {state.status.lower()}; it is run again"]
-    tags = tags_of(settings, compiled)
-    if state.tags.get(TEMPLATE_TAG) != tags[TEMPLATE_TAG]:
-        found.append("the template is another one than at the last provision")
-    elif not found and state.tags.get(SETTINGS_TAG) != tags[SETTINGS_TAG]:
-        found.append("the settings are other ones than at the last provision")
-    return found
+    wanted = secret_values(settings, present, os.environ)
+    changes = [
+        *app_changes(settings, AppState(found.existing.app), profile, image),
+        *secret_changes(present, wanted),
+    ]
+    if deployment is None:
+        return [*changes, "nbtoolkit's template: start program, probes, mount"]
+    if deployment.status != "Succeeded":
+        return [*changes, f"the last deployment is {deployment.status.lower()}; it runs again"]
+    tags = deployment_tags(settings, compiled)
+    if deployment.tags.get(TEMPLATE_TAG) != tags[TEMPLATE_TAG]:
+        changes.append("the template differs from that of the last provision")
+    elif not changes and deployment.tags.get(SETTINGS_TAG) != tags[SETTINGS_TAG]:
+        changes.append("the settings differ from those of the last provision")
+    return changes
 
 
-def _predicted(
-    drawn: ProvisionPlan, compiled: Mapping[str, Any], cloud: Cloud, progress: Progress
+def _with_prediction(
+    built: ProvisionPlan, compiled: Mapping[str, Any], cloud: Cloud, progress: Progress
 ) -> ProvisionPlan:
-    """Return the plan with Azure's own check and prediction; a prediction that fails is only a warning."""
-    deployment = deployment_of(cloud, drawn.names)
-    hidden = dict.fromkeys(drawn.parameters["secretNames"], _HIDDEN)
-    parameters = {**drawn.parameters, "secrets": hidden}
-    progress.phase("Letting Azure check the deployment")
-    if drawn.added_profile is None:  # before it is added Azure would miss it
+    """Return the plan with Azure's validation and prediction; a failed prediction is only a warning."""
+    deployment = app_deployment(cloud, built.names)
+    placeholders = dict.fromkeys(built.parameters["secretNames"], _PLACEHOLDER)
+    parameters = {**built.parameters, "secrets": placeholders}
+    progress.phase("Validating the deployment in Azure")
+    if built.added_profile is None:  # Azure would miss a profile that is still to be added
         causes = deployment.validate(compiled, parameters, progress)
         if causes:
-            return replace(drawn, blockers=tuple(f"{cause} {_sentence(cause.next_step)}" for cause in causes))
-    progress.phase("Asking Azure what would change")
+            return replace(built, blockers=tuple(f"{one} {_sentence(one.next_step)}" for one in causes))
+    progress.phase("Predicting the changes in Azure")
     try:
-        return replace(drawn, what_if=deployment.what_if(compiled, parameters, progress))
+        return replace(built, what_if=deployment.what_if(compiled, parameters, progress))
     except AzureFailed as failed:
-        return replace(drawn, warnings=(*drawn.warnings, f"No prediction: {failed.message}"))
+        return replace(built, warnings=(*built.warnings, f"No prediction: {failed.message}"))
 
 
 def _sentence(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Provision: one deployment, after its plan was seen; again it finds what is done."""
+"""Provision the inference app on Azure with one deployment; a repeated run changes nothing."""
 
 from __future__ import annotations
 
@@ -6,36 +6,65 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from nbtoolkit.azure.arm import create as writes
-from nbtoolkit.azure.arm import created_resources as created
-from nbtoolkit.azure.arm import existing_resources as azure_existing
-from nbtoolkit.azure.arm import ownership
+from nbtoolkit.azure.arm import create, created_resources, existing_resources, ownership
 from nbtoolkit.azure.arm.deployment import load_template
+from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.resource_providers import register_providers
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.downtime import stopped
 from nbtoolkit.azure.container_apps.models import AppState
+from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.azure.startup.capacity_failures import with_replica_details
 from nbtoolkit.errors import NotApplied, ProvisionFailed
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.provisioning import saved_defaults as choices
-from nbtoolkit.provisioning import template_parameters as sent
-from nbtoolkit.provisioning.discovery import look, refuse
-from nbtoolkit.provisioning.following import FOLLOWED
+from nbtoolkit.provisioning import saved_defaults
+from nbtoolkit.provisioning.discovery import Discovery, app_deployment, discover, wait_for_changes
+from nbtoolkit.provisioning.existing_app import INHERITED
 from nbtoolkit.provisioning.plan import ProvisionPlan
-from nbtoolkit.provisioning.plan_builder import SETTINGS_TAG, build_plan, deployment_of, tags_of
-from nbtoolkit.provisioning.result import Provision
-from nbtoolkit.provisioning.rollout_capacity import unready
+from nbtoolkit.provisioning.plan_builder import SETTINGS_TAG, build_plan, deployment_tags
+from nbtoolkit.provisioning.rollout_capacity import wait_for_revision
 from nbtoolkit.provisioning.settings import ProvisionSettings
-from nbtoolkit.provisioning.validation import blockers
-from nbtoolkit.utils.threads import run_cancellable
+from nbtoolkit.provisioning.template_parameters import secret_values
+from nbtoolkit.provisioning.validation import blockers, raise_if_blocked
+from nbtoolkit.utils.display import FactTable
 from nbtoolkit.workspace import Workspace
 
 TARGET = "azure"
+READY_TIMEOUT = 60.0
+"""Seconds to wait for the new revision of a changed app; one that pulls an image takes longer."""
+
+
+@dataclass(frozen=True, repr=False)
+class Provision(FactTable, ResourceNames):
+    """The provisioned resources; ``created`` are the ids that this run created, ``seconds`` its duration."""
+
+    created: tuple[str, ...] = ()
+    changed: bool = False
+    seconds: float = 0.0
+    costs: tuple[tuple[str, str], ...] = ()
+    note: str = ""
+    """Why the new revision does not serve yet; blank if it does."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return label and text of each fact."""
+        result = f"{len(self.created)} resources created" if self.changed else "nothing had to change"
+        endpoint = f"https://{self.endpoint.removeprefix('https://')}" if self.endpoint else "none yet"
+        return [
+            ("app", self.app),
+            ("endpoint", endpoint),
+            ("key", "kept in the app's secrets as nbtoolkit-api-key"),
+            ("resource group", f"{self.resource_group} ({result}, {self.seconds:.0f} s)"),
+            ("share", f"{self.storage_account}/{self.file_share}"),
+            ("portal", portal_url(self.app_id)),
+            *self.costs,
+            *([("note", self.note)] if self.note else []),
+            ("next", "deploy an adapter"),
+            ("remove", "teardown() of nbtoolkit.operate"),
+        ]
 
 
 def provision(
@@ -45,121 +74,114 @@ def provision(
     workspace: Workspace | None = None,
     cloud: Cloud | None = None,
     progress: Progress | None = None,
+    ready_timeout: float = READY_TIMEOUT,
 ) -> Provision:
-    """Make what the inference app needs on Azure and write ``infra/inference.config.json``.
+    """Create the resources of the inference app and write ``infra/inference.config.json``.
 
-    Without ``apply`` nothing is created: raises :class:`NotApplied` with the plan. Where all is there as the
-    settings want it, nothing is written to Azure; what exists is never written but the app itself, which
-    keeps its secrets, tags, domains and variables. A deployment that runs already is taken up again.
+    Without ``apply`` nothing is created: raises :class:`NotApplied` with the plan. If everything exists as
+    the settings define it, nothing is written to Azure. Of existing resources only the app is changed, and it
+    keeps its secrets, tags, domains and variables. A running deployment of the app is waited for, not started
+    again. ``ready_timeout`` is in seconds, for the new revision of a changed app.
 
     Raises :class:`Blocked` with every blocker, :class:`ProvisionFailed` with cause and next step of each
-    resource, :class:`Cancelled` saying what Azure still finishes, :class:`Busy`, :class:`NotSignedIn`,
-    :class:`AzureFailed`. Costs by the second while a replica runs, by what is stored otherwise.
+    resource, :class:`Cancelled` with what Azure still finishes, :class:`Busy`, :class:`NotSignedIn`,
+    :class:`AzureFailed`. Costs by the second while a replica runs, otherwise by stored data.
     """
     start = time.monotonic()
     workspace, cloud, progress = workspace or Workspace.find(), cloud or Cloud.shared(), progress or SILENT()
     with workspace.lock("provision", target=TARGET):
-        asked = settings.completed(workspace)
-        refuse(blockers(asked))
-        settings, existing = look(asked, cloud, progress, workspace)
-        if existing.group is not None:
-            if _taken_up(settings, existing, workspace, cloud, progress, apply=apply):
-                settings, existing = look(asked, cloud, progress, workspace)
+        completed = settings.completed(workspace)
+        raise_if_blocked(blockers(completed))
+        found = discover(completed, cloud, progress, workspace)
+        if found.existing.group is not None:
+            if found.deployment is not None and found.deployment.running:
+                tags = found.deployment.tags
+                _wait_for_running_deployment(found, tags, workspace, cloud, progress, apply=apply)
+                # it may have created or changed every resource
+                found = discover(completed, cloud, progress, workspace)
             ownership.reconcile(workspace, cloud, progress)
-        if apply and existing.changing:  # such as by the run before, whose answer was lost
-            progress.phase("Waiting for Azure to end what it does to environment and app")
-            azure_existing.settled_environment(cloud, existing.names, progress)
-            azure_existing.settled_app(cloud, existing.names, progress)
-            settings, existing = look(asked, cloud, progress, workspace)
-        drawn = build_plan(settings, existing, cloud, progress, workspace)
-        refuse(list(drawn.blockers))
-        if drawn.nothing_to_do:
-            return _finished(drawn, asked, workspace, _endpoint(drawn), start)
+        if apply and found.existing.changing:  # for example by the last run, if its response was lost
+            found = wait_for_changes(completed, found, cloud, progress, workspace)
+        plan = build_plan(found, cloud, progress, workspace)
+        raise_if_blocked(plan.blockers)
+        if plan.nothing_to_do:
+            host = AppState(plan.existing.app or {}).host
+            return _finish(plan, completed, workspace, host, start)
         if not apply:
             raise NotApplied(
-                f"Nothing was created yet. {drawn}",
-                next_step="look at the plan, then press Apply, or run the step with apply=True",
-                plan=drawn,
+                f"Nothing was created yet. {plan}",
+                next_step="read the plan, then press Apply, or run the step with apply=True",
+                plan=plan,
             )
-        outputs = _deployed(drawn, workspace, cloud, progress)
-        done = _finished(drawn, asked, workspace, outputs.get("ACA_APP_ENDPOINT"), start)
-        if existing.app is None:
-            return done  # Azure ends a deployment of a new app only when that runs
-        return replace(done, note=unready(ContainerApp(cloud, done), progress))
+        outputs = _deploy(plan, workspace, cloud, progress)
+        result = _finish(plan, completed, workspace, outputs.get("ACA_APP_ENDPOINT"), start)
+        if found.existing.app is None:
+            return result  # the deployment of a new app succeeds only after its revision is ready
+        return replace(result, note=wait_for_revision(ContainerApp(cloud, result), progress, ready_timeout))
 
 
-def _taken_up(
-    settings: ProvisionSettings,
-    existing: azure_existing.ExistingResources,
+def _wait_for_running_deployment(
+    found: Discovery,
+    tags: Mapping[str, str],
     workspace: Workspace,
     cloud: Cloud,
     progress: Progress,
     *,
     apply: bool,
-) -> bool:
-    """Wait for a deployment of this app that runs already; tell whether there was one.
+) -> None:
+    """Wait for the end of the app's running deployment, which has ``tags``.
 
-    One that somebody else started, or that was asked for otherwise, is only waited for: whether it fails is
-    not this run's matter, nor may this run cancel it.
+    A deployment of another user or with other settings is only waited for: this run does not cancel it and
+    ignores its failure.
     """
-    deployment = deployment_of(cloud, existing.names)
-    state = run_cancellable(progress, deployment.state)
-    if state is None or not state.running:
-        return False
-    own = ownership.started_here(workspace, deployment, state.tags)
-    alike = state.tags.get(SETTINGS_TAG) == tags_of(settings, {})[SETTINGS_TAG]
-    whose = (
-        "from an earlier run"
-        if own and alike
-        else "with other settings"
-        if own
-        else "started by somebody else"
-    )
-    progress.phase(f"Taking up the deployment {deployment.name}, which runs already {whose}")
+    deployment = app_deployment(cloud, found.existing.names)
+    is_own = ownership.started_here(workspace, deployment, tags)
+    is_same = tags.get(SETTINGS_TAG) == deployment_tags(found.settings, {})[SETTINGS_TAG]
+    if not is_own:
+        origin = "started by another user"
+    else:
+        origin = "from an earlier run" if is_same else "with other settings"
+    progress.phase(f"Waiting for the running deployment {deployment.name}, {origin}")
     progress.note(deployment.portal_url)
     try:
-        deployment.watch(progress, cancels=own and apply)
+        deployment.watch(progress, cancels=is_own and apply)
     except ProvisionFailed:
-        if own and alike:
+        if is_own and is_same:
             ownership.reconcile_if_reachable(workspace, cloud, progress)
             raise
-    return True
 
 
-def _deployed(
-    drawn: ProvisionPlan, workspace: Workspace, cloud: Cloud, progress: Progress
-) -> Mapping[str, Any]:
-    """Carry the plan out and return the deployment's outputs."""
-    names, settings = drawn.names, drawn.settings
-    deployment = deployment_of(cloud, names)
-    if drawn.unregistered:
-        register_providers(cloud, names.subscription, drawn.unregistered, progress)
-    if drawn.existing.group is None:
+def _deploy(plan: ProvisionPlan, workspace: Workspace, cloud: Cloud, progress: Progress) -> Mapping[str, Any]:
+    """Carry out the plan and return the deployment's outputs."""
+    names, settings = plan.names, plan.settings
+    deployment, app = app_deployment(cloud, names), ContainerApp(cloud, names)
+    if plan.unregistered:
+        register_providers(cloud, names.subscription, plan.unregistered, progress)
+    if plan.existing.group is None:
         progress.phase(f"Creating the resource group {names.resource_group}")
-        writes.create_group(cloud, names, drawn.location, settings.tags, progress)
-        created.remember_kept(workspace, names.group_id)
-    chosen: dict[str, Any] = {}
-    if drawn.added_profile and drawn.existing.environment:
-        progress.phase(f"Adding {drawn.added_profile['workloadProfileType']} to {names.environment}")
-        profile = writes.add_profile(cloud, names, drawn.added_profile, progress)
-        created.remember_kept(workspace, f"{names.ids['environment']}/workloadProfiles/{profile}")
-        chosen = {"workloadProfileName": profile}
+        create.create_group(cloud, names, plan.location, settings.tags, progress)
+        created_resources.remember_kept(workspace, names.group_id)
+    parameters = {**plan.parameters, "createdBy": created_resources.workspace_mark(workspace)}
+    if plan.added_profile and plan.existing.environment:
+        progress.phase(f"Adding {plan.added_profile['workloadProfileType']} to {names.environment}")
+        profile = create.add_profile(cloud, names, plan.added_profile, progress)
+        profile_id = f"{names.ids['environment']}/workloadProfiles/{profile}"
+        created_resources.remember_kept(workspace, profile_id)
+        parameters["workloadProfileName"] = profile
     progress.phase(f"Deploying to {names.resource_group}")
     progress.note(deployment.portal_url)
-    listed = azure_existing.app_secrets(cloud, names, progress) if drawn.existing.app is not None else []
+    # read again: the PUT replaces all secrets, so one that was added since the plan would be lost
+    listed = existing_resources.app_secrets(cloud, names, progress) if plan.existing.app is not None else []
     present = {one["name"]: str(one.get("value") or "") for one in listed}
-    secrets = sent.secret_values(settings, present, os.environ)
+    parameters["secrets"] = secret_values(settings, present, os.environ)
     compiled = load_template()
     progress.check()
-    chosen |= {"secrets": secrets, "createdBy": created.workspace_mark(workspace)}
-    parameters = {**drawn.parameters, **chosen}
-    # before anything is made: a run that is killed must not leave what no teardown knows of
-    run = created.begin_run(workspace, deployment.id, drawn.creates)
-    tags = {**tags_of(settings, compiled), ownership.RUN_TAG: run}
-    app = ContainerApp(cloud, names)
-    if drawn.downtime:
+    # before the first PUT, so that teardown finds the resources of a run that was killed
+    run = created_resources.begin_run(workspace, deployment.id, plan.creates)
+    tags = {**deployment_tags(settings, compiled), ownership.RUN_TAG: run}
+    if plan.downtime:
         progress.phase("Stopping the app; nothing answers until the change is made")
-    with stopped(app, progress) if drawn.downtime else nullcontext():
+    with stopped(app, progress) if plan.downtime else nullcontext():
         deployment.start(compiled, parameters, tags, progress)
         try:
             outputs = deployment.watch(progress)
@@ -170,31 +192,31 @@ def _deployed(
     return outputs
 
 
-def _finished(
-    drawn: ProvisionPlan, asked: ProvisionSettings, workspace: Workspace, endpoint: str | None, start: float
+def _finish(
+    plan: ProvisionPlan,
+    settings: ProvisionSettings,
+    workspace: Workspace,
+    endpoint: str | None,
+    start: float,
 ) -> Provision:
-    """Write what was provisioned into the workspace's files, where it differs, and return it."""
-    place = replace(drawn.names, endpoint=endpoint)
-    place.write(workspace)
-    if asked.remember:
-        left = set(FOLLOWED) - asked.model_fields_set
-        chosen = _chosen(drawn.settings)
-        choices.remember(workspace, {name: value for name, value in chosen.items() if name not in left})
+    """Write the names and the endpoint to the workspace's files and return the result."""
+    names = replace(plan.names, endpoint=endpoint)
+    names.write(workspace)
+    if settings.remember:
+        inherited = set(INHERITED) - settings.model_fields_set
+        values = _non_default_values(plan.settings)
+        saved_defaults.write(workspace, {key: values[key] for key in values if key not in inherited})
     return Provision(
-        **vars(place),
-        created=() if drawn.nothing_to_do else tuple(drawn.creates),
-        changed=not drawn.nothing_to_do,
+        **vars(names),
+        created=() if plan.nothing_to_do else tuple(plan.creates),
+        changed=not plan.nothing_to_do,
         seconds=time.monotonic() - start,
-        costs=drawn.costs,
+        costs=plan.costs,
     )
 
 
-def _chosen(settings: ProvisionSettings) -> dict[str, Any]:
-    """Return what differs from the defaults, names above all, by setting."""
-    plain = ProvisionSettings()
-    values = {name: getattr(settings, name) for name in choices.PARAMETERS}
-    return {name: value for name, value in values.items() if value != getattr(plain, name)}
-
-
-def _endpoint(drawn: ProvisionPlan) -> str | None:
-    return AppState(drawn.existing.app or {}).host
+def _non_default_values(settings: ProvisionSettings) -> dict[str, Any]:
+    """Return the settings that have a template parameter and differ from their default."""
+    defaults = ProvisionSettings()
+    values = {name: getattr(settings, name) for name in saved_defaults.PARAMETERS}
+    return {name: value for name, value in values.items() if value != getattr(defaults, name)}

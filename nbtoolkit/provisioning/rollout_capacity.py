@@ -1,13 +1,12 @@
-"""Whether a changed app finds a machine beside the one that runs, and whether its new revision starts."""
+"""Check whether a changed app gets machines for its new revision, and whether that becomes ready."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.azure.arm.resource_names import ResourceNames
+from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.models import AppState
@@ -20,72 +19,74 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.utils.threads import run_cancellable
 
-RETRY_TIMEOUT = 60.0
-"""Seconds that a new revision is waited for; one that loads an image takes longer and is only told of."""
-
 
 @dataclass(frozen=True)
 class RolloutCapacity:
-    """Whether the app stops for the change, or why there is no room for it."""
+    """Whether the app stops for the change, or why the change cannot start."""
 
     downtime: bool = False
     blockers: tuple[str, ...] = ()
 
 
-def beside_of(
-    settings: ProvisionSettings, existing: ExistingResources, profile: str, cloud: Cloud, progress: Progress
+def check_rollout_capacity(
+    settings: ProvisionSettings,
+    existing: ExistingResources,
+    profile: str,
+    cloud: Cloud,
+    progress: Progress,
 ) -> RolloutCapacity:
     """Return how a change of the app that makes a new revision can start; a few requests.
 
-    On another machine than now the preflight's look at the quota tells it.
+    No request without a GPU. For a change of the workload profile the preflight's quota check is enough.
     """
-    if existing.app is None or AppState(existing.app).workload_profile != profile:
+    state = AppState(existing.app or {})
+    if state.workload_profile != profile or not GpuProfile.by_name(settings.gpu).has_gpu:
         return RolloutCapacity()
     app = ContainerApp(cloud, existing.names)
-    here = run_cancellable(progress, lambda: Activation(app, AppPoller(app)))
+    activation = run_cancellable(progress, lambda: Activation(app, AppPoller(app), state))
     try:
-        way = here.choose_method(restart=True, allow_downtime=settings.allow_downtime, progress=progress)
+        method = activation.choose_method(
+            restart=True, allow_downtime=settings.allow_downtime, progress=progress
+        )
     except QuotaShort:
-        return _short(existing.names, run_cancellable(progress, here.headroom).text)
-    if way != "restart":
-        return RolloutCapacity(downtime=way == "downtime")
-    room = run_cancellable(
-        progress, here.headroom
-    )  # a revision that never got ready holds what the new one needs
-    if room.sufficient is not False or settings.allow_downtime:
-        return RolloutCapacity(downtime=room.sufficient is False)
-    return _short(existing.names, room.text)
+        return _insufficient(state.name, run_cancellable(progress, activation.headroom).text)
+    if method != "restart":
+        return RolloutCapacity(downtime=method == "downtime")
+    # a revision that never became ready holds the machines that the new one needs
+    headroom = run_cancellable(progress, activation.headroom)
+    if headroom.sufficient is not False or settings.allow_downtime:
+        return RolloutCapacity(downtime=headroom.sufficient is False)
+    return _insufficient(state.name, headroom.text)
 
 
-def unready(app: ContainerApp, progress: Progress) -> str:
-    """Return why the newest revision does not serve yet, as a sentence, "" where it does.
-
-    Waits a minute at most.
-    """
-    watch = AppPoller(app)
-    deadline = time.monotonic() + RETRY_TIMEOUT
+def wait_for_revision(app: ContainerApp, progress: Progress, timeout: float) -> str:
+    """Wait for the newest revision to serve; return why it does not after ``timeout`` seconds, else ""."""
     progress.phase("Waiting for the new revision")
-    while True:
+    poller, note = AppPoller(app), ""
+
+    def is_ready() -> bool:
+        nonlocal note
         state = run_cancellable(progress, app.get)
         if state.stopped or state.latest_revision == state.latest_ready_revision:
-            return ""
-        replicas = run_cancellable(progress, lambda: watch.snapshot(fresh=True)).latest_replicas
+            note = ""
+            return True
+        replicas = run_cancellable(progress, lambda: poller.snapshot(fresh=True)).latest_replicas
         phases = [" ".join(filter(None, phase_of(one, None))) for one in replicas]
-        reason = "; ".join(dict.fromkeys(phases)) or "no replica of it runs yet"
-        if time.monotonic() >= deadline:
-            break
+        reason = "; ".join(dict.fromkeys(phases)) or "it has no running replica yet"
         progress.note(reason)
-        progress.sleep(sdk.POLL_INTERVAL)
-    old = state.latest_ready_revision
-    meanwhile = f"{old} serves meanwhile" if old else "nothing serves meanwhile"
-    return f"The new revision {state.latest_revision} is not ready yet ({reason}); {meanwhile}."
+        serving = f"{state.latest_ready_revision} serves" if state.latest_ready_revision else "nothing serves"
+        note = f"The new revision {state.latest_revision} is not ready yet ({reason}); {serving} meanwhile."
+        return False
+
+    progress.wait_until(is_ready, timeout=timeout, interval=sdk.POLL_INTERVAL)
+    return note
 
 
-def _short(names: ResourceNames, room: str) -> RolloutCapacity:
+def _insufficient(app: str, headroom: str) -> RolloutCapacity:
     return RolloutCapacity(
         blockers=(
-            f"The change of the app {names.app} starts a new revision, and there is no machine for it beside "
-            f"the running one ({room}): set allow_downtime, which stops the app first, so that nothing "
+            f"The change of the app {app} starts a new revision, and there is no GPU for it next to the "
+            f"running one ({headroom}): set allow_downtime, which stops the app first, so that nothing "
             f"answers for some minutes; or raise the quota: {QUOTA_PAGE}",
         )
     )

@@ -1,4 +1,4 @@
-"""What the workspace's files have chosen already: fine-tuning's, the parameter file's, and the last run's."""
+"""Read and write the settings that the workspace's infra files hold."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PARAMETERS: Mapping[str, str] = {
 """Setting → parameter of the template; the first nine are the AI Toolkit's."""
 
 _FINE_TUNING = ("location", "storage_account", "file_share", "environment_name", "environment_storage")
-_PLACES = {
+_CONFIG_KEYS = {
     "subscription": "SUBSCRIPTION_ID",
     "resource_group": "RESOURCE_GROUP_NAME",
     "storage_account": "STORAGE_ACCOUNT_NAME",
@@ -46,41 +46,41 @@ _PLACES = {
 }
 
 
-def of(workspace: Workspace) -> dict[str, Any]:
-    """Return setting → value for all that a file names, the nearest file first.
+def read(workspace: Workspace) -> dict[str, Any]:
+    """Return setting → value for each setting that a file holds.
 
-    That is the inference step's parameter file, what it provisioned last, what fine-tuning provisioned, and
-    the parameters of that. Raises :class:`InvalidSettings` where a file cannot be read.
+    In order of precedence: the inference step's parameter file, its last provision, the fine-tuning step's
+    provision, and that step's parameter file. Raises :class:`InvalidSettings` if a file cannot be read.
     """
     infra = InfraFiles(workspace)
-    tuning = {name: PARAMETERS[name] for name in (*_FINE_TUNING, "log_analytics")}
+    fine_tuning = {name: PARAMETERS[name] for name in (*_FINE_TUNING, "log_analytics")}
     layers = [
-        _read(infra.finetuning_parameters, tuning),
-        _read(infra.finetuning_config, _PLACES),
-        _read(infra.inference_config, {**_PLACES, "app": "ACA_APP_NAME"}),
-        _read(infra.inference_parameters, PARAMETERS) if has_parameters(workspace) else {},
+        _values(infra.finetuning_parameters, fine_tuning),
+        _values(infra.finetuning_config, _CONFIG_KEYS),
+        _values(infra.inference_config, {**_CONFIG_KEYS, "app": "ACA_APP_NAME"}),
+        _values(infra.inference_parameters, PARAMETERS) if _has_parameters(workspace) else {},
     ]
     return {name: value for layer in layers for name, value in layer.items()}
 
 
-def remember(workspace: Workspace, values: Mapping[str, Any]) -> bool:
-    """Write settings into the inference step's parameter file, the rest left as it is; tell what changed.
+def write(workspace: Workspace, values: Mapping[str, Any]) -> bool:
+    """Write settings to the inference step's parameter file and keep its other content.
 
-    The file is created where it is missing.
+    Creates a missing file. Returns whether anything changed.
     """
     infra = InfraFiles(workspace)
-    file = infra.inference_parameters if has_parameters(workspace) else infra.create_inference_parameters()
+    file = infra.inference_parameters if _has_parameters(workspace) else infra.create_inference_parameters()
     for name, value in values.items():
         file.set(PARAMETERS[name], list(value) if isinstance(value, tuple) else value)
     return file.save()
 
 
-def has_parameters(workspace: Workspace) -> bool:
-    """Tell whether there is a parameter file, in either of its two places."""
-    places = ("infra/provision/inference.parameters.json", "infra/inference.parameters.json")
-    return any(workspace.path(place).exists() for place in places)
+def _has_parameters(workspace: Workspace) -> bool:
+    """Return whether there is a parameter file, in either of its two places."""
+    paths = ("infra/provision/inference.parameters.json", "infra/inference.parameters.json")
+    return any(workspace.path(path).exists() for path in paths)
 
 
-def _read(file: InfraFile, keys: Mapping[str, str]) -> dict[str, Any]:
+def _values(file: InfraFile, keys: Mapping[str, str]) -> dict[str, Any]:
     found = {name: file.get(key) for name, key in keys.items()}
     return {name: value for name, value in found.items() if value is not None}

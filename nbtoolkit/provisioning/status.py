@@ -1,4 +1,4 @@
-"""Where this workspace stands on Azure before anything is run: what was provisioned, and what runs now."""
+"""The status of a workspace's resources on Azure: what was provisioned, and a deployment that still runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.errors import InvalidSettings, NotSignedIn
-from nbtoolkit.provisioning.plan_builder import deployment_of
+from nbtoolkit.provisioning.discovery import app_deployment
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.provisioning.validation import blockers
 from nbtoolkit.utils.display import FactTable
@@ -17,54 +17,54 @@ from nbtoolkit.workspace import Workspace
 
 
 @dataclass(frozen=True, repr=False)
-class Standing(FactTable):
-    """What the workspace's files say, and whether Azure works on a deployment of it right now."""
+class ProvisionStatus(FactTable):
+    """The provisioned resources of the workspace, and the state of its deployment in Azure."""
 
     provisioned: ResourceNames | None
     running: ArmDeployment | None = None
     ended: str | None = None
-    """How a deployment ended that this workspace has not taken up yet, since its kernel was gone."""
+    """The result of a deployment that no kernel waited for; the next plan finds its resources."""
     signed_in: bool = True
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what is known, as label and text."""
-        place = self.provisioned
-        if place is None:
+        """Return label and text of each fact."""
+        names = self.provisioned
+        if names is None:
             rows = [("provisioned", "nothing by this workspace yet")]
         else:
-            rows = [("provisioned", f"{place.app} in {place.resource_group}")]
-            rows += (
-                [("endpoint", f"https://{place.endpoint.removeprefix('https://')}")] if place.endpoint else []
-            )
-            rows.append(("portal", portal_url(place.app_id)))
+            rows = [("provisioned", f"{names.app} in {names.resource_group}")]
+            if names.endpoint:
+                rows.append(("endpoint", f"https://{names.endpoint.removeprefix('https://')}"))
+            rows.append(("portal", portal_url(names.app_id)))
         if self.running:
             rows += [("running now", self.running.name), ("its page", self.running.portal_url)]
         if self.ended:
-            rows.append(("meanwhile", f"the deployment {self.ended}. Plan takes up what there is"))
+            rows.append(("meanwhile", f"the deployment {self.ended}. Plan shows the existing resources"))
         if not self.signed_in:
-            rows.append(("Azure", "nobody is signed in, so what runs there is not known"))
+            rows.append(("Azure", "no sign-in, so the state of a deployment is unknown"))
         return rows
 
 
-def status(settings: ProvisionSettings, workspace: Workspace, cloud: Cloud) -> Standing:
-    """Return where things stand; one request, and none where nothing is chosen yet.
+def status(settings: ProvisionSettings, workspace: Workspace, cloud: Cloud) -> ProvisionStatus:
+    """Return the status; one request, none if the settings name no resource group yet.
 
     Raises :class:`AzureFailed`.
     """
     try:
-        place = ResourceNames.read(workspace)
+        names = ResourceNames.read(workspace)
     except InvalidSettings:
-        place = None
+        names = None
     settings = settings.completed(workspace)
     if blockers(settings):
-        return Standing(place)
-    deployment = deployment_of(cloud, settings.resource_names())
+        return ProvisionStatus(names)
+    deployment = app_deployment(cloud, settings.resource_names())
     try:
         state = deployment.state()
     except NotSignedIn:
-        return Standing(place, signed_in=False)
+        return ProvisionStatus(names, signed_in=False)
     if state is None:
-        return Standing(place)
+        return ProvisionStatus(names)
     if state.running:
-        return Standing(place, deployment)
-    return Standing(place, ended=f"{deployment.name} ended: {state.status}" if place is None else None)
+        return ProvisionStatus(names, deployment)
+    ended = f"{deployment.name} ended: {state.status}" if names is None else None
+    return ProvisionStatus(names, ended=ended)

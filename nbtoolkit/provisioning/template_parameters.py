@@ -1,22 +1,22 @@
-"""What the template is given: the settings, and what an app that exists must not lose."""
+"""Build the template's parameters from the settings, and keep what an existing app has."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import secrets as randomness
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.container_apps.models import AppState, secret_name
-from nbtoolkit.provisioning import saved_defaults as choices
-from nbtoolkit.provisioning.following import FOLLOWED
+from nbtoolkit.provisioning.existing_app import INHERITED
+from nbtoolkit.provisioning.saved_defaults import PARAMETERS
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 API_KEY = "nbtoolkit-api-key"
 REGISTRY_PASSWORD = "registry-password"  # noqa: S105 - the name of a secret, not one
-_AS_THEY_ARE = (
+_COPIED = (
     "commands",
     "max_replicas",
     "gpu",
@@ -29,14 +29,18 @@ _AS_THEY_ARE = (
     "termination_grace",
     "base_model",
 )
+"""Settings that become a parameter without a change."""
 
 
-def parameters_of(
+def template_parameters(
     settings: ProvisionSettings, existing: ExistingResources, profile: str, secret_names: list[str]
 ) -> dict[str, Any]:
-    """Return the template's parameters but for the secrets' values; what exists is not to be created."""
+    """Return the template's parameters without the values of secrets.
+
+    Existing resources are not created again, and the app keeps its variables, tags, domains and rules.
+    """
     names, app = existing.names, AppState(existing.app or {})
-    values: dict[str, Any] = {choices.PARAMETERS[name]: getattr(settings, name) for name in _AS_THEY_ARE}
+    values: dict[str, Any] = {PARAMETERS[name]: getattr(settings, name) for name in _COPIED}
     values |= {
         "location": settings.location,
         "storageAccountName": names.storage_account,
@@ -50,7 +54,7 @@ def parameters_of(
         "createFileShare": existing.file_share is None,
         "createEnvironment": existing.environment is None,
         "createWorkspace": existing.environment is None and existing.log_analytics is None,
-        # a new account has a new key, which an old connection to its namesake lacks
+        # a new account has a new key, which a storage of an earlier account of that name lacks
         "createEnvironmentStorage": existing.environment_storage is None or existing.storage_account is None,
         "secretNames": secret_names,
         "environmentVariables": {**app.user_variables, **settings.environment_variables},
@@ -66,8 +70,8 @@ def parameters_of(
     return {name: value for name, value in plain.items() if value not in ("", None, [], {})}
 
 
-def secret_names_of(settings: ProvisionSettings, existing: ExistingResources) -> list[str]:
-    """Return the names of all secrets that the app will have: those it has, then new ones."""
+def all_secret_names(settings: ProvisionSettings, existing: ExistingResources) -> list[str]:
+    """Return the names of all secrets that the app will have: the existing ones, then the new ones."""
     new = [API_KEY, *map(secret_name, settings.secrets)]
     if settings.hf_token is not None:
         new.append("hf-token")
@@ -77,13 +81,13 @@ def secret_names_of(settings: ProvisionSettings, existing: ExistingResources) ->
 
 
 def secret_values(
-    settings: ProvisionSettings, present: Mapping[str, str], environ: Mapping[str, str]
+    settings: ProvisionSettings, existing: Mapping[str, str], environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the secrets: those of the app, with what is set here put over them; a first API key is made up.
+    """Return the app's secrets, overridden by those of the settings, with a random API key if it has none.
 
     Keep them in memory only.
     """
-    values = {API_KEY: randomness.token_urlsafe(32), **present}
+    values = {API_KEY: secrets.token_urlsafe(32), **existing}
     values |= {secret_name(name): environ[name] for name in settings.secrets if environ.get(name)}
     if settings.hf_token is not None:
         values["hf-token"] = settings.hf_token.get_secret_value()
@@ -92,30 +96,33 @@ def secret_values(
     return values
 
 
-def unset_secrets(
+def missing_secrets(
     settings: ProvisionSettings, existing: ExistingResources, environ: Mapping[str, str]
 ) -> list[str]:
-    """Return a blocker for each secret that neither this kernel nor the app has a value of."""
-    present = AppState(existing.app or {}).secret_names
+    """Return a blocker for each secret without a value in this kernel and in the app."""
+    in_app = AppState(existing.app or {}).secret_names
     return [
-        f"{name} is to become a secret, and this kernel's environment has no value of it: set it before the "
-        "kernel starts, or with os.environ and getpass in a cell."
+        f"The secret {name} has no value in this kernel's environment: set the variable before the kernel "
+        "starts, or with os.environ and getpass in a cell."
         for name in settings.secrets
-        if not environ.get(name) and secret_name(name) not in present
+        if not environ.get(name) and secret_name(name) not in in_app
     ]
 
 
 def fingerprint(value: Any) -> str:
-    """Return a short hash of what was asked for, so that the same request is recognised; no secrets in it."""
+    """Return a short hash that identifies a request; ``value`` must not hold secrets."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def asked_for(settings: ProvisionSettings) -> dict[str, Any]:
-    """Return the settings that shape what is deployed, without secrets and without our own switches."""
-    own = {"create_resource_group", "register_providers", "remember", "allow_downtime"}
-    seen = {*FOLLOWED, "image"}  # the app itself tells whether it differs
-    return settings.model_dump(mode="json", exclude={*own, *seen, "hf_token", "registry_password"})
+def fingerprinted_settings(settings: ProvisionSettings) -> dict[str, Any]:
+    """Return the settings that shape the deployment, without secrets and without switches of this tool.
+
+    Values that the app's JSON holds are left out, as they are compared with the app.
+    """
+    switches = {"create_resource_group", "register_providers", "remember", "allow_downtime"}
+    in_app = {*INHERITED, "image"}
+    return settings.model_dump(mode="json", exclude={*switches, *in_app, "hf_token", "registry_password"})
 
 
 def _registry(settings: ProvisionSettings, app: AppState) -> dict[str, str | None]:

@@ -1,20 +1,19 @@
-"""What is wrong with settings before anybody asks Azure."""
+"""Validate settings without a request: names, contradictions and known limits of engines and GPUs."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from nbtoolkit.azure.container_apps.managed_app import OTHER_ENGINE
-
-if TYPE_CHECKING:
-    from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.errors import Blocked
+from nbtoolkit.provisioning.settings import ProvisionSettings
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRETIVE = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PWD|CREDENTIALS?|SAS)(_|$)", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PWD|CREDENTIALS?|SAS)(_|$)", re.IGNORECASE)
 
-_NAMES = {
+_NAME_RULES = {
     "resource_group": (r"[\w()][\w().-]{0,88}[\w()-]|[\w()-]", "1 to 90 letters, digits, _ - . ( )"),
     "storage_account": (r"[a-z0-9]{3,24}", "3 to 24 lower-case letters and digits"),
     "file_share": (r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits and -"),
@@ -22,39 +21,74 @@ _NAMES = {
     "environment_storage": (r"[a-z0-9][a-z0-9-]{0,30}[a-z0-9]", "2 to 32 lower-case letters, digits and -"),
     "app": (
         r"(?!.*--)[a-z][a-z0-9-]{0,30}[a-z0-9]",
-        "2 to 32 lower-case letters, digits and -, from a letter",
+        "2 to 32 lower-case letters, digits and -, starting with a letter",
     ),
     "log_analytics": (r"[A-Za-z0-9][A-Za-z0-9-]{2,61}[A-Za-z0-9]", "4 to 63 letters, digits and -"),
 }
+"""Setting → pattern of a valid name, and the rule in words."""
 
 
 def blockers(settings: ProvisionSettings) -> list[str]:
-    """Return what keeps these settings from being provisioned, each with what to do; asks nobody."""
-    return [*_places(settings), *_machine(settings), *_registry(settings), *_variables(settings)]
+    """Return why these settings cannot be provisioned, each with the next step; no request."""
+    return [
+        *_invalid_names(settings),
+        *_hardware_conflicts(settings),
+        *_registry_conflicts(settings),
+        *_invalid_variables(settings),
+    ]
 
 
-def _places(settings: ProvisionSettings) -> list[str]:
+def raise_if_blocked(sentences: Iterable[str]) -> None:
+    """Raise :class:`Blocked` with all blockers if there is one."""
+    if found := tuple(sentences):
+        raise Blocked(
+            "Nothing was written to Azure. Blockers:" + "".join(f"\n  - {one}" for one in found),
+            next_step="remove each blocker and run the step again",
+            blockers=found,
+        )
+
+
+def engine_warnings(settings: ProvisionSettings) -> list[str]:
+    """Return the known limits of the chosen engine on the chosen GPU."""
     sentences: list[str] = []
-    if not settings.subscription:
-        sentences.append("No subscription is chosen: pick one, or write its id.")
-    elif not _GUID.fullmatch(settings.subscription):
-        sentences.append(f"subscription is {settings.subscription!r}: its id is wanted, not its name.")
-    if not settings.resource_group:
-        sentences.append("No resource group is chosen: pick one, or name one and tick that it is created.")
-    if settings.create_resource_group and not settings.location:
-        sentences.append("A new resource group needs a region: choose one.")
-    for name, (pattern, rule) in _NAMES.items():
-        value = str(getattr(settings, name))
-        if value and not re.fullmatch(pattern, value):
-            sentences.append(f"{name} is {value!r}: Azure wants {rule}.")
+    if settings.engine == "vllm" and settings.gpu == "T4":
+        sentences.append(
+            "vLLM does not start with every image on a T4 (its FlashInfer kernels need a compiler there): if "
+            "it fails, choose the transformers engine, or the GPU A100."
+        )
+    if settings.engine == "vllm" and not settings.image:
+        sentences.append(
+            "vLLM's image is larger than 8 GB: Container Apps may show no console logs for it, and it starts "
+            "more slowly. The startup timeline does not depend on console logs."
+        )
     return sentences
 
 
-def _machine(settings: ProvisionSettings) -> list[str]:
+def _invalid_names(settings: ProvisionSettings) -> list[str]:
+    sentences: list[str] = []
+    if not settings.subscription:
+        sentences.append("No subscription is chosen: choose one, or enter its id.")
+    elif not _GUID.fullmatch(settings.subscription):
+        sentences.append(f"subscription is {settings.subscription!r}: enter its id, not its name.")
+    if not settings.resource_group:
+        sentences.append(
+            "No resource group is chosen: choose one, or name a new one and set create_resource_group."
+        )
+    if settings.create_resource_group and not settings.location:
+        sentences.append("A new resource group needs a region: set location.")
+    for name, (pattern, rule) in _NAME_RULES.items():
+        value = str(getattr(settings, name))
+        if value and not re.fullmatch(pattern, value):
+            sentences.append(f"{name} is {value!r}: Azure requires {rule}.")
+    return sentences
+
+
+def _hardware_conflicts(settings: ProvisionSettings) -> list[str]:
     sentences: list[str] = []
     if settings.min_replicas > settings.max_replicas:
         sentences.append(
-            f"At least {settings.min_replicas} replicas and at most {settings.max_replicas} contradict."
+            f"min_replicas is {settings.min_replicas} and max_replicas is {settings.max_replicas}: the "
+            "minimum must not exceed the maximum."
         )
     if settings.gpu == "none" and settings.engine == "vllm":
         sentences.append("vLLM needs a GPU here: choose one, or the transformers engine.")
@@ -65,7 +99,7 @@ def _machine(settings: ProvisionSettings) -> list[str]:
     return sentences
 
 
-def _registry(settings: ProvisionSettings) -> list[str]:
+def _registry_conflicts(settings: ProvisionSettings) -> list[str]:
     password = settings.registry_password is not None
     if (
         settings.registry_username or password or settings.registry_identity
@@ -74,19 +108,19 @@ def _registry(settings: ProvisionSettings) -> list[str]:
     if bool(settings.registry_username) != password:
         return ["A registry needs user name and password together, or an identity instead."]
     if password and settings.registry_identity:
-        return ["A registry takes a password or an identity, not both."]
+        return ["A registry accepts a password or an identity, not both."]
     return []
 
 
-def _variables(settings: ProvisionSettings) -> list[str]:
+def _invalid_variables(settings: ProvisionSettings) -> list[str]:
     sentences: list[str] = []
     for name in (*settings.environment_variables, *settings.secrets):
         if not _VARIABLE.fullmatch(name):
-            sentences.append(f"{name!r} is no name of an environment variable.")
+            sentences.append(f"{name!r} is not a valid name of an environment variable.")
     for name in settings.environment_variables:
-        if _SECRETIVE.search(name):
+        if _SECRET_NAME.search(name):
             sentences.append(
-                f"{name} looks like a secret, and everybody who sees the app can read its environment: "
-                "set it in this kernel and name it in secrets."
+                f"{name} looks like a secret, and everyone with access to the app can read its environment: "
+                "set it in this kernel and add its name to secrets."
             )
     return sentences

@@ -52,6 +52,18 @@ def text_table(facts: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{label:<{width}}  {text.replace(chr(10), indent)}" for label, text in rows)
 
 
+def text_list(heading: str, items: Iterable[str]) -> list[str]:
+    """Return the lines of an indented list under ``heading``; no line if there are no items."""
+    lines = [f"  - {item}" for item in items]
+    return [*([f"{heading}:"] if heading else []), *lines] if lines else []
+
+
+def html_list(heading: str, items: Iterable[str]) -> str:
+    """Return a list under ``heading``, escaped; an empty string if there are no items."""
+    lines = "".join(f"<li>{escape(item)}</li>" for item in items)
+    return f"<div>{escape(heading)}<ul style='margin:0'>{lines}</ul></div>" if lines else ""
+
+
 def _linked(text: str) -> str:
     safe = escape(text, quote=True)
     if text.startswith(("http://", "https://")) and not any(c.isspace() for c in text):

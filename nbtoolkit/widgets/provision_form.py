@@ -9,7 +9,7 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import Provision, ProvisionSettings, blockers, provision
 from nbtoolkit.provisioning.provision import TARGET
-from nbtoolkit.provisioning.status import Standing, status
+from nbtoolkit.provisioning.status import ProvisionStatus, status
 from nbtoolkit.widgets.forms import Form
 from nbtoolkit.workspace import Workspace
 
@@ -81,7 +81,7 @@ class ProvisionForm(Form[ProvisionSettings, Provision]):
         chosen = settings.without(unchosen)
         return provision(chosen, apply=apply, workspace=self.workspace, cloud=self.cloud, progress=progress)
 
-    def _status(self) -> Standing:
+    def _status(self) -> ProvisionStatus:
         """Return what is provisioned; start the form's run if a deployment is running in Azure."""
         settings = self.state.validate().settings
         provisioned = status(settings or ProvisionSettings(), self.workspace, self.cloud)

@@ -77,8 +77,8 @@ def cancelled(hang: Hang, run: Callable[[Progress], object]) -> Cancelled:
 @pytest.mark.parametrize(
     ("method", "where", "says"),
     [
-        ("GET", "/resourcegroups/my-rg$", "Looking at what exists"),
-        ("GET", "/managedEnvironments/[^/]+$", "Looking at what exists"),
+        ("GET", "/resourcegroups/my-rg$", "Reading what exists on Azure"),
+        ("GET", "/managedEnvironments/[^/]+$", "Reading what exists on Azure"),
         ("GET", "/deployments/nbtoolkit-[^/]+$", "Cancelled while"),
         ("GET", "/providers/Microsoft.Storage$", "Checking permissions"),
         ("POST", "/whatIf$", "Cancelled while"),

@@ -103,7 +103,7 @@ def provision(notebook: NotebookPage, page: Any, double: AzureDouble) -> None:
     for index in range(3):
         again.run(index)
     form = again.form(2)
-    form.get_by_text(re.compile("Taking up the deployment|Deploying to")).first.wait_for()
+    form.get_by_text(re.compile("Waiting for the running deployment|Deploying to")).first.wait_for()
     screenshot(page, "02-again")
     double.clock.scale = 0.02
     form.get_by_text("Provision finished").wait_for(timeout=60_000)

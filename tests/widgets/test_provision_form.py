@@ -74,7 +74,7 @@ def test_an_unchosen_default_does_not_change_the_scale_of_the_app(workspace: Wor
     chosen.start()
     final_status(chosen)
     assert chosen.current_run is not None
-    assert "replicas, at most: 3 → 1" in str(chosen.current_run.error)
+    assert "maximum replicas: 3 → 1" in str(chosen.current_run.error)
 
 
 @pytest.mark.usefixtures("group")
@@ -171,7 +171,7 @@ def test_a_form_resumes_the_deployment_of_another_kernel(workspace: Workspace, a
     form = ProvisionForm(settings(), workspace=workspace)
     view = form.view
     until(lambda: form.current_run is not None)
-    until(lambda: any("Taking up the deployment" in line for line in form.current_run.lines))  # type: ignore[union-attr]
+    until(lambda: any("Waiting for the running deployment" in line for line in form.current_run.lines))  # type: ignore[union-attr]
     assert view.cancel_button in view._run_view.actions.children
     azure.clock.scale = FAST
     # the form has other settings, so there are changes to apply
@@ -193,7 +193,7 @@ def test_without_a_sign_in_the_panel_is_displayed_first(
     view = form.view
     until(lambda: view.sign_in_panel.layout.display is None)
     assert view.widget.children[0] is view.sign_in_panel
-    until(lambda: "nobody is signed in" in view._status.value)
+    until(lambda: "no sign-in" in view._status.value)
 
 
 # The notebook

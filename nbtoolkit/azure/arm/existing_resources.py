@@ -97,24 +97,37 @@ def discover(
         share = partial(storage.file_shares.get, where, bound.storage_account, bound.file_share)
         second["file_share"] = share
     found = ExistingResources(bound, group, **first, **_get_all(second, progress))
-    if found.environment is None:
-        return found
-    mount = partial(
-        apps.managed_environments_storages.get, where, bound.environment, bound.environment_storage
-    )
-    return replace(found, environment_storage=_get(mount, "environment storage", progress))
+    return _with_environment_storage(found, cloud, progress)
 
 
 def wait_until_settled(existing: ExistingResources, cloud: Cloud, progress: Progress) -> ExistingResources:
     """Return the snapshot with environment and app as they are after the change that Azure makes of them.
 
-    Reads nothing else again. See :func:`settled_environment` for the time limit.
+    Of the rest only the environment's storage is read again, as it can appear meanwhile. See
+    :func:`settled_environment` for the time limit.
     """
-    return replace(
+    settled = replace(
         existing,
         environment=settled_environment(cloud, existing.names, progress),
         app=settled_app(cloud, existing.names, progress),
     )
+    return _with_environment_storage(settled, cloud, progress)
+
+
+def _with_environment_storage(
+    existing: ExistingResources, cloud: Cloud, progress: Progress
+) -> ExistingResources:
+    names, mount = existing.names, None
+    if existing.environment is not None:
+        apps: Any = cloud.containerapps(names.subscription)
+        request = partial(
+            apps.managed_environments_storages.get,
+            names.resource_group,
+            names.environment,
+            names.environment_storage,
+        )
+        mount = _get(request, "environment storage", progress)
+    return replace(existing, environment_storage=mount)
 
 
 def app_secrets(cloud: Cloud, names: ResourceNames, progress: Progress) -> list[dict[str, Any]]:

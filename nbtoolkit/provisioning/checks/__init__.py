@@ -1,3 +1,3 @@
-"""The checks before the first write to Azure: permissions, providers, quotas, names, storage, fit."""
+"""Checks before the first write to Azure: permissions, resource states, quotas, storage, memory."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which of Azure's actions provisioning, deploying and operating need, and which of them are missing."""
+"""Check that the user may do every Azure action that provisioning, deploying and operating need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.provisioning.checks.findings import Findings
+from nbtoolkit.provisioning.checks.result import Findings
 from nbtoolkit.utils.threads import query_all
 
 _ALWAYS = (
@@ -48,12 +48,12 @@ _LATER = {
     "Microsoft.App/managedEnvironments/storages/write": "repair() after a key was rotated",
     "Microsoft.App/containerApps/delete": "teardown()",
 }
-"""Not needed to provision, and missed later."""
-GROUP = "Microsoft.Resources/subscriptions/resourceGroups/write"
+"""Action that provisioning does not need → the later step that needs it."""
+_CREATE_GROUP = "Microsoft.Resources/subscriptions/resourceGroups/write"
 
 
-def needed(existing: ExistingResources, *, adds_profile: bool) -> list[str]:
-    """Return the actions that are needed in the resource group, given what exists there."""
+def required_actions(existing: ExistingResources, *, adds_profile: bool) -> list[str]:
+    """Return the actions that are needed in the resource group, given the existing resources."""
     actions = [*_ALWAYS]
     if existing.storage_account is None:
         actions += _STORAGE
@@ -68,42 +68,47 @@ def needed(existing: ExistingResources, *, adds_profile: bool) -> list[str]:
     return actions
 
 
-def forbidden(cloud: Cloud, names: ResourceNames, failed: AzureFailed, progress: Progress) -> list[str]:
-    """Return blockers for a refusal: all that is not allowed, as far as Azure tells, else the refusal."""
-    sentence = f"{failed.message} {failed.next_step[:1].upper()}{failed.next_step[1:]}."
-    asked = {"rights": lambda: permissions.group_permissions(cloud, names.subscription, names.resource_group)}
-    granted = query_all(asked, progress)["rights"]
-    if not isinstance(granted, Grants):
+def blockers_of_refusal(
+    cloud: Cloud, names: ResourceNames, refusal: AzureFailed, progress: Progress
+) -> list[str]:
+    """Return blockers for a read that Azure refused: all missing actions, or the refusal if they are unknown.
+
+    One request.
+    """
+    sentence = f"{refusal.message} {refusal.next_step[:1].upper()}{refusal.next_step[1:]}."
+    query = {"group": lambda: permissions.group_permissions(cloud, names.subscription, names.resource_group)}
+    grants = query_all(query, progress)["group"]
+    if not isinstance(grants, Grants):
         return [sentence]
-    actions = needed(ExistingResources(names), adds_profile=False)
-    return check_group(granted, actions, names.resource_group).blockers or [sentence]
+    actions = required_actions(ExistingResources(names), adds_profile=False)
+    return check_group(grants, actions, names.resource_group).blockers or [sentence]
 
 
 def check_group(grants: Grants, actions: Iterable[str], group: str) -> Findings:
-    """Tell which actions are missing in a resource group."""
+    """Block if one of ``actions`` is not allowed in a resource group; warn about later steps."""
     found = Findings()
     missing = grants.missing(actions)
     if missing:
         found.block(
-            f"You may not do this in the resource group {group}: {', '.join(missing)}. Ask one of its owners "
-            "for the role Contributor on the group, or for a role with these actions."
+            f"Your permissions in the resource group {group} lack {', '.join(missing)}. Ask one of its "
+            "owners for the role Contributor on the group, or for a role with these actions."
         )
     else:
-        found.facts["permissions"] = f"all that is needed in {group}"
-    for action, what in _LATER.items():
+        found.facts["permissions"] = f"all that are needed in {group}"
+    for action, step in _LATER.items():
         if action not in missing and not grants.allow(action):
-            found.warn(f"You may not do {action} in the resource group {group}: {what} will need it.")
+            found.warn(f"Your permissions in the resource group {group} lack {action}: {step} will need it.")
     return found
 
 
 def check_subscription(grants: Grants, register: Iterable[str], *, creates_group: bool) -> Findings:
-    """Tell which actions are missing in the subscription: to register providers, to create the group."""
+    """Block if registering the providers ``register``, or creating the resource group, is not allowed."""
     found = Findings()
-    wanted = [f"{namespace}/register/action" for namespace in register] + ([GROUP] if creates_group else [])
-    missing = grants.missing(wanted)
+    actions = [f"{namespace}/register/action" for namespace in register]
+    missing = grants.missing([*actions, *([_CREATE_GROUP] if creates_group else [])])
     if missing:
         found.block(
-            f"You may not do this in the subscription: {', '.join(missing)}. Ask one of its owners "
+            f"Your permissions in the subscription lack {', '.join(missing)}. Ask one of its owners "
             "to do it once, or for the role Contributor on it."
         )
     return found

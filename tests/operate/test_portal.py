@@ -1,0 +1,43 @@
+"""Links to the portal, through the real SDKs against the double."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from urllib.parse import unquote
+
+from azure.identity import EnvironmentCredential
+from azure.mgmt.loganalytics import LogAnalyticsManagementClient
+
+from nbtoolkit import (
+    links,
+)
+from nbtoolkit.azure.clients import Cloud
+from tests.support.azure_workspace import APP, ENVIRONMENT, GROUP, REGION
+from tests.support.operated_app import (
+    MakePlace,
+)
+
+
+def test_links_lead_to_the_portal_and_to_the_log_with_its_query(make_place: MakePlace) -> None:
+    place = make_place()
+    client = LogAnalyticsManagementClient(
+        EnvironmentCredential(), place.double.subscription, polling_interval=0.05
+    )
+    logs = client.workspaces.begin_create_or_update(GROUP, "ailog", {"location": REGION}).result()
+    client.close()
+    to = {"customerId": logs.customer_id, "sharedKey": "a2V5"}
+    apps = Cloud.shared().containerapps(place.double.subscription)
+    change = {"appLogsConfiguration": {"destination": "log-analytics", "logAnalyticsConfiguration": to}}
+    apps.managed_environments.begin_update(
+        GROUP, ENVIRONMENT, {"location": REGION, "properties": change}
+    ).result()
+    found = links(place.target)
+    assert found["App"] == f"https://portal.azure.com/#resource{place.place.app_id}"
+    packed = found["All logs"].partition("/q/")[2].partition("/")[0]
+    query = gzip.decompress(base64.b64decode(unquote(unquote(packed)))).decode()
+    assert f"where ContainerAppName_s == '{APP}'" in query
+    assert found["Chat"] == place.place.endpoint
+    assert place.double.apps.ingress_requests(APP) == 0
+    html = found._repr_html_()
+    assert html.count("<a href=") == len(found.pages) == str(found).count("https://")

@@ -1,0 +1,97 @@
+"""Replica limits, stop and start, through the real SDKs against the double."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbtoolkit import (
+    ScaleSettings,
+    TeardownSettings,
+    scale,
+    teardown,
+)
+from nbtoolkit.azure.arm import long_running as changes
+from nbtoolkit.errors import AzureFailed, InvalidSettings, QuotaShort
+from tests.azure_double.faults import lock_conflict
+from tests.support.azure_workspace import APP
+from tests.support.operated_app import (
+    A100_QUOTA,
+    MakePlace,
+    app_properties,
+    deploy_adapter,
+    writes,
+)
+from tests.support.recording_progress import Told, until
+
+
+def test_changed_limits_make_one_revision_that_differs_in_nothing_else(make_place: MakePlace) -> None:
+    place = make_place()
+    deploy_adapter(place, "brave")
+    before = app_properties(place)
+    place.forget_requests()
+    status = scale(ScaleSettings(minimum=1, maximum=3), target=place.target)
+    assert writes(place) == [f"PATCH {APP}"]
+    after = app_properties(place)
+    assert after["template"]["scale"] == {**before["template"]["scale"], "minReplicas": 1, "maxReplicas": 3}
+    assert after["template"]["containers"] == before["template"]["containers"]
+    assert after["template"]["volumes"] == before["template"]["volumes"]
+    assert place.target.app.get().secret_names == ["nbtoolkit-api-key"]
+    assert "from 1 to 3" in str(status)
+    assert place.says() == "brave"
+
+    place.forget_requests()
+    scale(ScaleSettings(minimum=1, maximum=3), target=place.target)
+    assert writes(place) == []
+
+
+def test_an_app_is_stopped_and_started_again(make_place: MakePlace) -> None:
+    place = make_place()
+    place.forget_requests()
+    assert scale(ScaleSettings(running=False), target=place.target).state == "stopped"
+    assert scale(ScaleSettings(running=False), target=place.target).state == "stopped"
+    assert writes(place) == ["POST stop"]
+    assert scale(ScaleSettings(), target=place.target).state in ("asleep", "starting")
+    assert writes(place) == ["POST stop", "POST start"]
+
+
+def test_limits_of_a_stopped_app_change_without_starting_it(make_place: MakePlace) -> None:
+    place = make_place()
+    scale(ScaleSettings(running=False), target=place.target)
+    status = scale(ScaleSettings(maximum=2, running=False), target=place.target)
+    assert (status.state, app_properties(place)["template"]["scale"]["maxReplicas"]) == ("stopped", 2)
+    assert place.double.apps.ingress_requests(APP) == 0
+
+
+def test_new_limits_need_a_free_gpu_or_allow_downtime(make_place: MakePlace) -> None:
+    place, progress = make_place(gpu=True, least=1), Told()
+    until(lambda: place.target.replicas(refresh=True))
+    place.double.apps.quota.limits[A100_QUOTA] = 1
+    place.forget_requests()
+    with pytest.raises(QuotaShort, match="1 of 1 in use, 0 free, needed 1") as short:
+        scale(ScaleSettings(minimum=1, maximum=2), target=place.target)
+    assert "allow_downtime" in short.value.next_step
+    assert writes(place) == []
+    allowed = ScaleSettings(minimum=1, maximum=2, allow_downtime=True)
+    scale(allowed, target=place.target, progress=progress)
+    assert writes(place) == ["POST stop", f"PATCH {APP}", "POST start"]
+    assert "nothing answers until the new revision is ready" in progress
+
+
+def test_contradicting_limits_are_invalid() -> None:
+    with pytest.raises(InvalidSettings, match="minimum 3 is above maximum 2"):
+        ScaleSettings(minimum=3, maximum=2)
+
+
+def test_a_refused_change_is_an_error_with_a_next_step(
+    make_place: MakePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_place()
+    monkeypatch.setattr(changes, "RETRY_TIMEOUT", 0.1)
+    place.double.faults.on("PATCH", f"/containerApps/{APP}$", lock_conflict(), times=1000)
+    with pytest.raises(AzureFailed, match="Another operation on the same resource") as busy:
+        scale(ScaleSettings(maximum=4), target=place.target)
+    assert "run the step again" in busy.value.next_step
+    (place.workspace.root / "infra" / "inference.config.json").write_text("{}")
+    with pytest.raises(InvalidSettings, match="lacks SUBSCRIPTION_ID") as missing:
+        teardown(TeardownSettings(), workspace=place.workspace)
+    assert "run provision()" in missing.value.next_step
