@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -117,7 +118,8 @@ def test_silent_streams_get_comments(gateway: GatewayProcess) -> None:
 def test_an_error_after_comments_is_an_event(gateway: GatewayProcess) -> None:
     answer = gateway.chat("tone", "SILENT CRASH", stream=True)
     assert answer.text.startswith(": waiting\n\n")
-    assert '"code": "engine_restarting"' in answer.text.rstrip().rpartition("\n\n")[2]
+    last = answer.text.rstrip().rpartition("\n\n")[2]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "engine_restarting"
     gateway.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
 
 
