@@ -106,9 +106,9 @@ def _pip_download(runtime: ContainerRuntime, batch: list[LockedWheel], to: Path,
         "--disable-pip-version-check", "--progress-bar", "off", *target_options(runtime),
         "--dest", str(to), "--requirement", str(lock),
     ]  # fmt: skip
-    status, said = run_child(command, progress)
+    status, output = run_child(command, progress)
     if status:
-        raise _unavailable(runtime, said)
+        raise _unavailable(runtime, output)
     absent = [one.file for one in batch if not (to / one.file).is_file()]
     if absent:
         raise WheelsUnavailable(
@@ -118,20 +118,20 @@ def _pip_download(runtime: ContainerRuntime, batch: list[LockedWheel], to: Path,
         )
 
 
-def _unavailable(runtime: ContainerRuntime, said: str) -> WheelsUnavailable | MissingDependency:
-    if "No module named pip" in said:
+def _unavailable(runtime: ContainerRuntime, output: str) -> WheelsUnavailable | MissingDependency:
+    if "No module named pip" in output:
         return MissingDependency(
             f"{sys.executable} has no pip, which downloads the container's packages.",
             next_step="install it in the notebook's environment: python -m ensurepip, or uv pip install pip",
             package="pip",
         )
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    if "DO NOT MATCH THE HASHES" in said:
+    if "DO NOT MATCH THE HASHES" in output:
         at = next(i for i, line in enumerate(lines) if "DO NOT MATCH THE HASHES" in line)
         cause = "the index has files with other hashes than the lock: " + " ".join(lines[at + 1 : at + 5])
         step = "use an index that mirrors PyPI unchanged; or make your own lock and compare"
-    elif "Retrying (Retry(" in said or "Max retries exceeded" in said:
+    elif "Retrying (Retry(" in output or "Max retries exceeded" in output:
         cause = "the package index does not answer: " + next(line for line in lines if "etr" in line)[-300:]
         step = "check network, proxy and pip's index-url (pip config list); finished downloads are kept"
     else:
@@ -141,5 +141,5 @@ def _unavailable(runtime: ContainerRuntime, said: str) -> WheelsUnavailable | Mi
             "pip's extra-index-url or find-links add other sources"
         )
     return WheelsUnavailable(
-        f"The container's packages cannot be downloaded: {cause}", next_step=step, output=said[-4000:]
+        f"The container's packages cannot be downloaded: {cause}", next_step=step, output=output[-4000:]
     )
