@@ -6,11 +6,11 @@ import pytest
 
 from nbtoolkit import (
     ScaleSettings,
-    TeardownSettings,
     scale,
-    teardown,
 )
-from nbtoolkit.azure.arm import long_running as changes
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.errors import AzureFailed, InvalidSettings, QuotaShort
 from tests.azure_double.faults import lock_conflict
 from tests.support.azure_workspace import APP
@@ -82,16 +82,17 @@ def test_contradicting_limits_are_invalid() -> None:
         ScaleSettings(minimum=3, maximum=2)
 
 
-def test_a_refused_change_is_an_error_with_a_next_step(
-    make_place: MakePlace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class ImpatientTarget(AzureTarget):
+    """A target whose changes fail after a short time of conflicts."""
+
+    @property
+    def app(self) -> ContainerApp:
+        return ContainerApp(self.cloud, self.provisioned, retry_timeout=0.1)
+
+
+def test_a_refused_change_is_an_error_with_a_next_step(make_place: MakePlace) -> None:
     place = make_place()
-    monkeypatch.setattr(changes, "RETRY_TIMEOUT", 0.1)
     place.double.faults.on("PATCH", f"/containerApps/{APP}$", lock_conflict(), times=1000)
     with pytest.raises(AzureFailed, match="Another operation on the same resource") as busy:
-        scale(ScaleSettings(maximum=4), target=place.target)
+        scale(ScaleSettings(maximum=4), target=ImpatientTarget(place.workspace, Cloud.shared()))
     assert "run the step again" in busy.value.next_step
-    (place.workspace.root / "infra" / "inference.config.json").write_text("{}")
-    with pytest.raises(InvalidSettings, match="lacks SUBSCRIPTION_ID") as missing:
-        teardown(TeardownSettings(), workspace=place.workspace)
-    assert "run provision()" in missing.value.next_step

@@ -154,7 +154,7 @@ def test_everything_that_remains_is_listed_with_its_cost(make_place: MakePlace) 
     created_resources.remember_kept(place.workspace, place.place.group_id)
     created_resources.remember_kept(place.workspace, f"{place.environment_id}/workloadProfiles/gpu-t4")
     text = str(teardown(TeardownSettings(scope="all"), workspace=place.workspace))
-    assert "would keep    Log Analytics workspace theirlog: by GB of logs" in text
+    assert "would keep    Log Analytics workspace theirlog: by GB of ingested logs" in text
     assert f"would keep    file share {SHARE}: kept for 7 days after it is deleted" in text
     assert f"would keep    machine {ENVIRONMENT}/gpu-t4: added by this workspace" in text
     assert f"would keep    resource group {GROUP}: created by this workspace" in text
@@ -198,3 +198,11 @@ def test_a_cancelled_teardown_is_finished_by_the_next_one(make_place: MakePlace)
         teardown(settings, workspace=place.workspace, progress=Impatient())
     teardown(settings, workspace=place.workspace)
     assert place.double.arm.get(place.environment_id) is None
+
+
+def test_a_config_file_without_names_is_an_error_with_a_next_step(make_place: MakePlace) -> None:
+    place = make_place()
+    (place.workspace.root / "infra" / "inference.config.json").write_text("{}")
+    with pytest.raises(InvalidSettings, match="lacks SUBSCRIPTION_ID") as missing:
+        teardown(TeardownSettings(), workspace=place.workspace)
+    assert "run provision()" in missing.value.next_step

@@ -60,7 +60,7 @@ def test_each_resource_is_read_once_for_plan_preflight_and_deployment(project: P
     assert resource_reads(project, since) == ONCE
 
 
-def test_only_the_other_environment_is_read_again_if_the_app_is_in_one(project: ProvisionProject) -> None:
+def test_only_the_environment_of_the_app_is_read(project: ProvisionProject) -> None:
     project.create_group()
     project.provision(environment_name="other", environment_storage="other-share")
     since = len(project.double.requests)
@@ -68,8 +68,7 @@ def test_only_the_other_environment_is_read_again_if_the_app_is_in_one(project: 
     other = project.names.ids["environment"].replace(project.names.environment, "other").lower()
     paths = [one.path.lower() for one in project.double.requests[since:] if one.method == "GET"]
     assert (paths.count(other), paths.count(f"{other}/storages/other-share")) == (1, 1)
-    first = {**ONCE, "environment_storage": 0}  # the default environment does not exist
-    assert resource_reads(project, since) == first
+    assert resource_reads(project, since) == {**ONCE, "environment": 0, "environment_storage": 0}
 
 
 def test_after_a_change_by_azure_only_environment_and_app_are_read_again(project: ProvisionProject) -> None:

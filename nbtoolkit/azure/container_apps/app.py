@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbtoolkit.azure.arm.long_running import change
+from nbtoolkit.azure.arm.long_running import RETRY_TIMEOUT, change
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
 from nbtoolkit.azure.container_apps.revisions import ReplicaState, RevisionState
 from nbtoolkit.azure.errors.translate import translate_errors
@@ -28,12 +28,16 @@ class ContainerApp:
     """A container app through ARM. Nothing here sends a request to the app's host name, which would wake it.
 
     Every read is one request. A change waits for the previous change of the same app and for its own end. It
-    is a PATCH with only the properties that differ. Raises :class:`AzureFailed`, :class:`NotSignedIn`.
+    is a PATCH with only the properties that differ, repeated for ``retry_timeout`` seconds during a change of
+    another client. Raises :class:`AzureFailed`, :class:`NotSignedIn`.
     """
 
-    def __init__(self, cloud: Cloud, provisioned: ResourceNames) -> None:
+    def __init__(
+        self, cloud: Cloud, provisioned: ResourceNames, *, retry_timeout: float = RETRY_TIMEOUT
+    ) -> None:
         self.cloud = cloud
         self.provisioned = provisioned
+        self._retry_timeout = retry_timeout
 
     def __repr__(self) -> str:
         return f"ContainerApp({self.provisioned.app!r})"
@@ -162,7 +166,7 @@ class ContainerApp:
         progress: Progress | None,
         on_poll: OnPoll | None = None,
     ) -> None:
-        change(self.id, what, begin, progress or SILENT(), on_poll)
+        change(self.id, what, begin, progress or SILENT(), on_poll, retry_timeout=self._retry_timeout)
 
     def _list_secrets(self) -> list[dict[str, Any]]:
         with translate_errors(f"list the secrets of the app {self.provisioned.app}"):
