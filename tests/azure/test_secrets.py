@@ -43,8 +43,8 @@ CANARIES = {
 }
 STUB = """
 from pathlib import Path
-from nbtoolkit import publish
-publish.serving_folder = lambda: Path({code!r})
+from nbtoolkit.releases import publisher
+publisher.serving_folder = lambda: Path({code!r})
 """
 FAILURES = (
     ("POST", "/oauth2/v2.0/token", Broken(503)),

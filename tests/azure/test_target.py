@@ -191,7 +191,7 @@ def test_models_on_the_share_are_served_in_place(make_place: MakePlace) -> None:
     shutil.copytree(place.adapter("calm"), place.share / "models" / "phi" / "adapter")
     shutil.copytree(place.base, place.share / "model-cache" / "tiny")
     shutil.rmtree(place.workspace.root / "adapters")
-    with pytest.raises(NotInStore, match="There are: /mount/models/phi/adapter"):
+    with pytest.raises(NotInStore, match="The share has: /mount/models/phi/adapter"):
         deploy(place.settings("/mount/models/phi/other"), target=place.target)
     settings = place.settings("/mount/models/phi/adapter", base="/mount/model-cache/tiny")
     done = deploy(settings, target=place.target)
