@@ -92,4 +92,4 @@ def test_links_and_the_plan_of_a_teardown_wake_nothing(at_rest: Serving) -> None
 
 def test_replacing_a_secret_wakes_nothing(at_rest: Serving) -> None:
     secret = SecretSettings(name="NBTOOLKIT_API_KEY", value="nbt-another-key-0123456789")
-    assert "the next start sees it" in put_secret(secret, target=at_rest.target()).effect
+    assert "the next start reads it" in put_secret(secret, target=at_rest.target()).effect
