@@ -118,7 +118,7 @@ def test_the_notebooks_go_the_whole_road(runs: Runs, monkeypatch: pytest.MonkeyP
     planned = runs.run("02_provision", *new)
     assert planned.code != 0
     assert "NotApplied: Nothing was created yet." in planned.text
-    assert "Next: look at the plan, then press Apply, or run the step with apply=True" in planned.text
+    assert "Next: read the plan, then press Apply, or run the step with apply=True" in planned.text
     assert not (runs.root / "infra" / "inference.config.json").exists()
 
     provisioned = runs.run("02_provision", *new, "-p", "apply", "True", "-y", "secrets: [HF_TOKEN]")
