@@ -65,6 +65,11 @@ class LocalServer:
         record = self.record()
         return record if record and record.running else None
 
+    def writes_log(self) -> bool:
+        """Return whether the log of the last started server may still grow."""
+        record = self.record()
+        return record is not None and record.writes_log
+
     def start(self, spec_for: Callable[[int], LaunchSpec], port: int, progress: Progress) -> ServerRecord:
         """Start a server at ``port`` or the next free one, and return once it listens.
 

@@ -211,9 +211,7 @@ class LocalTarget:
         """
         if not follow:
             return iter(log.tail(self._files.log, tail))
-        return log.follow(
-            self._files.log, tail, lambda: self._server.running() is not None, progress or SILENT()
-        )
+        return log.follow(self._files.log, tail, self._server.writes_log, progress or SILENT())
 
     def endpoint(self) -> Endpoint:
         """Return the URL and key of the running server; raises :class:`NotReady` if none runs."""
