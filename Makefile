@@ -37,11 +37,11 @@ test-all: check
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
 
-# Compile infra/provision/*.bicep, bootstrap.py in it, to the inference.json beside them.
+# Compile infra/provision/*.bicep, with bootstrap.py embedded, to inference.json in the same folder.
 bicep: $(READY)
 	$(BIN)/python -m tests.support.bicep_compiler
 
-# Resolve the containers' wheels again, to nbtoolkit/runtime/*.lock; needs the package index.
+# Resolve the wheels of the containers again and write nbtoolkit/container_runtime/*.lock; needs the package index.
 lock: $(READY)
 	$(BIN)/python -m nbtoolkit.container_runtime.lock
 
