@@ -25,7 +25,11 @@ _MARKS = ("infra", STATE)
 class Workspace:
     """A folder that holds ``infra/``, adapters, model cache and ``.nbtoolkit/``.
 
-    ``root`` is made absolute. Raises :class:`WorkspaceNotFound` where it is no folder.
+    ``root`` becomes an absolute path. Raises :class:`WorkspaceNotFound` if it is not a folder.
+
+    >>> workspace = Workspace.find()
+    >>> workspace.path("adapters/tone").is_dir()
+    True
     """
 
     root: Path

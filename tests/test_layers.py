@@ -149,6 +149,16 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
+def test_every_class_name_is_unique(repo: Path) -> None:
+    package = repo / "nbtoolkit"
+    homes: dict[str, list[str]] = {}
+    for path in modules(package):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(path.relative_to(package).as_posix())
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
 def test_heavy_libraries_stay_in_their_place(repo: Path) -> None:
     package = repo / "nbtoolkit"
     wrong: list[str] = []

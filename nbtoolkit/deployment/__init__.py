@@ -42,6 +42,11 @@ def deploy(
     downtime is allowed, :class:`ReleaseChanged` if another deploy published first, :class:`DeployFailed`
     after the previous release was restored, :class:`Busy`, :class:`Cancelled`, and the errors of reading
     base and adapters.
+
+    >>> deployment = deploy(DeploySettings(adapters=["adapters/tone"], base="models/base"))
+    >>> deployment.endpoint.chat("Hello", stream=False)
+    'tone ...'
+    >>> deployment.target.stop()
     """
     start = time.monotonic()
     progress = progress or SILENT()

@@ -17,6 +17,10 @@ class DeploySettings(Settings):
 
     ``adapters`` takes one folder, a list of folders, or public name → folder; without names the folders'
     own names are public. A path that begins with ``/mount/`` is on the share and is served from there.
+
+    >>> settings = DeploySettings(adapters=["adapters/tone"], base="models/base", target="azure")
+    >>> list(settings.adapters), settings.dtype
+    (['tone'], 'auto')
     """
 
     adapters: dict[str, Path] = Field(

@@ -69,7 +69,14 @@ class Replay(BaseModel):
 
 
 class Endpoint:
-    """The URL and key of a served release; ``key`` never appears in ``repr``, logs or errors."""
+    """The URL and key of a served release; ``key`` never appears in ``repr``, logs or errors.
+
+    >>> endpoint = Endpoint(url, key)
+    >>> [model.id for model in endpoint.models()]
+    ['base', 'tone']
+    >>> print(*endpoint.chat("Hello", model="tone", max_tokens=20), sep="")
+    tone ...
+    """
 
     def __init__(self, url: str, key: SecretStr | str, *, release: str | None = None) -> None:
         if not url.startswith(("http://", "https://")):

@@ -28,9 +28,9 @@ class Adapter:
     ``config`` is the parsed ``adapter_config.json``; ``other_weights`` are weight files that are not served
     and never read. Two adapters are equal if their ``sha256`` is.
 
-    >>> adapter = Adapter.read("nbtoolkit/demo/adapters/tone-emotion")
+    >>> adapter = Adapter.read("adapters/tone")
     >>> adapter.name, adapter.rank
-    ('tone-emotion', 8)
+    ('tone', 4)
     """
 
     path: Path

@@ -33,9 +33,9 @@ class Base:
 
     ``name`` is its public name. ``weights`` are its safetensors files, one or several shards.
 
-    >>> base = Base.resolve("HuggingFaceTB/SmolLM2-135M-Instruct")  # doctest: +SKIP
-    >>> base.max_model_len  # doctest: +SKIP
-    8192
+    >>> base = Base.resolve("models/base")
+    >>> base.name, base.max_model_len
+    ('base', 512)
     """
 
     path: Path

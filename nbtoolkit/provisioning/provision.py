@@ -86,6 +86,10 @@ def provision(
     Raises :class:`Blocked` with every blocker, :class:`ProvisionFailed` with cause and next step of each
     resource, :class:`Cancelled` with what Azure still finishes, :class:`Busy`, :class:`NotSignedIn`,
     :class:`AzureFailed`. Costs by the second while a replica runs, otherwise by stored data.
+
+    >>> settings = ProvisionSettings(subscription=subscription, resource_group="my-rg", gpu="none")
+    >>> provision(settings, apply=True).endpoint
+    '....azurecontainerapps.io'
     """
     start = time.monotonic()
     workspace, cloud, progress = workspace or Workspace.find(), cloud or Cloud.shared(), progress or SILENT()

@@ -29,6 +29,10 @@ class ProvisionSettings(Settings):
     Blank values come from ``infra/inference.parameters.json``, then from the files of the fine-tuning step,
     then from the AI Toolkit's default names. Secrets are never written to a file: ``secrets`` holds names of
     environment variables of this kernel, and secret fields are masked.
+
+    >>> settings = ProvisionSettings(resource_group="my-rg", location="West US 3", gpu="T4")
+    >>> settings.location, settings.min_replicas, settings.max_replicas
+    ('westus3', 0, 1)
     """
 
     subscription: str = Field(default="", description="its id; blank: that of the fine-tuning step")

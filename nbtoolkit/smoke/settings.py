@@ -14,7 +14,12 @@ LEVELS: tuple[Level, ...] = ("static", "model", "contract")
 
 
 class SmokeSettings(Settings):
-    """Adapter, base, levels to run, and the thresholds at which a check warns or fails."""
+    """Adapter, base, levels to run, and the thresholds at which a check warns or fails.
+
+    >>> settings = SmokeSettings(adapter="adapters/tone", base="models/base", levels=["model", "static"])
+    >>> settings.levels, settings.effect_fail
+    (('static', 'model'), 3.0)
+    """
 
     adapter: Path = Field(description="folder of the LoRA adapter; /mount/…: on the share")
     base: str = Field(description="folder of the base model; /mount/…: on the share")

@@ -17,7 +17,7 @@ from .config import GatewayConfig
 from .engine_proxy import EngineProxy
 from .heartbeat import HeartbeatWriter
 from .published_releases import PublishedReleases
-from .replica_state import ReplicaState
+from .replica_state import GatewayState
 from .routes import Metrics, build_router
 from .supervisor import Supervisor
 from .web_ui import WebUi
@@ -25,7 +25,7 @@ from .web_ui import WebUi
 log = logging.getLogger(__name__)
 
 
-def build_app(settings: GatewayConfig, replica: ReplicaState, on_failure: Callable[[], None]) -> FastAPI:
+def build_app(settings: GatewayConfig, replica: GatewayState, on_failure: Callable[[], None]) -> FastAPI:
     """Return the application; ``on_failure`` is called when a background task of the gateway fails."""
     auth, metrics = ApiKeyAuth(settings.key), Metrics()
     supervisor = Supervisor(settings, PublishedReleases(settings.mount), replica)

@@ -12,7 +12,7 @@ import httpx
 
 from ..openai_errors import ApiError
 from .engine_client import EngineClient
-from .replica_state import ModelLease, ReplicaState
+from .replica_state import GatewayState, ModelLease
 
 _MARK = rb'"system_fingerprint":\s*(?:null|"[^"]*")'
 _FINGERPRINT = re.compile(rb",\s*" + _MARK + rb"|" + _MARK + rb"\s*,\s*")
@@ -96,7 +96,7 @@ class ProxiedResponse:
 class EngineProxy:
     """Forwards requests of the API and of the chat UI to the engine."""
 
-    def __init__(self, replica: ReplicaState, client: Callable[[], EngineClient | None]) -> None:
+    def __init__(self, replica: GatewayState, client: Callable[[], EngineClient | None]) -> None:
         self.replica = replica
         self._client = client
 

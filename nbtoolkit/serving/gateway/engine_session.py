@@ -16,7 +16,7 @@ from .config import GatewayConfig
 from .engine_client import EngineClient, EngineUnreachable
 from .engine_process import EngineDied, EngineProcess
 from .published_releases import Candidate, NotServable, PublishedReleases
-from .replica_state import EngineModel, ReplicaState
+from .replica_state import EngineModel, GatewayState
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ UNHEALTHY_TIMEOUT = 120.0
 class EngineSession:
     """Start an engine for a release, then serve this release and others that need no restart."""
 
-    def __init__(self, settings: GatewayConfig, published: PublishedReleases, replica: ReplicaState) -> None:
+    def __init__(self, settings: GatewayConfig, published: PublishedReleases, replica: GatewayState) -> None:
         self._settings = settings
         self._published = published
         self._replica = replica

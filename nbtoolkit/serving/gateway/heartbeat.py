@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from .. import share_layout as share
 from .config import GatewayConfig
-from .replica_state import ReplicaState
+from .replica_state import GatewayState
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class HeartbeatWriter:
     """Write a heartbeat on every change and at a fixed interval."""
 
-    def __init__(self, settings: GatewayConfig, replica: ReplicaState) -> None:
+    def __init__(self, settings: GatewayConfig, replica: GatewayState) -> None:
         self._settings = settings
         self._replica = replica
         self._writing = threading.Lock()

@@ -45,7 +45,7 @@ class ModelLease:
     model: EngineModel
 
 
-class ReplicaState:
+class GatewayState:
     """The state of one gateway. Used by the event loop's thread only."""
 
     def __init__(self, name: str) -> None:

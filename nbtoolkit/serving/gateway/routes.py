@@ -15,7 +15,7 @@ from .auth import ApiKeyAuth
 from .config import GatewayConfig
 from .engine_client import EngineUnreachable
 from .engine_proxy import EngineProxy
-from .replica_state import ReplicaState
+from .replica_state import GatewayState
 from .streaming_response import ProxyResponse
 from .supervisor import Supervisor
 
@@ -33,7 +33,7 @@ class Metrics:
         """Count one answered request."""
         self._requests[path, status] += 1
 
-    def text(self, replica: ReplicaState) -> str:
+    def text(self, replica: GatewayState) -> str:
         """Return the gateway's metrics; no label contains a name chosen by a client."""
         ready = int(replica.phase == "ready")
         lines = [

@@ -13,7 +13,7 @@ import uvicorn
 
 from .app import build_app
 from .config import GatewayConfig, GatewayStartRefused
-from .replica_state import ReplicaState
+from .replica_state import GatewayState
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class _Server(uvicorn.Server):
     """uvicorn server that finishes running answers on the first signal and stops on the second."""
 
-    def __init__(self, config: uvicorn.Config, settings: GatewayConfig, replica: ReplicaState) -> None:
+    def __init__(self, config: uvicorn.Config, settings: GatewayConfig, replica: GatewayState) -> None:
         super().__init__(config)
         self._settings = settings
         self._replica = replica
@@ -70,7 +70,7 @@ def serve(settings: GatewayConfig) -> int:
     ports = {settings.port: None, settings.probe_port or settings.port: None}  # distinct, in this order
     with ExitStack() as stack:
         listeners = [stack.enter_context(_listen(settings.host, port)) for port in ports]
-        replica = ReplicaState(settings.replica)
+        replica = GatewayState(settings.replica)
         holder: list[_Server] = []
         app = build_app(settings, replica, lambda: holder[0].fail())
         config = uvicorn.Config(

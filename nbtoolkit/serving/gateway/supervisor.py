@@ -12,7 +12,7 @@ from .engine_client import EngineUnreachable
 from .engine_process import EngineDied
 from .engine_session import EngineSession
 from .published_releases import Candidate, NotServable, NotYetReadable, PublishedReleases
-from .replica_state import ReplicaState
+from .replica_state import GatewayState
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ STABLE_AFTER = 60.0
 class Supervisor:
     """Choose the release, start the engine for it, swap adapters, restart after a crash."""
 
-    def __init__(self, settings: GatewayConfig, published: PublishedReleases, replica: ReplicaState) -> None:
+    def __init__(self, settings: GatewayConfig, published: PublishedReleases, replica: GatewayState) -> None:
         self._settings = settings
         self._published = published
         self._replica = replica
