@@ -26,6 +26,7 @@ from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Request, Response
 from tests.azure_double.clock import Clock
 from tests.azure_double.http import Handler
+from tests.support.wait import wait_until
 
 CANCEL_LIMIT = 2.0
 """Seconds within which a cancel takes effect."""
@@ -52,10 +53,10 @@ def hang(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch) -> Iterator
     found = Hang()
     yield found
     found.end()
-    deadline = time.monotonic() + 10
-    while any(one.name == "nbtoolkit-pool" for one in {*threading.enumerate()} - earlier):
-        assert time.monotonic() < deadline, "an abandoned request has not ended"
-        time.sleep(0.02)
+    wait_until(
+        lambda: not any(one.name == "nbtoolkit-pool" for one in {*threading.enumerate()} - earlier),
+        message="an abandoned request has not ended",
+    )
 
 
 def cancelled(hang: Hang, run: Callable[[Progress], object]) -> Cancelled:

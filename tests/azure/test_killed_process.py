@@ -15,8 +15,8 @@ import pytest
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
 from tests.azure_double.arm import HOST as ARM_HOST
+from tests.fault_matrix.deploy_steps import Deploying, Serving
 from tests.fault_matrix.fast import fast_azure
-from tests.fault_matrix.places import Deploying, Serving
 from tests.fault_matrix.provision_steps import Provisioning
 from tests.fault_matrix.share_checks import pointers, torn
 from tests.fault_matrix.steps import close_clouds
@@ -31,11 +31,11 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {str(REPO)!r})
 import pytest
-from tests.support import stub_deploy as deploy_double
+from tests.support import stub_deploy
 from nbtoolkit import *
 from tests.fault_matrix.fast import hurry
 hurry(pytest.MonkeyPatch())
-deploy_double.use_stub(Path(sys.argv[1]))
+stub_deploy.use_stub(Path(sys.argv[1]))
 workspace, settings = Workspace(Path(sys.argv[2])), sys.argv[3]
 """
 PROVISION = f"""{BEGIN}

@@ -21,8 +21,8 @@ from nbtoolkit import (
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import plan, preflight
+from tests.fault_matrix.deploy_steps import Serving
 from tests.fault_matrix.fast import fast_azure
-from tests.fault_matrix.places import Serving
 from tests.fault_matrix.steps import close_clouds, new_cloud
 
 

@@ -1,4 +1,4 @@
-"""Canary secrets go through all steps and are found in no place but their own."""
+"""Canary secrets go through all steps and are found only where they belong."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from nbtoolkit.errors import NbtoolkitError
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 from tests.azure_double.faults import Broken, ExpiredToken, Reset
 from tests.fault_matrix.fast import SCALE, hurry
-from tests.support import stub_deploy as deploy_double
+from tests.support import stub_deploy
 from tests.support.secret_search import Hunt
 
 CANARIES = {
@@ -41,11 +41,6 @@ CANARIES = {
     "environment secret": "env-canary-7f3a9b1c5d",
     "put secret": 'put"canary\\7f3a9b1c5d',
 }
-STUB = """
-from pathlib import Path
-from nbtoolkit.releases import publisher
-publisher.serving_folder = lambda: Path({code!r})
-"""
 FAILURES = (
     ("POST", "/oauth2/v2.0/token", Broken(503)),
     ("GET", "management.azure.com", ExpiredToken()),
@@ -63,7 +58,7 @@ class Road:
         self.workspace = Workspace(root)
         self.double = double
         self.hunt = hunt
-        self._base = deploy_double.base(root / "tiny")
+        self._base = stub_deploy.base(root / "tiny")
         self.settings = ProvisionSettings(
             subscription=SUBSCRIPTION,
             resource_group="rg-secrets",
@@ -90,9 +85,9 @@ class Road:
         )
 
     def learn_keys(self) -> None:
-        place = self.target().provisioned
+        names = self.target().provisioned
         accounts = Cloud.shared().storage(SUBSCRIPTION).storage_accounts
-        listed = accounts.list_keys(place.resource_group, place.storage_account).as_dict()["keys"]
+        listed = accounts.list_keys(names.resource_group, names.storage_account).as_dict()["keys"]
         for key in listed:
             self.hunt.learn("account key", key["value"])
         self.hunt.learn("API key", self.target().endpoint().key.get_secret_value())
@@ -146,9 +141,7 @@ class Road:
 
     def run_notebook(self, repo: Path, code: Path, tmp_path: Path) -> None:
         """Deploy once more by papermill, in a process of its own."""
-        startup = tmp_path / "ipython" / "profile_default" / "startup"
-        startup.mkdir(parents=True)
-        (startup / "stub.py").write_text(STUB.format(code=str(code)))
+        stub_deploy.use_stub_in_kernels(tmp_path / "ipython", code)
         self._settings("paper")
         notebook = repo / "notebooks" / "03_deploy.ipynb"
         command = [sys.executable, "-m", "papermill", str(notebook), "out.ipynb", "--no-progress-bar"]
@@ -181,8 +174,8 @@ class Road:
         return AzureTarget(self.workspace, poll=0.1)
 
     def _settings(self, word: str) -> DeploySettings:
-        folder = deploy_double.adapter(self.workspace.root / "adapters" / word, word)
-        deploy_double.report(self.workspace, folder, self._base, word)
+        folder = stub_deploy.adapter(self.workspace.root / "adapters" / word, word)
+        stub_deploy.report(self.workspace, folder, self._base, word)
         return DeploySettings(
             adapters={"tone": folder}, base="tiny", target="azure", wheels_lock="none", timeout=30
         )
@@ -192,6 +185,8 @@ class Road:
 def test_no_secret_is_found_outside_its_place(
     azure_double: AzureDouble,
     repo: Path,
+    stub_code: Path,
+    stub_engine: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -209,31 +204,26 @@ def test_no_secret_is_found_outside_its_place(
     hunt.watch(azure_double)
     road = Road(azure_double, tmp_path / "workspace", hunt)
     monkeypatch.chdir(road.workspace.root)
-    code = deploy_double.server_code(tmp_path)
-    stub = deploy_double.use_stub(code)
-    try:
-        with hunt.processes():
-            road.provision()
-            road.learn_keys()
-            road.deploy("first")
-            road.deploy("second")
-            road.operate()
-            road.run_notebook(repo, code, tmp_path)
-            road.fail()
-    finally:
-        stub.undo()
+    with hunt.processes():
+        road.provision()
+        road.learn_keys()
+        road.deploy("first")
+        road.deploy("second")
+        road.operate()
+        road.run_notebook(repo, stub_code, tmp_path)
+        road.fail()
     out, err = capfd.readouterr()
     hunt.look("stdout", out)
     hunt.look("stderr", err)
     hunt.look("logs", "\n".join(record.getMessage() for record in caplog.records))
-    place = road.target().provisioned
-    share = azure_double.files.folder(place.storage_account, place.file_share)
+    names = road.target().provisioned
+    share = azure_double.files.folder(names.storage_account, names.file_share)
     hunt.look_at_files(road.workspace.root, temporary, share)
     found = hunt.judge()
     with capfd.disabled():
         print(f"\n{len(hunt.secrets)} secrets looked for in {hunt.looked} texts: {len(found)} found")
     assert found == []
-    assert {*CANARIES, "client secret"} <= hunt.carried, "a secret did not reach its own place"
+    assert {*CANARIES, "client secret"} <= hunt.carried, "a secret did not get where it belongs"
 
 
 def test_the_hunt_finds_what_is_planted(tmp_path: Path) -> None:

@@ -19,197 +19,197 @@ from nbtoolkit.errors import DeployFailed, InvalidSettings, NotInStore, QuotaSho
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.serving.release import Release, ServedCode
 from nbtoolkit.sync import SyncResult
-from tests.azure.conftest import MakePlace, deploy_adapter
-from tests.support.azure_workspace import APP
+from tests.support.azure_project import APP, MakeProject
 from tests.support.model_folders import sized_base
-from tests.support.recording_progress import Told
+from tests.support.recording_progress import RecordingProgress
 from tests.support.replica_states import ManualClock, replica
 
 A100_QUOTA = "SubscriptionConsumptionNCA100Gpus"
 
 
-def test_hot_swap_after_a_first_deploy_changes_nothing_in_arm(make_place: MakePlace) -> None:
-    place, progress = make_place(), Told()
-    first = deploy_adapter(place, "brave", progress)
-    assert (first.how, bool(first.proof), place.says()) == ("start", True, "brave")
-    assert first.endpoint.url == place.place.endpoint
+def test_hot_swap_after_a_first_deploy_changes_nothing_in_arm(make_project: MakeProject) -> None:
+    project, progress = make_project(), RecordingProgress()
+    first = project.deploy("brave", progress)
+    assert (first.how, bool(first.proof), project.says()) == ("start", True, "brave")
+    assert first.endpoint.url == project.names.endpoint
     assert "key           endpoint.key; kept in secret nbtoolkit-api-key of the app tones" in str(first)
     assert dict(first.rows())["start"].endswith("→ ready")
     assert first.endpoint.key.get_secret_value() not in "\n".join([str(first), repr(first), *progress.lines])
-    replicas = place.target.replicas(refresh=True)
+    replicas = project.target.replicas(refresh=True)
 
-    place.forget_requests()
-    second = deploy_adapter(place, "calm")
-    assert (second.how, bool(second.proof), place.says()) == ("hot swap", True, "calm")
-    arm = [seen.path.rpartition("/")[2] for seen in place.double.requests if "management" in seen.host]
+    project.forget_requests()
+    second = project.deploy("calm")
+    assert (second.how, bool(second.proof), project.says()) == ("hot swap", True, "calm")
+    arm = [seen.path.rpartition("/")[2] for seen in project.double.requests if "management" in seen.host]
     assert arm == ["revisions", "replicas"]  # once at the end, to check all replicas
-    assert place.target.replicas(refresh=True) == replicas
+    assert project.target.replicas(refresh=True) == replicas
 
-    place.forget_requests()
-    assert deploy_adapter(place, "calm").how == "unchanged"
-    assert not place.arm_writes()
+    project.forget_requests()
+    assert project.deploy("calm").how == "unchanged"
+    assert not project.arm_writes()
 
 
 @pytest.mark.all
-def test_hot_swap_reaches_every_replica(make_place: MakePlace) -> None:
-    place = make_place(least=2, most=2)
-    deploy_adapter(place, "brave")
-    assert len(place.target.replicas(refresh=True)) == 2
-    assert deploy_adapter(place, "calm").how == "hot swap"
-    swapped = {place.target.heartbeat(name).adapters["tone"] for name in place.target.replicas(refresh=True)}  # type: ignore[union-attr]
+def test_hot_swap_reaches_every_replica(make_project: MakeProject) -> None:
+    project = make_project(min_replicas=2, max_replicas=2)
+    project.deploy("brave")
+    assert len(project.target.replicas(refresh=True)) == 2
+    assert project.deploy("calm").how == "hot swap"
+    names = project.target.replicas(refresh=True)
+    swapped = {project.target.heartbeat(name).adapters["tone"] for name in names}  # type: ignore[union-attr]
     assert len(swapped) == 1
-    assert {place.says() for _ in range(6)} == {"calm"}
+    assert {project.says() for _ in range(6)} == {"calm"}
 
 
-def test_status_wakes_nothing_and_deploy_wakes_a_sleeping_app(make_place: MakePlace) -> None:
-    place, progress = make_place(), Told()
-    deploy_adapter(place, "brave")
-    place.double.apps.scale_to_zero(APP)
-    place.double.apps.limits.hold_seconds = 5  # the ingress gives up, and is asked again
-    before = place.double.apps.ingress_requests(APP)
-    status = place.target.status()
+def test_status_wakes_nothing_and_deploy_wakes_a_sleeping_app(make_project: MakeProject) -> None:
+    project, progress = make_project(), RecordingProgress()
+    project.deploy("brave")
+    project.double.apps.scale_to_zero(APP)
+    project.double.apps.limits.hold_seconds = 5  # the ingress gives up, and is asked again
+    before = project.double.apps.ingress_requests(APP)
+    status = project.target.status()
     assert (status.state, status.release) == ("asleep", None)
     assert "a request wakes it" in status.summary
-    assert list(place.target.logs(tail=5)) != []
-    assert place.double.apps.ingress_requests(APP) == before
+    assert list(project.target.logs(tail=5)) != []
+    assert project.double.apps.ingress_requests(APP) == before
 
-    place.forget_requests()
-    woken = deploy_adapter(place, "calm", progress)
-    assert (woken.how, place.says()) == ("start", "calm")
-    assert place.arm_writes() == []
-    assert place.target.timeline is not None
-    assert str(place.target.timeline).endswith("ready")
+    project.forget_requests()
+    woken = project.deploy("calm", progress)
+    assert (woken.how, project.says()) == ("start", "calm")
+    assert project.arm_writes() == []
+    assert project.target.timeline is not None
+    assert str(project.target.timeline).endswith("ready")
 
 
 @pytest.mark.all
-def test_restart_is_a_new_revision_if_the_quota_has_a_second_gpu(make_place: MakePlace) -> None:
-    place, progress = make_place(gpu=True), Told()
-    deploy_adapter(place, "brave")
-    place.forget_requests()
-    changed = deploy_adapter(place, "brave", progress, max_concurrency=4)
-    assert (changed.how, place.says()) == ("restart", "brave")
-    assert [line.split()[0] for line in place.arm_writes()] == ["PATCH"]
+def test_restart_is_a_new_revision_if_the_quota_has_a_second_gpu(make_project: MakeProject) -> None:
+    project, progress = make_project(gpu=True), RecordingProgress()
+    project.deploy("brave")
+    project.forget_requests()
+    changed = project.deploy("brave", progress, max_concurrency=4)
+    assert (changed.how, project.says()) == ("restart", "brave")
+    assert [line.split()[0] for line in project.arm_writes()] == ["PATCH"]
     assert "1 of 2 in use, 1 free, needed 1" in progress
-    latest = place.target.app.revisions()[0]
+    latest = project.target.app.revisions()[0]
     assert latest.name.startswith(f"{APP}--{changed.release.id}-")
 
-    back = rollback(target=place.target)
+    back = rollback(target=project.target)
     assert (back.how, back.release.engine.max_batch) == ("restart", 16)
 
 
 def test_restart_without_a_second_gpu_is_refused_before_anything_is_published(
-    make_place: MakePlace,
+    make_project: MakeProject,
 ) -> None:
-    place, progress = make_place(gpu=True), Told()
-    place.double.apps.quota.limits[A100_QUOTA] = 1
-    first = deploy_adapter(place, "brave")
-    place.forget_requests()
+    project, progress = make_project(gpu=True), RecordingProgress()
+    project.double.apps.quota.limits[A100_QUOTA] = 1
+    first = project.deploy("brave")
+    project.forget_requests()
     with pytest.raises(QuotaShort, match="1 of 1 in use, 0 free, needed 1") as short:
-        deploy_adapter(place, "brave", max_concurrency=4)
+        project.deploy("brave", max_concurrency=4)
     assert "allow_downtime=True" in short.value.next_step
-    assert place.arm_writes() == []
-    assert (place.says(), place.target.status().release) == ("brave", first.release.id)
+    assert project.arm_writes() == []
+    assert (project.says(), project.target.status().release) == ("brave", first.release.id)
 
-    done = deploy_adapter(place, "brave", progress, max_concurrency=4, allow_downtime=True)
-    assert (done.how, place.says()) == ("restart", "brave")
+    done = project.deploy("brave", progress, max_concurrency=4, allow_downtime=True)
+    assert (done.how, project.says()) == ("restart", "brave")
     assert "Stopping the app; nothing answers until the new server is ready" in progress
-    assert [line.rpartition("/")[2] for line in place.arm_writes()] == ["stop", "start"]
+    assert [line.rpartition("/")[2] for line in project.arm_writes()] == ["stop", "start"]
     with pytest.raises(QuotaShort):
-        rollback(target=place.target)
-    assert rollback(target=place.target, allow_downtime=True).release.id == first.release.id
+        rollback(target=project.target)
+    assert rollback(target=project.target, allow_downtime=True).release.id == first.release.id
 
 
-def test_crash_loop_is_rolled_back_while_the_old_server_keeps_serving(make_place: MakePlace) -> None:
-    place = make_place(gpu=True)
-    first = deploy_adapter(place, "brave")
-    place.double.apps.crash(APP)
+def test_crash_loop_is_rolled_back_while_the_old_server_keeps_serving(make_project: MakeProject) -> None:
+    project = make_project(gpu=True)
+    first = project.deploy("brave")
+    project.double.apps.crash(APP)
     with pytest.raises(DeployFailed, match=r"ended \d+ times in a row") as failed:
-        deploy_adapter(place, "calm", max_concurrency=4)
+        project.deploy("calm", max_concurrency=4)
     assert f"Release {first.release.id} serves again." in str(failed.value)
     assert "made to crash" in str(failed.value)
-    assert place.says() == "brave"
-    status = place.target.status()
+    assert project.says() == "brave"
+    status = project.target.status()
     assert (status.state, status.release) == ("degraded", first.release.id)
 
-    place.double.apps.crash(APP, 0)
-    assert deploy_adapter(place, "calm", max_concurrency=4).how == "restart"
-    assert place.says() == "calm"
+    project.double.apps.crash(APP, 0)
+    assert project.deploy("calm", max_concurrency=4).how == "restart"
+    assert project.says() == "calm"
 
 
 @pytest.mark.all
-def test_crash_loop_after_downtime_is_rolled_back(make_place: MakePlace) -> None:
-    place = make_place(gpu=True)
-    place.double.apps.quota.limits[A100_QUOTA] = 1
-    first = deploy_adapter(place, "brave")
-    place.double.apps.crash(APP, 5)
+def test_crash_loop_after_downtime_is_rolled_back(make_project: MakeProject) -> None:
+    project = make_project(gpu=True)
+    project.double.apps.quota.limits[A100_QUOTA] = 1
+    first = project.deploy("brave")
+    project.double.apps.crash(APP, 5)
     with pytest.raises(DeployFailed, match=f"Release {first.release.id} serves again"):
-        deploy_adapter(place, "calm", max_concurrency=4, allow_downtime=True)
-    assert place.says() == "brave"
+        project.deploy("calm", max_concurrency=4, allow_downtime=True)
+    assert project.says() == "brave"
 
 
 @pytest.mark.all
-def test_ten_minutes_without_a_machine_are_reported_as_lack_of_capacity(make_place: MakePlace) -> None:
-    place, progress = make_place(gpu=True), Told()
-    deploy_adapter(place, "brave")
-    place.target.stop()
-    assert place.target.status().state == "stopped"
-    place.double.apps.hold(APP)
+def test_ten_minutes_without_a_machine_are_reported_as_lack_of_capacity(make_project: MakeProject) -> None:
+    project, progress = make_project(gpu=True), RecordingProgress()
+    project.deploy("brave")
+    project.target.stop()
+    assert project.target.status().state == "stopped"
+    project.double.apps.hold(APP)
     with pytest.raises(DeployFailed, match="has no capacity for one in this region now") as failed:
-        deploy_adapter(place, "calm", progress)
+        project.deploy("calm", progress)
     assert "A100, 80 GB, serverless" in str(failed.value)
     assert "AssigningReplica (Azure looks for a free machine)" in progress
-    assert place.target.status().state in ("stopped", "asleep")
+    assert project.target.status().state in ("stopped", "asleep")
 
 
 @pytest.mark.all
-def test_refused_adapter_is_rolled_back_without_a_change_of_the_app(make_place: MakePlace) -> None:
-    place = make_place()
-    deploy_adapter(place, "brave")
-    place.forget_requests()
-    settings = place.settings(place.adapter("evil", on_load="refuse"))
+def test_refused_adapter_is_rolled_back_without_a_change_of_the_app(make_project: MakeProject) -> None:
+    project = make_project()
+    project.deploy("brave")
+    project.forget_requests()
+    settings = project.settings(project.adapter("evil", on_load="refuse"))
     with pytest.raises(DeployFailed, match="the engine refused the adapter"):
-        deploy(settings, target=place.target)
-    assert (place.says(), place.arm_writes()) == ("brave", [])
+        deploy(settings, target=project.target)
+    assert (project.says(), project.arm_writes()) == ("brave", [])
 
 
 @pytest.mark.all
-def test_failed_deploy_leaves_a_sleeping_app_asleep_with_the_old_release(make_place: MakePlace) -> None:
-    place = make_place()
-    first = deploy_adapter(place, "brave")
-    place.double.apps.scale_to_zero(APP)
-    place.double.apps.crash(APP)
+def test_failed_deploy_leaves_a_sleeping_app_asleep_with_the_old_release(make_project: MakeProject) -> None:
+    project = make_project()
+    first = project.deploy("brave")
+    project.double.apps.scale_to_zero(APP)
+    project.double.apps.crash(APP)
     with pytest.raises(DeployFailed, match=f"the next request starts {first.release.id}"):
-        deploy_adapter(place, "calm")
-    assert place.target.status().state == "asleep"
-    place.double.apps.crash(APP, 0)
-    place.target.endpoint().wait(30)
-    assert place.says() == "brave"
+        project.deploy("calm")
+    assert project.target.status().state == "asleep"
+    project.double.apps.crash(APP, 0)
+    project.target.endpoint().wait(30)
+    assert project.says() == "brave"
 
 
-def test_models_on_the_share_are_served_in_place(make_place: MakePlace) -> None:
-    place = make_place()
-    shutil.copytree(place.adapter("calm"), place.share / "models" / "phi" / "adapter")
-    shutil.copytree(place.base, place.share / "model-cache" / "tiny")
-    shutil.rmtree(place.workspace.root / "adapters")
+def test_models_on_the_share_are_served_in_place(make_project: MakeProject) -> None:
+    project = make_project()
+    shutil.copytree(project.adapter("calm"), project.share / "models" / "phi" / "adapter")
+    shutil.copytree(project.base, project.share / "model-cache" / "tiny")
+    shutil.rmtree(project.workspace.root / "adapters")
     with pytest.raises(NotInStore, match="The share has: /mount/models/phi/adapter"):
-        deploy(place.settings("/mount/models/phi/other"), target=place.target)
-    settings = place.settings("/mount/models/phi/adapter", base="/mount/model-cache/tiny")
-    done = deploy(settings, target=place.target)
-    assert (done.release.adapters[0].path, place.says()) == ("models/phi/adapter", "calm")
+        deploy(project.settings("/mount/models/phi/other"), target=project.target)
+    settings = project.settings("/mount/models/phi/adapter", base="/mount/model-cache/tiny")
+    done = deploy(settings, target=project.target)
+    assert (done.release.adapters[0].path, project.says()) == ("models/phi/adapter", "calm")
     assert done.release.base is not None
     assert done.release.base.path == "model-cache/tiny"
-    assert not (place.share / "nbtoolkit" / "adapters").exists()
-    assert not (place.share / "nbtoolkit" / "bases").exists()
+    assert not (project.share / "nbtoolkit" / "adapters").exists()
+    assert not (project.share / "nbtoolkit" / "bases").exists()
 
 
 @pytest.mark.all
-def test_destroy_keeps_the_models_of_fine_tuning(make_place: MakePlace) -> None:
-    place = make_place()
-    deploy_adapter(place, "brave")
-    (place.share / "models").mkdir()
-    place.target.destroy()
-    assert [path.name for path in place.share.iterdir()] == ["models"]
-    assert place.target.status().state == "stopped"
+def test_destroy_keeps_the_models_of_fine_tuning(make_project: MakeProject) -> None:
+    project = make_project()
+    project.deploy("brave")
+    (project.share / "models").mkdir()
+    project.target.destroy()
+    assert [path.name for path in project.share.iterdir()] == ["models"]
+    assert project.target.status().state == "stopped"
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def memory_notes(
     **values: Any,
 ) -> list[str]:
     monkeypatch.setattr(AzureTarget, "machine", lambda _: hardware)
-    progress = Told()
+    progress = RecordingProgress()
     settings = DeploySettings(adapters={"a": Path("a")}, base="/mount/model-cache/big", **values)
     override = settings.override_reason is not None
     target.check_memory(base, settings.quantization, override=override, progress=progress)

@@ -29,6 +29,7 @@ from tests.azure_double import SUBSCRIPTION, AzureDouble, Request, Response
 from tests.azure_double.faults import Broken, ExpiredToken, Reset, Slow, Throttled
 from tests.azure_double.permissions import Role
 from tests.azure_double.tokens import CLIENT_ID, TENANT
+from tests.support.wait import wait_until
 
 GROUP = "rg-test"
 ACCOUNT = {
@@ -311,10 +312,3 @@ def test_secrets_of_a_query_are_not_kept(azure: Azure) -> None:
     azure.account()
     polls = [seen for seen in azure.double.requests if "asyncoperations" in seen.path]
     assert polls[0].query["s"] == "***"
-
-
-def wait_until(fact: Any, seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)

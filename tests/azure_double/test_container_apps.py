@@ -16,8 +16,9 @@ from azure.identity import EnvironmentCredential
 
 from tests.azure_double import AzureDouble
 from tests.azure_double.containers import marked
-from tests.support.container_app_harness import APP, CONSUMPTION, ENV, GROUP, REGION, Azure, until
+from tests.support.container_app_harness import APP, CONSUMPTION, ENV, GROUP, REGION, Azure
 from tests.support.container_app_harness import azure_fixture as azure_fixture
+from tests.support.wait import wait_until
 
 
 def test_from_environment_to_answer(azure: Azure) -> None:
@@ -67,14 +68,14 @@ def test_secrets_are_replaced_by_put_and_kept_by_patch(azure: Azure) -> None:
     assert azure.ask()["env"]["KEY"] == "one", "a changed value needs a restart"
     [old] = azure.replicas()
     azure.sdk.container_apps_revisions.restart_revision(GROUP, APP, azure.get()["latestRevisionName"])
-    until(
+    wait_until(
         lambda: (
             [one["name"] for one in azure.replicas()] != [old["name"]] and azure.ask()["env"]["KEY"] == "two"
         )
     )
     azure.put(secrets=[{"name": "key", "value": "two"}], suffix="plain")
     assert names() == ["key"]
-    until(lambda: azure.get()["latestReadyRevisionName"] == f"{APP}--plain")
+    wait_until(lambda: azure.get()["latestReadyRevisionName"] == f"{APP}--plain")
     with pytest.raises(HttpResponseError, match="ContainerAppSecretInUse"):
         azure.put(suffix="plain")
     with pytest.raises(HttpResponseError, match="ContainerAppSecretInvalid"):
@@ -128,7 +129,7 @@ def test_deleted_group_takes_its_apps_along(azure: Azure) -> None:
     token = EnvironmentCredential().get_token("https://management.azure.com/.default").token
     headers = {"authorization": f"Bearer {token}"}
     assert azure.http.delete(groups, params={"api-version": "2021-04-01"}, headers=headers).status_code == 202
-    until(
+    wait_until(
         lambda: (
             azure.double.arm.get(f"/subscriptions/{azure.double.subscription}/resourceGroups/{GROUP}") is None
         )
@@ -159,7 +160,7 @@ def test_killed_run_leaves_no_container(tmp_path: Path) -> None:
     assert marked(mark)
     run.kill()
     run.wait()
-    until(lambda: not marked(mark))
+    wait_until(lambda: not marked(mark))
 
 
 def test_closed_double_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from tests.azure_double import SUBSCRIPTION, AzureDouble, Call, Refused
 from tests.azure_double.deployment_bodies import camel
 from tests.azure_double.templates import compiler
 from tests.support.bicep_compiler import NO_COMPILER, find_bicep
+from tests.support.wait import wait_until
 
 GROUP = "rg-test"
 CANARY = "canary-7f31"
@@ -354,10 +353,3 @@ def read_through(failed: pytest.ExceptionInfo[Any]) -> list[str]:
 
     walk(json.loads(failed.value.response.text())["error"])
     return found
-
-
-def wait_until(fact: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)

@@ -9,8 +9,9 @@ import httpx
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
-from tests.support.container_app_harness import APP, ENV, GROUP, Azure, until
+from tests.support.container_app_harness import APP, ENV, GROUP, Azure
 from tests.support.container_app_harness import azure_fixture as azure_fixture
+from tests.support.wait import wait_until
 
 
 def test_statuses_and_logs_do_not_touch_the_host(azure: Azure) -> None:
@@ -23,7 +24,7 @@ def test_statuses_and_logs_do_not_touch_the_host(azure: Azure) -> None:
         True,
         0,
     )
-    records = until(
+    records = wait_until(
         lambda: [r for r in [azure.read(container["logStreamEndpoint"], tailLines=20)] if len(r) > 2]
     )[0]
     assert records[0]["Log"].startswith("Connecting to the container 'inference'")
@@ -71,7 +72,7 @@ def test_mount_needs_the_key_of_today(azure: Azure) -> None:
     azure.environment()
     azure.storage(key="c3RhbGU=")
     starting = azure.sdk.container_apps.begin_create_or_update(GROUP, APP, azure.body(mounted=True))
-    said = until(lambda: [msg for reason, msg in azure.events() if reason == "FailedMount"])
+    said = wait_until(lambda: [msg for reason, msg in azure.events() if reason == "FailedMount"])
     assert 'MountVolume.SetUp failed for volume "share"' in said[0]
     assert "Permission denied" in said[0]
     azure.storage()
@@ -94,12 +95,12 @@ def test_default_mount_lags_and_writes_through(azure: Azure) -> None:
     started = time.monotonic()
     if time.monotonic() - started < 0.2:
         assert azure.ask()["names"] in ([], ["new.txt"])
-    until(lambda: azure.ask()["names"] == ["new.txt"])
+    wait_until(lambda: azure.ask()["names"] == ["new.txt"])
     view = next((azure.apps.root / "replicas").glob("*/volumes/share"))
     (view / "mine.txt").write_text("mine")
-    until(lambda: (share / "mine.txt").exists())
+    wait_until(lambda: (share / "mine.txt").exists())
     (share / "new.txt").unlink()
-    until(lambda: azure.ask()["names"] == ["mine.txt"])
+    wait_until(lambda: azure.ask()["names"] == ["mine.txt"])
 
 
 def test_ingress_is_round_robin_or_sticky_streams_and_keeps_strangers_out(azure: Azure) -> None:

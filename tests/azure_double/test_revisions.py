@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from azure.core.exceptions import HttpResponseError
 
-from tests.support.container_app_harness import APP, CONSUMPTION, GPU, GROUP, REGION, Azure, until
+from tests.support.container_app_harness import APP, CONSUMPTION, GPU, GROUP, REGION, Azure
 from tests.support.container_app_harness import azure_fixture as azure_fixture
+from tests.support.wait import wait_until
 
 
 def test_update_switches_only_when_the_new_revision_is_ready(azure: Azure) -> None:
@@ -18,9 +19,9 @@ def test_update_switches_only_when_the_new_revision_is_ready(azure: Azure) -> No
     azure.patch({"template": template})
     assert azure.get()["latestRevisionName"] == f"{APP}--two"
     assert azure.ask()["env"]["CONTAINER_APP_REVISION"] == first, "the old one serves meanwhile"
-    until(lambda: azure.get()["latestReadyRevisionName"] == f"{APP}--two")
+    wait_until(lambda: azure.get()["latestReadyRevisionName"] == f"{APP}--two")
     assert azure.ask()["env"]["CONTAINER_APP_REVISION"] == f"{APP}--two"
-    until(lambda: not azure.revisions()[first]["active"] and azure.revisions()[first]["replicas"] == 0)
+    wait_until(lambda: not azure.revisions()[first]["active"] and azure.revisions()[first]["replicas"] == 0)
     with pytest.raises(HttpResponseError, match="already exists"):
         azure.patch({"template": azure.body(suffix=first.split("--")[1])["properties"]["template"]})
 
@@ -36,7 +37,7 @@ def test_revision_that_never_gets_ready_is_given_up(azure: Azure) -> None:
             ]
         }
     )
-    bad = until(
+    bad = wait_until(
         lambda: azure.revisions()[f"{APP}--bad"].get("provisioningError") and azure.revisions()[f"{APP}--bad"]
     )
     assert bad["provisioningError"] == "Deployment Progress Deadline Exceeded. 0/1 replicas ready."
@@ -50,7 +51,7 @@ def test_restart_stop_and_start(azure: Azure) -> None:
     revision = azure.put()["properties"]["latestRevisionName"]
     [old] = azure.replicas()
     azure.sdk.container_apps_revisions.restart_revision(GROUP, APP, revision)
-    until(
+    wait_until(
         lambda: (
             [one["name"] for one in azure.replicas()] not in ([], [old["name"]])
             and len(azure.replicas()) == 1
@@ -63,7 +64,7 @@ def test_restart_stop_and_start(azure: Azure) -> None:
     with pytest.raises(HttpResponseError, match="not active"):
         azure.sdk.container_apps_revisions.restart_revision(GROUP, APP, revision)
     azure.sdk.container_apps.begin_start(GROUP, APP).result()
-    until(lambda: azure.replicas() and azure.replicas()[0]["properties"]["containers"][0]["ready"])
+    wait_until(lambda: azure.replicas() and azure.replicas()[0]["properties"]["containers"][0]["ready"])
     azure.ask()
 
 
@@ -80,12 +81,12 @@ def test_zero_wakes_on_a_request_and_answers_504_meanwhile(azure: Azure) -> None
         "stream timeout",
         "text/plain",
     )
-    assert until(lambda: azure.replicas())
-    until(lambda: azure.http.get(azure.url).status_code == 200)
+    assert wait_until(lambda: azure.replicas())
+    wait_until(lambda: azure.http.get(azure.url).status_code == 200)
     azure.apps.limits.cooldown = 0
     azure.patch({"template": {"scale": {"minReplicas": 0, "maxReplicas": 1, "cooldownPeriod": 30}}})
-    until(lambda: azure.get()["latestReadyRevisionName"].endswith("0000001"))
-    until(lambda: not azure.replicas() and not azure.apps.processes())
+    wait_until(lambda: azure.get()["latestReadyRevisionName"].endswith("0000001"))
+    wait_until(lambda: not azure.replicas() and not azure.apps.processes())
 
 
 def test_crash_loop_counts_restarts_and_says_why(azure: Azure) -> None:
@@ -93,8 +94,8 @@ def test_crash_loop_counts_restarts_and_says_why(azure: Azure) -> None:
     azure.put()
     azure.apps.crash(APP, times=2)
     azure.apps.kill(APP)
-    until(lambda: azure.replicas()[0]["properties"]["containers"][0]["restartCount"] == 3)
-    until(lambda: azure.replicas()[0]["properties"]["containers"][0]["ready"])
+    wait_until(lambda: azure.replicas()[0]["properties"]["containers"][0]["restartCount"] == 3)
+    wait_until(lambda: azure.replicas()[0]["properties"]["containers"][0]["ready"])
     said = azure.events()
     assert (
         "ContainerTerminated",
@@ -125,12 +126,12 @@ def test_gpu_quota_bounds_replicas_and_environments(azure: Azure) -> None:
     assert a100["name"]["localizedValue"] == "Subscription Consumption NCA 100 Gpus"
     assert usages["ConsumptionNCA100GpusEnvCount"]["currentValue"] == 1
     azure.patch({"template": {"revisionSuffix": "two"}})
-    [waiting] = until(lambda: azure.replicas(f"{APP}--two"))
+    [waiting] = wait_until(lambda: azure.replicas(f"{APP}--two"))
     assert waiting["properties"]["runningStateDetails"] == "AssigningReplica"
     assert azure.get()["latestReadyRevisionName"] != f"{APP}--two"
     azure.sdk.container_apps.begin_stop(GROUP, APP).result()
     azure.sdk.container_apps.begin_start(GROUP, APP).result()
-    until(lambda: azure.get()["latestReadyRevisionName"] == f"{APP}--two")
+    wait_until(lambda: azure.get()["latestReadyRevisionName"] == f"{APP}--two")
     with pytest.raises(HttpResponseError, match="WorkloadProfileInUse"):
         azure.environment([CONSUMPTION])
 
@@ -139,7 +140,7 @@ def test_held_replica_waits_for_capacity(azure: Azure) -> None:
     azure.environment()
     azure.apps.hold(APP)
     starting = azure.sdk.container_apps.begin_create_or_update(GROUP, APP, azure.body())
-    [waiting] = until(
+    [waiting] = wait_until(
         lambda: azure.replicas(azure.apps.app(APP).latest.name) if azure.apps.app(APP).latest else []
     )
     container = waiting["properties"]["containers"][0]

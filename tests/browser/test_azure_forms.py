@@ -25,21 +25,14 @@ from tests.support.jupyter_browser import (
     running_lab,
     screenshot,
 )
-from tests.support.stub_deploy import adapter, base, report, server_code
+from tests.support.stub_deploy import adapter, base, report, use_stub_in_kernels
 
 pytestmark = [pytest.mark.browser, needs_browser, pytest.mark.timeout(400)]
 CANARY = "hf_canary-0123456789abcdef"
-STUB = """
-from pathlib import Path
-from nbtoolkit.releases import publisher
-publisher.serving_folder = lambda: Path({code!r})
-"""
 
 
 @pytest.fixture
-def lab(
-    repo: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, azure_double: AzureDouble
-) -> Iterator[Lab]:
+def lab(repo: Path, stub_code: Path, tmp_path: Path, azure_double: AzureDouble) -> Iterator[Lab]:
     """JupyterLab in a new workspace: one smoke-tested adapter, nothing on Azure."""
     azure_double.clock.scale = 0.02
     root = tmp_path / "project"
@@ -49,9 +42,7 @@ def lab(
     tone = adapter(root / "adapters" / "tone", "brave")
     report(Workspace(root), tone, root / "tiny", "brave")
     state = tmp_path / "jupyter"
-    startup = state / "ipython" / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    (startup / "stub.py").write_text(STUB.format(code=str(server_code(tmp_path_factory.mktemp("code")))))
+    use_stub_in_kernels(state / "ipython", stub_code)
     theme = os.environ.get("NBTOOLKIT_THEME", "JupyterLab Light")
     with running_lab(root, state, theme=theme) as lab:
         yield lab

@@ -19,22 +19,8 @@ from nbtoolkit.container_runtime.lock import BROUGHT, lock_text, resolve
 from nbtoolkit.container_runtime.wheel_download import REQUIREMENTS, fetch_wheels
 from nbtoolkit.errors import BrokenFile, Cancelled, InvalidSettings, WheelsUnavailable
 from nbtoolkit.progress import Progress
+from tests.support.recording_progress import RecordingProgress
 from tests.support.tiny_wheels import make_wheel
-
-
-class Told(Progress):
-    """Keep what was shown."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.phases: list[str] = []
-        self.advances: list[tuple[float, float | None, str]] = []
-
-    def show(self, text: str) -> None:
-        self.phases.append(text)
-
-    def show_advance(self, done: float, total: float | None, unit: str) -> None:
-        self.advances.append((done, total, unit))
 
 
 @pytest.fixture
@@ -67,15 +53,15 @@ def test_fetches_the_images_wheels_on_any_machine(tmp_path: Path, index: Path) -
     native = make_wheel(index, "beta", "2.1", tag="cp312-cp312-manylinux_2_28_x86_64")
     make_wheel(index, "beta", "2.1", tag=f"cp{sys.version_info[0]}{sys.version_info[1]}-none-linux_x86_64")
     make_wheel(index, "beta", "2.1", tag="cp312-cp312-win_amd64")
-    runtime, told = runtime_with(tmp_path, pure, native), Told()
-    wheels = fetch_wheels(runtime, tmp_path / "cache", told)
+    runtime, progress = runtime_with(tmp_path, pure, native), RecordingProgress()
+    wheels = fetch_wheels(runtime, tmp_path / "cache", progress)
     assert sorted(wheels.files) == ["alpha-1.0-py3-none-any.whl", native.name, REQUIREMENTS]
     assert wheels.files[native.name].read_bytes() == native.read_bytes()
     lock = wheels.files[REQUIREMENTS].read_bytes()
     assert wheels.sha256 == runtime.wheels_sha256 == hashlib.sha256(lock).hexdigest()
     size = pure.stat().st_size + native.stat().st_size
-    assert told.advances[-1] == (size, size, "B")
-    assert told.phases == ["Downloading 2 packages for the container"]
+    assert progress.advances[-1] == (size, size, "B")
+    assert progress.lines == ["Downloading 2 packages for the container"]
 
 
 def test_what_is_there_is_not_fetched_again(tmp_path: Path, index: Path) -> None:
@@ -85,17 +71,17 @@ def test_what_is_there_is_not_fetched_again(tmp_path: Path, index: Path) -> None
     (index / "package0-1.0-py3-none-any.whl").unlink()  # pip could not fetch it any more
     fetched.files["package1-1.0-py3-none-any.whl"].write_bytes(b"torn")
     fetched.files["package2-1.0-py3-none-any.whl"].unlink()
-    told = Told()
-    again = fetch_wheels(runtime, cache, told)
-    assert told.phases == ["Downloading 2 packages for the container"]
+    progress = RecordingProgress()
+    again = fetch_wheels(runtime, cache, progress)
+    assert progress.lines == ["Downloading 2 packages for the container"]
     assert all(again.files[wheel.name].stat().st_size for wheel in wheels)
     for wheel in wheels[1:]:
         assert again.files[wheel.name].read_bytes() == wheel.read_bytes()
     for wheel in index.iterdir():
         wheel.unlink()
-    told = Told()
-    assert fetch_wheels(runtime, cache, told) == again
-    assert told.phases == []
+    progress = RecordingProgress()
+    assert fetch_wheels(runtime, cache, progress) == again
+    assert progress.lines == []
 
 
 def test_a_failed_fetch_keeps_what_came(tmp_path: Path, index: Path) -> None:
@@ -107,9 +93,9 @@ def test_a_failed_fetch_keeps_what_came(tmp_path: Path, index: Path) -> None:
     for wheel in wheels[:8]:
         wheel.unlink()
     (tmp_path / "away").rename(wheels[9])
-    told = Told()
-    fetch_wheels(runtime, tmp_path / "cache", told)
-    assert told.phases == ["Downloading 2 packages for the container"]
+    progress = RecordingProgress()
+    fetch_wheels(runtime, tmp_path / "cache", progress)
+    assert progress.lines == ["Downloading 2 packages for the container"]
     assert not [path for path in (tmp_path / "cache" / "wheels").iterdir() if path.name.startswith(".")]
 
 

@@ -22,6 +22,7 @@ from nbtoolkit.demo import model as demo_model
 from nbtoolkit.errors import Cancelled, InvalidBase, MissingDependency
 from nbtoolkit.progress import Progress
 from nbtoolkit.workspace import Workspace
+from tests.support.wait import wait_until
 
 BASE_HIDDEN, KEY_VALUE, LAYERS = 576, 192, 30
 
@@ -266,8 +267,7 @@ def test_cancel_ends_the_child_and_leaves_nothing(tmp_path: Path, unpacker: Unpa
     progress = Progress()
 
     def cancel_once_it_runs() -> None:
-        while not (mark.exists() and mark.read_text()):
-            time.sleep(0.02)
+        wait_until(lambda: mark.exists() and mark.read_text())
         progress.cancel()
 
     watcher = threading.Thread(target=cancel_once_it_runs)

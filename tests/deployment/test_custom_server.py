@@ -16,9 +16,8 @@ from nbtoolkit.errors import DeployFailed, InvalidSettings
 from nbtoolkit.local import custom_server
 from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
-from tests.support import stub_deploy as deploy_double
 from tests.support.processes import processes_of
-from tests.support.stub_deploy import Place
+from tests.support.stub_deploy import LocalProject
 
 SERVER = """
 import os, sys
@@ -38,135 +37,136 @@ COMMANDS = ["cd /mount/inference", "export FROM_COMMAND=yes", "python3 ./server.
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalProject]:
     """A workspace with a server of its own; this environment's Python runs it."""
     monkeypatch.setattr(
         custom_server, "create_environment", lambda folder, progress: Path(sys.executable).parent
     )
-    place = Place(tmp_path / "workspace")
-    write(place)
-    yield place
-    place.target.destroy()
+    project = LocalProject(tmp_path / "workspace")
+    write(project)
+    yield project
+    project.target.destroy()
 
 
-def write(place: Place, commands: list[str] = COMMANDS, word: str = "hello", port: str | None = None) -> None:
-    folder = place.workspace.root / "inference"
+def write(
+    project: LocalProject, commands: list[str] = COMMANDS, word: str = "hello", port: str | None = None
+) -> None:
+    folder = project.workspace.root / "inference"
     folder.mkdir(exist_ok=True)
     (folder / "server.py").write_text(SERVER.replace("PORT", port or "int(os.environ['PORT'])"))
     (folder / "helper.py").write_text(f"WORD = {word!r}\n")
-    parameters = place.workspace.root / "infra/provision/inference.parameters.json"
+    parameters = project.workspace.root / "infra/provision/inference.parameters.json"
     parameters.parent.mkdir(exist_ok=True)
     parameters.write_text(json.dumps({"parameters": {"defaultCommands": {"value": commands}}}))
 
 
-def says(place: Place) -> str:
-    return httpx.get(place.target.endpoint().url).text
+def says(project: LocalProject) -> str:
+    return httpx.get(project.target.endpoint().url).text
 
 
-def test_own_server_runs_its_commands_and_is_not_claimed_to_be_proven(place: Place) -> None:
-    done = deploy(place.settings(None, server="own"), target=place.target)
-    assert says(place) == f"hello yes {place.target.mount / 'inference'}"
+def test_own_server_runs_its_commands_and_is_not_claimed_to_be_proven(project: LocalProject) -> None:
+    done = deploy(project.settings(None, server="own"), target=project.target)
+    assert says(project) == f"hello yes {project.target.mount / 'inference'}"
     assert not done.proof
     assert "not proven" in str(done)
     assert done.sync.sent_files >= 2
-    status = place.target.status()
+    status = project.target.status()
     assert status.state == "ready"
     assert "not proven" in status.summary
 
 
-def test_deploying_changed_code_sends_only_that_and_restarts(place: Place) -> None:
-    settings = place.settings(None, server="own")
-    deploy(settings, target=place.target)
-    write(place, word="changed")
-    (place.target.mount / "inference/made-by-the-server.txt").write_text("keep me")
-    done = deploy(settings, target=place.target)
-    assert says(place).startswith("changed yes")
+def test_deploying_changed_code_sends_only_that_and_restarts(project: LocalProject) -> None:
+    settings = project.settings(None, server="own")
+    deploy(settings, target=project.target)
+    write(project, word="changed")
+    (project.target.mount / "inference/made-by-the-server.txt").write_text("keep me")
+    done = deploy(settings, target=project.target)
+    assert says(project).startswith("changed yes")
     assert done.sync.sent_files == 2  # the helper, and the release that names it
     assert done.how == "restart"
-    assert (place.target.mount / "inference/made-by-the-server.txt").read_text() == "keep me"
+    assert (project.target.mount / "inference/made-by-the-server.txt").read_text() == "keep me"
 
 
-def test_deploying_the_same_2000_files_again_sends_nothing_and_starts_it_anew(place: Place) -> None:
+def test_deploying_the_same_2000_files_again_sends_nothing_and_starts_it_anew(project: LocalProject) -> None:
     for number in range(2_000):
-        file = place.workspace.root / f"inference/assets/{number % 20}/{number}.txt"
+        file = project.workspace.root / f"inference/assets/{number % 20}/{number}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{number}")
-    settings = place.settings(None, server="own")
-    first = deploy(settings, target=place.target)
+    settings = project.settings(None, server="own")
+    first = deploy(settings, target=project.target)
     assert first.sync.sent_files == 2_003  # the server's two, and the release
-    again = deploy(settings, target=place.target)
+    again = deploy(settings, target=project.target)
     assert (again.sync.sent_files, again.sync.sent_bytes) == (0, 0)
     assert again.sync.skipped_files >= 2_002
     assert (again.how, again.release) == ("restart", first.release)
-    assert len(publisher.pointer_history(place.target.share)) == 1
-    assert says(place).startswith("hello")
+    assert len(publisher.pointer_history(project.target.share)) == 1
+    assert says(project).startswith("hello")
 
 
-def test_first_failing_command_ends_the_start_and_is_named(place: Place) -> None:
+def test_first_failing_command_ends_the_start_and_is_named(project: LocalProject) -> None:
     commands = [
         "cd /mount/inference",
         "false && true",
         "touch /mount/inference/started",
         "python3 ./server.py",
     ]
-    write(place, commands)
+    write(project, commands)
     with pytest.raises(DeployFailed, match="start command 2 of 4 failed with exit code 1"):
-        deploy(place.settings(None, server="own"), target=place.target)
-    assert not (place.target.mount / "inference/started").exists()
-    assert processes_of(place.target) == []
+        deploy(project.settings(None, server="own"), target=project.target)
+    assert not (project.target.mount / "inference/started").exists()
+    assert processes_of(project.target) == []
 
 
-def test_port_that_the_code_fixes_is_found(place: Place) -> None:
-    place.target = LocalTarget(place.workspace, keep=False, port=17860)
-    write(place, port="18765")
-    done = deploy(place.settings(None, server="own"), target=place.target)
+def test_port_that_the_code_fixes_is_found(project: LocalProject) -> None:
+    project.target = LocalTarget(project.workspace, keep=False, port=17860)
+    write(project, port="18765")
+    done = deploy(project.settings(None, server="own"), target=project.target)
     assert done.endpoint.url == "http://127.0.0.1:18765"
-    write(place, port="18766")
-    done = deploy(place.settings(None, server="own", own_port=18766), target=place.target)
+    write(project, port="18766")
+    done = deploy(project.settings(None, server="own", own_port=18766), target=project.target)
     assert done.endpoint.url == "http://127.0.0.1:18766"
-    assert says(place).startswith("hello")
+    assert says(project).startswith("hello")
 
 
-def test_hub_token_reaches_own_server_and_not_its_log(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_token_reaches_custom_server_and_not_its_log(
+    project: LocalProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_abcdefghijk")
     monkeypatch.setenv("AZURE_CLIENT_SECRET", "hush-hush-hush")
-    deploy(place.settings(None, server="own"), target=place.target)
-    log = "\n".join(place.target.logs())
+    deploy(project.settings(None, server="own"), target=project.target)
+    log = "\n".join(project.target.logs())
     assert "token **********" in log
     assert "hf_abcdefghijk" not in log
 
 
-def test_own_server_replaces_ours_and_gives_way_to_it(place: Place, tmp_path: Path) -> None:
-    patch = deploy_double.use_stub(deploy_double.server_code(tmp_path / "code"))
-    try:
-        first = deploy(place.settings(place.adapter("red")), target=place.target)
-        mine = deploy(place.settings(None, server="own"), target=place.target)
-        assert says(place).startswith("hello")
-        assert rollback(target=place.target).release.id == first.release.id
-        assert place.says() == "red"
-        assert rollback(mine.release.id, target=place.target).how == "restart"
-        assert says(place).startswith("hello")
-        with pytest.raises(DeployFailed, match=rf"missing keys(.|\n)*{mine.release.id} serves again"):
-            deploy(place.settings(place.adapter("bad", on_load="refuse")), target=place.target)
-        assert says(place).startswith("hello")
-        write(place, ["exit 3"])
-        with pytest.raises(DeployFailed, match=r"nothing runs now(.|\n)*failed with exit code 3"):
-            deploy(place.settings(None, server="own"), target=place.target)
-        with pytest.raises(InvalidSettings, match="holds newer files"):
-            rollback(mine.release.id, target=place.target)
-    finally:
-        patch.undo()
+@pytest.mark.usefixtures("stub_engine")
+def test_own_server_replaces_ours_and_gives_way_to_it(project: LocalProject) -> None:
+    first = project.deploy("red")
+    mine = deploy(project.settings(None, server="own"), target=project.target)
+    assert says(project).startswith("hello")
+    assert rollback(target=project.target).release.id == first.release.id
+    assert project.says() == "red"
+    assert rollback(mine.release.id, target=project.target).how == "restart"
+    assert says(project).startswith("hello")
+    with pytest.raises(DeployFailed, match=rf"missing keys(.|\n)*{mine.release.id} serves again"):
+        deploy(project.settings(project.adapter("bad", on_load="refuse")), target=project.target)
+    assert says(project).startswith("hello")
+    write(project, ["exit 3"])
+    with pytest.raises(DeployFailed, match=r"nothing runs now(.|\n)*failed with exit code 3"):
+        deploy(project.settings(None, server="own"), target=project.target)
+    with pytest.raises(InvalidSettings, match="holds newer files"):
+        rollback(mine.release.id, target=project.target)
 
 
-def test_what_is_missing_is_said_before_anything_runs(place: Place) -> None:
-    write(place, [])
+def test_what_is_missing_is_said_before_anything_runs(project: LocalProject) -> None:
+    write(project, [])
     with pytest.raises(InvalidSettings, match="has no defaultCommands"):
-        deploy(place.settings(None, server="own"), target=place.target)
-    for file in (place.workspace.root / "inference").iterdir():
+        deploy(project.settings(None, server="own"), target=project.target)
+    for file in (project.workspace.root / "inference").iterdir():
         file.unlink()
-    (place.workspace.root / "inference").rmdir()
+    (project.workspace.root / "inference").rmdir()
     with pytest.raises(InvalidSettings, match="does not exist"):
-        deploy(place.settings(None, server="own"), target=place.target)
+        deploy(project.settings(None, server="own"), target=project.target)
 
 
 @pytest.mark.parametrize(

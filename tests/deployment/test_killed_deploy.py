@@ -17,10 +17,9 @@ import pytest
 
 from nbtoolkit import Deployment, deploy
 from nbtoolkit.errors import ReleaseChanged
-from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
-from tests.support import stub_deploy as deploy_double
-from tests.support.stub_deploy import Place
+from tests.support.recording_progress import call_at
+from tests.support.stub_deploy import LocalProject
 
 REPO = Path(__file__).parents[2]
 SEED = 20_261_122
@@ -29,23 +28,15 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {str(REPO)!r})
 import httpx
-from tests.support import stub_deploy as deploy_double
+from tests.support import stub_deploy
 from nbtoolkit import deploy
-deploy_double.use_stub(Path(sys.argv[1]))
-place = deploy_double.Place(Path(sys.argv[2]), keep=True)
-settings = place.settings(Path(sys.argv[3]), max_concurrency=int(sys.argv[4]), keep=True)
+stub_deploy.use_stub(Path(sys.argv[1]))
+project = stub_deploy.LocalProject(Path(sys.argv[2]), keep=True)
+settings = project.settings(Path(sys.argv[3]), max_concurrency=int(sys.argv[4]), keep=True)
 print("go", flush=True)
-deploy(settings, target=place.target)
+deploy(settings, target=project.target)
 print("done", flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    code = deploy_double.server_code(tmp_path_factory.mktemp("code"))
-    patch = deploy_double.use_stub(code)
-    yield code
-    patch.undo()
 
 
 class Watch:
@@ -92,33 +83,33 @@ class Watch:
                 self.answers.add((answer["system_fingerprint"], word))
 
 
-def finished(place: Place) -> dict[str, tuple[int, int]]:
+def finished(project: LocalProject) -> dict[str, tuple[int, int]]:
     """The whole files on the share: name → inode and time."""
     return {
-        str(path.relative_to(place.target.mount)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        str(path.relative_to(project.target.mount)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for folder in ("adapters", "code", "releases", "reports")
-        for path in (place.target.mount / "nbtoolkit" / folder).rglob("*")
+        for path in (project.target.mount / "nbtoolkit" / folder).rglob("*")
         if path.is_file() and not path.name.startswith(".")
     }
 
 
 @pytest.mark.parametrize("rounds", [4, pytest.param(20, marks=pytest.mark.all)], ids=["sample", "all"])
 def test_killed_deploy_never_half_serves_and_the_next_one_finishes_it(
-    stub: Path, tmp_path: Path, rounds: int
+    stub_code: Path, stub_engine: None, tmp_path: Path, rounds: int
 ) -> None:
     chance = random.Random(SEED)
-    place = Place(tmp_path / "workspace", keep=False)
+    project = LocalProject(tmp_path / "workspace", keep=False)
     words: dict[str, str] = {}
     cut_short, concurrency = 0, 16
     try:
-        first = deploy(place.settings(place.adapter("first")), target=place.target)
+        first = project.deploy("first")
         words[first.release.adapters[0].sha256[:16]] = "first"
         for number in range(rounds):
             word = f"word{number}"
-            folder = place.adapter(word, size=8_000_000)
+            folder = project.adapter(word, size=8_000_000)
             before, concurrency = concurrency, 16 if number % 4 else 8 + number
             restarts = concurrency != before  # into every fourth, and out of it
-            arguments = [str(stub), str(place.workspace.root), str(folder), str(concurrency)]
+            arguments = [str(stub_code), str(project.workspace.root), str(folder), str(concurrency)]
             command = [sys.executable, "-c", DEPLOY, *arguments]
             with Watch(first) as watch, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
                 assert child.stdout
@@ -126,61 +117,47 @@ def test_killed_deploy_never_half_serves_and_the_next_one_finishes_it(
                 time.sleep(chance.uniform(0, 1.0))
                 child.send_signal(signal.SIGKILL)
                 cut_short += child.stdout.read() == ""
-                whole = finished(place)
-                settings = place.settings(folder, max_concurrency=concurrency)
-                done = deploy(settings, target=place.target)
+                whole = finished(project)
+                settings = project.settings(folder, max_concurrency=concurrency)
+                done = deploy(settings, target=project.target)
                 words[done.release.adapters[0].sha256[:16]] = word
-            after = finished(place)
+            after = finished(project)
             assert {name: after[name] for name in whole} == whole, "a finished file was written again"
             assert done.sync.sent_files == len(after) - len(whole)
-            assert place.says() == word
+            assert project.says() == word
             assert watch.wrong == []
             assert restarts or watch.interruptions == []
             assert watch.answers
             assert all(words[fingerprint] == said for fingerprint, said in watch.answers)
     finally:
-        place.target.destroy()
+        project.target.destroy()
     assert cut_short > rounds / 4, "too few deploys were really cut short to show anything"
 
 
-class Meet(Progress):
-    """Wait for the other when a phase begins."""
-
-    def __init__(self, phase: str, meeting: threading.Barrier) -> None:
-        super().__init__()
-        self._phase = phase
-        self._meeting = meeting
-
-    def show(self, text: str) -> None:
-        if text.startswith(self._phase):
-            self._meeting.wait(30)
-
-
-def race(place: Place, word: str, meeting: threading.Barrier) -> Deployment | ReleaseChanged:
-    settings = place.settings(place.adapter(word))
+def race(project: LocalProject, word: str, meeting: threading.Barrier) -> Deployment | ReleaseChanged:
     try:
-        return deploy(settings, target=place.target, progress=Meet("Publishing", meeting))
+        return project.deploy(word, call_at("Publishing", lambda: meeting.wait(30)))
     except ReleaseChanged as error:
         return error
 
 
 @pytest.fixture
-def two(stub: Path, tmp_path: Path) -> Iterator[tuple[Place, Place]]:
+def two(stub_engine: None, tmp_path: Path) -> Iterator[tuple[LocalProject, LocalProject]]:
     """Two workspaces that deploy to one root."""
-    places = tuple(Place(tmp_path / name, tmp_path / "root") for name in ("one", "two"))
-    yield places[0], places[1]
-    places[0].target.destroy()
+    projects = tuple(LocalProject(tmp_path / name, tmp_path / "root") for name in ("one", "two"))
+    yield projects[0], projects[1]
+    projects[0].target.destroy()
 
 
-def test_of_two_racing_deploys_one_wins_and_the_other_is_told_by_whom(two: tuple[Place, Place]) -> None:
+def test_the_error_of_a_lost_race_names_the_winner(two: tuple[LocalProject, LocalProject]) -> None:
     for turn in range(3):
         meeting = threading.Barrier(2)
-        words = {place: f"w{turn}{index}" for index, place in enumerate(two)}
+        words = {project: f"w{turn}{index}" for index, project in enumerate(two)}
         with ThreadPoolExecutor(2) as pool:
-            racing = {place: pool.submit(race, place, word, meeting) for place, word in words.items()}
-            outcomes = {place: future.result() for place, future in racing.items()}
-        winner = next(place for place, outcome in outcomes.items() if isinstance(outcome, Deployment))
-        loser = next(place for place in two if place is not winner)
+            racing = {project: pool.submit(race, project, word, meeting) for project, word in words.items()}
+            outcomes = {project: future.result() for project, future in racing.items()}
+        winner = next(project for project, outcome in outcomes.items() if isinstance(outcome, Deployment))
+        loser = next(project for project in two if project is not winner)
         error = outcomes[loser]
         assert isinstance(error, ReleaseChanged)
         assert str(winner.workspace.root) in str(error)
@@ -189,16 +166,14 @@ def test_of_two_racing_deploys_one_wins_and_the_other_is_told_by_whom(two: tuple
         assert len(publisher.pointer_history(winner.target.share)) == turn + 1
 
 
-def test_deploy_that_is_overtaken_while_it_waits_is_told_by_whom(two: tuple[Place, Place]) -> None:
+def test_the_error_of_a_replaced_release_names_who_replaced_it(
+    two: tuple[LocalProject, LocalProject],
+) -> None:
     one, other = two
     deploy(one.settings(one.adapter("start")), target=one.target)
 
-    class Overtaken(Progress):
-        def show(self, text: str) -> None:
-            if text.startswith("Waiting"):
-                deploy(other.settings(other.adapter("theirs")), target=other.target)
-
+    progress = call_at("Waiting", lambda: other.deploy("theirs"))
     with pytest.raises(ReleaseChanged) as caught:
-        deploy(one.settings(one.adapter("mine")), target=one.target, progress=Overtaken())
+        deploy(one.settings(one.adapter("mine")), target=one.target, progress=progress)
     assert vars(caught.value)["by"].endswith(str(other.workspace.root))
     assert one.says() == "theirs"

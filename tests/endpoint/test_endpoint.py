@@ -15,6 +15,7 @@ from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import Cancelled, InvalidSettings, NotReady, RequestRefused
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe
+from tests.support.recording_progress import RecordingProgress
 
 KEY = "nbt-very-secret-key"
 READY = (200, {"phase": "ready", "release": "r-1", "adapters": {"tone": "a" * 64}})
@@ -204,18 +205,9 @@ def test_models_know_their_parent(script: Script) -> None:
     assert (adapter.id, adapter.parent, adapter.sha256) == ("tone", "tiny", "a" * 64)
 
 
-class Notes(Progress):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def show(self, text: str) -> None:
-        self.lines.append(text.strip())
-
-
 def test_wait_tells_each_reason_once_and_returns_itself(script: Script) -> None:
     script.answers = {"/health": [LOADING, LOADING, (502, b"bad gateway"), READY]}
-    notes = Notes()
+    notes = RecordingProgress()
     endpoint = script.endpoint()
     assert endpoint.wait(timeout=10, progress=notes) is endpoint
     assert notes.lines[1] == "the server is loading"

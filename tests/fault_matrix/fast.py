@@ -16,7 +16,7 @@ from nbtoolkit.azure.arm import long_running as changes
 from nbtoolkit.azure.container_apps.stale_cache import StaleCache
 from nbtoolkit.azure.files import retry_policy
 from tests.azure_double import AzureDouble
-from tests.support import stub_deploy as deploy_double
+from tests.support import stub_deploy
 
 SCALE = 0.002
 """Real seconds for one of Azure's."""
@@ -26,7 +26,7 @@ SCALE = 0.002
 def fast_azure(root: Path, *, stub: bool = True) -> Iterator[AzureDouble]:
     """A double, the way to it in the environment, short waits, and the stub in the engine's place."""
     patch = pytest.MonkeyPatch()
-    engine = deploy_double.use_stub(deploy_double.server_code(root)) if stub else pytest.MonkeyPatch()
+    engine = stub_deploy.use_stub(stub_deploy.server_code(root)) if stub else pytest.MonkeyPatch()
     (root / "azure").mkdir()
     environment = dict(os.environ)
     try:

@@ -20,10 +20,10 @@ from nbtoolkit.errors import Cancelled, NbtoolkitError
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
 
+from .deploy_steps import Deploying, Serving
 from .fast import fast_azure
 from .kinds import BY_NAME, KINDS, Kind
 from .operations import Operation, of_request, operation
-from .places import Deploying, Serving
 from .provision_steps import AddingMachine, Changing, Provisioning
 from .steps import Step, close_clouds
 

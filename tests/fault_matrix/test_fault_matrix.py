@@ -15,12 +15,12 @@ from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
 from tests.azure_double.faults import Throttled
 from tests.fault_matrix import matrix
+from tests.fault_matrix.deploy_steps import Deploying, Serving
 from tests.fault_matrix.fast import fast_azure
 from tests.fault_matrix.journeys import run_journeys
 from tests.fault_matrix.kinds import KINDS
-from tests.fault_matrix.places import Deploying, Serving
 from tests.fault_matrix.steps import close_clouds, new_cloud
-from tests.support.azure_workspace import AzurePlace
+from tests.support.azure_project import AzureProject
 
 SEED = 20_261_122
 PROCESSES = 2
@@ -60,13 +60,13 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
 def test_a_replica_that_gets_no_machine_is_named_and_the_next_deploy_serves(serving: Serving) -> None:
     step = Deploying(serving, "start")
     step.prepare()
-    serving.double.apps.hold(serving.place.app)
+    serving.double.apps.hold(serving.project.app)
     target = AzureTarget(serving.workspace, new_cloud(), poll=0.1, capacity_seconds=1)
     with pytest.raises(DeployFailed, match="assigned no machine") as caught:
         deploy(serving.settings, target=target)
     assert "region" in caught.value.next_step
     assert step.left(caught.value) == []
-    serving.double.apps.hold(serving.place.app, stuck=False)
+    serving.double.apps.hold(serving.project.app, stuck=False)
     step.run(Progress())
     assert step.finished() == []
 
@@ -74,12 +74,12 @@ def test_a_replica_that_gets_no_machine_is_named_and_the_next_deploy_serves(serv
 def test_a_server_that_crashes_leaves_what_serves_and_the_next_deploy_serves(serving: Serving) -> None:
     step = Deploying(serving, "restart")
     step.prepare()
-    serving.double.apps.crash(serving.place.app)
+    serving.double.apps.crash(serving.project.app)
     with step.watched(), pytest.raises(DeployFailed) as caught:
         step.run(Progress())
     assert "times in a row" in caught.value.message
     assert step.left(caught.value) == []
-    serving.double.apps.crash(serving.place.app, times=0)
+    serving.double.apps.crash(serving.project.app, times=0)
     step.run(Progress())
     assert step.finished() == []
 
@@ -105,16 +105,16 @@ def test_log_streams_that_are_cut_again_and_again_end_no_deploy(serving: Serving
 
 @pytest.mark.parametrize("where", ["containerApps/[^/]+$", "file.core.windows.net"])
 def test_a_pause_that_azure_asks_for_is_kept(azure_double: AzureDouble, tmp_path: Path, where: str) -> None:
-    place = AzurePlace(azure_double, tmp_path)
+    project = AzureProject(azure_double, tmp_path)
     asked = azure_double.faults.on("GET", where, Throttled(1 / azure_double.clock.scale))
     begin = time.monotonic()
     if "file" in where:
-        place.target.share.list("")
+        project.target.share.list("")
     else:
-        place.target.app.get()
+        project.target.app.get()
     assert asked.hits == 1
     assert time.monotonic() - begin >= 1
-    place.target.cloud.close()
+    project.target.cloud.close()
 
 
 # Whole lives

@@ -29,32 +29,20 @@ from nbtoolkit import (
 from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import subscriptions as places
 from nbtoolkit.errors import Cancelled, NotApplied
-from nbtoolkit.progress import Progress
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 from tests.fidelity.calls import DOCUMENTED, RARE, unknown
 from tests.fidelity.exchanges import RECORDINGS, recorded
 from tests.fidelity.kinds import kind
 from tests.fidelity.tolerated import not_called
 from tests.fidelity.traffic import Traffic
-from tests.support import stub_deploy as deploy_double
+from tests.support import stub_deploy
 from tests.support.bicep_compiler import NO_COMPILER, find_bicep
 from tests.support.bicep_types import BicepTypes
+from tests.support.recording_progress import cancel_at
 
 GROUP = "rg-traffic"
 BIG = 5 << 20
 """Bytes of an adapter that goes in ranges."""
-
-
-class Stopping(Progress):
-    """Cancel as soon as a line has these words."""
-
-    def __init__(self, words: str) -> None:
-        super().__init__()
-        self._words = words
-
-    def show(self, text: str) -> None:
-        if self._words in text:
-            self.cancel()
 
 
 class Story:
@@ -64,7 +52,7 @@ class Story:
         (root / "infra").mkdir(parents=True)
         self.double = double
         self.workspace = Workspace(root)
-        self.base = deploy_double.base(root / "tiny")
+        self.base = stub_deploy.base(root / "tiny")
         self.target: AzureTarget
 
     def tell(self) -> None:
@@ -95,7 +83,7 @@ class Story:
         with pytest.raises(NotApplied):
             provision(settings, **how)
         with pytest.raises(Cancelled):
-            provision(settings, apply=True, progress=Stopping("being created"), **how)
+            provision(settings, apply=True, progress=cancel_at("being created"), **how)
         self.double.apps.wait_for(lambda: not self.deploying(), 20, "the cancelled deployment to end")
         assert provision(settings, apply=True, **how).changed
         assert not provision(settings, **how).changed
@@ -128,8 +116,8 @@ class Story:
         assert teardown(TeardownSettings(scope="all", confirm_name=app), workspace=self.workspace).done
 
     def send(self, says: str, *, size: int = 4096, **more: Any) -> Any:
-        folder = deploy_double.adapter(self.workspace.root / "adapters" / says, says, size)
-        deploy_double.report(self.workspace, folder, self.base, says)
+        folder = stub_deploy.adapter(self.workspace.root / "adapters" / says, says, size)
+        stub_deploy.report(self.workspace, folder, self.base, says)
         given = {"adapters": {"tone": folder}, "base": "tiny", "timeout": 60, "wheels_lock": "none"}
         settings = DeploySettings(**{**given, "target": "azure", **more})
         return deploy(settings, target=self.target)
@@ -150,14 +138,7 @@ class Story:
         self.double.apps.wait_for(lambda: app.serving is app.latest, 20, "the new revision")
 
 
-@pytest.fixture
-def stub(tmp_path: Path) -> Any:
-    patch = deploy_double.use_stub(deploy_double.server_code(tmp_path / "code"))
-    yield
-    patch.undo()
-
-
-@pytest.mark.usefixtures("stub")
+@pytest.mark.usefixtures("stub_engine")
 @pytest.mark.timeout(180)
 def test_every_operation_has_a_source_and_every_body_its_type(
     azure_double: AzureDouble,

@@ -23,6 +23,7 @@ from nbtoolkit.serving import share_layout as share
 from nbtoolkit.serving.content_hash import code_files, code_sha256
 from nbtoolkit.serving.release import Release, ServedCode
 from tests.support.tiny_wheels import lock_text, make_wheel
+from tests.support.wait import wait_until
 
 BOOTSTRAP = Path(__file__).parents[2] / "infra" / "provision" / "bootstrap.py"
 SECRET = "canary-key-4711"
@@ -298,8 +299,7 @@ def test_own_server_runs_below_and_hears_the_end(mount: Mount) -> None:
     wait = "while [ ! -e go ]; do sleep 0.1; done"
     own(mount, f"cd {mount.root}/inference", wait, f"{sys.executable} server.py --port $PORT")
     with Container(mount) as container:
-        while (mount.root / share.heartbeat_path("me")).exists():
-            time.sleep(0.02)
+        wait_until(lambda: not (mount.root / share.heartbeat_path("me")).exists())
         container.wait_probe(lambda health: health["phase"] == "running the start commands")
         assert container.probes.get("/ready").status_code == 503  # nothing listens yet
         (mount.root / "inference" / "go").touch()

@@ -20,7 +20,8 @@ from nbtoolkit import LocalTarget, Workspace
 from nbtoolkit.local.processes import ProcessId
 from nbtoolkit.local.state_files import StateFiles
 from tests.support import local_stub as double
-from tests.support.processes import processes_of, wait_for
+from tests.support.processes import processes_of
+from tests.support.wait import wait_until
 
 REPO = Path(__file__).parents[2]
 START = textwrap.dedent(f"""
@@ -59,7 +60,7 @@ def run(target: LocalTarget, keep: str, then: str) -> subprocess.CompletedProces
 def test_server_ends_with_its_process(target: LocalTarget, then: str) -> None:
     done = run(target, "False", then)
     assert "keeps False" in done.stdout, done.stderr
-    wait_for(lambda: not processes_of(target))
+    wait_until(lambda: not processes_of(target))
     assert "notebook that started it ended" in str(target.status()) or "was stopped" in str(target.status())
 
 
@@ -131,7 +132,7 @@ def test_failed_papermill_run_leaves_nothing_running_unless_kept(
         time.sleep(1)
         assert len(processes_of(target)) == left
     else:
-        wait_for(lambda: not processes_of(target))
+        wait_until(lambda: not processes_of(target))
 
 
 def test_interactive_server_survives_interrupt_and_kernel_restart(target: LocalTarget) -> None:

@@ -16,7 +16,7 @@ from nbtoolkit import LocalTarget, Workspace
 from nbtoolkit.local import log
 from nbtoolkit.progress import Progress
 from tests.support import local_stub as double
-from tests.support.processes import wait_for
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def target(tmp_path: Path) -> Iterator[LocalTarget]:
 def test_log_is_rotated_and_stays_small(target: LocalTarget) -> None:
     target.activate(double.release(target), restart=False)
     httpx.get(target.endpoint().url + "/print/2000", timeout=30)
-    wait_for(lambda: any("0001999" in line for line in target.logs(tail=5)))
+    wait_until(lambda: any("0001999" in line for line in target.logs(tail=5)))
     files = sorted(target.root.glob("server.log*"))
     assert [file.name for file in files] == ["server.log", *(f"server.log.{n}" for n in range(1, 4))]
     assert sum(file.stat().st_size for file in files) < 90_000

@@ -26,7 +26,8 @@ from nbtoolkit.local.processes import ProcessId
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share_layout import Heartbeat
 from tests.support import local_stub as double
-from tests.support.processes import gone, processes_of, wait_for
+from tests.support.processes import gone, processes_of
+from tests.support.wait import wait_until
 
 Make = Callable[..., LocalTarget]
 
@@ -191,8 +192,8 @@ def test_crash_is_reported_by_status_and_error(make: Make) -> None:
     target.activate(release, restart=False)
     with pytest.raises(httpx.HTTPError):
         ask(target, "/die")
-    wait_for(lambda: not target.replicas())
-    wait_for(lambda: target.status().state == "failed")
+    wait_until(lambda: not target.replicas())
+    wait_until(lambda: target.status().state == "failed")
     assert "exit code 9" in str(target.status())
     with pytest.raises(ServerFailed, match="about to die"):
         target.check_alive()
@@ -209,7 +210,7 @@ def test_server_whose_launcher_was_killed_is_replaced(make: Make) -> None:
     target.activate(release, restart=False)
     record = json.loads((target.root / "server.json").read_text())
     os.kill(record["launcher"]["pid"], signal.SIGKILL)
-    wait_for(lambda: not target.replicas())
+    wait_until(lambda: not target.replicas())
     assert "killed together with its launcher" in str(target.status())
     target.activate(release, restart=False)
     assert ask(target)["pid"] != record["server"]["pid"]
@@ -255,7 +256,7 @@ def test_launcher_does_not_stay_a_zombie(make: Make) -> None:
     died = launcher()
     with pytest.raises(httpx.HTTPError):
         ask(target, "/die")
-    wait_for(lambda: gone(died))
+    wait_until(lambda: gone(died))
     target.destroy()
     assert not psutil.pid_exists(died)
 
@@ -281,7 +282,7 @@ def test_target_can_be_used_after_a_cancelled_start(make: Make) -> None:
         target.activate(release, restart=False, progress=progress)
     timer.join()
     target.activate(release, restart=False)
-    wait_for(lambda: "double listens" in "\n".join(target.logs()))
+    wait_until(lambda: "double listens" in "\n".join(target.logs()))
     assert len(processes_of(target)) == 2
 
 
@@ -344,5 +345,5 @@ def test_process_identity_is_pid_and_start_time() -> None:
     assert not ProcessId(me.pid, me.created - 100).alive()
     child = subprocess.Popen(["true"])
     identity = ProcessId.of(child.pid)
-    wait_for(lambda: not identity.alive())  # a zombie until it is asked for
+    wait_until(lambda: not identity.alive())  # a zombie until it is asked for
     child.wait()

@@ -21,14 +21,9 @@ import pytest
 from nbtoolkit import AzureTarget, Workspace
 from nbtoolkit.azure.clients import Cloud
 from tests.azure_double import SUBSCRIPTION, AzureDouble
-from tests.support.stub_deploy import adapter, base, report, server_code
+from tests.support.stub_deploy import adapter, base, report, use_stub_in_kernels
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
-STUB = """
-from pathlib import Path
-from nbtoolkit.releases import publisher
-publisher.serving_folder = lambda: Path({code!r})
-"""
 CANARY = "hf_canary-0123456789abcdef"
 
 
@@ -63,9 +58,7 @@ class Runs:
     def __init__(self, repo: Path, root: Path, code: Path) -> None:
         self.root = root
         shutil.copytree(repo / "notebooks", root / "notebooks")
-        startup = root.parent / "ipython" / "profile_default" / "startup"
-        startup.mkdir(parents=True)
-        (startup / "stub.py").write_text(STUB.format(code=str(code)))
+        use_stub_in_kernels(root.parent / "ipython", code)
         self._environment = {**os.environ, "IPYTHONDIR": str(root.parent / "ipython"), "HF_TOKEN": CANARY}
 
     def run(self, name: str, *parameters: str) -> Ran:
@@ -86,13 +79,11 @@ class Runs:
 
 
 @pytest.fixture
-def runs(
-    repo: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, azure_double: AzureDouble
-) -> Runs:
+def runs(repo: Path, stub_code: Path, tmp_path: Path, azure_double: AzureDouble) -> Runs:
     assert azure_double.requests == []
     root = tmp_path / "project"
     (root / "infra").mkdir(parents=True)
-    return Runs(repo, root, server_code(tmp_path_factory.mktemp("code")))
+    return Runs(repo, root, stub_code)
 
 
 def secrets_of(target: AzureTarget) -> list[str]:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -24,13 +23,9 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.discovery import app_deployment
 from tests.azure_double import SUBSCRIPTION
 from tests.azure_double.faults import Broken, Reset
-from tests.support.provision_project import (
-    SLOW,
-    LineProgress,
-    ProvisionProject,
-    cancel_at,
-    fail_put,
-)
+from tests.support.provision_project import SLOW, ProvisionProject, fail_put
+from tests.support.recording_progress import RecordingProgress, cancel_at
+from tests.support.wait import wait_until
 
 
 def resource_reads(project: ProvisionProject, since: int) -> dict[str, int]:
@@ -130,11 +125,8 @@ def test_a_running_deployment_of_a_killed_kernel_is_waited_for_and_not_started_t
     project.double.clock.scale = SLOW
     child = subprocess.Popen([sys.executable, "-c", CHILD, SUBSCRIPTION], cwd=project.workspace.root)
     starts = ("PUT", f"deployments/nbtoolkit-{project.names.app}")
-    deadline = time.monotonic() + 60
-    while starts not in project.writes():
-        assert child.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: child.poll() is not None or starts in project.writes(), 60)
+    assert child.poll() is None
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     made = project.provision(apply=False)  # it was applied already
@@ -215,6 +207,6 @@ def test_lost_responses_while_waiting_do_not_end_the_wait(project: ProvisionProj
                 "GET", "/operations", Broken(500), times=4
             )  # as often as the SDK itself tries
 
-    progress = LineProgress(on)
+    progress = RecordingProgress(on)
     assert project.provision(progress=progress).changed
     assert started.is_set()

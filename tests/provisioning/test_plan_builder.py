@@ -13,13 +13,8 @@ from nbtoolkit.provisioning import (
     ProvisionPlan,
 )
 from tests.azure_double import Call, Refused
-from tests.support.provision_project import (
-    SLOW,
-    Killed,
-    ProvisionProject,
-    cancel_at,
-    kill_at,
-)
+from tests.support.provision_project import SLOW, ProvisionProject
+from tests.support.recording_progress import Killed, cancel_at, raise_at
 
 
 def test_without_apply_the_plan_is_shown_and_nothing_is_written(project: ProvisionProject) -> None:
@@ -96,7 +91,7 @@ def test_a_cancelled_plan_does_not_cancel_the_running_deployment(project: Provis
     project.create_group()
     project.double.clock.scale = SLOW
     with pytest.raises(Killed):
-        project.provision(progress=kill_at("being created"))
+        project.provision(progress=raise_at("being created"))
     progress = cancel_at("being created")
     with pytest.raises(Cancelled, match="only waited for"):
         project.provision(apply=False, progress=progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from typing import Any
 
 import pytest
@@ -20,13 +19,9 @@ from nbtoolkit.errors import (
     ProvisionFailed,
 )
 from tests.azure_double import SUBSCRIPTION
-from tests.support.provision_project import (
-    FAST,
-    SLOW,
-    LineProgress,
-    ProvisionProject,
-    fail_put,
-)
+from tests.support.provision_project import FAST, SLOW, ProvisionProject, fail_put
+from tests.support.recording_progress import RecordingProgress
+from tests.support.wait import wait_until
 
 
 def test_all_resources_are_created_and_the_config_file_is_written(project: ProvisionProject) -> None:
@@ -223,16 +218,14 @@ def test_a_cancel_cancels_the_deployment_and_names_what_azure_finishes(project: 
         if "being created" in line:
             progress.cancel()
 
-    progress = LineProgress(on)
+    progress = RecordingProgress(on)
     with pytest.raises(Cancelled) as caught:
         project.provision(progress=progress)
     assert f"The deployment nbtoolkit-{project.names.app} is cancelled" in caught.value.message
     assert "Created resources stay" in caught.value.message
     deployment = project.deployment()
     assert deployment is not None
-    deadline = time.monotonic() + 10
-    while deployment["properties"]["provisioningState"] == "Running" and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: deployment["properties"]["provisioningState"] != "Running")
     assert deployment["properties"]["provisioningState"] == "Canceled"
     project.double.clock.scale = FAST
     assert project.provision().changed
@@ -273,7 +266,7 @@ def test_a_profile_added_meanwhile_by_another_user_is_kept(project: ProvisionPro
         if line.startswith("Adding") and len(body) == 1:
             body.append({"name": "theirs", "workloadProfileType": "D4", "minimumCount": 0, "maximumCount": 1})
 
-    project.provision(gpu="T4", progress=LineProgress(on))
+    project.provision(gpu="T4", progress=RecordingProgress(on))
     found = project.body("environment")["properties"]["workloadProfiles"]
     assert [one["name"] for one in found] == ["Consumption", "theirs", "gpu-t4"]
     plan_ = teardown(TeardownSettings(), workspace=project.workspace)
@@ -291,7 +284,7 @@ def test_a_profile_of_the_same_type_added_meanwhile_is_used(project: ProvisionPr
             body.append({"name": "theirs", "workloadProfileType": "Consumption-GPU-NC8as-T4"})
 
     since = len(project.double.requests)
-    project.provision(gpu="T4", progress=LineProgress(on))
+    project.provision(gpu="T4", progress=RecordingProgress(on))
     assert [method for method, _ in project.writes(since)] == ["PUT"]
     assert project.app()["properties"]["workloadProfileName"] == "theirs"
 

@@ -15,11 +15,8 @@ from nbtoolkit.errors import (
 )
 from tests.azure_double import SUBSCRIPTION
 from tests.azure_double.faults import Broken
-from tests.support.provision_project import (
-    Killed,
-    ProvisionProject,
-    kill_at,
-)
+from tests.support.provision_project import ProvisionProject
+from tests.support.recording_progress import Killed, raise_at
 
 
 def test_a_resource_that_a_failed_run_only_planned_is_not_its_own(project: ProvisionProject) -> None:
@@ -47,7 +44,7 @@ def test_a_resource_that_a_failed_run_only_planned_is_not_its_own(project: Provi
 def test_a_teardown_finds_what_a_killed_run_created(project: ProvisionProject) -> None:
     project.create_group()
     with pytest.raises(Killed):
-        project.provision(progress=kill_at(f"storage account {project.names.storage_account}: done"))
+        project.provision(progress=raise_at(f"storage account {project.names.storage_account}: done"))
     assert created_resources.recall(project.workspace) == ()
     project.wait_for_deployment()
     ResourceNames(

@@ -9,11 +9,9 @@ import pytest
 from nbtoolkit.errors import (
     Blocked,
 )
-from tests.support.provision_project import (
-    LineProgress,
-    ProvisionProject,
-)
-from tests.support.recording_progress import until
+from tests.support.provision_project import ProvisionProject
+from tests.support.recording_progress import RecordingProgress
+from tests.support.wait import wait_until
 
 
 def test_a_change_without_a_gpu_for_old_and_new_needs_allow_downtime(project: ProvisionProject) -> None:
@@ -21,7 +19,7 @@ def test_a_change_without_a_gpu_for_old_and_new_needs_allow_downtime(project: Pr
     project.double.apps.quota.limits["SubscriptionConsumptionT4Gpus"] = 1
     gpu: dict[str, Any] = {"gpu": "T4", "min_replicas": 1}
     project.provision(**gpu)
-    until(lambda: project.app()["properties"]["latestReadyRevisionName"])
+    wait_until(lambda: project.app()["properties"]["latestReadyRevisionName"])
     since = len(project.double.requests)
     with pytest.raises(Blocked, match="no GPU for it next to the running one") as caught:
         project.provision(**gpu, cooldown=300)
@@ -41,13 +39,13 @@ def test_a_new_revision_that_is_not_ready_in_time_is_noted(project: ProvisionPro
     project.create_group()
     gpu: dict[str, Any] = {"gpu": "T4", "min_replicas": 1}
     project.provision(**gpu)
-    until(lambda: project.app()["properties"]["latestReadyRevisionName"])
+    wait_until(lambda: project.app()["properties"]["latestReadyRevisionName"])
 
     def take_gpu(line: str) -> None:
         if line.startswith("Deploying"):  # another app takes the second one after the plan
             project.double.apps.quota.limits["SubscriptionConsumptionT4Gpus"] = 1
 
-    made = project.provision(**gpu, cooldown=300, ready_timeout=0.5, progress=LineProgress(take_gpu))
+    made = project.provision(**gpu, cooldown=300, ready_timeout=0.5, progress=RecordingProgress(take_gpu))
     assert "is not ready yet" in made.note
     assert "serves meanwhile" in made.note
     assert made.note in str(made)

@@ -141,16 +141,16 @@ def test_code_and_report_that_changed_are_refused(store: LocalFolder, code: Path
 def test_an_adapter_used_in_place_is_looked_for_and_never_written(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
-    place = "models/run-1/adapter"
-    adapter = an_adapter(store.root / place)
-    served = ServedAdapter(name="tone", path=place, sha256=adapter.sha256, rank=2)
+    project = "models/run-1/adapter"
+    adapter = an_adapter(store.root / project)
+    served = ServedAdapter(name="tone", path=project, sha256=adapter.sha256, rank=2)
     release = release_of({}, code).model_copy(update={"adapters": (served,)})
 
     publisher.stage_release(store, release, {}, code)
     assert store.list(share_layout.ADAPTERS) == []
 
-    shutil.rmtree(store.root / place)
-    with pytest.raises(NotInStore, match=place):
+    shutil.rmtree(store.root / project)
+    with pytest.raises(NotInStore, match=project):
         publisher.stage_release(store, release, {}, code)
 
 

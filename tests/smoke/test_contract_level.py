@@ -10,7 +10,7 @@ from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
 from nbtoolkit.smoke.check import SmokeContext
 from nbtoolkit.smoke.contract_level import ContractContext, contract
-from tests.support.recording_progress import Told
+from tests.support.recording_progress import RecordingProgress
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 
@@ -54,7 +54,7 @@ def test_good_adapter_is_green_with_every_point_as_evidence(report: SmokeReport)
 def test_second_run_reuses_the_green_report(
     report: SmokeReport, workspace: Workspace, settings: SmokeSettings
 ) -> None:
-    progress = Told()
+    progress = RecordingProgress()
     assert smoke_test(settings, workspace=workspace, progress=progress) == report
     assert any("taken from the green report" in line for line in progress.lines)
     assert len(list(workspace.reports.iterdir())) == 1

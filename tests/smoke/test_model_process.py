@@ -18,6 +18,7 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.smoke import newest_report
 from nbtoolkit.smoke.model_level.messages import FactsMessage, ModelTask
 from nbtoolkit.smoke.model_process import run_model_level
+from tests.support.recording_progress import RecordingProgress, call_at
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 REPO = Path(__file__).parents[2]
@@ -51,22 +52,6 @@ def model_processes() -> set[int]:
     """Return the pids of the child processes of this test."""
     children = psutil.Process().children(recursive=True)
     return {child.pid for child in children if child.is_running() and child.status() != "zombie"}
-
-
-class Recorder(Progress):
-    """Record the lines, and cancel at the phase with ``cancel_at`` in its text."""
-
-    def __init__(self, cancel_at: str = "") -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.cancel_at = cancel_at
-        self.cancelled_at = 0.0
-
-    def show(self, text: str) -> None:
-        self.lines.append(text)
-        if self.cancel_at and self.cancel_at in text:
-            self.cancelled_at = time.monotonic()
-            self.cancel()
 
 
 def test_killed_process_is_reported_as_out_of_memory(models: Path) -> None:
@@ -119,11 +104,12 @@ def test_process_is_killed_after_the_timeout(models: Path) -> None:
 
 def test_cancel_ends_the_process_within_two_seconds(models: Path, workspace_root: Path) -> None:
     before = model_processes()
-    progress = Recorder(cancel_at="starting torch")
+    cancelled_at: list[float] = []
+    progress = call_at("starting torch", lambda: (cancelled_at.append(time.monotonic()), progress.cancel()))
     settings = SmokeSettings(adapter=models / "adapter", base=str(models / "base"))
     with pytest.raises(Cancelled):
         smoke_test(settings, progress=progress, workspace=Workspace(workspace_root))
-    assert time.monotonic() - progress.cancelled_at < 2
+    assert time.monotonic() - cancelled_at[0] < 2
     assert model_processes() == before
     assert list(Workspace(workspace_root).reports.iterdir()) == []
 
@@ -163,7 +149,7 @@ def test_process_ends_when_its_kernel_dies(models: Path) -> None:
 
 def test_static_and_model_level_pass(models: Path, workspace_root: Path) -> None:
     workspace = Workspace(workspace_root)
-    progress = Recorder()
+    progress = RecordingProgress()
     settings = SmokeSettings(
         adapter=models / "adapter", base=str(models / "base"), levels=("static", "model"), norm_warn=10
     )
@@ -185,7 +171,7 @@ def test_static_and_model_level_pass(models: Path, workspace_root: Path) -> None
 def test_failing_static_check_starts_no_process(models: Path, workspace_root: Path) -> None:
     workspace = Workspace(workspace_root)
     (workspace_root / "empty").mkdir()
-    progress = Recorder()
+    progress = RecordingProgress()
     settings = SmokeSettings(adapter="empty", base=str(models / "base"))
     report = smoke_test(settings, progress=progress, workspace=workspace)
     skipped = {one.id: one.summary for one in report.checks if one.level != "static"}
@@ -201,7 +187,7 @@ def test_broken_report_is_not_reused(models: Path, workspace_root: Path, content
     before = smoke_test(settings, workspace=workspace)
     (path,) = workspace.reports.iterdir()
     path.write_text(content)
-    progress = Recorder()
+    progress = RecordingProgress()
     report = smoke_test(settings, progress=progress, workspace=workspace)
     assert any("testing again" in line and str(path) in line for line in progress.lines)
     assert report.created > before.created

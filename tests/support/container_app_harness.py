@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -185,11 +184,3 @@ def azure_fixture(azure_double: AzureDouble) -> Iterator[Azure]:
     azure = Azure(azure_double)
     yield azure
     azure.http.close()
-
-
-def until(true: Callable[[], Any], seconds: float = 10) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.03)
-    return found

@@ -1,23 +1,12 @@
-"""Processes of a local target, and a wait for conditions about them."""
+"""Processes of a local target."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
-from typing import Any
 
 import psutil
 
 from nbtoolkit import LocalTarget
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 10) -> None:
-    """Wait until a condition holds; fails after ``seconds``."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not become true"
-        time.sleep(0.02)
 
 
 def gone(pid: int) -> bool:

@@ -13,43 +13,12 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import Provision, ProvisionPlan, ProvisionSettings, plan, provision
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call, Refused
-from tests.support.recording_progress import Told, until
+from tests.support.recording_progress import RecordingProgress
+from tests.support.wait import wait_until
 
 FAST, SLOW = 0.002, 0.03
 """Real seconds for one second of the double: to run through, and to interrupt a step."""
 WRITES = ("PUT", "PATCH", "DELETE")
-
-
-class LineProgress(Told):
-    """Record each line and pass it to ``on_line``."""
-
-    def __init__(self, on_line: Callable[[str], None] = lambda _: None) -> None:
-        super().__init__()
-        self._on_line = on_line
-
-    def show(self, text: str) -> None:
-        super().show(text)
-        self._on_line(text)
-
-
-class Killed(BaseException):
-    """Ends a run like the end of the kernel: no code of the toolkit handles it."""
-
-
-def kill_at(words: str) -> LineProgress:
-    """Return a progress that ends the run at the first line with these words."""
-
-    def on_line(line: str) -> None:
-        if words in line:
-            raise Killed
-
-    return LineProgress(on_line)
-
-
-def cancel_at(words: str) -> LineProgress:
-    """Return a progress that cancels the run at the first line with these words."""
-    progress = LineProgress(lambda line: progress.cancel() if words in line else None)
-    return progress
 
 
 class ProvisionProject:
@@ -58,7 +27,7 @@ class ProvisionProject:
     def __init__(self, double: AzureDouble, root: Path) -> None:
         self.double = double
         self.workspace = Workspace(root)
-        self.progress = LineProgress()
+        self.progress = RecordingProgress()
 
     def settings(self, **values: Any) -> ProvisionSettings:
         return ProvisionSettings(
@@ -82,7 +51,7 @@ class ProvisionProject:
         ready_timeout: float = 60,
         **values: Any,
     ) -> Provision:
-        self.progress = LineProgress()
+        self.progress = RecordingProgress()
         return provision(
             self.settings(**values),
             apply=apply,
@@ -123,7 +92,7 @@ class ProvisionProject:
     def wait_for_deployment(self) -> None:
         """Let the double end the deployment quickly, and wait for it."""
         self.double.clock.scale = FAST
-        until(lambda: self.deployment_state() != "Running")
+        wait_until(lambda: self.deployment_state() != "Running")
 
     def writes(self, since: int = 0) -> list[tuple[str, str]]:
         """Return the requests that write, as method and the last two parts of the path."""

@@ -1,6 +1,6 @@
-"""A base, adapters and smoke reports for deploys whose engine is the stub, and the server code with it.
+"""Projects whose servers run the stub engine: a base, adapters, smoke reports and the server's code.
 
-Everything between the settings and the engine is the product's: gateway, launcher, share, pointers.
+All else is the product: gateway, launcher, share, pointers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit import Adapter, Base, DeploySettings, LocalTarget, SmokeReport, Workspace
+from nbtoolkit import (
+    Adapter,
+    AzureTarget,
+    Base,
+    Deployment,
+    DeploySettings,
+    LocalTarget,
+    SmokeReport,
+    Workspace,
+    deploy,
+)
+from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe
 from nbtoolkit.smoke.check import Check
@@ -43,6 +54,16 @@ def use_stub(code: Path) -> pytest.MonkeyPatch:
     return patch
 
 
+def use_stub_in_kernels(ipython_folder: Path, code: Path) -> None:
+    """Write a startup file with which kernels of an IPython folder upload the code with the stub."""
+    startup = ipython_folder / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "stub.py").write_text(
+        "from pathlib import Path\nfrom nbtoolkit.releases import publisher\n"
+        f"publisher.serving_folder = lambda: Path({str(code)!r})\n"
+    )
+
+
 def safetensors(path: Path, tensors: dict[str, tuple[list[int], bytes]]) -> None:
     """Write a float32 safetensors file by hand."""
     header: dict[str, Any] = {}
@@ -55,7 +76,7 @@ def safetensors(path: Path, tensors: dict[str, tuple[list[int], bytes]]) -> None
 
 
 def base(folder: Path) -> Path:
-    """Write a base model's folder that reads as one."""
+    """Write a folder that is read as a base model."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"model_type": "llama", "eos_token_id": 0}')
     (folder / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}')
@@ -64,18 +85,18 @@ def base(folder: Path) -> Path:
     return folder
 
 
-def adapter(folder: Path, says: str, size: int = 4096, **knobs: Any) -> Path:
-    """Write an adapter whose answers are its word; ``on_load`` may be ``refuse`` or ``die``."""
+def adapter(folder: Path, says: str, size: int = 4096, **config: Any) -> Path:
+    """Write an adapter that answers with one word; ``on_load`` may be ``refuse`` or ``die``."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"peft_type": "LORA", "r": 8, "says": says, **knobs}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    content = (says.encode() * (size // len(says) + 1))[: size // 4 * 4]
-    safetensors(folder / "adapter_model.safetensors", {"w": ([len(content) // 4], content)})
+    content = {"peft_type": "LORA", "r": 8, "says": says, **config}
+    (folder / "adapter_config.json").write_text(json.dumps(content))
+    weights = (says.encode() * (size // len(says) + 1))[: size // 4 * 4]
+    safetensors(folder / "adapter_model.safetensors", {"w": ([len(weights) // 4], weights)})
     return folder
 
 
 def report(workspace: Workspace, folder: Path, base_folder: Path, says: str, failed: bool = False) -> Path:
-    """Save a smoke report, green unless ``failed``, with the fingerprint of what the stub says."""
+    """Save a smoke report, green unless ``failed``, with the fingerprint of the stub's answers."""
     of, on = Adapter.read(folder), Base.read(base_folder)
     contexts = [(i, 2 * i, 3 * i + 1) for i in range(16)]
     probes = tuple(
@@ -102,31 +123,44 @@ def report(workspace: Workspace, folder: Path, base_folder: Path, says: str, fai
     ).save(workspace)
 
 
-class Place:
-    """A workspace with a base, and a local target; adapters come with their report."""
+class StubProject:
+    """A workspace with a base, adapters with reports, and a target whose server runs the stub engine."""
 
-    def __init__(self, folder: Path, root: Path | None = None, **target: Any) -> None:
+    target: AzureTarget | LocalTarget
+
+    def __init__(self, folder: Path) -> None:
         (folder / "infra").mkdir(parents=True, exist_ok=True)
         self.workspace = Workspace(folder)
         self.base = folder / "tiny"
         if not self.base.exists():
             base(self.base)
-        self.target = LocalTarget(self.workspace, root, **{"keep": False, **target})
 
-    def adapter(self, says: str, *, proven: bool = True, **knobs: Any) -> Path:
-        """Write an adapter and its report; ``proven_as`` lies in the report about what it says."""
-        lie = knobs.pop("proven_as", says)
-        folder = adapter(self.workspace.root / "adapters" / says, says, **knobs)
+    def adapter(self, says: str, *, proven: bool = True, proven_as: str = "", **config: Any) -> Path:
+        """Write an adapter that answers with a word and its report; with ``proven_as``, for another word."""
+        folder = adapter(self.workspace.root / "adapters" / says, says, **config)
         if proven:
-            report(self.workspace, folder, self.base, lie)
+            report(self.workspace, folder, self.base, proven_as or says)
         return folder
 
-    def settings(self, tone: Path | None, **more: Any) -> DeploySettings:
-        """Deploy one adapter under the name ``tone``."""
+    def settings(self, tone: Path | str | None, **more: Any) -> DeploySettings:
+        """Return settings that deploy one adapter under the name ``tone``."""
         adapters = {"tone": tone} if tone else {}
         return DeploySettings(**{"adapters": adapters, "base": "tiny", "timeout": 60, **more})
 
+    def deploy(self, says: str, progress: Progress | None = None, **settings: Any) -> Deployment:
+        """Deploy an adapter that answers with a word."""
+        return deploy(self.settings(self.adapter(says), **settings), target=self.target, progress=progress)
+
     def says(self) -> str:
-        """Ask the endpoint who answers under ``tone``."""
-        answer = self.target.endpoint().chat("hi", "tone", stream=False, max_tokens=1)
-        return answer.strip()
+        """Return the word that the endpoint answers under ``tone``."""
+        return self.target.endpoint().chat("hi", "tone", stream=False, max_tokens=1).strip()
+
+
+class LocalProject(StubProject):
+    """A stub project that is served on this machine."""
+
+    target: LocalTarget
+
+    def __init__(self, folder: Path, root: Path | None = None, **target: Any) -> None:
+        super().__init__(folder)
+        self.target = LocalTarget(self.workspace, root, **{"keep": False, **target})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,7 @@ import pytest
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.child_process import child_process, read_lines, run_child
+from tests.support.wait import wait_until
 
 
 def python(program: str) -> list[str]:
@@ -42,8 +42,7 @@ def test_cancel_kills_the_process_and_its_children(tmp_path: Path) -> None:
     progress = Progress()
 
     def cancel_once_it_runs() -> None:
-        while not pids.exists():
-            time.sleep(0.02)
+        wait_until(pids.exists)
         progress.cancel()
 
     thread = threading.Thread(target=cancel_once_it_runs)

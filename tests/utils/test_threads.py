@@ -11,6 +11,7 @@ import pytest
 
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import CallTimeout, DaemonPool, run_all_cancellable, run_cancellable
+from tests.support.wait import wait_until
 
 
 def alive() -> int:
@@ -18,10 +19,7 @@ def alive() -> int:
 
 
 def wait_for_threads(count: int) -> None:
-    deadline = time.monotonic() + 5
-    while alive() > count:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: alive() <= count)
 
 
 def test_work_runs_after_a_burst_and_a_pause_that_ended_all_threads() -> None:

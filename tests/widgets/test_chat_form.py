@@ -12,7 +12,7 @@ from nbtoolkit.inference.conversation import Conversation
 from nbtoolkit.inference.settings import ChatSettings
 from nbtoolkit.widgets import ChatForm
 from tests.support.fake_endpoint import BASE, FakeEndpoint, refused
-from tests.support.recording_progress import until
+from tests.support.wait import wait_until
 
 CANARY = "<img src=x onerror=alert(1)>"
 
@@ -58,7 +58,7 @@ def test_each_model_gets_its_own_answers_in_the_history() -> None:
     conversation = Conversation(endpoint)  # type: ignore[arg-type]
     for prompt in ("one", "two"):
         turn = conversation.send(prompt, [BASE, "tone"], ChatSettings())
-        until(lambda turn=turn: not turn.open)
+        wait_until(lambda turn=turn: not turn.open)
     contents = {request["model"]: request["prompt"][1]["content"] for request in endpoint.requests[2:]}
     assert contents == {"tone": "joy", BASE: "Well"}
 
@@ -67,7 +67,7 @@ def test_a_turn_without_an_answer_is_not_in_the_history() -> None:
     endpoint = FakeEndpoint({"tone": [refused("no")]})
     conversation = Conversation(endpoint)  # type: ignore[arg-type]
     turn = conversation.send("lost", ["tone"], ChatSettings())
-    until(lambda: not turn.open)
+    wait_until(lambda: not turn.open)
     conversation.send("again", ["tone"], ChatSettings())
     assert endpoint.requests[1]["prompt"] == [{"role": "user", "content": "again"}]
 
@@ -77,11 +77,11 @@ def test_stop_keeps_the_text_so_far_and_closes_the_request() -> None:
     endpoint.gate.clear()
     conversation = Conversation(endpoint)  # type: ignore[arg-type]
     answer = conversation.send("hi", ["tone"], ChatSettings()).answers["tone"]
-    until(lambda: answer.text == "first ")
+    wait_until(lambda: answer.text == "first ")
     conversation.stop()
     assert answer.state == "stopped"
     endpoint.gate.set()
-    until(lambda: endpoint.closed == ["tone"])
+    wait_until(lambda: endpoint.closed == ["tone"])
     assert answer.text == "first "
 
 
@@ -105,7 +105,7 @@ def test_a_piece_that_arrives_during_stop_does_not_undo_it() -> None:
     conversation = Conversation(Endpoint())  # type: ignore[arg-type]
     stopping = threading.Thread(target=conversation.stop)
     answer = conversation.send("hi", ["tone"], ChatSettings()).answers["tone"]
-    until(lambda: not answer.open)
+    wait_until(lambda: not answer.open)
     stopping.join(10)
     assert (answer.state, answer.text) == ("stopped", "first ")
 
@@ -113,7 +113,7 @@ def test_a_piece_that_arrives_during_stop_does_not_undo_it() -> None:
 def test_an_unexpected_error_ends_the_answer_and_is_displayed() -> None:
     form = chat(FakeEndpoint({"tone": ["first ", KeyError("choices")]}))
     turn = form.conversation.send("hi", ["tone"], ChatSettings())
-    until(lambda: not turn.open)
+    wait_until(lambda: not turn.open)
     assert (turn.answers["tone"].state, turn.answers["tone"].text) == ("failed", "first ")
     assert "choices" in form._repr_html_()
 
@@ -122,7 +122,7 @@ def test_an_error_of_one_model_does_not_stop_the_other() -> None:
     endpoint = FakeEndpoint({"tone": [refused("queue full")], BASE: ["Well"]})
     conversation = Conversation(endpoint)  # type: ignore[arg-type]
     turn = conversation.send("hi", [BASE, "tone"], ChatSettings())
-    until(lambda: not turn.open)
+    wait_until(lambda: not turn.open)
     assert (turn.answers[BASE].text, turn.answers["tone"].state) == ("Well", "failed")
 
 
@@ -136,8 +136,8 @@ def test_send_compares_adapter_and_base() -> None:
     assert not view.send_button.disabled
     view.send_button.click()
     assert view.prompt.value == ""
-    until(lambda: "joy" in view._turns.value and "Well" in view._turns.value)
-    until(lambda: view._actions.children[0] is view.send_button)
+    wait_until(lambda: "joy" in view._turns.value and "Well" in view._turns.value)
+    wait_until(lambda: view._actions.children[0] is view.send_button)
 
 
 def test_the_stop_button_is_displayed_during_an_answer() -> None:
@@ -146,9 +146,9 @@ def test_the_stop_button_is_displayed_during_an_answer() -> None:
     view = chat(endpoint).view
     view.prompt.value = "hi"
     view.send_button.click()
-    until(lambda: view._actions.children[0] is view.stop_button)
+    wait_until(lambda: view._actions.children[0] is view.stop_button)
     view.stop_button.click()
-    until(lambda: "stopped" in view._turns.value)
+    wait_until(lambda: "stopped" in view._turns.value)
     endpoint.gate.set()
     assert "second" not in view._turns.value
 
@@ -165,7 +165,7 @@ def test_clear_deletes_all_turns() -> None:
     form.ask("hi")
     assert "joy" in form.view._turns.value
     form.view.clear_button.click()
-    until(lambda: form.view._turns.value == "")
+    wait_until(lambda: form.view._turns.value == "")
     assert form.conversation.turns == []
 
 
@@ -199,7 +199,7 @@ def test_prompts_answers_names_and_errors_are_escaped() -> None:
     endpoint = FakeEndpoint({CANARY: [CANARY, refused(CANARY)]})
     form = chat(endpoint)
     turn = form.conversation.send(CANARY, [CANARY], ChatSettings())
-    until(lambda: not turn.open)
-    until(lambda: form.view._turns.value.count("&lt;img") >= 4)
+    wait_until(lambda: not turn.open)
+    wait_until(lambda: form.view._turns.value.count("&lt;img") >= 4)
     for html in (form.view._turns.value, form._repr_html_()):
         assert "<img" not in html

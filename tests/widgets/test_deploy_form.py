@@ -22,7 +22,7 @@ from nbtoolkit.widgets import DeployForm, SmokeForm, deploy_form, smoke_form
 from nbtoolkit.widgets.model_picker import adapter_folders, adapter_lines, base_folders
 from nbtoolkit.workspace import Workspace
 from tests.support.model_folders import write_adapter, write_base
-from tests.support.recording_progress import until
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_custom_server_needs_its_folder(workspace: Workspace) -> None:
 
 def test_the_form_displays_the_target_status(workspace: Workspace) -> None:
     view = DeployForm(settings(), LocalTarget(workspace), workspace=workspace).view
-    until(lambda: "stopped" in view._status.value)
+    wait_until(lambda: "stopped" in view._status.value)
 
 
 def test_the_second_button_smoke_tests_every_adapter_and_then_deploys(

@@ -19,7 +19,7 @@ from nbtoolkit.settings import Settings
 from nbtoolkit.widgets import Form, notebook_display
 from nbtoolkit.widgets.forms.background_run import RunStatus
 from nbtoolkit.workspace import Workspace
-from tests.support.recording_progress import until
+from tests.support.wait import wait_until
 from tests.support.widget_tree import visible_text, widgets
 
 CANARY = "<img src=x onerror=alert(1)>"
@@ -261,7 +261,7 @@ def test_a_run_displays_phase_log_result_and_buttons(make_form: Any) -> None:
     form = make_form(oven)
     view = form.view
     view.run_button.click()
-    until(lambda: "Heating" in visible_text(view.widget))
+    wait_until(lambda: "Heating" in visible_text(view.widget))
     assert list(view._run_view.actions.children) == [view.cancel_button]
     oven.gate.set()
     form.current_run.wait()

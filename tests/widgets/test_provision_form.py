@@ -23,7 +23,7 @@ from nbtoolkit.widgets import ProvisionForm
 from nbtoolkit.widgets.forms.background_run import RunStatus
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble
-from tests.support.recording_progress import until
+from tests.support.wait import wait_until
 
 FAST, SLOW = 0.002, 0.03
 
@@ -96,7 +96,7 @@ def test_plan_then_apply_and_result(workspace: Workspace) -> None:
     assert form.current_run is not None
     assert any(line.startswith("  container app") for line in form.current_run.lines)
     assert json.loads(workspace.path("infra/inference.config.json").read_text())["ACA_APP_ENDPOINT"]
-    until(lambda: "provisioned" in view._status.value and form.result().app in view._status.value)
+    wait_until(lambda: "provisioned" in view._status.value and form.result().app in view._status.value)
 
 
 @pytest.mark.usefixtures("group")
@@ -104,10 +104,10 @@ def test_subscription_group_and_region_are_suggested_and_free_text_is_accepted(w
     form = ProvisionForm(workspace=workspace)
     inputs = form.view._inputs
     subscription = inputs["subscription"].widget
-    until(lambda: any(SUBSCRIPTION in option for option in subscription.options))
+    wait_until(lambda: any(SUBSCRIPTION in option for option in subscription.options))
     subscription.value = next(option for option in subscription.options if SUBSCRIPTION in option)
-    until(lambda: "my-rg" in inputs["resource_group"].widget.options)
-    until(lambda: any("(westus3)" in option for option in inputs["location"].widget.options))
+    wait_until(lambda: "my-rg" in inputs["resource_group"].widget.options)
+    wait_until(lambda: any("(westus3)" in option for option in inputs["location"].widget.options))
     assert form.view.sign_in_panel.layout.display == "none"
     inputs["resource_group"].widget.value = "typed-by-hand"
     inputs["location"].widget.value = next(
@@ -154,7 +154,7 @@ def test_cancel_cancels_the_deployment_in_azure(workspace: Workspace, azure: Azu
     form.start(apply=True)
     assert form.current_run is not None
     run = form.current_run
-    until(lambda: any("being created" in line for line in run.lines))
+    wait_until(lambda: any("being created" in line for line in run.lines))
     view.cancel_button.click()
     assert final_status(form) is RunStatus.CANCELLED
     with pytest.raises(Cancelled, match="Created resources stay"):
@@ -170,8 +170,8 @@ def test_a_form_resumes_the_deployment_of_another_kernel(workspace: Workspace, a
     deployment.start(load_template(), values, {}, Progress())
     form = ProvisionForm(settings(), workspace=workspace)
     view = form.view
-    until(lambda: form.current_run is not None)
-    until(lambda: any("Waiting for the running deployment" in line for line in form.current_run.lines))  # type: ignore[union-attr]
+    wait_until(lambda: form.current_run is not None)
+    wait_until(lambda: any("Waiting for the running deployment" in line for line in form.current_run.lines))  # type: ignore[union-attr]
     assert view.cancel_button in view._run_view.actions.children
     azure.clock.scale = FAST
     # the form has other settings, so there are changes to apply
@@ -191,9 +191,9 @@ def test_without_a_sign_in_the_panel_is_displayed_first(
     monkeypatch.setattr(shared_credential, "_shared", None)
     form = ProvisionForm(settings(), workspace=workspace)
     view = form.view
-    until(lambda: view.sign_in_panel.layout.display is None)
+    wait_until(lambda: view.sign_in_panel.layout.display is None)
     assert view.widget.children[0] is view.sign_in_panel
-    until(lambda: "no sign-in" in view._status.value)
+    wait_until(lambda: "no sign-in" in view._status.value)
 
 
 # The notebook

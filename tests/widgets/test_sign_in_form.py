@@ -16,7 +16,7 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.widgets import SignIn, sign_in_form
 from nbtoolkit.widgets.html import html_of
 from nbtoolkit.widgets.sign_in_form import device_code_card
-from tests.support.recording_progress import until
+from tests.support.wait import wait_until
 from tests.support.widget_tree import visible_text
 
 ADA = SignedIn("ada@example.com", "contoso", "sign-in by device-code")
@@ -57,11 +57,11 @@ def entra(monkeypatch: pytest.MonkeyPatch) -> Entra:
 def test_sign_in_shows_link_and_code_and_then_the_account(entra: Entra) -> None:
     form = SignIn()
     form.view.run_button.click()
-    until(lambda: "ABCD1234" in visible_text(form.view.widget))
+    wait_until(lambda: "ABCD1234" in visible_text(form.view.widget))
     assert 'href="https://microsoft.com/devicelogin"' in visible_text(form.view.widget)
     entra.gate.set()
     assert form.result() == ADA
-    until(lambda: "ABCD1234" not in visible_text(form.view.widget))
+    wait_until(lambda: "ABCD1234" not in visible_text(form.view.widget))
     assert "ada@example.com" in visible_text(form.view.widget)
     assert entra.calls == [("device-code", None)]
 
@@ -70,17 +70,17 @@ def test_the_button_is_labelled_sign_in_and_cancel_stops_it(entra: Entra) -> Non
     form = SignIn()
     assert form.view.run_button.description == "Sign in"
     form.view.run_button.click()
-    until(lambda: "ABCD1234" in visible_text(form.view.widget))
+    wait_until(lambda: "ABCD1234" in visible_text(form.view.widget))
     form.view.cancel_button.click()
     with pytest.raises(Cancelled):
         form.result()
-    until(lambda: "ABCD1234" not in visible_text(form.view.widget))
+    wait_until(lambda: "ABCD1234" not in visible_text(form.view.widget))
 
 
 def test_a_second_panel_shows_the_code_of_the_running_sign_in(entra: Entra) -> None:
     first = SignIn()
     first.start()
-    until(lambda: first.current_run is not None and "Waiting" in first.current_run.phase)
+    wait_until(lambda: first.current_run is not None and "Waiting" in first.current_run.phase)
     again = SignIn()
     assert "ABCD1234" in visible_text(again.view.widget)
     entra.gate.set()
@@ -93,7 +93,7 @@ def test_a_failed_sign_in_is_displayed_with_its_next_step(entra: Entra) -> None:
     entra.outcome = NotSignedIn("Your tenant blocks signing in with a device code.", next_step="run az login")
     form = SignIn(SignInSettings(tenant="contoso.example"))
     form.view.run_button.click()
-    until(lambda: "blocks signing in" in visible_text(form.view.widget))
+    wait_until(lambda: "blocks signing in" in visible_text(form.view.widget))
     assert "run az login" in visible_text(form.view.widget)
     assert entra.calls == [("device-code", "contoso.example")]
 
@@ -108,11 +108,11 @@ def test_the_panel_shows_the_account_or_that_there_is_none(
     entra: Entra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = SignIn()
-    until(lambda: "Not signed in." in visible_text(form.view.widget))
+    wait_until(lambda: "Not signed in." in visible_text(form.view.widget))
     assert "NotSignedIn" not in visible_text(form.view.widget)
     monkeypatch.setattr(shared_credential, "signed_in_as", lambda: ADA)
     other = SignIn()
-    until(lambda: "signed in as ada@example.com" in visible_text(other.view.widget))
+    wait_until(lambda: "signed in as ada@example.com" in visible_text(other.view.widget))
 
 
 def test_a_headless_panel_is_text_and_requests_no_token(entra: Entra) -> None:

@@ -26,8 +26,8 @@ from nbtoolkit.azure.auth.credential_sources import CredentialSource, Unavailabl
 from nbtoolkit.azure.auth.shared_credential import SharedCredential
 from nbtoolkit.azure.sdk import ARM_SCOPE
 from nbtoolkit.errors import Cancelled, MissingDependency, NotSignedIn
-from nbtoolkit.progress import Progress
 from tests.azure_double import SUBSCRIPTION, AzureDouble
+from tests.support.recording_progress import RecordingProgress, call_at
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 HOST = "login.microsoftonline.com"
@@ -130,7 +130,7 @@ def test_another_cloud_is_refused_in_one_sentence(authority: str, monkeypatch: p
     assert "remove AZURE_AUTHORITY_HOST" in caught.value.next_step
     assert fake.asked == []
     with pytest.raises(NotSignedIn, match="another cloud"):
-        sign_in.sign_in(Shown())
+        sign_in.sign_in(RecordingProgress())
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com/")
     assert shared(source("environment", fake)).get_token(ARM_SCOPE).token == "t0"
 
@@ -333,21 +333,9 @@ def signed(username: str = "ada@example.com") -> dict[str, Any]:
     }
 
 
-class Shown(Progress):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.on: Callable[[str], None] | None = None
-
-    def show(self, text: str) -> None:
-        self.lines.append(text)
-        if self.on:
-            self.on(text)
-
-
 @pytest.fixture
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Login]:
-    """Somebody sits here; ``by_hand(*polls)`` says how the login host answers."""
+    """An interactive session; ``by_hand(*polls)`` sets the responses of the login host."""
     monkeypatch.setattr(sign_in, "can_prompt", lambda: True)
     quick = SimpleNamespace(time=time.time, sleep=lambda _: time.sleep(0.01))
     monkeypatch.setattr(oauth2, "time", quick)
@@ -363,8 +351,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Login]:
 
 def test_a_code_is_shown_and_the_sign_in_serves_later_kernels(by_hand: Any, tmp_path: Path) -> None:
     host = by_hand(PENDING)
-    shown = Shown()
-    shown.on = lambda text: host.polls.append(signed()) if "ABCD1234" in text else None
+    shown = call_at("ABCD1234", lambda: host.polls.append(signed()))
     who = sign_in.sign_in(shown)
     assert who.account == "ada@example.com"
     assert "Open https://microsoft.com/devicelogin and enter the code ABCD1234" in shown.lines
@@ -392,15 +379,13 @@ def test_cancel_ends_the_sign_in_and_a_code_entered_later_changes_nothing(
     by_hand: Any, stopped: type[BaseException]
 ) -> None:
     host = by_hand(PENDING)
-    shown = Shown()
 
-    def stop(text: str) -> None:
-        if "ABCD1234" in text:
-            shown.cancel()
-            if stopped is KeyboardInterrupt:
-                raise KeyboardInterrupt
+    def stop() -> None:
+        shown.cancel()
+        if stopped is KeyboardInterrupt:
+            raise KeyboardInterrupt
 
-    shown.on = stop
+    shown = call_at("ABCD1234", stop)
     with pytest.raises(stopped):
         sign_in.sign_in(shown)
     host.polls[:] = [signed()]
@@ -418,7 +403,7 @@ def test_a_tenant_that_blocks_device_codes_gets_that_sentence(by_hand: Any, code
         {"error": "access_denied", "error_description": f"AADSTS{code}: Access has been blocked. Trace ID: 1"}
     )
     with pytest.raises(NotSignedIn) as caught:
-        sign_in.sign_in(Shown())
+        sign_in.sign_in(RecordingProgress())
     assert caught.value.message == f"Your tenant blocks signing in with a device code (AADSTS{code})."
     assert "az login" in caught.value.next_step
     assert caught.value.__dict__["code"] == f"AADSTS{code}"
@@ -427,7 +412,7 @@ def test_a_tenant_that_blocks_device_codes_gets_that_sentence(by_hand: Any, code
 def test_other_refusals_name_their_cause(by_hand: Any) -> None:
     by_hand({"error": "invalid_grant", "error_description": "AADSTS50105: long text of Azure"})
     with pytest.raises(NotSignedIn, match="not assigned to the application") as caught:
-        sign_in.sign_in(Shown())
+        sign_in.sign_in(RecordingProgress())
     assert "AADSTS50105" in str(caught.value)
 
 
@@ -435,7 +420,7 @@ def test_a_headless_run_never_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sign_in, "make_credential", lambda *_: pytest.fail("asked all the same"))
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
     with pytest.raises(NotSignedIn, match="this run is headless") as caught:
-        sign_in.sign_in(Shown())
+        sign_in.sign_in(RecordingProgress())
     assert "AZURE_CLIENT_SECRET" in caught.value.next_step
 
 
@@ -455,7 +440,7 @@ def test_a_browser_is_refused_where_it_cannot_reach_the_kernel(
     monkeypatch.setattr(sign_in.os, "environ", environment)
     monkeypatch.setattr(sign_in, "why_no_browser", lambda _: original(environment, platform="linux"))
     with pytest.raises(NotSignedIn, match=why) as caught:
-        sign_in.sign_in(Shown(), method="browser")
+        sign_in.sign_in(RecordingProgress(), method="browser")
     assert "device-code" in caught.value.next_step
 
 
@@ -469,7 +454,7 @@ def test_a_kernel_on_ones_own_machine_may_use_the_browser() -> None:
 
 def test_no_call_of_the_sdk_ever_asks_for_a_code(by_hand: Any) -> None:
     host = by_hand(signed())
-    sign_in.sign_in(Shown())
+    sign_in.sign_in(RecordingProgress())
     host.polls[:] = [
         {"error": "invalid_grant", "error_description": "AADSTS700082: expired", "suberror": "x"}
     ]

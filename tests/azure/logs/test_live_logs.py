@@ -18,6 +18,7 @@ from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from tests.support.container_app_harness import APP, GROUP, Azure
 from tests.support.container_app_harness import azure_fixture as azure_fixture
+from tests.support.wait import wait_until
 
 
 @pytest.fixture
@@ -45,12 +46,12 @@ class Following:
         except Cancelled as error:
             self.error = error
 
-    def wait(self, text: str, seconds: float = 15) -> None:
-        end = time.monotonic() + seconds
-        while not any(text in line.text for line in self.seen):
-            assert time.monotonic() < end, f"{text!r} never came: {[str(line) for line in self.seen]}"
-            assert self._thread.is_alive()
-            time.sleep(0.02)
+    def wait(self, text: str, times: int = 1) -> None:
+        wait_until(lambda: not self._thread.is_alive() or self.count(text) >= times)
+        assert self.count(text) >= times, f"{text!r} did not come: {[str(line) for line in self.seen]}"
+
+    def count(self, text: str) -> int:
+        return sum(text in line.text for line in self.seen)
 
     def ended(self, seconds: float) -> bool:
         self._thread.join(seconds)
@@ -93,10 +94,7 @@ def test_follows_the_replicas_of_a_new_revision(azure: Azure, app: ContainerApp)
         following.wait("listening")
         azure.put(suffix="next")
         following.wait("ContainerStarted")
-        end = time.monotonic() + 15
-        while len([line for line in following.seen if line.text == "listening"]) < 2:
-            assert time.monotonic() < end, [str(line) for line in following.seen]
-            time.sleep(0.05)
+        following.wait("listening", times=2)
     finally:
         progress.cancel()
     assert following.ended(5)

@@ -7,7 +7,7 @@ import pytest
 
 from nbtoolkit.azure.startup.wake_up import WakeUpPoller, probe
 from tests.azure.startup.conftest import IngressStub
-from tests.support.recording_progress import until
+from tests.support.wait import wait_until
 
 INGRESS_TIMEOUT = (504, "text/plain", "stream timeout")
 
@@ -38,6 +38,6 @@ def test_probe_distinguishes_ingress_and_server(
 def test_wake_up_is_repeated_after_an_ingress_timeout(ingress: IngressStub) -> None:
     ingress.responses = [INGRESS_TIMEOUT, INGRESS_TIMEOUT, (200, "application/json", "{}")]
     poller = WakeUpPoller(ingress.url, interval=0.01).start()
-    until(lambda: poller.awake, 5)
+    wait_until(lambda: poller.awake, 5)
     poller.stop()
     assert poller.ingress_timeouts == 2

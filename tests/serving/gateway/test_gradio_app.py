@@ -13,6 +13,7 @@ from nbtoolkit.serving.gateway.auth import MAX_WRONG_KEYS, ApiKeyAuth, LoginThro
 from nbtoolkit.serving.gateway.safe_markdown import as_markdown
 from tests.support.gateway_harness import KEY, GatewayProcess, ShareFolder
 from tests.support.jupyter_browser import browser_page, needs_browser
+from tests.support.wait import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +29,10 @@ def gateway(share: ShareFolder) -> Iterator[GatewayProcess]:
     """A gateway with its page open."""
     with GatewayProcess(share.root, "--delay", "0.02", web_ui=True) as gateway:
         gateway.ready()
-        end = time.monotonic() + 60
-        while "the chat UI is ready" not in gateway.log.read_text():
-            assert time.monotonic() < end, gateway.log.read_text()
-            assert gateway.health()["last_error"] is None
-            time.sleep(0.1)
+        wait_until(
+            lambda: gateway.health()["last_error"] or "the chat UI is ready" in gateway.log.read_text(), 60
+        )
+        assert gateway.health()["last_error"] is None
         yield gateway
 
 

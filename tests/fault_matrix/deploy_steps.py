@@ -15,7 +15,7 @@ from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
-from tests.support import stub_deploy as deploy_double
+from tests.support import stub_deploy
 
 from .listener import Listener
 from .provision_steps import Provisioning
@@ -37,7 +37,7 @@ class Serving:
         self._making.run(Progress())
         self.workspace = self._making.workspace
         self.place = ResourceNames.read(self.workspace)
-        self.base = deploy_double.base(self.workspace.root / "tiny")
+        self.base = stub_deploy.base(self.workspace.root / "tiny")
         self.share: Path = double.files.folder(self.place.storage_account, self.place.file_share)
         self.concurrency = 4
         self._words = itertools.count()
@@ -47,8 +47,8 @@ class Serving:
     def release(self, **more: Any) -> DeploySettings:
         """Settings that serve a word that was never served."""
         self.word = f"w{next(self._words)}"
-        folder = deploy_double.adapter(self.workspace.root / "adapters" / self.word, self.word)
-        deploy_double.report(self.workspace, folder, self.base, self.word)
+        folder = stub_deploy.adapter(self.workspace.root / "adapters" / self.word, self.word)
+        stub_deploy.report(self.workspace, folder, self.base, self.word)
         given = {"adapters": {"tone": folder}, "base": "tiny", "timeout": 20, "wheels_lock": "none"}
         return DeploySettings(**{**given, "target": "azure", "max_concurrency": self.concurrency, **more})
 

@@ -1,11 +1,12 @@
-"""A workspace whose app runs on the Azure double with the stub engine; nothing else is faked.
+"""A workspace whose app runs on the Azure double with the stub engine; nothing else is fake.
 
-The resources are put there with the SDK as `provision()` would leave them: tests of deploys shall be quick.
+The SDK creates the resources as `provision()` would leave them, which is faster.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from azure.identity import EnvironmentCredential
 from azure.mgmt.appcontainers import ContainerAppsAPIClient
 from azure.mgmt.storage import StorageManagementClient
 
-from nbtoolkit import DeploySettings, Workspace
+from nbtoolkit import DeploySettings
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.target import AzureTarget
 from tests.azure_double import AzureDouble
-from tests.support.stub_deploy import adapter, base, report
+from tests.support.stub_deploy import StubProject
 
 GROUP, REGION, ENVIRONMENT, APP = "rg-inference", "westus3", "env", "tones"
 ACCOUNT, SHARE = "tonestore", "files"
@@ -28,47 +29,56 @@ A100 = "Consumption-GPU-NC24-A100"
 
 def probe(kind: str, path: str, period: int, failures: int) -> dict[str, Any]:
     """Return a probe as the template writes it."""
-    asked = {"path": path, "port": 7861}
-    return {"type": kind, "httpGet": asked, "periodSeconds": period, "failureThreshold": failures}
+    http_get = {"path": path, "port": 7861}
+    return {"type": kind, "httpGet": http_get, "periodSeconds": period, "failureThreshold": failures}
 
 
-class AzurePlace:
-    """Settings, adapters and a target whose servers are the double's processes.
+MakeProject = Callable[..., "AzureProject"]
+"""The fixture ``make_project``: called with the keyword arguments of :class:`AzureProject`."""
 
-    ``gpu`` puts the app onto an A100, of which the subscription has two.
+
+class AzureProject(StubProject):
+    """A stub project whose servers are processes of the double.
+
+    ``gpu`` puts the app on an A100; the subscription has a quota of two.
     """
 
+    target: AzureTarget
+
     def __init__(
-        self, double: AzureDouble, folder: Path, *, gpu: bool = False, least: int = 0, most: int = 1
+        self,
+        double: AzureDouble,
+        folder: Path,
+        *,
+        gpu: bool = False,
+        min_replicas: int = 0,
+        max_replicas: int = 1,
     ) -> None:
+        super().__init__(folder)
         self.double = double
-        (folder / "infra").mkdir(parents=True, exist_ok=True)
-        self.workspace = Workspace(folder)
-        self.base = folder / "tiny"
-        base(self.base)
         double.arm.groups.add(GROUP, REGION)
         credential = EnvironmentCredential()
         sdk = ContainerAppsAPIClient(credential, double.subscription, polling_interval=0.05)
         profile = A100 if gpu else "Consumption"
-        self._environment(sdk, credential, profile)
-        app = self._app(profile, least, most)
-        made = sdk.container_apps.begin_create_or_update(GROUP, APP, app).result().as_dict()
-        host = made["properties"]["configuration"]["ingress"]["fqdn"]
-        self.place = ResourceNames(double.subscription, GROUP, ACCOUNT, SHARE, APP, f"https://{host}")
-        self.place.write(self.workspace)
+        self._create_environment(sdk, credential, profile)
+        app = self._app(profile, min_replicas, max_replicas)
+        created = sdk.container_apps.begin_create_or_update(GROUP, APP, app).result().as_dict()
+        host = created["properties"]["configuration"]["ingress"]["fqdn"]
+        self.names = ResourceNames(double.subscription, GROUP, ACCOUNT, SHARE, APP, f"https://{host}")
+        self.names.write(self.workspace)
         sdk.close()
         credential.close()
         self.target = AzureTarget(self.workspace, Cloud.shared(), poll=0.2, capacity_seconds=6)
 
-    def _environment(
+    def _create_environment(
         self, sdk: ContainerAppsAPIClient, credential: EnvironmentCredential, profile: str
     ) -> None:
         profiles = [{"name": "Consumption", "workloadProfileType": "Consumption"}]
         if profile != "Consumption":
             profiles.append({"name": profile, "workloadProfileType": profile})
         body = {"location": REGION, "properties": {"workloadProfiles": profiles}}
-        made = sdk.managed_environments.begin_create_or_update(GROUP, ENVIRONMENT, body).result()
-        self.environment_id = made.as_dict()["id"]
+        created = sdk.managed_environments.begin_create_or_update(GROUP, ENVIRONMENT, body).result()
+        self.environment_id = created.as_dict()["id"]
         storages = StorageManagementClient(credential, self.double.subscription, polling_interval=0.05)
         account = {"location": REGION, "sku": {"name": "Standard_LRS"}, "kind": "StorageV2", "properties": {}}
         storages.storage_accounts.begin_create(GROUP, ACCOUNT, account).result()
@@ -79,10 +89,10 @@ class AzurePlace:
         storage = {"properties": {"azureFile": {**file, "accessMode": "ReadWrite"}}}
         sdk.managed_environments_storages.create_or_update(GROUP, ENVIRONMENT, "share", storage)
 
-    def _app(self, profile: str, least: int, most: int) -> dict[str, Any]:
+    def _app(self, profile: str, min_replicas: int, max_replicas: int) -> dict[str, Any]:
         key = {"name": "nbtoolkit-api-key", "value": f"nbt-{secrets.token_hex(16)}"}
-        plain = {"NBTOOLKIT_MOUNT": "/mount", "NBTOOLKIT_PORT": "7860", "NBTOOLKIT_PROBE_PORT": "7861"}
-        env: list[dict[str, str]] = [{"name": name, "value": value} for name, value in plain.items()]
+        values = {"NBTOOLKIT_MOUNT": "/mount", "NBTOOLKIT_PORT": "7860", "NBTOOLKIT_PROBE_PORT": "7861"}
+        env: list[dict[str, str]] = [{"name": name, "value": value} for name, value in values.items()]
         container = {
             "name": "inference",
             "image": "some/image",
@@ -99,7 +109,7 @@ class AzurePlace:
         volume = {"name": "share", "storageType": "AzureFile", "storageName": "share"}
         template = {
             "containers": [container],
-            "scale": {"minReplicas": least, "maxReplicas": most, "cooldownPeriod": 900},
+            "scale": {"minReplicas": min_replicas, "maxReplicas": max_replicas, "cooldownPeriod": 900},
             "volumes": [{**volume, "mountOptions": "actimeo=1,closetimeo=0,mfsymlinks,nobrl"}],
             "terminationGracePeriodSeconds": 60,
         }
@@ -114,30 +124,22 @@ class AzurePlace:
 
     @property
     def share(self) -> Path:
-        """The folder that is the file share's content."""
+        """The folder with the file share's content."""
         return self.double.files.folder(ACCOUNT, SHARE)
 
-    def adapter(self, says: str, **knobs: Any) -> Path:
-        """Write an adapter whose answers are its word, and its green report."""
-        lie = knobs.pop("proven_as", says)
+    def adapter(self, says: str, *, proven: bool = True, proven_as: str = "", **config: Any) -> Path:
+        """Write an adapter and its report, unless there is one that answers with this word."""
         folder = self.workspace.root / "adapters" / says
-        if folder.exists():
-            return folder
-        adapter(folder, says, **knobs)
-        report(self.workspace, folder, self.base, lie)
+        if not folder.exists():
+            super().adapter(says, proven=proven, proven_as=proven_as, **config)
         return folder
 
-    def settings(self, tone: Path | str, **more: Any) -> DeploySettings:
-        """Deploy one adapter under the name ``tone``, with the packages of this Python."""
-        given = {"adapters": {"tone": tone}, "base": "tiny", "timeout": 60, "wheels_lock": "none"}
-        return DeploySettings(**{**given, "target": "azure", **more})
-
-    def says(self) -> str:
-        """Ask the endpoint who answers under ``tone``."""
-        return self.target.endpoint().chat("hi", "tone", stream=False, max_tokens=1).strip()
+    def settings(self, tone: Path | str | None, **more: Any) -> DeploySettings:
+        """Return settings that deploy one adapter under the name ``tone`` to Azure, without wheels."""
+        return super().settings(tone, **{"target": "azure", "wheels_lock": "none", **more})
 
     def arm_writes(self) -> list[str]:
-        """Return the requests to ARM that change something, since :meth:`forget_requests`."""
+        """Return the writing requests to ARM since :meth:`forget_requests`."""
         reads = ("listsecrets", "listkeys", "getauthtoken", "checknameavailability")
         return [
             f"{seen.method} {seen.path}"
@@ -148,5 +150,5 @@ class AzurePlace:
         ]
 
     def forget_requests(self) -> None:
-        """Begin to count anew."""
+        """Clear the list of requests."""
         self.double.requests.clear()
