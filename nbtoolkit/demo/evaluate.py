@@ -20,8 +20,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from nbtoolkit.demo import ADAPTERS, PROMPTS, TONES, adapter, sentences
 from nbtoolkit.demo.model import base_model
-from nbtoolkit.demo.tones import ADAPTERS, PROMPTS, TONES, adapter, sentences
 from nbtoolkit.workspace import Workspace
 
 INSTRUCTION = (

@@ -24,8 +24,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedule_with_warmup
 
+from nbtoolkit.demo import ADAPTERS, adapter, sentences
 from nbtoolkit.demo.model import PUBLIC_NAME, base_model
-from nbtoolkit.demo.tones import ADAPTERS, adapter, sentences
 from nbtoolkit.progress import PrintProgress, Progress
 from nbtoolkit.workspace import Workspace
 

@@ -15,8 +15,10 @@ from nbtoolkit.models import share_models
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
-from nbtoolkit.releases import builder, publisher
-from nbtoolkit.releases.start_commands import with_fixed_port
+from nbtoolkit.releases import publisher
+from nbtoolkit.releases.builder import build_release, with_fixed_port
+from nbtoolkit.releases.staging import custom_server_sha256
+from nbtoolkit.serving.content_hash import code_sha256
 from nbtoolkit.serving.release import Release, ServedCode
 from nbtoolkit.serving.share_layout import OWN
 from nbtoolkit.target import Target, WheelSource
@@ -59,12 +61,12 @@ def resolve_release(settings: DeploySettings, target: Target, progress: Progress
     gate = check_smoke_reports(settings, workspace, base, adapters, progress)
     code = publisher.serving_folder()
     wheels = target.wheels(settings.wheels_lock)
-    built = builder.build_release(
+    built = build_release(
         base,
         base_path,
         adapters,
         settings.engine,
-        publisher.code_sha256(code),
+        code_sha256(code),
         {name: report.sha256 for name, report in gate.reports.items()},
         gate.override_reason,
         wheels.sha256 if wheels else None,
@@ -90,7 +92,7 @@ def _own(settings: DeploySettings, target: Target, progress: Progress) -> Resolv
         )
     code = ServedCode(
         kind="own",
-        sha256=publisher.custom_server_sha256(folder),
+        sha256=custom_server_sha256(folder),
         commands=_commands(settings, target, progress),
     )
     return ResolvedRelease(Release(base=None, code=code), folder)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -22,7 +22,8 @@ from typing import IO, Literal
 
 from filelock import FileLock, Timeout
 
-from nbtoolkit.local.processes import ProcessId, kill_group, terminate_group
+from nbtoolkit.local.log import OLD_FILES
+from nbtoolkit.local.processes import ProcessId, terminate_group
 from nbtoolkit.local.state_files import EndReason, ServerRecord, StateFiles
 from nbtoolkit.utils.threads import start_daemon
 
@@ -48,11 +49,6 @@ class LaunchSpec:
     code: str
     secrets: list[str]
     log_bytes: int
-    log_files: int
-
-    def to_json(self) -> str:
-        """Return the specification as the launcher reads it."""
-        return json.dumps(asdict(self))
 
 
 def main() -> int:
@@ -71,7 +67,9 @@ class _ServerRun:
     def __init__(self, files: StateFiles, spec: LaunchSpec) -> None:
         self._files = files
         self._spec = spec
-        self._log = _rotating(files.log, spec)
+        self._log = logging.handlers.RotatingFileHandler(
+            files.log, maxBytes=spec.log_bytes, backupCount=OLD_FILES, encoding="utf-8", errors="replace"
+        )
         self._events: SimpleQueue[Literal["stop", "ended"]] = SimpleQueue()
         signal.signal(signal.SIGTERM, lambda *_: self._events.put("stop"))
 
@@ -100,7 +98,7 @@ class _ServerRun:
         copied = start_daemon(partial(self._copy, process.stdout), name="log")
         start_daemon(process.wait, name="exit").add_done_callback(lambda _: self._events.put("ended"))
         reason = self._watch(process, record)
-        kill_group(process.pid)  # child processes that outlived the server
+        terminate_group(process.pid, kill=True)  # child processes that outlived the server
         wait([copied], timeout=2)
         self._write(f"nbtoolkit: server ended with exit code {process.returncode}: {reason}")
         self._files.write_record(replace(record, exit_code=process.returncode, reason=reason))
@@ -125,15 +123,12 @@ class _ServerRun:
                     deadline = time.monotonic() + ORPHANED_GRACE
                 if deadline is not None:
                     self._files.write_record(replace(record, reason=reason))
-                    self._terminate(process)
+                    if self._spec.kind == "own":
+                        terminate_group(process.pid)  # a shell does not forward the signal
+                    else:  # the gateway alone, as in a container: its engine must live a little longer
+                        process.terminate()
             elif time.monotonic() >= deadline:
-                kill_group(process.pid)
-
-    def _terminate(self, process: subprocess.Popen[bytes]) -> None:
-        if self._spec.kind == "own":
-            terminate_group(process.pid)  # a shell does not forward the signal
-        else:
-            process.terminate()  # the gateway alone, as in a container: its engine must live a little longer
+                terminate_group(process.pid, kill=True)
 
     def _is_orphaned(self) -> bool:
         owners = self._files.read_owners()
@@ -148,12 +143,6 @@ class _ServerRun:
         for secret in self._spec.secrets:
             line = line.replace(secret, "**********")
         self._log.emit(logging.makeLogRecord({"msg": line}))
-
-
-def _rotating(path: Path, spec: LaunchSpec) -> logging.Handler:
-    return logging.handlers.RotatingFileHandler(
-        path, maxBytes=spec.log_bytes, backupCount=spec.log_files, encoding="utf-8", errors="replace"
-    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -20,17 +21,13 @@ _BLOCK = 1 << 20
 
 def tail(path: Path, lines: int | None) -> list[str]:
     """Return the last ``lines`` lines (None: all) of a log and its older files, oldest first."""
-    reader = _Reader(path)
-    try:
+    with closing(_Reader(path)) as reader:
         return list(deque(reader.new_lines(), maxlen=lines))
-    finally:
-        reader.close()
 
 
 def follow(path: Path, lines: int | None, running: Callable[[], bool], progress: Progress) -> Iterator[str]:
     """Yield the last lines, then new ones, until ``running`` is false or ``progress`` is cancelled."""
-    reader = _Reader(path)
-    try:
+    with closing(_Reader(path)) as reader:
         yield from deque(reader.new_lines(), maxlen=lines)
         while True:
             alive = running()  # called first, so that the last lines of an ended server are read
@@ -41,8 +38,6 @@ def follow(path: Path, lines: int | None, running: Callable[[], bool], progress:
                 progress.sleep(POLL)
             except Cancelled:
                 return
-    finally:
-        reader.close()
 
 
 class _Reader:
@@ -56,24 +51,22 @@ class _Reader:
     def new_lines(self) -> Iterator[str]:
         """Yield the complete lines written since the last call."""
         while True:
-            if self._file is not None:
-                yield from self._drain(self._file)
+            yield from self._drain()
             newer = self._next()
             if newer is None:
                 return
-            if self._file is not None:
-                yield from self._drain(self._file)  # lines written just before the rotation
+            yield from self._drain()  # lines written just before the rotation
             self.close()
             self._file = newer
 
     def close(self) -> None:
         """Close the open file."""
-        if self._file is not None:
+        if self._file:
             self._file.close()
             self._file = None
 
-    def _drain(self, file: IO[bytes]) -> Iterator[str]:
-        while block := file.read(_BLOCK):
+    def _drain(self) -> Iterator[str]:
+        while self._file and (block := self._file.read(_BLOCK)):
             *whole, self._rest = (self._rest + block).split(b"\n")
             for line in whole:
                 yield line.decode(errors="replace")
@@ -81,10 +74,9 @@ class _Reader:
     def _next(self) -> IO[bytes] | None:
         """Open the file after the current one, None if that is the newest."""
         files = self._open_all()
-        current = None if self._file is None else _identity(self._file)
-        identities = [_identity(file) for file in files]
-        index = identities.index(current) + 1 if current in identities else 0
-        chosen = files[index] if index < len(files) else None
+        current = _identity(self._file) if self._file else None
+        position = next((i for i, file in enumerate(files) if _identity(file) == current), -1)
+        chosen = next(iter(files[position + 1 :]), None)
         for file in files:
             if file is not chosen:
                 file.close()

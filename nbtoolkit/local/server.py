@@ -1,24 +1,33 @@
-"""Start and stop the server process of a local target."""
+"""Start and stop the server process of a local target, and describe its status."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.local import log
-from nbtoolkit.local.environment import free_port, listening_ports, port_is_free
 from nbtoolkit.local.launcher import ALREADY_RUNNING, STOP_GRACE, LaunchSpec
-from nbtoolkit.local.processes import ProcessId, kill_group, terminate_group
+from nbtoolkit.local.processes import (
+    ProcessId,
+    free_port,
+    listening_ports,
+    port_is_free,
+    terminate_group,
+)
 from nbtoolkit.local.state_files import ServerRecord, StateFiles
 from nbtoolkit.progress import Progress
+from nbtoolkit.serving.share_layout import Heartbeat
+from nbtoolkit.target import TargetState, TargetStatus
 
 LISTEN_TIMEOUT = 120.0
 """Seconds for a server to open its port; nbtoolkit's needs about 4, on a loaded machine more."""
@@ -91,34 +100,8 @@ class LocalServer:
     def stop(self, progress: Progress) -> None:
         """Stop the server, if one runs: running requests may finish, after 35 s it is killed."""
         record = self.record()
-        if record and (record.launcher.alive() or record.server.alive()):
-            self._end(record, progress)
-        _reap()
-
-    def tail(self, lines: int = LOG_LINES) -> str:
-        """Return the last lines of the log."""
-        return "\n".join(log.tail(self.files.log, lines))
-
-    def raise_if_dead(self) -> None:
-        """Raise :class:`ServerFailed` with the last log lines if the server has ended."""
-        record = self.record()
-        if record is None or record.running:
+        if record is None or not (record.launcher.alive() or record.server.alive()):
             return
-        if record.exit_code is not None:
-            ended = f"ended with {_exit(record.exit_code)}; {record.reason}"
-        elif record.reason:
-            ended = f"is ending; {record.reason}"
-        else:
-            ended = "was killed together with its launcher"
-        raise ServerFailed(
-            f"The server {ended}. Its last log lines:\n{_indented(self.tail())}",
-            next_step=f"correct what the log names and deploy again; the whole log is {self.files.log}",
-            reason=f"the server {ended}",
-            exit_code=record.exit_code,
-            log=log.tail(self.files.log, LOG_LINES),
-        )
-
-    def _end(self, record: ServerRecord, progress: Progress) -> None:
         if record.launcher.alive():
             progress.phase("Stopping the server; running requests may finish")
             if record.running:  # at once: a server that is stopping does not count as running
@@ -132,10 +115,30 @@ class LocalServer:
             return not (record.launcher.alive() or record.server.alive())
 
         if not progress.wait_until(has_ended, timeout=self._stop_timeout, interval=_POLL):
-            record.launcher.kill()
+            record.launcher.terminate(kill=True)
             if record.server.alive():
-                kill_group(record.server.pid)
+                terminate_group(record.server.pid, kill=True)
             progress.wait_until(has_ended, interval=_POLL)
+
+    def raise_if_dead(self) -> None:
+        """Raise :class:`ServerFailed` with the last log lines if the server has ended."""
+        record = self.record()
+        if record is None or record.running:
+            return
+        if record.exit_code is not None:
+            ended = f"ended with {_exit(record.exit_code)}; {record.reason}"
+        elif record.reason:
+            ended = f"is ending; {record.reason}"
+        else:
+            ended = "was killed together with its launcher"
+        lines = log.tail(self.files.log, LOG_LINES)
+        raise ServerFailed(
+            f"The server {ended}. Its last log lines:\n{_indented(lines)}",
+            next_step=f"correct what the log names and deploy again; the whole log is {self.files.log}",
+            reason=f"the server {ended}",
+            exit_code=record.exit_code,
+            log=lines,
+        )
 
     def _launch(self, spec: LaunchSpec, progress: Progress) -> ServerRecord:
         self.files.record.unlink(missing_ok=True)
@@ -153,7 +156,7 @@ class LocalServer:
         _launchers.append(process)
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(spec.to_json().encode())
+            process.stdin.write(json.dumps(asdict(spec)).encode())
 
         def started() -> ServerRecord | None:
             ended = process.poll() is not None
@@ -172,9 +175,9 @@ class LocalServer:
                 f"A server of {self.files.root} is already running, but its record is missing.",
                 next_step=f"end the process that names {self.files.root} and runs nbtoolkit.local.launcher",
             )
-        output = self.files.launcher_log.read_text(encoding="utf-8", errors="replace")
+        output = self.files.launcher_log.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
         return ServerFailed(
-            f"The server's launcher ended with {_exit(code)}:\n{_indented(output.strip()[-2000:])}",
+            f"The server's launcher ended with {_exit(code)}:\n{_indented(output.splitlines())}",
             next_step="repair the Python environment that it names, then deploy again",
         )
 
@@ -188,7 +191,7 @@ class LocalServer:
             self.stop(progress)
             raise ServerFailed(
                 f"The server did not open port {record.port} within {LISTEN_TIMEOUT:g} s. "
-                f"Its last log lines:\n{_indented(self.tail())}",
+                f"Its last log lines:\n{_indented(log.tail(self.files.log, LOG_LINES))}",
                 next_step="correct what the log names and deploy again",
             )
         if record.running:
@@ -236,5 +239,61 @@ def _exit(code: int) -> str:
     return f"signal {-code}"
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines()) or "  (none)"
+def _indented(lines: Iterable[str]) -> str:
+    return "\n".join(f"  {line}" for line in lines) or "  (none)"
+
+
+def describe_server(
+    target: str, record: ServerRecord | None, heartbeat: Heartbeat | None, url: str | None, open_port: bool
+) -> TargetStatus:
+    """Return the status of a server; ``url`` is None if it does not run.
+
+    ``open_port`` is whether a custom server listens; nothing else is known about it.
+    """
+    if record is None:
+        return TargetStatus(target, "stopped", "no server was started yet")
+    if url is None:
+        return _ended(target, record)
+    facts = {
+        "process": f"{record.server.pid}, for {_duration(time.time() - record.started)}",
+        "server": "nbtoolkit's" if record.kind == "nbtoolkit" else "your own, from inference/ on the share",
+    }
+    if record.kind == "own":
+        state: TargetState = "ready" if open_port else "starting"
+        summary = "it listens; its adapter is not proven" if open_port else "its start commands are running"
+        return TargetStatus(target, state, summary, url=url, facts=facts)
+    if heartbeat is None:
+        return TargetStatus(target, "starting", "no heartbeat yet", url=url, facts=facts)
+    for name, sha256 in heartbeat.adapters.items():
+        facts[f"adapter {name}"] = f"sha256 {sha256[:16]}…"
+    if heartbeat.last_error:
+        facts["last error"] = heartbeat.last_error
+    state, summary = _condition(heartbeat)
+    return TargetStatus(target, state, summary, url=url, release=heartbeat.release, facts=facts)
+
+
+def _condition(heartbeat: Heartbeat) -> tuple[TargetState, str]:
+    if heartbeat.failed:
+        state: TargetState = "degraded" if heartbeat.phase == "ready" else "failed"
+        return state, f"release {heartbeat.failed.release} is not served: {heartbeat.failed.error}"
+    if heartbeat.phase == "ready" and heartbeat.pending:
+        return "degraded", f"release {heartbeat.pending} needs a restart: deploy again, or rollback()"
+    if heartbeat.phase == "ready":
+        return "ready", "it answers"
+    if heartbeat.phase == "failed":
+        return "failed", heartbeat.last_error or "see the log"
+    return "starting", heartbeat.phase
+
+
+def _ended(target: str, record: ServerRecord) -> TargetStatus:
+    if record.reason is None:
+        return TargetStatus(target, "failed", "the server was killed together with its launcher")
+    if record.reason == "it ended by itself":
+        return TargetStatus(target, "failed", f"the server ended with exit code {record.exit_code}")
+    return TargetStatus(target, "stopped", record.reason)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import Literal
 
@@ -16,15 +17,13 @@ from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import NotInStore, NotReady
 from nbtoolkit.filestore import LocalFolder
 from nbtoolkit.local import log
-from nbtoolkit.local.environment import HOST, ensure_api_key, listening_ports
-from nbtoolkit.local.launch_spec import REPLICA, launch_spec_for
-from nbtoolkit.local.processes import ProcessId
-from nbtoolkit.local.server import STOP_TIMEOUT, LocalServer, terminate_at_exit
+from nbtoolkit.local.launch_spec import REPLICA, ensure_api_key, launch_spec_for
+from nbtoolkit.local.processes import HOST, ProcessId, listening_ports
+from nbtoolkit.local.server import STOP_TIMEOUT, LocalServer, describe_server, terminate_at_exit
 from nbtoolkit.local.state_files import ServerRecord, StateFiles
-from nbtoolkit.local.status import describe_server
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.releases.start_commands import fixed_port
+from nbtoolkit.releases.builder import fixed_port
 from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Heartbeat
@@ -63,7 +62,6 @@ class LocalTarget:
         self.keep = not is_headless() if keep is None else keep
         self._port = port
         self._env = dict(env or {})
-        self._stop_timeout = stop_timeout
         self._log_bytes = log_bytes
         self._files = StateFiles(self.root)
         self._server = LocalServer(self._files, stop_timeout=stop_timeout)
@@ -106,15 +104,9 @@ class LocalTarget:
 
     def kept(self, keep: bool) -> LocalTarget:
         """Return the same target with another ``keep``."""
-        return LocalTarget(
-            self.workspace,
-            self.root,
-            keep,
-            port=self._port,
-            env=self._env,
-            stop_timeout=self._stop_timeout,
-            log_bytes=self._log_bytes,
-        )
+        target = copy(self)
+        target.keep = keep
+        return target
 
     def check_memory(
         self, base: Base, quantization: Literal["none", "nf4"], *, override: bool, progress: Progress

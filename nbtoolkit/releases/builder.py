@@ -1,9 +1,9 @@
-"""Build a release: base, adapters, tokenizer, engine settings and code."""
+"""Build a release: base, adapters, tokenizer, engine settings, code and start commands."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.models.adapter import Adapter
@@ -13,6 +13,7 @@ from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.release import EngineSettings, Release, ServedAdapter, ServedBase, ServedCode
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
+_FIXED_PORT = re.compile(r"export PORT=(\d+) GRADIO_SERVER_PORT=\1")
 
 
 def build_release(
@@ -86,3 +87,15 @@ def _check_contents(served: Mapping[str, ServedAdapter]) -> None:
                 f"{first!r} and {name!r} are the same adapter, byte for byte ({adapter.sha256[:16]}).",
                 next_step="serve it under one name, or check that the right folders were given",
             )
+
+
+def with_fixed_port(commands: Sequence[str], port: int | None) -> tuple[str, ...]:
+    """Return commands that first export the port; with None the server gets a free port."""
+    first = () if port is None else (f"export PORT={port} GRADIO_SERVER_PORT={port}",)
+    return (*first, *commands)
+
+
+def fixed_port(commands: Sequence[str]) -> int | None:
+    """Return the port that :func:`with_fixed_port` wrote into commands, None without one."""
+    match = _FIXED_PORT.fullmatch(commands[0]) if commands else None
+    return int(match[1]) if match else None

@@ -22,7 +22,6 @@ from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.releases.staging import (
-    custom_server_sha256,
     put_once,
     stage_adapters,
     stage_base,
@@ -31,22 +30,9 @@ from nbtoolkit.releases.staging import (
     stage_wheels,
 )
 from nbtoolkit.serving import share_layout
-from nbtoolkit.serving.content_hash import code_sha256
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Pointer
 from nbtoolkit.sync import SyncResult
-
-__all__ = [
-    "active_pointer",
-    "code_sha256",
-    "custom_server_sha256",
-    "pointer_history",
-    "publish_release",
-    "publisher_name",
-    "read_release",
-    "serving_folder",
-    "stage_release",
-]
 
 ATTEMPTS = 20
 """Pointer names that are tried; only an invalid pointer of another writer uses one up."""
@@ -167,12 +153,8 @@ def serving_folder() -> Path:
 
 def _numbers(store: FileStore) -> list[int]:
     """Return the numbers of all pointers, valid or not; deletes temporary files of killed deploys."""
-    found = (
-        share_layout.pointer_number(entry.name)
-        for entry in sweep(store, share_layout.ACTIVE)
-        if not entry.is_folder
-    )
-    return [n for n in found if n is not None]
+    entries = sweep(store, share_layout.ACTIVE)
+    return [n for e in entries if not e.is_folder and (n := share_layout.pointer_number(e.name)) is not None]
 
 
 def _highest_valid(store: FileStore, numbers: list[int]) -> Pointer | None:

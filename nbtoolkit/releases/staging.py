@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError, SyncRefused
@@ -21,8 +22,6 @@ from nbtoolkit.sync.scan import check_files, scan_folder
 WHEELS_LOCK = "requirements.txt"
 """The lock's name next to its wheels; its sha256 names the folder."""
 
-AGAIN = "let the program that writes it finish, then deploy again"
-
 
 def stage_adapters(
     store: FileStore, release: Release, adapters: Mapping[str, Adapter], progress: Progress
@@ -32,16 +31,15 @@ def stage_adapters(
     for served in release.adapters:
         adapter = adapters.get(served.name)
         if adapter is None or served.path != share_layout.adapter_path(served.sha256):
-            if not any(entry.name == CONFIG for entry in store.list(served.path)):
-                raise NotInStore(
-                    f"The adapter {served.name} is not on the share, at {served.path}, and was not given.",
-                    next_step="give the adapter's folder, or correct the path on the share",
-                    path=served.path,
-                )
+            label = f"The adapter {served.name} is not on the share, at {served.path},"
+            next_step = "give the adapter's folder, or correct the path on the share"
+            _require(store, served.path, CONFIG, label, next_step)
             continue
-        check_files(adapter.named_files, adapter.path)
+        files = adapter.named_files
+        check_files(files, adapter.path)
+        current_sha256 = partial(content_hash.folder_sha256, files)
         label = f"The adapter {adapter.path}"
-        result += _send(store, adapter.named_files, served.path, served.sha256, "", label, progress)
+        result += _send(store, files, served.path, served.sha256, current_sha256, label, progress)
     return result
 
 
@@ -51,19 +49,15 @@ def stage_base(store: FileStore, release: Release, base: Base | None, progress: 
     if served is None or served.path != share_layout.base_path(served.sha256):
         return SyncResult()
     if base is None:
-        if not any(entry.name == BASE_CONFIG for entry in store.list(served.path)):
-            raise NotInStore(
-                f"The base model {served.name} is not on the share, at {served.path}, and was not given.",
-                next_step="deploy again with the base model's folder",
-                path=served.path,
-            )
+        label = f"The base model {served.name} is not on the share, at {served.path},"
+        _require(store, served.path, BASE_CONFIG, label, "deploy again with the base model's folder")
         return SyncResult()
     files = {file.name: file for file in (*base.files, *base.weights)}
     check_files(files, base.path)
-    planned = plan(files, store, served.path, content_addressed=True, progress=progress)
-    if planned.missing and Base.read(base.path).sha256 != served.sha256:
-        raise _changed(f"The base model {base.path}", served.sha256)
-    return apply(planned, store, progress)
+    label = f"The base model {base.path}"
+    return _send(
+        store, files, served.path, served.sha256, lambda: Base.read(base.path).sha256, label, progress
+    )
 
 
 def stage_wheels(
@@ -98,15 +92,10 @@ def stage_code(store: FileStore, release: Release, code: Path, progress: Progres
         return apply(planned, store, progress)
     files = content_hash.code_files(code)
     check_files(files, code)
-    return _send(
-        store,
-        files,
-        share_layout.code_path(sha256),
-        sha256,
-        share_layout.CODE_PACKAGE,
-        f"The code in {code}",
-        progress,
-    )
+    named = {join(share_layout.CODE_PACKAGE, name): path for name, path in files.items()}
+    current_sha256 = partial(content_hash.folder_sha256, files)
+    prefix, label = share_layout.code_path(sha256), f"The code in {code}"
+    return _send(store, named, prefix, sha256, current_sha256, label, progress)
 
 
 def custom_server_sha256(folder: Path) -> str:
@@ -123,12 +112,9 @@ def stage_reports(
         progress.check()
         path = share_layout.report_path(sha256)
         if name not in reports:
-            if not any(entry.name == path.rpartition("/")[2] for entry in store.list(share_layout.REPORTS)):
-                raise NotInStore(
-                    f"The smoke report of {name} is not on the share and was not given.",
-                    next_step="run the smoke test again, then deploy",
-                    path=path,
-                )
+            label = f"The smoke report of {name} is not on the share"
+            folder, _, file = path.rpartition("/")
+            _require(store, folder, file, label, "run the smoke test again, then deploy")
             continue
         content = _read(reports[name], name)
         if hashlib.sha256(content).hexdigest() != sha256:
@@ -164,17 +150,22 @@ def _send(
     files: Mapping[str, Path],
     prefix: str,
     sha256: str,
-    below: str,
+    current_sha256: Callable[[], str],
     label: str,
     progress: Progress,
 ) -> SyncResult:
-    """Upload files to a content-addressed folder; ``below`` is their subfolder in it."""
-    named = {join(below, name): path for name, path in files.items()}
-    planned = plan(named, store, prefix, content_addressed=True, progress=progress)
+    """Upload files to a content-addressed folder; ``current_sha256`` hashes what they contain now."""
+    planned = plan(files, store, prefix, content_addressed=True, progress=progress)
     # After the plan, which has the hash of every file to send: a later change is detected during the upload.
-    if planned.missing and content_hash.folder_sha256(files) != sha256:
+    if planned.missing and current_sha256() != sha256:
         raise _changed(label, sha256)
     return apply(planned, store, progress)
+
+
+def _require(store: FileStore, folder: str, name: str, label: str, next_step: str) -> None:
+    """Raise NotInStore if a folder on the share has no file ``name``."""
+    if not any(entry.name == name for entry in store.list(folder)):
+        raise NotInStore(f"{label} and was not given.", next_step=next_step, path=folder)
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -190,5 +181,5 @@ def _read(path: Path, name: str) -> bytes:
 def _changed(label: str, sha256: str) -> SyncRefused:
     return SyncRefused(
         f"{label} changed since the release was built: its sha256 is no longer {sha256[:16]}….",
-        next_step=AGAIN,
+        next_step="let the program that writes it finish, then deploy again",
     )

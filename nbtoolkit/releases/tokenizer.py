@@ -74,13 +74,15 @@ def tokenizer_in_force(
                 check="A5",
             ) from error
         chosen[name] = _served(facts, path, base_facts, base_path)
+    if not base_facts.exists and (not chosen or any(served.path == base_path for served in chosen.values())):
+        raise InvalidBase(
+            f"The base model {base} has no tokenizer, and neither has an adapter.",
+            next_step="download the model's tokenizer files into its folder",
+            path=base,
+        )
     first = next(iter(chosen), None)
     if first is None:
-        if not base_facts.exists:
-            raise _no_tokenizer(base)
         return ServedTokenizer(path=base_path, sha256=base_facts.digest(base_facts.template))
-    if not base_facts.exists and any(served.path == base_path for served in chosen.values()):
-        raise _no_tokenizer(base)
     for name, served in chosen.items():
         if served.sha256 != chosen[first].sha256:
             raise InvalidSettings(
@@ -167,11 +169,3 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _no_tokenizer(base: Path) -> InvalidBase:
-    return InvalidBase(
-        f"The base model {base} has no tokenizer, and neither has an adapter.",
-        next_step="download the model's tokenizer files into its folder",
-        path=base,
-    )

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nbtoolkit.errors import NotReady, RequestRefused, ServerFailed
+import httpx
+
+from nbtoolkit.endpoint import Endpoint
+from nbtoolkit.errors import NbtoolkitError, NotReady, RequestRefused, ServerFailed
 from nbtoolkit.local import LocalTarget
 from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
 from nbtoolkit.releases.builder import build_release
+from nbtoolkit.serving.content_hash import code_sha256
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import EngineSettings, Release
+from nbtoolkit.serving.sse import STREAM_END, event_data
 from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, check
-from nbtoolkit.smoke.contract_checks import ADAPTER, ContractItem, contract_checks
 from nbtoolkit.smoke.report import SmokeReport
 from nbtoolkit.workspace import Workspace
 
+ADAPTER = "tested-adapter"
+"""The public name under which the contract level serves the adapter."""
+
 _PORT = 7960
 """The first port to try; not the port of a deployed server."""
+_PROMPT = {"role": "user", "content": "Say one word about the weather."}
+_MAX_TOKENS = 12
+_TIMEOUT = 300.0
 
 
 @dataclass(frozen=True)
@@ -37,15 +50,21 @@ class ContractContext:
 @check("G7", "contract", "contract")
 def contract(context: ContractContext) -> CheckOutcome:
     """Serve the adapter from a temporary share and run every contract check."""
-    items: list[ContractItem] = []
+    evidence: dict[str, Any] = {"points": {}}
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="nbtoolkit-smoke-") as folder:
         target = LocalTarget(context.workspace, Path(folder) / "target", keep=False, port=_PORT)
         try:
             release = _start_server(context, target, Path(folder))
             seconds = _wait_ready(context, target, release)
-            for one in contract_checks(target.endpoint(), release, context.fingerprint):
-                context.progress.phase(f"Smoke test: checking the server's contract: {one.name}")
-                items.append(one.run())
+            with httpx.Client(timeout=_TIMEOUT, trust_env=False) as http:
+                client = _ContractClient(target.endpoint(), release, context.fingerprint, http)
+                for name, point in client.points().items():
+                    context.progress.phase(f"Smoke test: checking the server's contract: {name}")
+                    passed, detail = _check_point(point)
+                    evidence["points"][name] = ("ok: " if passed else "WRONG: ") + detail
+                    if not passed:
+                        failed.append(f"{name}: {detail}")
         except (ServerFailed, NotReady, RequestRefused) as error:
             log = list(target.logs(tail=40))
             causes = [line for line in log if "Error" in line]
@@ -53,22 +72,18 @@ def contract(context: ContractContext) -> CheckOutcome:
             return CheckOutcome(
                 "fail",
                 f"the server does not serve this adapter: {error.message.splitlines()[0]}{cause}",
-                {**_evidence(items), "error": error.message, "log": log},
+                {**evidence, "error": error.message, "log": log},
                 "see the log lines in this check's evidence: report.checks[-1].evidence['log']",
             )
         finally:
             target.destroy()
-    failed = [item for item in items if not item.passed]
-    evidence = {**_evidence(items), "seconds_to_ready": round(seconds, 2)}
+    evidence["seconds_to_ready"] = round(seconds, 2)
     if failed:
-        return CheckOutcome(
-            "fail",
-            "; ".join(f"{item.name}: {item.detail}" for item in failed),
-            evidence,
-            "the server breaks its contract with this model: report it with this page",
-        )
+        remedy = "the server breaks its contract with this model: report it with this page"
+        return CheckOutcome("fail", "; ".join(failed), evidence, remedy)
+    count = len(evidence["points"])
     return CheckOutcome(
-        "pass", f"all {len(items)} points of the contract hold, ready in {seconds:.1f} s", evidence
+        "pass", f"all {count} points of the contract hold, ready in {seconds:.1f} s", evidence
     )
 
 
@@ -84,7 +99,7 @@ def _start_server(context: ContractContext, target: LocalTarget, folder: Path) -
         str(smoke.base.path),
         {ADAPTER: smoke.adapter},
         EngineSettings(kind=settings.engine, dtype=settings.dtype, quantization=settings.quantization),
-        publisher.code_sha256(code),
+        code_sha256(code),
         reports={ADAPTER: context.report.sha256},
     )
     target.provision(context.progress)
@@ -128,5 +143,114 @@ def _wait_ready(context: ContractContext, target: LocalTarget, release: Release)
     return time.monotonic() - begin
 
 
-def _evidence(items: list[ContractItem]) -> dict[str, object]:
-    return {"points": {item.name: ("ok: " if item.passed else "WRONG: ") + item.detail for item in items}}
+_PointResult = tuple[bool, str]
+"""Whether a point of the contract holds, and the details."""
+
+
+def _check_point(point: Callable[[], _PointResult]) -> _PointResult:
+    """Send the request; an error response is a failed point. Raises NotReady if the server is gone."""
+    try:
+        return point()
+    except NotReady:
+        raise
+    except (NbtoolkitError, httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        return False, f"{type(error).__name__}: {error}"
+
+
+class _ContractClient:
+    """The requests of check G7: health, models, fingerprint, answers and refusals of a running server."""
+
+    def __init__(
+        self, endpoint: Endpoint, release: Release, fingerprint: Fingerprint, http: httpx.Client
+    ) -> None:
+        self._endpoint, self._release, self._fingerprint, self._http = endpoint, release, fingerprint, http
+        self._url = f"{endpoint.url}/v1/chat/completions"
+        self._headers = {"Authorization": f"Bearer {endpoint.key.get_secret_value()}"}
+        self._prompt_tokens = 0
+        """Tokens of :data:`_PROMPT` with its template."""
+
+    def points(self) -> dict[str, Callable[[], _PointResult]]:
+        """Return the points of the contract in their order, by name."""
+        return {
+            "health": self._health,
+            "models": self._models,
+            "fingerprint": self._proves_fingerprint,
+            "non-stream": self._non_stream,
+            "stream": self._stream,
+            "history": self._history,
+            "unknown model": lambda: self._is_refused(404, "nobody", self._headers),
+            "no key": lambda: self._is_refused(401, ADAPTER, {}),
+        }
+
+    def _health(self) -> _PointResult:
+        health = self._endpoint.health()
+        sha256 = health.adapters.get(ADAPTER)
+        serves = health.phase == "ready" and health.release == self._release.id
+        return serves and sha256 == self._fingerprint.adapter_sha256, (
+            f"phase {health.phase}, release {health.release}, adapter {(sha256 or 'none')[:16]}"
+        )
+
+    def _models(self) -> _PointResult:
+        parents = {model.id: model.parent for model in self._endpoint.models()}
+        base = self._release.base.name if self._release.base else ""
+        return parents.get(ADAPTER) == base and base in parents and not parents[base], (
+            f"{ADAPTER} has parent {parents.get(ADAPTER)}; listed are {', '.join(parents)}"
+        )
+
+    def _proves_fingerprint(self) -> _PointResult:
+        verdict = self._endpoint.prove(self._fingerprint, ADAPTER)
+        return bool(verdict), str(verdict)
+
+    def _non_stream(self) -> _PointResult:
+        answer = self._chat(_PROMPT)
+        self._prompt_tokens = answer["usage"]["prompt_tokens"]
+        choice = answer["choices"][0]
+        content, reason = choice["message"]["content"], choice["finish_reason"]
+        complete = isinstance(content, str) and reason in ("stop", "length")
+        return complete and answer["model"] == ADAPTER, (
+            f"{answer['usage']['completion_tokens']} tokens, finish_reason {reason}, {content!r}"
+        )
+
+    def _stream(self) -> _PointResult:
+        pieces: list[str] = []
+        reason: str | None = None
+        done = False
+        body = _body([_PROMPT], stream=True)
+        with self._http.stream("POST", self._url, json=body, headers=self._headers) as response:
+            if response.status_code != 200:
+                return False, f"status {response.status_code}: {response.read()[:300]!r}"
+            for data in event_data(response.iter_lines()):
+                if data == STREAM_END:
+                    done = True
+                    break
+                for choice in json.loads(data)["choices"]:
+                    pieces.append(choice["delta"].get("content") or "")
+                    reason = choice.get("finish_reason") or reason
+        return done and reason in ("stop", "length"), (
+            f"{len(pieces)} pieces, finish_reason {reason}, {'[DONE]' if done else 'no [DONE]'}"
+        )
+
+    def _history(self) -> _PointResult:
+        turns = ({"role": "assistant", "content": "Sunny."}, {"role": "user", "content": "And tomorrow?"})
+        tokens = self._chat(_PROMPT, *turns)["usage"]["prompt_tokens"]
+        return tokens > self._prompt_tokens, (
+            f"{tokens} prompt tokens with history, {self._prompt_tokens} without"
+        )
+
+    def _is_refused(self, status: int, model: str, headers: dict[str, str]) -> _PointResult:
+        response = self._http.post(self._url, json=_body([_PROMPT], model=model), headers=headers)
+        has_error = isinstance(response.json().get("error"), dict)
+        return response.status_code == status and has_error, (
+            f"status {response.status_code}, expected {status}"
+        )
+
+    def _chat(self, *messages: dict[str, str]) -> dict[str, Any]:
+        response = self._http.post(self._url, json=_body(list(messages)), headers=self._headers)
+        if response.status_code != 200:
+            raise ValueError(f"status {response.status_code}: {response.text[:300]}")
+        return response.json()
+
+
+def _body(messages: list[dict[str, str]], *, model: str = ADAPTER, stream: bool = False) -> dict[str, Any]:
+    options = {"max_tokens": _MAX_TOKENS, "temperature": 0, "stream": stream}
+    return {"model": model, "messages": messages, **options}

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from html import escape
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbtoolkit.errors import BrokenFile, SmokeTestFailed
 from nbtoolkit.serving.fingerprint import Fingerprint
-from nbtoolkit.smoke.check import Check
-from nbtoolkit.smoke.report_rendering import render_html, render_text
+from nbtoolkit.smoke.check import Check, Verdict
 from nbtoolkit.smoke.settings import LEVELS, Level
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.workspace import Workspace
+
+_WIDTH = 100
+_COLOURS = {
+    "pass": "#1a7f37",
+    "warn": "#9a6700",
+    "fail": "#cf222e",
+    "skipped": "#6e7781",
+    "undecided": "#6e7781",
+}
 
 
 class SmokeReport(BaseModel):
@@ -121,7 +132,7 @@ class SmokeReport(BaseModel):
         return report
 
     def __str__(self) -> str:
-        return render_text(self._headline(), self._facts(), self.checks)
+        return _render_text(self._headline(), self._facts(), self.checks)
 
     def __repr__(self) -> str:
         outcome = "green" if self.green else "not green"
@@ -133,7 +144,7 @@ class SmokeReport(BaseModel):
 
     def _repr_html_(self) -> str:
         verdict = "fail" if self.failed else "pass" if self.green else "undecided"
-        return render_html(self._headline(), verdict, self._facts(), self.checks)
+        return _render_html(self._headline(), verdict, self._facts(), self.checks)
 
     def _headline(self) -> str:
         subject = f"adapter {self.adapter} on {self.base}"
@@ -174,3 +185,51 @@ def newest_report(workspace: Workspace, adapter_sha256: str, base_sha256: str) -
 
 def _ids(checks: tuple[Check, ...]) -> str:
     return ", ".join(dict.fromkeys(one.id for one in checks))
+
+
+def _render_text(headline: str, facts: Mapping[str, str], checks: Sequence[Check]) -> str:
+    """Return the report as a plain-text table."""
+    lines = [headline, *(f"  {name:<11} {value}" for name, value in facts.items()), ""]
+    for one in checks:
+        head = f"{one.verdict.upper():<9} {one.id:<3} {one.level:<8} "
+        indent = " " * len(head)
+        lines += wrap(f"{one.title}: {one.summary}", _WIDTH, initial_indent=head, subsequent_indent=indent)
+        if one.remedy and one.verdict in ("fail", "warn"):
+            lines += wrap(f"→ {one.remedy}", _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ")
+    return "\n".join(lines)
+
+
+def _render_html(headline: str, verdict: Verdict, facts: Mapping[str, str], checks: Sequence[Check]) -> str:
+    """Return the report as HTML: plain tables and details, inline styles, everything escaped."""
+    rows = "".join(_row(one) for one in checks)
+    about = "".join(
+        f'<tr><td style="text-align:left;padding-right:1em">{escape(name)}</td>'
+        f'<td style="text-align:left">{escape(value)}</td></tr>'
+        for name, value in facts.items()
+    )
+    return (
+        f'<div><p style="color:{_COLOURS[verdict]};font-weight:bold">{escape(headline)}</p>'
+        f'<table style="border-collapse:collapse">{rows}</table>'
+        f"<details><summary>About this report</summary><table>{about}</table></details></div>"
+    )
+
+
+def _row(one: Check) -> str:
+    cell = '<td style="text-align:left;vertical-align:top;padding:2px 8px'
+    evidence = json.dumps(one.evidence, indent=1, ensure_ascii=False)
+    remedy = (
+        f'<div style="font-weight:bold">→ {escape(one.remedy)}</div>'
+        if one.remedy and one.verdict in ("fail", "warn")
+        else ""
+    )
+    details = (
+        f"<details><summary>evidence, {one.seconds:.2f} s</summary>"
+        f'<pre style="white-space:pre-wrap">{escape(evidence)}</pre></details>'
+        if one.evidence
+        else ""
+    )
+    return (
+        f'<tr>{cell};color:{_COLOURS[one.verdict]};font-weight:bold">{escape(one.verdict)}</td>'
+        f'{cell}">{escape(one.id)}</td>{cell}">{escape(one.level)}</td>{cell}">{escape(one.title)}</td>'
+        f'{cell}">{escape(one.summary)}{remedy}{details}</td></tr>'
+    )

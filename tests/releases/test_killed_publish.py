@@ -51,7 +51,7 @@ def deploy(root: Path, adapter: Path, code: Path, expected: int) -> tuple[int, s
     served = ServedAdapter(
         name="tone", path=share_layout.adapter_path(value.sha256), sha256=value.sha256, rank=2
     )
-    release = Release(base=None, adapters=(served,), code=ServedCode(sha256=publisher.code_sha256(code)))
+    release = Release(base=None, adapters=(served,), code=ServedCode(sha256=content_hash.code_sha256(code)))
     store = LocalFolder(root)
     result = publisher.stage_release(store, release, {"tone": value}, code)
     publisher.publish_release(store, release.id, expected=expected, by="killed")

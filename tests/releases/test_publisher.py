@@ -16,6 +16,7 @@ from nbtoolkit.errors import NotInStore, ReleaseChanged, StoreError, SyncRefused
 from nbtoolkit.filestore import LocalFolder, make_folders, temp_files
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.releases import publisher
+from nbtoolkit.releases.staging import custom_server_sha256
 from nbtoolkit.serving import content_hash, share_layout
 from nbtoolkit.serving.release import Release, ServedAdapter, ServedBase, ServedCode
 
@@ -47,7 +48,7 @@ def release_of(adapters: dict[str, Adapter], code: Path, reports: dict[str, str]
             ServedAdapter(name=name, path=share_layout.adapter_path(a.sha256), sha256=a.sha256, rank=2)
             for name, a in adapters.items()
         ),
-        code=ServedCode(sha256=publisher.code_sha256(code)),
+        code=ServedCode(sha256=content_hash.code_sha256(code)),
         reports=reports or {},
     )
 
@@ -165,9 +166,7 @@ def test_a_users_own_server_goes_to_its_folder_and_nothing_there_is_deleted(
     store.write("inference/theirs.txt", b"left by fine-tuning")
 
     def deploy() -> int:
-        served = ServedCode(
-            kind="own", sha256=publisher.custom_server_sha256(own), commands=("python server.py",)
-        )
+        served = ServedCode(kind="own", sha256=custom_server_sha256(own), commands=("python server.py",))
         return publisher.stage_release(store, Release(base=None, code=served), {}, own).sent_files
 
     assert deploy() == 2

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from nbtoolkit.serving.dtype import cpu_has_bfloat16, serving_dtype
+from nbtoolkit.smoke.model_level.forward import GENERIC, render_prompts
 from nbtoolkit.smoke.model_level.messages import ModelTask
-from nbtoolkit.smoke.model_level.prompts import GENERIC, render_prompts
 from nbtoolkit.smoke.settings import SmokeSettings
 
 

@@ -10,9 +10,8 @@ import torch
 
 from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check
 from nbtoolkit.smoke.model_level.context import ModelContext
-from nbtoolkit.smoke.model_level.forward import divergence, logits_alone, logits_batched, padded
+from nbtoolkit.smoke.model_level.forward import batches, divergence, logits_alone, logits_batched, padded
 from nbtoolkit.smoke.model_level.load import lora_layers
-from nbtoolkit.smoke.model_level.prompts import batches
 
 BATCH = 8
 

@@ -9,8 +9,14 @@ from typing import Any
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe, distance
 from nbtoolkit.smoke.model_level.context import ModelContext
 from nbtoolkit.smoke.model_level.effect import BATCH
-from nbtoolkit.smoke.model_level.forward import divergence, logits_alone, logits_batched, top_logprobs
-from nbtoolkit.smoke.model_level.prompts import batches, short_sequences
+from nbtoolkit.smoke.model_level.forward import (
+    batches,
+    divergence,
+    logits_alone,
+    logits_batched,
+    short_sequences,
+    top_logprobs,
+)
 
 CONTEXTS = 16
 _CANDIDATES = 40

@@ -1,12 +1,14 @@
-"""A4, static part: compare the adapter's keys and shapes with the base's tensor headers."""
+"""A4, static part: parse LoRA tensor names, and compare keys and shapes with the base's headers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check
-from nbtoolkit.smoke.static.lora_keys import find_bad_prefixes, lora_pairs, lora_tensor
 
 UNRENAMED_TYPES = frozenset(
     [
@@ -20,14 +22,24 @@ UNRENAMED_TYPES = frozenset(
 CONV1D_TYPES = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 """Model types made of Conv1D layers, whose weights are stored as [in, out]."""
 
-_WRONG_BASE = "give the base that it was trained on{base}"
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+
+PREFIX = "base_model.model."
+_LORA = re.compile(r"^(?P<module>.+)\.(?P<part>lora_(?:embedding_)?[AB])(?:\.weight)?$")
+
+_BAD_PREFIXES = {
+    f"{PREFIX}{PREFIX}": "the model was wrapped by peft twice; strip one base_model.model. from every key",
+    "_orig_mod.": "torch.compile left it; save model._orig_mod, or strip it from every key",
+    "module.": "DistributedDataParallel left it; save model.module, or strip it from every key",
+    "(no base_model.model.)": "put base_model.model. before every key",
+}
 
 
 @check("A4", "static", "base match")
 def base_match(context: SmokeContext) -> CheckOutcome:
     """Compare every LoRA pair with its base weight; undecided if headers are not sufficient."""
     adapter, base = context.adapter, context.base
-    if repairs := find_bad_prefixes(adapter.tensors):
+    if repairs := _find_bad_prefixes(adapter.tensors):
         return CheckOutcome(
             "fail",
             f"keys with a known bad prefix: {', '.join(repairs)}",
@@ -51,7 +63,7 @@ def base_match(context: SmokeContext) -> CheckOutcome:
     others = [key for key in adapter.tensors if lora_tensor(key) is None]
     missing = _missing_targets(context.config or {}, [*pairs, *others])
     trained_on = f", {adapter.base_name}" if adapter.base_name else ""
-    remedy = _WRONG_BASE.format(base=trained_on)
+    remedy = f"give the base that it was trained on{trained_on}"
     evidence: dict[str, Any] = {
         "modules": len(pairs),
         "matched": matched,
@@ -90,9 +102,6 @@ def _weight(module: str, shapes: Mapping[str, tuple[int, ...]], *, tied: bool) -
     return next((shapes[f"{name}.weight"] for name in names if name and f"{name}.weight" in shapes), None)
 
 
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
-
-
 def _problem(
     parts: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], weight: Sequence[int], kind: str
 ) -> str:
@@ -104,11 +113,9 @@ def _problem(
         return ""  # convolutions and stacked experts: peft checks them at the model level
     if a[0] != b[1]:
         return f"rank {a[0]} in A but {b[1]} in B"
-    order: Literal["in out", "out in"] = "out in"
     tensor = lora_tensor(parts["A"])
-    if kind in CONV1D_TYPES or (tensor is not None and tensor.embedding):
-        order = "in out"
-    expected = tuple(weight) if order == "out in" else (weight[1], weight[0])
+    transposed = kind in CONV1D_TYPES or (tensor is not None and tensor.embedding)
+    expected = (weight[1], weight[0]) if transposed else tuple(weight)
     if (b[0], a[1]) == expected:
         return ""
     if kind in CONV1D_TYPES and (b[0], a[1]) == tuple(weight):
@@ -136,3 +143,45 @@ def _undecided_reason(
     if others:
         return f"{len(others)} tensors other than lora_A and lora_B, such as {others[0]}"
     return "the base is quantized, so its header has no plain shapes" if quantized else ""
+
+
+@dataclass(frozen=True)
+class LoraTensor:
+    """One half of a LoRA pair: ``module`` is the path in the base, ``part`` A or B."""
+
+    module: str
+    part: str
+    embedding: bool
+
+
+def lora_tensor(key: str) -> LoraTensor | None:
+    """Parse a key; None if it does not name an A or B matrix."""
+    match = _LORA.match(key)
+    if match is None:
+        return None
+    part = match["part"]
+    return LoraTensor(match["module"].removeprefix(PREFIX), part[-1], "embedding" in part)
+
+
+def lora_pairs(keys: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return module → part → key, for every module that has an A or a B."""
+    parts: dict[str, dict[str, str]] = defaultdict(dict)
+    for key in keys:
+        if tensor := lora_tensor(key):
+            parts[tensor.module][tensor.part] = key
+    return dict(parts)
+
+
+def _find_bad_prefixes(keys: Iterable[str]) -> dict[str, str]:
+    """Return known bad prefix → repair, of all keys; a missing ``base_model.model.`` counts as one."""
+    return {prefix: _BAD_PREFIXES[prefix] for key in keys if (prefix := _bad_prefix(key))}
+
+
+def _bad_prefix(key: str) -> str:
+    if key.startswith(f"{PREFIX}{PREFIX}"):
+        return f"{PREFIX}{PREFIX}"
+    if "_orig_mod." in key:
+        return "_orig_mod."
+    if key.removeprefix(PREFIX).startswith("module."):
+        return "module."
+    return "" if key.startswith("base_model.") else "(no base_model.model.)"

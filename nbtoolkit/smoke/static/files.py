@@ -8,7 +8,7 @@ from pathlib import Path
 from nbtoolkit.errors import InvalidAdapter
 from nbtoolkit.models.adapter import WEIGHTS
 from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check
-from nbtoolkit.smoke.static.lora_keys import lora_tensor
+from nbtoolkit.smoke.static.base_match import lora_tensor
 
 PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
 _WITH_AUTO_MAP = ("adapter_config.json", "config.json", "tokenizer_config.json", "processor_config.json")

@@ -10,7 +10,7 @@ from nbtoolkit.errors import MissingDependency
 from nbtoolkit.installation import install_hint
 from nbtoolkit.models.safetensors_header import TensorInfo
 from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check
-from nbtoolkit.smoke.static.lora_keys import lora_pairs, lora_tensor
+from nbtoolkit.smoke.static.base_match import lora_pairs, lora_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
