@@ -39,10 +39,11 @@ class DemoModels:
     def __init__(self, folder: Path, adapters: Path | None = None) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        first, *others = ADAPTERS
-        self.model: Any = PeftModel.from_pretrained(base, adapter_folder(first, adapters), adapter_name=first)
-        for name in others:
-            self.model.load_adapter(adapter_folder(name, adapters), adapter_name=name)
+        folders = {name: adapters / name if adapters else adapter(name) for name in ADAPTERS}
+        first = next(iter(folders))
+        self.model: Any = PeftModel.from_pretrained(base, folders.pop(first), adapter_name=first)
+        for name, path in folders.items():
+            self.model.load_adapter(path, adapter_name=name)
         self.model.eval()
 
     def answers(self, messages: Sequence[str], name: str | None, tokens: int) -> list[str]:
@@ -70,17 +71,6 @@ class DemoModels:
         return self.tokenizer.decode(row[: row.index(end) + 1] if end in row else row)
 
 
-def adapter_folder(name: str, adapters: Path | None) -> Path:
-    """Return the folder of an adapter in the package, or in ``adapters`` if it is given."""
-    return adapter(name) if adapters is None else adapters / name
-
-
-def first_tone(answer: str) -> str | None:
-    """Return the first tone in an answer."""
-    found = re.search("|".join(TONES), answer.lower())
-    return found[0] if found else None
-
-
 def measure(models: DemoModels) -> list[tuple[str, int, int]]:
     """Return label, number of right answers and number of sentences; over all held-out sentences."""
     held_out = sentences("held-out")
@@ -88,8 +78,8 @@ def measure(models: DemoModels) -> list[tuple[str, int, int]]:
     rows: list[tuple[str, int, int]] = []
     for label, template in (("the bare sentence", "{text}"), ("the five tones in the question", INSTRUCTION)):
         answers = models.answers([template.format(text=text) for text in texts], None, BASE_TOKENS)
-        pairs = zip(answers, held_out, strict=True)
-        right = sum(first_tone(answer) == sentence.tone for answer, sentence in pairs)
+        first_tones = [re.findall("|".join(TONES), answer.lower())[:1] for answer in answers]
+        right = sum(first == [sentence.tone] for first, sentence in zip(first_tones, held_out, strict=True))
         rows.append((f"base, {label}", right, len(held_out)))
     for name, words in ADAPTERS.items():
         answers = models.answers(texts, name, ADAPTER_TOKENS)

@@ -59,7 +59,16 @@ def base_model(where: Workspace | Path, progress: Progress | None = None) -> Pat
     cache.mkdir(parents=True, exist_ok=True)
     progress.phase(f"Unpacking the demo model {MODEL_NAME} (once, about half a minute)")
     lock = FileLock(cache / f".{MODEL_NAME}.lock")
-    _acquire(lock, progress)
+
+    def is_acquired() -> bool:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress.note("another process is unpacking it; waiting")
+            return False
+        return True
+
+    progress.wait_until(is_acquired, interval=_LOCK_POLL)
     try:
         if not _complete(folder):
             _unpack(gguf, folder, progress)
@@ -100,18 +109,6 @@ def _complete(folder: Path) -> bool:
     return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
 
 
-def _acquire(lock: FileLock, progress: Progress) -> None:
-    def is_acquired() -> bool:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress.note("another process is unpacking it; waiting")
-            return False
-        return True
-
-    progress.wait_until(is_acquired, interval=_LOCK_POLL)
-
-
 def _unpack(gguf: Path, folder: Path, progress: Progress) -> None:
     """Unpack into a folder next to ``folder`` and rename it; the caller holds the lock."""
     prefix = f".{folder.name}.partial-"
@@ -123,22 +120,18 @@ def _unpack(gguf: Path, folder: Path, progress: Progress) -> None:
             next_step=f"move or delete {folder}, then run this again",
         )
     partial = folder.parent / f"{prefix}{os.getpid()}"
-    try:
-        _run_unpacker(gguf, partial, progress)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _run_unpacker(gguf: Path, partial: Path, progress: Progress) -> None:
     quiet = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     # -P: modules in the script's folder must not shadow packages of the same name.
     command = [sys.executable, "-P", str(UNPACKER), str(gguf), str(partial)]
-    status, output = run_child(command, progress, env={**os.environ, **quiet})
-    if status:
-        tail = "\n".join(output.splitlines()[-15:])
-        raise InvalidBase(
-            f"The demo model could not be unpacked; exit status {status}:\n{tail}",
-            next_step="free about 1 GB of memory if the status is negative (killed); otherwise install "
-            "the transformers that constraints.txt names; then run this again",
-        )
+    try:
+        status, output = run_child(command, progress, env={**os.environ, **quiet})
+        if status:
+            tail = "\n".join(output.splitlines()[-15:])
+            raise InvalidBase(
+                f"The demo model could not be unpacked; exit status {status}:\n{tail}",
+                next_step="free about 1 GB of memory if the status is negative (killed); otherwise install "
+                "the transformers that constraints.txt names; then run this again",
+            )
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

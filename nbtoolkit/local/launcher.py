@@ -23,8 +23,7 @@ from typing import IO, Literal
 from filelock import FileLock, Timeout
 
 from nbtoolkit.local.log import OLD_FILES
-from nbtoolkit.local.processes import ProcessId, terminate_group
-from nbtoolkit.local.state_files import EndReason, ServerRecord, StateFiles
+from nbtoolkit.local.server_state import EndReason, ProcessId, ServerRecord, StateFiles, terminate_group
 from nbtoolkit.utils.threads import start_daemon
 
 STOP_GRACE = 35.0

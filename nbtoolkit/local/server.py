@@ -17,14 +17,15 @@ from pathlib import Path
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.local import log
 from nbtoolkit.local.launcher import ALREADY_RUNNING, STOP_GRACE, LaunchSpec
-from nbtoolkit.local.processes import (
+from nbtoolkit.local.server_state import (
     ProcessId,
+    ServerRecord,
+    StateFiles,
     free_port,
     listening_ports,
     port_is_free,
     terminate_group,
 )
-from nbtoolkit.local.state_files import ServerRecord, StateFiles
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share_layout import Heartbeat
 from nbtoolkit.target import TargetState, TargetStatus

@@ -18,9 +18,8 @@ from nbtoolkit.errors import NotInStore, NotReady
 from nbtoolkit.filestore import LocalFolder
 from nbtoolkit.local import log
 from nbtoolkit.local.launch_spec import REPLICA, ensure_api_key, launch_spec_for
-from nbtoolkit.local.processes import HOST, ProcessId, listening_ports
 from nbtoolkit.local.server import STOP_TIMEOUT, LocalServer, describe_server, terminate_at_exit
-from nbtoolkit.local.state_files import ServerRecord, StateFiles
+from nbtoolkit.local.server_state import HOST, ProcessId, ServerRecord, StateFiles, listening_ports
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.releases.builder import fixed_port

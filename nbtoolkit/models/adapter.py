@@ -10,12 +10,9 @@ from typing import Any
 
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
 from nbtoolkit.models.safetensors_header import TensorInfo, read_header
-from nbtoolkit.serving.content_hash import ADAPTER_FILES, adapter_files, folder_sha256
+from nbtoolkit.serving.content_hash import adapter_files, folder_sha256
 from nbtoolkit.utils.display import html_table
 from nbtoolkit.utils.json_file import read_object
-
-SERVED_FILES = ADAPTER_FILES
-"""The files of an adapter that are uploaded, hashed and served; other files in the folder are ignored."""
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nbtoolkit.errors import BrokenFile, InvalidBase
+from nbtoolkit.errors import BrokenFile
 from nbtoolkit.models.base_model_files import (
     CONFIG,
     GENERATION,
     base_identity,
     config_files,
+    invalid_base,
+    read_weights,
     sample_weight_file,
-    weight_files,
 )
 from nbtoolkit.models.base_model_resolver import resolve_folder
-from nbtoolkit.models.safetensors_header import TensorInfo, read_header
+from nbtoolkit.models.safetensors_header import TensorInfo
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.stop_tokens import eos_token_ids
 from nbtoolkit.utils.display import html_table
@@ -55,29 +56,18 @@ class Base:
         folder = Path(path).expanduser().absolute()
         if not (folder / CONFIG).is_file():
             problem = f"has no {CONFIG}" if folder.is_dir() else "is not a folder"
-            raise InvalidBase(
-                f"The base model {folder}: {problem}.",
-                next_step=f"give the folder that contains {CONFIG} and the safetensors weights",
-                path=folder,
-            )
+            next_step = f"give the folder that contains {CONFIG} and the safetensors weights"
+            raise invalid_base(folder, problem, next_step)
         try:
             config, generation_config = read_configs(folder)
-            tensors: dict[str, TensorInfo] = {}
-            weights = weight_files(folder)
-            for file in weights:
-                tensors.update(read_header(file).tensors)
+            headers = read_weights(folder)
         except BrokenFile as error:
-            raise InvalidBase(
-                f"The base model {folder}: {error.message}", next_step=error.next_step, path=folder
-            ) from error
+            raise invalid_base(folder, error.message.removesuffix("."), error.next_step) from error
+        tensors = {name: info for header in headers.values() for name, info in header.tensors.items()}
         if not tensors:
-            raise InvalidBase(
-                f"The base model {folder}: its weights have no tensors.",
-                next_step="save or download the model again",
-                path=folder,
-            )
+            raise invalid_base(folder, "its weights have no tensors", "save or download the model again")
         name = _public_name(folder)
-        return cls(folder, name, config, generation_config, MappingProxyType(tensors), weights)
+        return cls(folder, name, config, generation_config, MappingProxyType(tensors), tuple(headers))
 
     @classmethod
     def resolve(
@@ -104,7 +94,7 @@ class Base:
 
     def named(self, name: str) -> Base:
         """Return the same base model under another public name."""
-        return Base(self.path, name, self.config, self.generation_config, self.tensors, self.weights)
+        return replace(self, name=name)
 
     @property
     def files(self) -> tuple[Path, ...]:

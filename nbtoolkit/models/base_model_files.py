@@ -29,60 +29,41 @@ def config_files(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in CONFIG_FILES if (folder / name).is_file())
 
 
-def weight_names(folder: Path, existing: Container[str]) -> tuple[str, ...]:
-    """Return the names of the safetensors files; raises :class:`InvalidBase` if one is not ``existing``.
+def expected_weights(folder: Path, existing: Container[str]) -> dict[str, set[str]]:
+    """Return safetensors file → names of its tensors; an empty set if there is no index.
 
-    The index, if there is one, is read from ``folder``. The content of the files is not checked.
+    The index, if there is one, is read from ``folder``. The content of the files is not checked. Raises
+    :class:`InvalidBase` if a file is not ``existing``.
     """
     if WEIGHTS in existing:
-        return (WEIGHTS,)
+        return {WEIGHTS: set()}
     if not (folder / INDEX).is_file():
         raise _invalid_without_weights(folder)
-    return tuple(_read_shards(folder, existing))
-
-
-def weight_files(folder: Path) -> tuple[Path, ...]:
-    """Return the safetensors files with the weights; raises :class:`InvalidBase` if one is missing.
-
-    Reads the header of every shard and compares its tensors with the index.
-    """
-    if (folder / WEIGHTS).is_file():
-        return (folder / WEIGHTS,)
-    if not (folder / INDEX).is_file():
-        raise _invalid_without_weights(folder)
-    shards = _read_shards(folder, {file.name for file in folder.iterdir() if file.is_file()})
-    for name, tensors in shards.items():
-        missing = sorted(tensors - read_header(folder / name).tensors.keys())
-        if missing:
-            raise _invalid(
-                folder,
-                f"{name} lacks {len(missing)} tensors, {missing[0]!r} first",
-                "download that file again",
-            )
-    return tuple(folder / name for name in shards)
-
-
-def _read_shards(folder: Path, existing: Container[str]) -> dict[str, set[str]]:
-    """Return weight file → tensor names from the index; raises if a file is not ``existing``."""
     files: Any = read_object(folder / INDEX).get("weight_map")
     if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
-        raise _invalid(folder, f"{INDEX} has no weight_map", "download the index again")
-    names: list[str] = sorted(set(files.values()))
-    outside = [name for name in names if Path(name).name != name]
-    if outside:
-        raise _invalid(
-            folder, f"{INDEX} names {outside[0]!r}, outside of the folder", "download the index again"
-        )
-    missing = [name for name in names if name not in existing]
-    if missing:
+        raise invalid_base(folder, f"{INDEX} has no weight_map", "download the index again")
+    shards: dict[str, set[str]] = {name: set() for name in sorted(set(files.values()))}
+    if outside := [name for name in shards if Path(name).name != name]:
+        problem = f"{INDEX} names {outside[0]!r}, outside of the folder"
+        raise invalid_base(folder, problem, "download the index again")
+    if missing := [name for name in shards if name not in existing]:
         some = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        raise _invalid(
-            folder, f"{len(missing)} of {len(names)} weight files are missing: {some}", "finish the download"
-        )
-    shards: dict[str, set[str]] = {name: set() for name in names}
+        problem = f"{len(missing)} of {len(shards)} weight files are missing: {some}"
+        raise invalid_base(folder, problem, "finish the download")
     for tensor, name in files.items():
         shards[name].add(tensor)
     return shards
+
+
+def read_weights(folder: Path) -> dict[Path, SafetensorsHeader]:
+    """Return the header of every weight file; raises :class:`InvalidBase` if the index does not match."""
+    headers: dict[Path, SafetensorsHeader] = {}
+    for name, expected in expected_weights(folder, {f.name for f in folder.iterdir() if f.is_file()}).items():
+        header = headers[folder / name] = read_header(folder / name)
+        if missing := sorted(expected - header.tensors.keys()):
+            problem = f"{name} lacks {len(missing)} tensors, {missing[0]!r} first"
+            raise invalid_base(folder, problem, "download that file again")
+    return headers
 
 
 def base_identity(folder: Path, weights: Iterable[tuple[str, int, str]]) -> str:
@@ -117,19 +98,17 @@ def sampled_sha256(header: SafetensorsHeader, read: RangeReader) -> str:
 
 
 def _invalid_without_weights(folder: Path) -> InvalidBase:
-    pickles = sorted(
-        file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(f"*model{pattern}")
-    )
+    names = (f"*model*{suffix}" for suffix in (".bin", ".pt", ".pth"))
+    pickles = sorted(file.name for name in names for file in folder.glob(name))
     if pickles:
-        return _invalid(
-            folder,
-            f"its weights are pickles ({', '.join(pickles[:3])}), which can run code when they are opened",
-            "use a safetensors copy of the model",
+        problem = (
+            f"its weights are pickles ({', '.join(pickles[:3])}), which can run code when they are opened"
         )
-    return _invalid(
-        folder, f"has neither {WEIGHTS} nor {INDEX}", "finish the download, or save the weights there"
-    )
+        return invalid_base(folder, problem, "use a safetensors copy of the model")
+    problem = f"has neither {WEIGHTS} nor {INDEX}"
+    return invalid_base(folder, problem, "finish the download, or save the weights there")
 
 
-def _invalid(folder: Path, problem: str, next_step: str) -> InvalidBase:
+def invalid_base(folder: Path, problem: str, next_step: str) -> InvalidBase:
+    """Return the error for a folder that is not a usable base model."""
     return InvalidBase(f"The base model {folder}: {problem}.", next_step=next_step, path=folder)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from types import MappingProxyType
 
@@ -15,18 +15,18 @@ from nbtoolkit.errors import BrokenFile, InvalidBase, NotInStore, StoreError
 from nbtoolkit.filestore import Entry, FileStore
 from nbtoolkit.filestore.paths import join
 from nbtoolkit.models.adapter import CONFIG as ADAPTER_CONFIG
-from nbtoolkit.models.adapter import SERVED_FILES
 from nbtoolkit.models.base_model import Base, read_configs
 from nbtoolkit.models.base_model_files import CONFIG as BASE_CONFIG
 from nbtoolkit.models.base_model_files import (
     CONFIG_FILES,
     INDEX,
     base_identity,
+    expected_weights,
     sampled_sha256,
-    weight_names,
 )
 from nbtoolkit.models.safetensors_header import TensorInfo, parse_header
 from nbtoolkit.progress import Progress
+from nbtoolkit.serving.content_hash import ADAPTER_FILES
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.workspace import Workspace
 
@@ -69,7 +69,7 @@ def download_adapter(
     """
     entries = _list_files(store, path, ADAPTER_CONFIG, "adapter", list_adapters)
     folder = _cache(store, path, workspace)
-    served = {entry.name: entry for entry in entries if entry.name in SERVED_FILES}
+    served = {entry.name: entry for entry in entries if entry.name in ADAPTER_FILES}
     _download(store, path, served, folder, progress, chunk_size)
     return folder
 
@@ -97,7 +97,7 @@ def describe_base(store: FileStore, path: str, workspace: Workspace, progress: P
     samples: list[tuple[str, int, str]] = []
     try:
         config, generation_config = read_configs(folder)
-        for name in weight_names(folder, sizes.keys()):
+        for name in expected_weights(folder, sizes.keys()):
 
             def read(offset: int, length: int, file: str = join(path, name)) -> bytes:
                 progress.check()
@@ -164,7 +164,8 @@ def _download(
     """Download ``entries`` from a folder of the share, and delete all other files in the local folder."""
     state = _DownloadState(folder)
     for file in folder.iterdir():
-        if file.is_file() and not _is_kept(file.name, entries):
+        kept = file.name in entries or file.name == _STATE or file.suffix == ".part"
+        if file.is_file() and not kept:
             file.unlink()
     missing = [entry for entry in entries.values() if not state.is_current(entry)]
     total = float(sum(entry.size for entry in missing))
@@ -187,10 +188,6 @@ def _download(
             raise _changed(path, entry.name)
         state.finish(entry, part)
         done += entry.size
-
-
-def _is_kept(name: str, entries: Container[str]) -> bool:
-    return name in entries or name == _STATE or name.endswith(".part")
 
 
 class _DownloadState:

@@ -80,16 +80,8 @@ class CheckFunction(Generic[Context]):
 
     def result(self, outcome: CheckOutcome, seconds: float = 0.0) -> Check:
         """Return an outcome as this check's result."""
-        return Check(
-            id=self.id,
-            level=self.level,
-            title=self.title,
-            verdict=outcome.verdict,
-            summary=outcome.summary,
-            evidence=dict(outcome.evidence),
-            remedy=outcome.remedy,
-            seconds=round(seconds, 4),
-        )
+        facts: dict[str, Any] = {"id": self.id, "level": self.level, "title": self.title, **vars(outcome)}
+        return Check(**facts, seconds=round(seconds, 4))
 
     def skipped(self, reason: str) -> Check:
         """Return this check as not run, with the reason."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 
 from nbtoolkit._version import __version__
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
@@ -24,12 +23,12 @@ from nbtoolkit.smoke.model_level.messages import (
 from nbtoolkit.smoke.model_process import run_model_level, skipped_model_checks
 from nbtoolkit.smoke.report import SmokeReport, newest_report
 from nbtoolkit.smoke.settings import SmokeSettings
-from nbtoolkit.smoke.static import base_match, config, files, weight_values
+from nbtoolkit.smoke.static import adapter_files, base_match, weight_values
 from nbtoolkit.target_factory import share_containing
 from nbtoolkit.workspace import Workspace
 
 _VERSIONS = ("torch", "transformers", "peft", "safetensors", "bitsandbytes")
-_ = (base_match, config, files, weight_values)  # the import registers their checks
+_ = (adapter_files, base_match, weight_values)  # the import registers their checks
 
 
 def smoke_test(
@@ -51,8 +50,15 @@ def smoke_test(
     progress = progress or SILENT()
     workspace = workspace or Workspace.find()
     progress.phase("Smoke test: reading the adapter and the base")
-    base = _base(settings, workspace, progress)
-    context = SmokeContext(_adapter_folder(settings, workspace, progress), base, settings)
+    if path := share_path(settings.base):
+        base = download_base(share_containing(path, workspace), path, workspace, progress)
+    else:
+        base = Base.resolve(settings.base, workspace, progress)
+    if path := share_path(settings.adapter):
+        folder = download_adapter(share_containing(path, workspace), path, workspace, progress)
+    else:
+        folder = workspace.path(settings.adapter)
+    context = SmokeContext(folder, base, settings)
     sha256 = adapter_sha256(context.folder)
     if settings.reuse and (report := _reusable_report(workspace, context, sha256, progress)):
         progress.note(f"taken from the green report of {report.created:%Y-%m-%d %H:%M:%S} UTC")
@@ -66,18 +72,6 @@ def smoke_test(
     report = run.report()
     report.save(workspace)
     return report
-
-
-def _base(settings: SmokeSettings, workspace: Workspace, progress: Progress) -> Base:
-    if path := share_path(settings.base):
-        return download_base(share_containing(path, workspace), path, workspace, progress)
-    return Base.resolve(settings.base, workspace, progress)
-
-
-def _adapter_folder(settings: SmokeSettings, workspace: Workspace, progress: Progress) -> Path:
-    if path := share_path(settings.adapter):
-        return download_adapter(share_containing(path, workspace), path, workspace, progress)
-    return workspace.path(settings.adapter)
 
 
 class _SmokeRun:
@@ -113,7 +107,7 @@ class _SmokeRun:
             self.checks += skipped_model_checks(f"{self.failed[0]} failed")
             return
         settled = tuple(one.id for one in self.checks if one.id == "A3" and one.verdict != "undecided")
-        task = build_task(self.context, settled)
+        task = _build_task(self.context, settled)
         for message in run_model_level(task, self.progress, self.context.settings.timeout):
             match message:
                 case CheckMessage(check=result):
@@ -147,27 +141,27 @@ class _SmokeRun:
             adapter_sha256=self.sha256,
             base=base.name,
             base_sha256=base.sha256,
-            base_revision=hub_revision(base),
+            base_revision=base.path.name if base.path.parent.name == "snapshots" else None,  # in a hub cache
             engine=settings.engine,
             dtype=self.facts.dtype if self.facts else None,
             quantization=settings.quantization,
             device=self.facts.device if self.facts else None,
             levels=settings.levels,
-            versions=library_versions(),
+            versions=_library_versions(),
             settings=settings.result_settings,
             checks=tuple(self.checks),
             fingerprint=self.fingerprint,
         )
 
 
-def build_task(context: SmokeContext, settled: tuple[str, ...]) -> ModelTask:
+def _build_task(context: SmokeContext, settled: tuple[str, ...]) -> ModelTask:
     """Return the input of the model level's process, with the tokenizer and template in force."""
     base, adapter = context.base, context.adapter
     tokenizer = tokenizer_in_force(
         base.path, str(base.path), {adapter.name: (adapter.path, str(adapter.path))}
     )
     return ModelTask(
-        settings=context.settings.model_dump(mode="json"),
+        settings=context.settings,
         adapter_path=str(adapter.path),
         adapter_sha256=adapter.sha256,
         base_path=str(base.path),
@@ -178,7 +172,7 @@ def build_task(context: SmokeContext, settled: tuple[str, ...]) -> ModelTask:
     )
 
 
-def library_versions() -> dict[str, str]:
+def _library_versions() -> dict[str, str]:
     """Return the versions of the libraries that affect the result, without importing them."""
     versions = {"nbtoolkit": __version__}
     for name in _VERSIONS:
@@ -187,11 +181,6 @@ def library_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue  # optional
     return versions
-
-
-def hub_revision(base: Base) -> str | None:
-    """Return the base's commit if its folder is a snapshot in the hub's cache."""
-    return base.path.name if base.path.parent.name == "snapshots" else None
 
 
 def _reusable_report(
@@ -206,6 +195,6 @@ def _reusable_report(
         report is not None
         and report.green
         and report.settings == context.settings.result_settings
-        and report.versions == library_versions()
+        and report.versions == _library_versions()
     )
     return report if same else None

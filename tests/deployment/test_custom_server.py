@@ -13,7 +13,7 @@ import pytest
 
 from nbtoolkit import LocalTarget, deploy, rollback
 from nbtoolkit.errors import DeployFailed, InvalidSettings
-from nbtoolkit.local import custom_server
+from nbtoolkit.local import launch_spec
 from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
 from tests.support.processes import processes_of
@@ -40,7 +40,7 @@ COMMANDS = ["cd /mount/inference", "export FROM_COMMAND=yes", "python3 ./server.
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalProject]:
     """A workspace with a server of its own; this environment's Python runs it."""
     monkeypatch.setattr(
-        custom_server, "create_environment", lambda folder, progress: Path(sys.executable).parent
+        launch_spec, "create_environment", lambda folder, progress: Path(sys.executable).parent
     )
     project = LocalProject(tmp_path / "workspace")
     write(project)
@@ -183,13 +183,13 @@ def test_what_is_missing_is_said_before_anything_runs(project: LocalProject) -> 
     ],
 )
 def test_mount_is_mapped_where_it_stands_as_a_whole_name(command: str, mapped: str) -> None:
-    assert custom_server.replace_mount([command], Path("/s/h")) == (mapped,)
+    assert launch_spec.replace_mount([command], Path("/s/h")) == (mapped,)
 
 
 def test_share_that_needs_quotes_is_refused_where_a_command_names_it() -> None:
     with pytest.raises(InvalidSettings, match="'/a b/share'"):
-        custom_server.replace_mount(["cd /mount"], Path("/a b/share"))
-    assert custom_server.replace_mount(["true"], Path("/a b/share")) == ("true",)
+        launch_spec.replace_mount(["cd /mount"], Path("/a b/share"))
+    assert launch_spec.replace_mount(["true"], Path("/a b/share")) == ("true",)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_commands_share_one_shell_that_ends_at_the_first_failure(
     commands: list[str], code: int, said: str
 ) -> None:
     done = subprocess.run(
-        [custom_server.shell(), "-c", custom_server.start_script(commands)],
+        [launch_spec.shell(), "-c", launch_spec.start_script(commands)],
         capture_output=True,
         text=True,
         check=False,
@@ -216,7 +216,7 @@ def test_commands_share_one_shell_that_ends_at_the_first_failure(
 
 
 def test_own_python_sees_this_environment_and_does_not_change_it(tmp_path: Path) -> None:
-    programs = custom_server.create_environment(tmp_path / "own", Progress())
+    programs = launch_spec.create_environment(tmp_path / "own", Progress())
     code = "import pydantic, sys, sysconfig; print(sys.prefix, sysconfig.get_path('purelib'))"
     out = subprocess.run([programs / "python3", "-c", code], capture_output=True, text=True, check=True)
     prefix, packages = out.stdout.split()
@@ -224,5 +224,5 @@ def test_own_python_sees_this_environment_and_does_not_change_it(tmp_path: Path)
     assert Path(packages).is_relative_to(tmp_path)
     assert (programs / "pip").exists()
     made = (tmp_path / "own/complete").stat().st_mtime_ns
-    assert custom_server.create_environment(tmp_path / "own", Progress()) == programs
+    assert launch_spec.create_environment(tmp_path / "own", Progress()) == programs
     assert (tmp_path / "own/complete").stat().st_mtime_ns == made

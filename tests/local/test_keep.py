@@ -17,8 +17,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 from nbtoolkit import LocalTarget, Workspace
-from nbtoolkit.local.processes import ProcessId
-from nbtoolkit.local.state_files import StateFiles
+from nbtoolkit.local.server_state import ProcessId, StateFiles
 from tests.support import local_stub as double
 from tests.support.processes import processes_of
 from tests.support.wait import wait_until

@@ -22,7 +22,7 @@ import pytest
 from nbtoolkit import LocalTarget, Workspace
 from nbtoolkit.errors import Cancelled, NotReady, ServerFailed
 from nbtoolkit.local import server
-from nbtoolkit.local.processes import ProcessId
+from nbtoolkit.local.server_state import ProcessId
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share_layout import Heartbeat
 from tests.support import local_stub as double

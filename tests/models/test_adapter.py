@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
-from nbtoolkit.models.adapter import SERVED_FILES, Adapter
+from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.safetensors_header import TensorInfo, read_header
+from nbtoolkit.serving.content_hash import ADAPTER_FILES
 from tests.support.model_folders import LORA, header_of, write_adapter, write_header, write_tensors
 
 CANARY = "<img src=x onerror=alert(1)>"
@@ -117,7 +118,7 @@ def test_only_served_files_count(tmp_path: Path) -> None:
         "adapter_model.safetensors",
         "tokenizer.json",
     ]
-    assert {file.name for file in adapter.files} <= set(SERVED_FILES)
+    assert {file.name for file in adapter.files} <= set(ADAPTER_FILES)
     assert list(adapter.named_files) == [file.name for file in adapter.files]
 
 

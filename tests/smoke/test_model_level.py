@@ -89,8 +89,8 @@ def test_ids_and_titles_in_the_kernel_are_those_of_the_model_level(models: Path)
 
 @pytest.mark.parametrize("kind", ["llama", "phi3", "gpt2"])
 def test_good_adapter_passes_and_its_fingerprint_is_not_the_base(models: Path, kind: str) -> None:
+    from nbtoolkit.smoke.model_level.context import logits_batched, top_logprobs
     from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
-    from nbtoolkit.smoke.model_level.forward import logits_batched, top_logprobs
 
     context = model_context(models / kind, models / f"{kind}-adapter", norm_warn=10)
     assert [outcome(id, context).verdict for id in ("A3", "A4", "G1", "G2")] == ["pass"] * 4
@@ -109,8 +109,8 @@ def test_good_adapter_passes_and_its_fingerprint_is_not_the_base(models: Path, k
 
 
 def test_fingerprint_distinguishes_two_adapters_in_bfloat16(models: Path, tmp_path: Path) -> None:
+    from nbtoolkit.smoke.model_level.context import logits_batched, top_logprobs
     from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
-    from nbtoolkit.smoke.model_level.forward import logits_batched, top_logprobs
 
     other = tiny_adapter(tmp_path / "other", models / "llama", seed=2, alpha=8)
     first = model_context(models / "llama", models / "llama-adapter", dtype="bfloat16")
@@ -207,7 +207,7 @@ def test_numbers_beyond_half_precision_fail(models: Path, adapter: Path) -> None
 
 
 def test_padding_changes_nothing_but_rounding(models: Path) -> None:
-    from nbtoolkit.smoke.model_level.forward import logits_alone, logits_batched
+    from nbtoolkit.smoke.model_level.context import logits_alone, logits_batched
 
     context = model_context(models / "gpt2", models / "gpt2-adapter")
     rows = [[5, 6, 7], list(range(20)), [9]]

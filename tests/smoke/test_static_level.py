@@ -312,7 +312,7 @@ print(sorted({{"torch", "transformers", "peft", "safetensors"}} & set(sys.module
 
 def test_committed_peft_keys_equal_the_fields_of_the_installed_peft() -> None:
     from nbtoolkit.smoke.model_level.peft_fields import installed_fields
-    from nbtoolkit.smoke.static.config import peft_key_table, peft_version
+    from nbtoolkit.smoke.static.adapter_files import peft_key_table, peft_version
 
     version = peft_version()
     assert version in peft_key_table(), "run: python -m nbtoolkit.smoke.model_level.peft_fields"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbtoolkit.errors import InvalidAdapter, NbtoolkitError
 from nbtoolkit.models.adapter import WEIGHTS
-from nbtoolkit.smoke.static.files import PICKLES
+from nbtoolkit.smoke.static.adapter_files import PICKLES
 
 
 def convert(folder: Path) -> Path:

@@ -11,9 +11,8 @@ import torch
 
 from nbtoolkit.serving.stop_tokens import stop_token_ids
 from nbtoolkit.smoke.check import CheckOutcome, check
-from nbtoolkit.smoke.model_level.context import ModelContext
+from nbtoolkit.smoke.model_level.context import ModelContext, batches, padded
 from nbtoolkit.smoke.model_level.effect import BATCH
-from nbtoolkit.smoke.model_level.forward import batches, padded
 
 
 @check("G4", "model", "sanity")

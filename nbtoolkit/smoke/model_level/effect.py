@@ -9,8 +9,14 @@ from typing import Any
 import torch
 
 from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check
-from nbtoolkit.smoke.model_level.context import ModelContext
-from nbtoolkit.smoke.model_level.forward import batches, divergence, logits_alone, logits_batched, padded
+from nbtoolkit.smoke.model_level.context import (
+    ModelContext,
+    batches,
+    divergence,
+    logits_alone,
+    logits_batched,
+    padded,
+)
 from nbtoolkit.smoke.model_level.load import lora_layers
 
 BATCH = 8

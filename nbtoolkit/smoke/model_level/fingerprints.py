@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe, distance
-from nbtoolkit.smoke.model_level.context import ModelContext
-from nbtoolkit.smoke.model_level.effect import BATCH
-from nbtoolkit.smoke.model_level.forward import (
+from nbtoolkit.smoke.model_level.context import (
+    ModelContext,
     batches,
     divergence,
     logits_alone,
@@ -17,6 +16,7 @@ from nbtoolkit.smoke.model_level.forward import (
     short_sequences,
     top_logprobs,
 )
+from nbtoolkit.smoke.model_level.effect import BATCH
 
 CONTEXTS = 16
 _CANDIDATES = 40

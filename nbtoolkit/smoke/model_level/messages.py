@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -18,7 +18,7 @@ class _Message(BaseModel):
 class ModelTask(_Message):
     """The input of the process; all paths are absolute. ``settled`` are the ids of checks to leave out."""
 
-    settings: dict[str, Any]
+    settings: SmokeSettings
     adapter_path: str
     adapter_sha256: str
     base_path: str
@@ -26,11 +26,6 @@ class ModelTask(_Message):
     tokenizer_path: str
     chat_template: str | None = None
     settled: tuple[str, ...] = ()
-
-    @property
-    def smoke_settings(self) -> SmokeSettings:
-        """The settings of the workflow."""
-        return SmokeSettings(**self.settings)
 
 
 class PhaseMessage(_Message):

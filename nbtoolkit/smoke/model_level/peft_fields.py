@@ -13,7 +13,13 @@ from enum import Enum
 from typing import Any
 
 from nbtoolkit.installation import install_hint
-from nbtoolkit.smoke.static.config import JSON_NAMES, PEFT_KEYS, KnownKeys, peft_key_table, peft_version
+from nbtoolkit.smoke.static.adapter_files import (
+    JSON_NAMES,
+    PEFT_KEYS,
+    KnownKeys,
+    peft_key_table,
+    peft_version,
+)
 
 
 def installed_fields() -> KnownKeys:
