@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nbtoolkit.endpoint import Endpoint as Endpoint
     from nbtoolkit.inference.comparison import compare as compare
     from nbtoolkit.inference.settings import InferenceSettings as InferenceSettings
-    from nbtoolkit.local import LocalTarget as LocalTarget
+    from nbtoolkit.local.target import LocalTarget as LocalTarget
     from nbtoolkit.models.adapter import Adapter as Adapter
     from nbtoolkit.models.base_model import Base as Base
     from nbtoolkit.operate import OperateSettings as OperateSettings
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from nbtoolkit.provisioning import ProvisionSettings as ProvisionSettings
     from nbtoolkit.provisioning import provision as provision
     from nbtoolkit.serving.release import Release as Release
-    from nbtoolkit.smoke import SmokeReport as SmokeReport
-    from nbtoolkit.smoke import SmokeSettings as SmokeSettings
-    from nbtoolkit.smoke import smoke_test as smoke_test
+    from nbtoolkit.smoke.report import SmokeReport as SmokeReport
+    from nbtoolkit.smoke.settings import SmokeSettings as SmokeSettings
+    from nbtoolkit.smoke.workflow import smoke_test as smoke_test
     from nbtoolkit.workspace import Workspace as Workspace
 
 _HOME = {
@@ -48,15 +48,15 @@ _HOME = {
     "DeploySettings": "deployment",
     "Endpoint": "endpoint",
     "InferenceSettings": "inference.settings",
-    "LocalTarget": "local",
+    "LocalTarget": "local.target",
     "OperateSettings": "operate",
     "PrintProgress": "progress",
     "ProvisionSettings": "provisioning",
     "Release": "serving.release",
     "ScaleSettings": "operate",
     "SecretSettings": "operate",
-    "SmokeReport": "smoke",
-    "SmokeSettings": "smoke",
+    "SmokeReport": "smoke.report",
+    "SmokeSettings": "smoke.settings",
     "TeardownSettings": "operate",
     "Workspace": "workspace",
     "compare": "inference.comparison",
@@ -67,7 +67,7 @@ _HOME = {
     "repair": "operate",
     "rollback": "deployment",
     "scale": "operate",
-    "smoke_test": "smoke",
+    "smoke_test": "smoke.workflow",
     "teardown": "operate",
 }
 

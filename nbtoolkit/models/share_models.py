@@ -38,6 +38,7 @@ _MAX_DEPTH = 5
 _MAX_FOLDERS = 500
 CHUNK_SIZE = 8 << 20
 _STATE = ".fetched.json"
+"""The version on the share of each downloaded file."""
 _SMALL_FILES = (*CONFIG_FILES, INDEX)
 
 
@@ -162,18 +163,21 @@ def _download(
     chunk_size: int = CHUNK_SIZE,
 ) -> None:
     """Download ``entries`` from a folder of the share, and delete all other files in the local folder."""
-    state = _DownloadState(folder)
+    try:
+        versions: dict[str, str] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        versions = {}
     for file in folder.iterdir():
         kept = file.name in entries or file.name == _STATE or file.suffix == ".part"
         if file.is_file() and not kept:
             file.unlink()
-    missing = [entry for entry in entries.values() if not state.is_current(entry)]
+    missing = [entry for entry in entries.values() if not _is_complete(folder, entry, versions)]
     total = float(sum(entry.size for entry in missing))
     done = 0.0
     if missing:
         progress.phase(f"Downloading {len(missing)} files of {MOUNT}/{path}")
     for entry in sorted(missing, key=lambda entry: entry.size):
-        part = state.part_file(entry)
+        part = _part_file(folder, entry)
         with part.open("ab") as file:
             while file.tell() < entry.size:
                 progress.advance(done + file.tell(), total, "B")
@@ -186,45 +190,26 @@ def _download(
         if now != entry:
             part.unlink()
             raise _changed(path, entry.name)
-        state.finish(entry, part)
+        part.replace(folder / entry.name)
+        versions[entry.name] = entry.version
+        write_atomically(folder / _STATE, json.dumps(versions).encode())
         done += entry.size
 
 
-class _DownloadState:
-    """The version on the share of each file in a local folder."""
+def _is_complete(folder: Path, entry: Entry, versions: Mapping[str, str]) -> bool:
+    file = folder / entry.name
+    same_version = bool(entry.version) and versions.get(entry.name) == entry.version
+    return same_version and file.is_file() and file.stat().st_size == entry.size
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path = folder / _STATE
-        try:
-            self._versions: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._versions = {}
 
-    def is_current(self, entry: Entry) -> bool:
-        """Return whether the local file is complete and has this version."""
-        file = self._folder / entry.name
-        return (
-            bool(entry.version)
-            and self._versions.get(entry.name) == entry.version
-            and file.is_file()
-            and file.stat().st_size == entry.size
-        )
-
-    def part_file(self, entry: Entry) -> Path:
-        """Return the partial file of this version, in which an interrupted download resumes."""
-        version = hashlib.sha256(f"{entry.version}\0{entry.size}".encode()).hexdigest()[:12]
-        part = self._folder / f".{entry.name}.{version}.part"
-        for old in self._folder.glob(f".{entry.name}.*.part"):
-            if old != part or not entry.version:
-                old.unlink()
-        return part
-
-    def finish(self, entry: Entry, part: Path) -> None:
-        """Rename a complete partial file and save its version."""
-        part.replace(self._folder / entry.name)
-        self._versions[entry.name] = entry.version
-        write_atomically(self._path, json.dumps(self._versions).encode())
+def _part_file(folder: Path, entry: Entry) -> Path:
+    """Return the partial file of this version, in which an interrupted download resumes."""
+    version = hashlib.sha256(f"{entry.version}\0{entry.size}".encode()).hexdigest()[:12]
+    part = folder / f".{entry.name}.{version}.part"
+    for old in folder.glob(f".{entry.name}.*.part"):
+        if old != part or not entry.version:
+            old.unlink()
+    return part
 
 
 def _changed(path: str, name: str) -> StoreError:

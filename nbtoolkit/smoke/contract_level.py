@@ -14,7 +14,7 @@ import httpx
 
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import NbtoolkitError, NotReady, RequestRefused, ServerFailed
-from nbtoolkit.local import LocalTarget
+from nbtoolkit.local.target import LocalTarget
 from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
 from nbtoolkit.releases.builder import build_release

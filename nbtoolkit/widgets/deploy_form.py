@@ -13,7 +13,7 @@ from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.share_models import share_path
 from nbtoolkit.progress import Progress
-from nbtoolkit.smoke import smoke_test
+from nbtoolkit.smoke.workflow import smoke_test
 from nbtoolkit.target import Target
 from nbtoolkit.target_factory import resolve_target
 from nbtoolkit.widgets.forms import Form, SecondaryAction

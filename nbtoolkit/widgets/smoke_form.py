@@ -8,7 +8,9 @@ from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.share_models import share_path
 from nbtoolkit.progress import Progress
-from nbtoolkit.smoke import SmokeReport, SmokeSettings, smoke_test
+from nbtoolkit.smoke.report import SmokeReport
+from nbtoolkit.smoke.settings import SmokeSettings
+from nbtoolkit.smoke.workflow import smoke_test
 from nbtoolkit.widgets.forms import Form
 from nbtoolkit.widgets.model_picker import adapter_folders, base_folders
 from nbtoolkit.workspace import Workspace

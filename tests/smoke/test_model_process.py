@@ -15,9 +15,9 @@ import pytest
 from nbtoolkit import SmokeSettings, Workspace, smoke_test
 from nbtoolkit.errors import Cancelled, SmokeTestFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.smoke import newest_report
 from nbtoolkit.smoke.model_level.messages import FactsMessage, ModelTask
 from nbtoolkit.smoke.model_process import run_model_level
+from nbtoolkit.smoke.report import newest_report
 from tests.support.recording_progress import RecordingProgress, call_at
 from tests.support.tiny_models import tiny_adapter, tiny_base
 

@@ -11,8 +11,8 @@ import pytest
 from nbtoolkit import SmokeReport, SmokeSettings, Workspace
 from nbtoolkit.errors import BrokenFile, InvalidSettings, SmokeTestFailed
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe
-from nbtoolkit.smoke import newest_report
 from nbtoolkit.smoke.check import Check, Verdict
+from nbtoolkit.smoke.report import newest_report
 from nbtoolkit.smoke.settings import Level
 
 CANARY = "<img src=x onerror=alert(1)>"

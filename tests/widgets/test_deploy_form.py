@@ -11,13 +11,13 @@ import pytest
 
 from nbtoolkit.deployment import DeploySettings
 from nbtoolkit.errors import InvalidSettings
-from nbtoolkit.local import LocalTarget
+from nbtoolkit.local.target import LocalTarget
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
-from nbtoolkit.smoke import SmokeReport, SmokeSettings
 from nbtoolkit.smoke.check import Check
-from nbtoolkit.smoke.settings import LEVELS
+from nbtoolkit.smoke.report import SmokeReport
+from nbtoolkit.smoke.settings import LEVELS, SmokeSettings
 from nbtoolkit.widgets import DeployForm, SmokeForm, deploy_form, smoke_form
 from nbtoolkit.widgets.model_picker import adapter_folders, adapter_lines, base_folders
 from nbtoolkit.workspace import Workspace
