@@ -1,35 +1,29 @@
-"""Files under one root: a local folder now, an Azure file share behind the same protocol."""
+"""List, read, write, rename and delete files under one root, local or an Azure file share."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
-from nbtoolkit.filestore import (
-    chunked_io as streams,
-)
-from nbtoolkit.filestore import (
-    exclusive_rename as renaming,
-)
-from nbtoolkit.filestore import (
-    temp_files as temp_names,
-)
+from nbtoolkit.filestore import chunked_io, temp_files
 from nbtoolkit.filestore.chunked_io import Source
-from nbtoolkit.filestore.paths import check_path, join
-from nbtoolkit.progress import Sent
+from nbtoolkit.progress import Sent, silent
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One name in a folder; ``size`` in bytes, 0 for folders.
 
-    ``version`` changes whenever the content is written again, where the store can tell; else it is "".
+    ``version`` changes whenever the content is written, "" if the store has no versions.
     """
 
     name: str
@@ -41,69 +35,63 @@ class Entry:
 class FileStore(Protocol):
     """List, read, write, rename and delete under one root.
 
-    Paths are posix and relative to the root; :func:`check_path` says which are refused. Every method may
-    be called from many threads, costs about one request (``write``: one per chunk and two more), and
-    raises :class:`StoreError`. A folder exists only once :meth:`make_folder` made it.
+    Paths are posix and relative to the root; :func:`check_path` refuses others. Every method is safe to call
+    from many threads, costs about one request (``write``: one per chunk and two more), and raises
+    :class:`StoreError`. A folder exists only after :meth:`make_folder`.
     """
 
     @property
     def parallel(self) -> int:
-        """How many calls at once serve it best."""
+        """The number of concurrent calls with the best throughput."""
         ...
 
     def list(self, folder: str) -> list[Entry]:
-        """Return the entries of one folder by name; [] if it is missing. One request however long."""
+        """Return the entries of one folder by name; [] if it is missing. One request for any length."""
         ...
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """Return a file's bytes from ``offset``; raises NotInStore."""
         ...
 
-    def sha256(self, path: str, passed: Sent | None = None) -> str:
-        """Return the sha256 of a file's content; reads it all. Raises NotInStore."""
+    def sha256(self, path: str, passed: Sent = silent) -> str:
+        """Return the sha256 of a file's content; reads all of it. Raises NotInStore."""
         ...
 
     def write(
-        self,
-        path: str,
-        source: Source,
-        *,
-        sha256: str | None = None,
-        overwrite: bool = True,
-        sent: Sent | None = None,
+        self, path: str, source: Source, *, sha256: str = "", overwrite: bool = True, sent: Sent = silent
     ) -> str:
-        """Write a whole file, verify what arrived, then give it its name; return its sha256.
+        """Write a whole file under a temporary name, verify and rename it; return its sha256.
 
-        Under its name a file is always whole: a killed write leaves a temporary name only, and a write
-        that raises, a cancel from ``sent`` among it, leaves nothing, or a part of a big file of known
-        ``sha256`` with which the next write of that content goes on. ``sent`` is told of every chunk, and
-        of 0 bytes while it takes long. Raises SyncRefused when the source does not hash to ``sha256``,
-        AlreadyExists, and NotInStore when the folder is missing.
+        A file under its own name is always complete. A killed write leaves only a temporary file. A write
+        that raises, also by a cancel from ``sent``, leaves nothing, or a part of a big file with a given
+        ``sha256``, which the next write of that content resumes. ``sent`` is called with the size of each
+        chunk, and with 0 during a long wait. Raises SyncRefused if the source does not have ``sha256``,
+        AlreadyExists, and NotInStore if the folder is missing.
         """
         ...
 
     def rename(self, old: str, new: str, *, overwrite: bool = False) -> None:
-        """Give a file another name in one step; raises AlreadyExists, NotInStore."""
+        """Rename a file atomically; raises AlreadyExists and NotInStore."""
         ...
 
     def delete(self, path: str) -> None:
-        """Delete a file; one that is missing is no error."""
+        """Delete a file; a missing file is not an error."""
         ...
 
     def make_folder(self, path: str) -> None:
-        """Make one folder; one that is there is no error. Raises NotInStore if its parent is missing."""
+        """Create one folder; an existing one is not an error. Raises NotInStore if its parent is missing."""
         ...
 
-    def delete_folder(self, path: str, passed: Sent | None = None) -> None:
-        """Delete a folder and all below it; one that is missing is no error.
+    def delete_folder(self, path: str, passed: Sent = silent) -> None:
+        """Delete a folder and its content; a missing folder is not an error.
 
-        ``passed`` is told of 0 bytes now and then, and may raise to stop.
+        ``passed`` is called with 0 now and then, and may raise to stop.
         """
         ...
 
 
 class LocalFolder:
-    """A folder of this machine as a :class:`FileStore`."""
+    """A local folder as a :class:`FileStore`."""
 
     parallel = 8
     """Enough to keep a disk or a mount busy."""
@@ -116,113 +104,89 @@ class LocalFolder:
 
     def list(self, folder: str) -> list[Entry]:
         """Return the entries of one folder by name; [] if it is missing."""
-        try:
-            with os.scandir(self._resolve(folder)) as found:
-                entries = [entry for item in found if (entry := _entry(item))]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise self._store_error("list", folder, error) from error
+        with self._store_errors("list", folder):
+            try:
+                with os.scandir(self._resolve(folder)) as found:
+                    entries = [entry for item in found if (entry := _entry(item))]
+            except FileNotFoundError:
+                return []
         return sorted(entries, key=lambda entry: entry.name)
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """Return a file's bytes from ``offset``; raises NotInStore."""
-        try:
-            with self._resolve(path).open("rb") as file:
-                file.seek(offset)
-                return file.read(-1 if length is None else length)
-        except OSError as error:
-            raise self._store_error("read", path, error) from error
+        with self._store_errors("read", path), self._resolve(path).open("rb") as file:
+            file.seek(offset)
+            return file.read(-1 if length is None else length)
 
-    def sha256(self, path: str, passed: Sent | None = None) -> str:
-        """Return the sha256 of a file's content; reads it all."""
-        try:
-            return streams.sha256(self._resolve(path), passed)
-        except OSError as error:
-            raise self._store_error("read", path, error) from error
+    def sha256(self, path: str, passed: Sent = silent) -> str:
+        """Return the sha256 of a file's content; reads all of it."""
+        with self._store_errors("read", path):
+            return chunked_io.sha256(self._resolve(path), passed)
 
     def write(
-        self,
-        path: str,
-        source: Source,
-        *,
-        sha256: str | None = None,
-        overwrite: bool = True,
-        sent: Sent | None = None,
+        self, path: str, source: Source, *, sha256: str = "", overwrite: bool = True, sent: Sent = silent
     ) -> str:
         """Write a whole file under a temporary name, read it again, then rename it; return its sha256."""
         check_path(path)
         folder, _, _ = path.rpartition("/")
-        temporary = join(folder, temp_names.temp_name())
+        temporary = join(folder, temp_files.temp_name())
         try:
-            self._check_inside_root(folder)
-            with self._resolve(temporary).open("xb") as file:
-                went_out = streams.copy(source, file, name=path, expected=sha256, sent=sent)
-            if self.sha256(temporary, sent and (lambda _: sent(0))) != went_out:
-                raise StoreError(
-                    f"{path} did not arrive as it was sent: its sha256 is not {went_out}.",
-                    next_step="check the disk of the share, then run the step again",
-                )
-            self.rename(temporary, path, overwrite=overwrite)
-        except OSError as error:
-            raise self._store_error("write", path, error) from error
+            with self._store_errors("write", path):
+                self._check_inside_root(folder)
+                with self._resolve(temporary).open("xb") as file:
+                    written = chunked_io.copy(source, file.write, name=path, expected=sha256, sent=sent)
+                if self.sha256(temporary, lambda _: sent(0)) != written:
+                    raise StoreError(
+                        f"{path} did not arrive as it was sent: its sha256 is not {written}.",
+                        next_step="check the disk of the share, then run the step again",
+                    )
+                self.rename(temporary, path, overwrite=overwrite)
         finally:
-            with contextlib.suppress(OSError):  # what stays is swept by the next sync of this folder
+            with suppress(OSError):  # the next sync of this folder deletes what remains
                 self._resolve(temporary).unlink()
-        return went_out
+        return written
 
     def rename(self, old: str, new: str, *, overwrite: bool = False) -> None:
-        """Give a file another name in one step; without ``overwrite`` exactly one of many callers wins."""
+        """Rename a file atomically; without ``overwrite`` exactly one of many callers succeeds."""
         source, target = self._resolve(old), self._resolve(new)
-        try:
+        with self._store_errors("rename", old, new):
             self._check_inside_root(new.rpartition("/")[0])
             if overwrite:
                 source.replace(target)
             else:
-                renaming.rename_new(source, target)
-        except OSError as error:
-            raise self._store_error(
-                "rename", new if isinstance(error, FileExistsError) else old, error
-            ) from error
+                rename_exclusively(source, target)
 
     def delete(self, path: str) -> None:
-        """Delete a file; one that is missing is no error."""
-        try:
+        """Delete a file; a missing file is not an error."""
+        with self._store_errors("delete", path):
             self._check_inside_root(path.rpartition("/")[0])
             self._resolve(path).unlink(missing_ok=True)
-        except OSError as error:
-            raise self._store_error("delete", path, error) from error
 
     def make_folder(self, path: str) -> None:
-        """Make one folder; one that is there is no error."""
-        try:
+        """Create one folder; an existing one is not an error."""
+        with self._store_errors("make the folder", path):
             self.root.mkdir(parents=True, exist_ok=True)
             self._check_inside_root(path.rpartition("/")[0])
             self._resolve(path).mkdir(exist_ok=True)
-        except OSError as error:
-            raise self._store_error("make the folder", path, error) from error
 
-    def delete_folder(self, path: str, passed: Sent | None = None) -> None:
-        """Delete a folder and all below it; one that is missing is no error, a link loses only itself."""
+    def delete_folder(self, path: str, passed: Sent = silent) -> None:
+        """Delete a folder and its content; a missing folder is not an error. Of a link only the link."""
         target = self._resolve(path)
         if target == self.root:
-            raise StoreError("The root of a store is not deleted.", next_step="name a folder below it")
-        try:
+            raise StoreError("The root of a store cannot be deleted.", next_step="name a folder below it")
+        with self._store_errors("delete the folder", path):
             self._check_inside_root(path.rpartition("/")[0])
             if target.is_symlink():
                 target.unlink()
             elif target.exists():
-                if passed:
-                    passed(0)
+                passed(0)
                 shutil.rmtree(target)
-        except OSError as error:
-            raise self._store_error("delete the folder", path, error) from error
 
     def _resolve(self, path: str) -> Path:
         return self.root / check_path(path, folder=True)
 
     def _check_inside_root(self, folder: str) -> None:
-        """Refuse to change anything behind a link that leaves the root."""
+        """Refuse a change in a folder that a link leads out of the root."""
         real = Path(os.path.realpath(self._resolve(folder)))
         if not real.is_relative_to(os.path.realpath(self.root)):
             raise StoreError(
@@ -230,35 +194,81 @@ class LocalFolder:
                 next_step="replace the link in the share's folder by a plain folder",
             )
 
-    def _store_error(self, doing: str, path: str, error: OSError) -> StoreError:
-        if isinstance(error, StoreError):
-            return error
-        message = f"Could not {doing} {path or 'the root'} in {self.root}: {error.strerror or error}."
-        if isinstance(error, FileExistsError):
-            return AlreadyExists(f"{path} already exists.", next_step="choose another name", path=path)
-        if isinstance(error, FileNotFoundError):
-            return NotInStore(message, next_step="look at what the folder holds", path=path)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return StoreError(message, next_step="free space on that disk, then run the step again")
-        return StoreError(message, next_step="check the rights on that folder, then run the step again")
+    @contextmanager
+    def _store_errors(self, action: str, path: str, new_path: str = "") -> Generator[None]:
+        try:
+            yield
+        except StoreError:
+            raise
+        except FileExistsError as error:
+            existing = new_path or path
+            raise AlreadyExists(
+                f"{existing} already exists.", next_step="choose another name", path=existing
+            ) from error
+        except OSError as error:
+            message = f"Could not {action} {path or 'the root'} in {self.root}: {error.strerror or error}."
+            if isinstance(error, FileNotFoundError):
+                raise NotInStore(message, next_step="list the folder", path=path) from error
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            step = "free space on that disk" if is_full else "check the permissions of that folder"
+            raise StoreError(message, next_step=f"{step}, then run the step again") from error
+
+
+def check_path(path: str, *, folder: bool = False) -> str:
+    """Return a path that stays below the root unchanged; "" is the root, valid only for a ``folder``."""
+    if path == "" and folder:
+        return path
+    if any(part in ("", ".", "..") for part in path.split("/")) or "\\" in path or "\0" in path:
+        raise StoreError(
+            f"{path!r} is not a path in a file store.",
+            next_step="use a relative path with / and without . or .. in it",
+        )
+    return path
+
+
+def join(folder: str, name: str) -> str:
+    """Return the path of a name in a folder; either may be "", the root and the folder itself."""
+    return f"{folder}/{name}" if folder and name else folder or name
 
 
 def make_folders(store: FileStore, path: str) -> None:
-    """Make a folder and those above it; one request each, so keep what you made."""
+    """Create a folder and those above it, one request each."""
     parts = path.split("/") if path else []
     for end in range(1, len(parts) + 1):
         store.make_folder("/".join(parts[:end]))
 
 
 def sweep(store: FileStore, folder: str) -> list[Entry]:
-    """List a folder and delete what killed writers left in it; return the rest."""
+    """List a folder and delete the temporary files of killed writers; return the rest."""
     rest: list[Entry] = []
     for entry in store.list(folder):
-        if temp_names.is_abandoned(entry.name):
+        if temp_files.is_abandoned(entry.name):
             store.delete(join(folder, entry.name))
         else:
             rest.append(entry)
     return rest
+
+
+def rename_exclusively(source: Path, target: Path) -> None:
+    """Rename a local file, or raise FileExistsError; of many callers exactly one succeeds.
+
+    os.rename overwrites on POSIX, a hard link never does.
+    """
+    if os.name == "nt":
+        source.rename(target)
+        return
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Without hard links (exFAT, some network mounts) the name is created empty, then replaced;
+        # a reader in between finds an empty file.
+        with target.open("xb"):
+            pass
+        source.replace(target)
+        return
+    source.unlink()
 
 
 def _entry(item: os.DirEntry[str]) -> Entry | None:
@@ -267,6 +277,6 @@ def _entry(item: os.DirEntry[str]) -> Entry | None:
             return Entry(item.name, is_folder=True)
         about = item.stat()
     except FileNotFoundError:
-        return None  # a dangling link, or renamed by another writer since
+        return None  # a dangling link, or a file that another writer has just renamed
     version = f"{about.st_ino}-{about.st_mtime_ns}"
     return Entry(item.name, is_folder=False, size=about.st_size, version=version)

@@ -1,34 +1,39 @@
-"""Bytes on their way: read in chunks, hashed as they pass."""
+"""Read a file or bytes in chunks, hash them, and copy them to a store."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from nbtoolkit.errors import SyncRefused
-from nbtoolkit.progress import Sent
+from nbtoolkit.progress import Sent, silent
 
 CHUNK = 4 << 20
-"""Bytes moved at once; what one range request to Azure Files takes."""
+"""Bytes of one chunk: the limit of one range request to Azure Files."""
 
 Source = bytes | Path
-"""What a file is written from."""
+"""The content of a file to write."""
 
 
-class Sink(Protocol):
-    """Takes bytes, all of them or raises."""
+@contextmanager
+def reading(source: Source, name: str) -> Generator[None]:
+    """Raise SyncRefused, which names ``name``, for an OSError of a source."""
+    try:
+        yield
+    except OSError as error:
+        raise SyncRefused(
+            f"{name} cannot be read from {source!s}: {error.strerror or error}.",
+            next_step="check that the file exists and that you may read it, then run the step again",
+        ) from error
 
-    def write(self, data: bytes, /) -> object:
-        """Take a chunk."""
-        ...
 
-
-def size(source: Source) -> int:
-    """Return the number of bytes; raises OSError."""
-    return len(source) if isinstance(source, bytes) else source.stat().st_size
+def size(source: Source, name: str) -> int:
+    """Return the number of bytes; raises SyncRefused, which names ``name``."""
+    with reading(source, name):
+        return len(source) if isinstance(source, bytes) else source.stat().st_size
 
 
 def chunks(source: Source) -> Iterator[bytes]:
@@ -38,53 +43,41 @@ def chunks(source: Source) -> Iterator[bytes]:
             yield chunk
 
 
-def sha256(source: Source, passed: Sent | None = None) -> str:
+def sha256(source: Source, passed: Sent = silent) -> str:
     """Return the sha256 of a source; raises OSError."""
     digest = hashlib.sha256()
     for chunk in chunks(source):
         digest.update(chunk)
-        if passed:
-            passed(len(chunk))
+        passed(len(chunk))
     return digest.hexdigest()
 
 
 def copy(
-    source: Source, sink: Sink, *, name: str, expected: str | None = None, sent: Sent | None = None
+    source: Source, write: Callable[[bytes], object], *, name: str, expected: str = "", sent: Sent = silent
 ) -> str:
-    """Copy a source into a sink and return its sha256.
+    """Call ``write`` with each chunk of a source and return its sha256.
 
-    Raises SyncRefused, naming ``name``, if the source cannot be read or its sha256 is not ``expected``;
-    an OSError is the sink's.
+    Raises SyncRefused, which names ``name``, if the source cannot be read or does not have the sha256
+    ``expected``; an OSError comes from ``write``.
     """
     digest = hashlib.sha256()
-    for chunk in _readable(source, name):
-        sink.write(chunk)
+    for chunk in _readable_chunks(source, name):
+        write(chunk)
         digest.update(chunk)
-        if sent:
-            sent(len(chunk))
-    if expected is not None and digest.hexdigest() != expected:
+        sent(len(chunk))
+    if expected not in ("", digest.hexdigest()):
         raise changed(name)
     return digest.hexdigest()
 
 
 def changed(name: str) -> SyncRefused:
-    """Return the error for a source that is no longer what it was."""
+    """Return the error for a source that changed since the plan."""
     return SyncRefused(
         f"{name} changed while it was being sent.",
         next_step="let the program that writes it finish, then run the step again",
     )
 
 
-def unreadable(name: str, source: Source, error: OSError) -> SyncRefused:
-    """Return the error for a source that cannot be read."""
-    return SyncRefused(
-        f"{name} cannot be read from {source!s}: {error.strerror or error}.",
-        next_step="look whether the file is still there and yours to read, then run the step again",
-    )
-
-
-def _readable(source: Source, name: str) -> Iterator[bytes]:
-    try:
+def _readable_chunks(source: Source, name: str) -> Iterator[bytes]:
+    with reading(source, name):
         yield from chunks(source)
-    except OSError as error:
-        raise unreadable(name, source, error) from error

@@ -1,4 +1,4 @@
-"""Names of files that are still being written, and whose writer is dead."""
+"""Names of temporary files, which state their writer, so that abandoned files are recognised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 PREFIX = ".nbtoolkit-"
-"""What all these names begin with."""
+"""Prefix of all temporary names."""
 _NAME = re.compile(
     re.escape(PREFIX) + r"(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-(?P<born>[0-9a-f]+)-(?P<at>[0-9a-f]+)"
     r"-[0-9a-f]{12}(-(?P<content>[0-9a-f]{12}))?\.part"
@@ -22,10 +22,10 @@ _NAME = re.compile(
 _DAY = 24 * 3600
 
 
-def temp_name(now: float | None = None, *, sha256: str | None = None) -> str:
-    """Return a fresh name, below 80 characters, that says which process writes it and since when.
+def temp_name(now: float | None = None, *, sha256: str = "") -> str:
+    """Return a new name, below 80 characters, with the writing process and the time.
 
-    With ``sha256`` it also says what is going to be in it, so that another writer may go on with it.
+    With ``sha256`` it also has the expected content, so that another writer may resume the file.
     """
     pid = os.getpid()
     at = int(time.time() if now is None else now)
@@ -34,29 +34,26 @@ def temp_name(now: float | None = None, *, sha256: str | None = None) -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a file name is one of these."""
+    """Return whether this is a temporary name."""
     return _NAME.fullmatch(name) is not None
 
 
 def is_partial_upload_of(name: str, sha256: str) -> bool:
-    """Tell whether a file name is that of an unfinished file of this content."""
+    """Return whether this is the name of an unfinished file of this content."""
     match = _NAME.fullmatch(name)
     return match is not None and match["content"] == sha256[:12]
 
 
 def is_from_this_process(name: str) -> bool:
-    """Tell whether this very process gave the name."""
+    """Return whether this process created the name."""
     match = _NAME.fullmatch(name)
     pid = os.getpid()
-    mine = (_host(), str(pid), f"{_process_start(pid):x}")
-    return match is not None and (match["host"], match["pid"], match["born"]) == mine
+    own = (_host(), str(pid), f"{_process_start(pid):x}")
+    return match is not None and (match["host"], match["pid"], match["born"]) == own
 
 
 def is_abandoned(name: str, now: float | None = None) -> bool:
-    """Tell whether the writer of a temporary file is gone, so that nobody will finish it.
-
-    On this machine that is known; of another machine's file it is assumed after a day.
-    """
+    """Return whether the writer of a temporary file has ended; assumed after a day for other machines."""
     match = _NAME.fullmatch(name)
     if match is None:
         return False
@@ -73,7 +70,7 @@ def is_abandoned(name: str, now: float | None = None) -> bool:
 
 @lru_cache(maxsize=1)
 def _host() -> str:
-    """Name this machine; two containers of one host see different processes and so are two machines."""
+    """Return a hash of this machine; containers of one host have separate processes, so each is a machine."""
     namespace = Path("/proc/self/ns/pid")
     inside = namespace.readlink().name if namespace.is_symlink() else ""
     return hashlib.sha256(f"{socket.gethostname()}\0{inside}".encode()).hexdigest()[:8]

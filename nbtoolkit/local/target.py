@@ -27,7 +27,7 @@ from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Heartbeat
 from nbtoolkit.target import TargetStatus
-from nbtoolkit.utils.notebook import is_headless
+from nbtoolkit.utils.display import is_headless
 from nbtoolkit.workspace import Workspace
 
 PORT = 7860

@@ -12,8 +12,7 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 
 from nbtoolkit.errors import BrokenFile, InvalidBase, NotInStore, StoreError
-from nbtoolkit.filestore import Entry, FileStore
-from nbtoolkit.filestore.paths import join
+from nbtoolkit.filestore import Entry, FileStore, join
 from nbtoolkit.models.adapter import CONFIG as ADAPTER_CONFIG
 from nbtoolkit.models.base_model import Base, read_configs
 from nbtoolkit.models.base_model_files import CONFIG as BASE_CONFIG

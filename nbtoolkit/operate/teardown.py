@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from nbtoolkit.azure import resource_id
-from nbtoolkit.azure.arm import created_resources, delete, ownership
+from nbtoolkit.azure.arm import created_resources, delete
 from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
@@ -99,7 +99,9 @@ def teardown(
         plan = plan_teardown(settings, names, workspace, cloud, progress)
         if not _confirmed(settings, plan):
             return plan
-        ownership.reconcile(workspace, cloud, progress)  # so that no deleted resource is noted as created
+        created_resources.reconcile(
+            workspace, cloud, progress
+        )  # so that no deleted resource is noted as created
         for resource in plan.deletes:
             delete.delete(cloud, resource, progress)
             # after each one: a later deletion may fail
@@ -117,7 +119,7 @@ def plan_teardown(
 
     Raises :class:`Busy` if all is to be deleted while Azure still creates a part of it.
     """
-    new, unfinished = ownership.created_by_last_run(workspace, cloud, progress)
+    new, unfinished = created_resources.created_by_last_run(workspace, cloud, progress)
     created = _distinct([*created_resources.recall(workspace), *new])
     if settings.scope == "all" and unfinished:
         raise Busy(

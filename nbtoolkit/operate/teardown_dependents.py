@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nbtoolkit.azure import resource_id
-from nbtoolkit.azure.arm import delete, ownership
+from nbtoolkit.azure.arm import created_resources, delete
 from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
@@ -32,10 +32,10 @@ def needed_by_others(
     """
     reasons: dict[str, str] = {}
     for id_ in candidates:
-        if resource_id.kind_of(id_) in delete.TAGGED_KINDS and not ownership.is_marked(
+        if resource_id.kind_of(id_) in delete.TAGGED_KINDS and not created_resources.is_marked(
             workspace, cloud, id_, progress
         ):
-            reasons[id_.lower()] = f"not created by this workspace (see its tag {ownership.MARK_TAG})"
+            reasons[id_.lower()] = f"not created by this workspace (see its tag {created_resources.MARK_TAG})"
     kinds = {resource_id.kind_of(id_) for id_ in candidates}
     if not kinds & {resource_id.ENVIRONMENT, resource_id.ACCOUNT, resource_id.WORKSPACE}:
         return reasons

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nbtoolkit.azure.arm import created_resources, existing_resources, ownership
+from nbtoolkit.azure.arm import created_resources, existing_resources
 from nbtoolkit.azure.arm.deployment import ArmDeployment
 from nbtoolkit.azure.arm.deployment_operations import DeploymentState
 from nbtoolkit.azure.arm.existing_resources import Body, ExistingResources
@@ -103,7 +103,7 @@ def _is_failed_own_environment(
         return False
     created = [
         *created_resources.recall(workspace),
-        *ownership.created_by_last_run(workspace, cloud, progress)[0],
+        *created_resources.created_by_last_run(workspace, cloud, progress)[0],
     ]
     is_own = existing.names.ids["environment"].lower() in map(str.lower, created)
     return is_own and existing_resources.environment_is_empty(cloud, existing.names, progress)

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nbtoolkit.azure.arm import create, created_resources, existing_resources, ownership
+from nbtoolkit.azure.arm import create, created_resources, existing_resources
 from nbtoolkit.azure.arm.deployment import load_template
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.resource_providers import register_providers
@@ -103,7 +103,7 @@ def provision(
                 _wait_for_running_deployment(found, tags, workspace, cloud, progress, apply=apply)
                 # it may have created or changed every resource
                 found = discover(completed, cloud, progress, workspace)
-            ownership.reconcile(workspace, cloud, progress)
+            created_resources.reconcile(workspace, cloud, progress)
         if apply and found.existing.changing:  # for example by the last run, if its response was lost
             found = wait_for_changes(completed, found, cloud, progress, workspace)
         plan = build_plan(found, cloud, progress, workspace)
@@ -139,7 +139,7 @@ def _wait_for_running_deployment(
     ignores its failure.
     """
     deployment = app_deployment(cloud, found.existing.names)
-    is_own = ownership.started_here(workspace, deployment, tags)
+    is_own = created_resources.started_here(workspace, deployment, tags)
     is_same = tags.get(SETTINGS_TAG) == deployment_tags(found.settings, {})[SETTINGS_TAG]
     if not is_own:
         origin = "started by another user"
@@ -151,7 +151,7 @@ def _wait_for_running_deployment(
         deployment.watch(progress, cancels=is_own and apply)
     except ProvisionFailed:
         if is_own and is_same:
-            ownership.reconcile_if_reachable(workspace, cloud, progress)
+            created_resources.reconcile_if_reachable(workspace, cloud, progress)
             raise
 
 
@@ -182,7 +182,7 @@ def _deploy(plan: ProvisionPlan, workspace: Workspace, cloud: Cloud, progress: P
     progress.check()
     # before the first PUT, so that teardown finds the resources of a run that was killed
     run = created_resources.begin_run(workspace, deployment.id, plan.creates)
-    tags = {**deployment_tags(settings, compiled), ownership.RUN_TAG: run}
+    tags = {**deployment_tags(settings, compiled), created_resources.RUN_TAG: run}
     if plan.downtime:
         progress.phase("Stopping the app; nothing answers until the change is made")
     with stopped(app, progress) if plan.downtime else nullcontext():
@@ -190,9 +190,9 @@ def _deploy(plan: ProvisionPlan, workspace: Workspace, cloud: Cloud, progress: P
         try:
             outputs = deployment.watch(progress)
         except ProvisionFailed as failed:
-            ownership.reconcile_if_reachable(workspace, cloud, progress)
+            created_resources.reconcile_if_reachable(workspace, cloud, progress)
             raise with_replica_details(failed, app, progress) from failed
-        ownership.reconcile_if_reachable(workspace, cloud, progress)
+        created_resources.reconcile_if_reachable(workspace, cloud, progress)
     return outputs
 
 

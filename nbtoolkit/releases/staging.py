@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError, SyncRefused
-from nbtoolkit.filestore import FileStore, make_folders, sweep
-from nbtoolkit.filestore.paths import join
+from nbtoolkit.filestore import FileStore, join, make_folders, sweep
 from nbtoolkit.models.adapter import CONFIG, Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.base_model_files import CONFIG as BASE_CONFIG

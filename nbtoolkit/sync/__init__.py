@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import groupby
+from operator import add
 from pathlib import Path
 
 from nbtoolkit.errors import AlreadyExists, StoreError
-from nbtoolkit.filestore import Entry, FileStore, make_folders
+from nbtoolkit.filestore import FileStore, join, make_folders
 from nbtoolkit.filestore.chunked_io import Source
-from nbtoolkit.filestore.paths import join
 from nbtoolkit.progress import SILENT, Progress, Sent
-from nbtoolkit.sync.manifest import KnownFile, Manifest
-from nbtoolkit.sync.plan import PlannedFile, SyncPlan, format_bytes, plan
+from nbtoolkit.sync.plan import (
+    KnownFile,
+    Manifest,
+    PlannedFile,
+    SyncPlan,
+    by_name,
+    format_bytes,
+    list_folders,
+    plan,
+)
 from nbtoolkit.utils.threads import map_cancellable
 
 __all__ = ["PlannedFile", "SyncPlan", "SyncResult", "apply", "plan", "sync"]
@@ -31,13 +39,7 @@ class SyncResult:
     seconds: float = 0.0
 
     def __add__(self, other: SyncResult) -> SyncResult:
-        return SyncResult(
-            self.sent_files + other.sent_files,
-            self.sent_bytes + other.sent_bytes,
-            self.skipped_files + other.skipped_files,
-            self.deleted + other.deleted,
-            self.seconds + other.seconds,
-        )
+        return SyncResult(*map(add, astuple(self), astuple(other)))
 
     def __str__(self) -> str:
         deleted = f", {self.deleted} deleted" if self.deleted else ""
@@ -117,9 +119,7 @@ def _delete(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
     paths = [join(planned.prefix, name) for name in (*planned.leftovers, *planned.extra_files)]
     map_cancellable(lambda path, _: store.delete(path), paths, progress=progress, workers=store.parallel)
     folders = [join(planned.prefix, name) for name in planned.extra_folders]
-    map_cancellable(
-        lambda path, passed: store.delete_folder(path, passed), folders, progress=progress, workers=1
-    )
+    map_cancellable(store.delete_folder, folders, progress=progress, workers=1)
 
 
 def _make_folders(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
@@ -136,7 +136,9 @@ def _make_folders(planned: SyncPlan, store: FileStore, progress: Progress) -> No
 
 def _verify(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
     """Verify that every sent file is on the store, and save the manifest for the next plan."""
-    arrived = _list_arrived(planned, store, progress)
+    folders = sorted({file.name.rpartition("/")[0] for file in planned.missing})
+    listing = list_folders(store, planned.prefix, folders, progress)
+    arrived = {name: entry for name, entry in by_name(listing).items() if not entry.is_folder}
     lost = [f.name for f in planned.missing if f.name not in arrived or arrived[f.name].size != f.size]
     if lost:
         raise StoreError(
@@ -146,25 +148,9 @@ def _verify(planned: SyncPlan, store: FileStore, progress: Progress) -> None:
     if planned.content_addressed:
         return
     sent = {
-        f.name: KnownFile(size=f.size, version=arrived[f.name].version, sha256=f.sha256 or "")
+        f.name: KnownFile(size=f.size, version=arrived[f.name].version, sha256=f.sha256)
         for f in planned.missing
     }
     manifest = Manifest(prefix=planned.prefix, files={**planned.found, **sent})
     if manifest != planned.manifest:
         manifest.save(store)
-
-
-def _list_arrived(planned: SyncPlan, store: FileStore, progress: Progress) -> dict[str, Entry]:
-    folders = sorted({file.name.rpartition("/")[0] for file in planned.missing})
-    listed = map_cancellable(
-        lambda folder, _: store.list(join(planned.prefix, folder)),
-        folders,
-        progress=progress,
-        workers=store.parallel,
-    )
-    return {
-        join(folder, entry.name): entry
-        for folder, entries in zip(folders, listed, strict=True)
-        for entry in entries
-        if not entry.is_folder
-    }

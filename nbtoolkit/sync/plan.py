@@ -3,33 +3,81 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbtoolkit.filestore import Entry, FileStore
-from nbtoolkit.filestore import chunked_io as streams
-from nbtoolkit.filestore import temp_files as temp_names
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nbtoolkit.errors import NotInStore
+from nbtoolkit.filestore import (
+    Entry,
+    FileStore,
+    check_path,
+    chunked_io,
+    join,
+    make_folders,
+    sweep,
+    temp_files,
+)
 from nbtoolkit.filestore.chunked_io import Source
-from nbtoolkit.filestore.paths import check_path, join
 from nbtoolkit.progress import Progress, Sent
-from nbtoolkit.sync import name_rules as names
-from nbtoolkit.sync.manifest import KnownFile, Manifest
+from nbtoolkit.serving import share_layout
+from nbtoolkit.sync import name_rules
 from nbtoolkit.sync.scan import refuse_problems, scan_folder
 from nbtoolkit.utils.threads import map_cancellable
 
 MAX_SHOWN = 10
 """Missing files that a printed plan lists."""
+MANIFESTS = f"{share_layout.ROOT}/synced"
+
+
+class KnownFile(BaseModel):
+    """A file of the store as it was after it was verified."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size: int
+    version: str = ""
+    sha256: str = ""
+
+    def matches(self, entry: Entry) -> bool:
+        """Return whether the file is unchanged since; False if the store has no versions."""
+        return bool(self.version) and (self.size, self.version) == (entry.size, entry.version)
+
+
+class Manifest(BaseModel):
+    """The files below one prefix after the last sync, so that the next one does not read unchanged files."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prefix: str
+    files: dict[str, KnownFile] = {}
+
+    @classmethod
+    def read(cls, store: FileStore, prefix: str) -> Manifest:
+        """Return the manifest of this prefix; an empty one if it is missing or invalid. One request."""
+        try:
+            found = cls.model_validate_json(store.read(_manifest_path(prefix)))
+        except (NotInStore, ValidationError):
+            return cls(prefix=prefix)
+        return found if found.prefix == prefix else cls(prefix=prefix)
+
+    def save(self, store: FileStore) -> None:
+        """Write the manifest; it only saves work, so the last writer wins."""
+        if not sweep(store, MANIFESTS):
+            make_folders(store, MANIFESTS)
+        store.write(_manifest_path(self.prefix), self.model_dump_json().encode())
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """A file to be at ``name`` below the prefix; ``sha256`` is None if it is not needed."""
+    """A file to be at ``name`` below the prefix; ``sha256`` is "" if it is not needed."""
 
     name: str
     source: Source
     size: int
-    sha256: str | None = None
+    sha256: str = ""
     replaces: bool = False
 
 
@@ -63,13 +111,13 @@ class SyncPlan:
 
     def __str__(self) -> str:
         return "\n".join(
-            [self._headline(), *(f"  {what:<7} {name}{size}" for what, name, size in self._rows())]
+            [self._headline(), *(f"  {action:<7} {name}{size}" for action, name, size in self._rows())]
         )
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            f"<tr><td>{what}</td><td>{html.escape(name)}</td><td>{size}</td></tr>"
-            for what, name, size in self._rows()
+            f"<tr><td>{action}</td><td>{html.escape(name)}</td><td>{size}</td></tr>"
+            for action, name, size in self._rows()
         )
         return f"<p>{html.escape(self._headline())}</p><table>{cells}</table>"
 
@@ -113,31 +161,31 @@ def plan(
     check_path(prefix)
     files = scan_folder(sources) if isinstance(sources, Path) else dict(sources)
     origin = sources if isinstance(sources, Path) else prefix
-    refuse_problems(names.find_problems(files, prefix), origin)
-    sizes = {name: _size(source, name) for name, source in files.items()}
-    listing = _list(store, prefix, _folders(files), progress)
-    there = {join(folder, e.name): e for folder, entries in listing.items() for e in entries}
-    extra = [n for n, e in there.items() if _is_extra(n, e, files, listing)] if delete_extra else []
-    refuse_problems(_conflicts(files, listing, there, extra), origin)
+    refuse_problems(name_rules.find_problems(files, prefix), origin)
+    sizes = {name: chunked_io.size(source, name) for name, source in files.items()}
+    folders = _folders(files)
+    listing = _list_existing(store, prefix, folders, progress)
+    existing = by_name(listing)
+    extra = [n for n, e in existing.items() if _is_extra(n, e, files, listing)] if delete_extra else []
+    refuse_problems(_conflicts(files, folders, listing, existing, extra), origin)
 
     manifest = Manifest(prefix=prefix) if content_addressed else Manifest.read(store, prefix)
-    settled = {n: there[n] for n, size in sizes.items() if n in there and there[n].size == size}
 
     def compare(name: str, passed: Sent) -> tuple[PlannedFile, KnownFile | None]:
         """Return the planned file, and its entry on the store if that has the same content."""
-        entry = settled.get(name)
-        if entry and content_addressed:
-            return PlannedFile(name, files[name], sizes[name]), KnownFile(
-                size=entry.size, version="", sha256=""
-            )
-        sha256 = _hash(files[name], name, passed)
-        planned = PlannedFile(name, files[name], sizes[name], sha256, replaces=name in there)
-        if entry is None:
+        source, size, entry = files[name], sizes[name], existing.get(name)
+        same_size = entry if entry and entry.size == size else None
+        if same_size and content_addressed:
+            return PlannedFile(name, source, size), KnownFile(size=size)
+        with chunked_io.reading(source, name):
+            sha256 = chunked_io.sha256(source, passed)
+        planned = PlannedFile(name, source, size, sha256, replaces=entry is not None)
+        if same_size is None:
             return planned, None
         known = manifest.files.get(name)
-        if known is None or not known.matches(entry):
-            there_sha256 = store.sha256(join(prefix, name), passed)
-            known = KnownFile(size=entry.size, version=entry.version, sha256=there_sha256)
+        if known is None or not known.matches(same_size):
+            stored = store.sha256(join(prefix, name), passed)
+            known = KnownFile(size=size, version=same_size.version, sha256=stored)
         return planned, known if known.sha256 == sha256 else None
 
     compared = map_cancellable(compare, sorted(files), progress=progress)
@@ -147,10 +195,10 @@ def plan(
         content_addressed=content_addressed,
         files=tuple(planned for planned, _ in compared),
         missing=missing,
-        missing_folders=tuple(f for f in _folders(files) if f not in listing or (f == "" and not there)),
-        extra_files=tuple(n for n in extra if not there[n].is_folder),
-        extra_folders=tuple(n for n in extra if there[n].is_folder),
-        leftovers=tuple(n for n in there if _is_leftover(n, missing)),
+        missing_folders=tuple(f for f in folders if f not in listing or (f == "" and not existing)),
+        extra_files=tuple(n for n in extra if not existing[n].is_folder),
+        extra_folders=tuple(n for n in extra if existing[n].is_folder),
+        leftovers=tuple(n for n in existing if _is_leftover(n, missing)),
         manifest=manifest,
         found={} if content_addressed else {planned.name: known for planned, known in compared if known},
     )
@@ -179,24 +227,35 @@ def _folders(files: Mapping[str, Source]) -> list[str]:
     return sorted(found, key=lambda folder: (folder.count("/") if folder else -1, folder))
 
 
-def _list(
+def list_folders(
+    store: FileStore, prefix: str, folders: Sequence[str], progress: Progress | None
+) -> dict[str, list[Entry]]:
+    """Return the entries of folders below ``prefix``, one request each."""
+    listed = map_cancellable(
+        lambda folder, _: store.list(join(prefix, folder)),
+        folders,
+        progress=progress,
+        workers=store.parallel,
+    )
+    return dict(zip(folders, listed, strict=True))
+
+
+def by_name(listing: Mapping[str, list[Entry]]) -> dict[str, Entry]:
+    """Return the entries of all listed folders by their name below the prefix."""
+    return {join(folder, entry.name): entry for folder, entries in listing.items() for entry in entries}
+
+
+def _list_existing(
     store: FileStore, prefix: str, folders: list[str], progress: Progress | None
 ) -> dict[str, list[Entry]]:
-    """List the existing folders, level by level, one request each."""
+    """List the existing folders, level by level."""
     listing: dict[str, list[Entry]] = {}
     level = [""]
     while level:
-        found = map_cancellable(
-            lambda folder, _: store.list(join(prefix, folder)),
-            level,
-            progress=progress,
-            workers=store.parallel,
-        )
-        listing.update(zip(level, found, strict=True))
-        there = {
-            join(f, e.name) for f, entries in zip(level, found, strict=True) for e in entries if e.is_folder
-        }
-        level = [folder for folder in folders if folder in there]
+        found = list_folders(store, prefix, level, progress)
+        listing |= found
+        existing = {name for name, entry in by_name(found).items() if entry.is_folder}
+        level = [folder for folder in folders if folder in existing]
     return listing
 
 
@@ -205,43 +264,35 @@ def _is_extra(
 ) -> bool:
     if entry.is_folder:
         return name not in listing
-    return name not in files and not temp_names.is_temporary(entry.name)
+    return name not in files and not temp_files.is_temporary(entry.name)
 
 
 def _is_leftover(name: str, missing: tuple[PlannedFile, ...]) -> bool:
     """Return whether this is a temporary file of a dead writer that no missing file can resume."""
     folder, _, last = name.rpartition("/")
-    if not temp_names.is_abandoned(last):
-        return False
-    siblings = (file for file in missing if file.name.rpartition("/")[0] == folder and file.sha256)
-    return not any(temp_names.is_partial_upload_of(last, file.sha256 or "") for file in siblings)
+    siblings = (file for file in missing if file.name.rpartition("/")[0] == folder)
+    resumes = any(temp_files.is_partial_upload_of(last, file.sha256) for file in siblings)
+    return temp_files.is_abandoned(last) and not resumes
 
 
 def _conflicts(
     files: Mapping[str, Source],
+    folders: list[str],
     listing: Mapping[str, list[Entry]],
-    there: Mapping[str, Entry],
+    existing: Mapping[str, Entry],
     extra: list[str],
-) -> list[names.Problem]:
+) -> list[name_rules.Problem]:
     """Return names that are a file on one side and a folder on the other, and are not deleted."""
-    clashes = [(n, "is a folder there and a file here") for n in files if n in there and there[n].is_folder]
+    clashes = [
+        (n, "is a folder there and a file here") for n in files if n in existing and existing[n].is_folder
+    ]
     clashes += [
         (folder, "is a file there and a folder here")
-        for folder in _folders(files)
-        if folder in there and folder not in listing
+        for folder in folders
+        if folder in existing and folder not in listing
     ]
     return [(name, reason) for name, reason in clashes if name not in extra]
 
 
-def _size(source: Source, name: str) -> int:
-    try:
-        return streams.size(source)
-    except OSError as error:
-        raise streams.unreadable(name, source, error) from error
-
-
-def _hash(source: Source, name: str, passed: Sent) -> str:
-    try:
-        return streams.sha256(source, passed)
-    except OSError as error:
-        raise streams.unreadable(name, source, error) from error
+def _manifest_path(prefix: str) -> str:
+    return f"{MANIFESTS}/{prefix.replace('/', '--')}.json"

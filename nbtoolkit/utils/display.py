@@ -1,15 +1,16 @@
-"""A value's facts, label and text, as a table: for a notebook, and as plain text."""
+"""Show facts as tables and lists in HTML and plain text; detect a notebook without a user."""
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from html import escape
 
 LINK = "color:var(--jp-content-link-color,#0b57d0);text-decoration:underline"
-"""How a link looks: widgets take the page's own style of links away."""
+"""Style of a link: inside of widgets the style of the page does not apply."""
 _NEW_TAB = 'target="_blank" rel="noopener"'
-_LONGEST_URL = 100
+_MAX_URL = 100
 
 
 class FactTable(ABC):
@@ -33,7 +34,7 @@ class FactTable(ABC):
 
 
 def html_table(facts: Iterable[tuple[str, str]], caption: str = "") -> str:
-    """Return a table of labels and texts, escaped; addresses of web pages become links."""
+    """Return a table of labels and texts, escaped; URLs become links."""
     cell = '<td style="text-align:left;vertical-align:top;padding:2px 8px'
     rows = "".join(
         f'<tr>{cell};font-weight:bold;white-space:nowrap">{escape(label)}</td>'
@@ -64,6 +65,25 @@ def html_list(heading: str, items: Iterable[str]) -> str:
     return f"<div>{escape(heading)}<ul style='margin:0'>{lines}</ul></div>" if lines else ""
 
 
+def is_headless() -> bool:
+    """Return whether this notebook runs without a person, as under papermill.
+
+    A headless client sends every cell with ``allow_stdin=False``; a browser or an editor allows input.
+    """
+    import psutil
+
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return False
+    allows_input = getattr(kernel, "_allow_stdin", None)
+    if allows_input is not None:
+        return not allows_input
+    parent = psutil.Process().parent()
+    return parent is not None and "papermill" in " ".join(parent.cmdline())
+
+
 def _linked(text: str) -> str:
     safe = escape(text, quote=True)
     if text.startswith(("http://", "https://")) and not any(c.isspace() for c in text):
@@ -72,8 +92,8 @@ def _linked(text: str) -> str:
 
 
 def _short(url: str) -> str:
-    """Return an address as it is shown: of a long one the host and the last part."""
-    if len(url) <= _LONGEST_URL:
+    """Return a URL as text; of a long one the host and the last part."""
+    if len(url) <= _MAX_URL:
         return url
     host, _, path = url.partition("://")[2].partition("/")
     return f"{host} … {path.rstrip('/').rpartition('/')[2]}"

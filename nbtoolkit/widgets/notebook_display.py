@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from nbtoolkit.utils.notebook import is_headless
+from nbtoolkit.utils.display import is_headless
 from nbtoolkit.widgets.html import html_of
 
 

@@ -56,7 +56,7 @@ class SignIn(Form[SignInSettings, SignedIn]):
 
     def _sign_in(self, settings: SignInSettings, *, progress: Progress) -> SignedIn:
         try:
-            return sign_in(progress, settings.method, settings.tenant or None, tell=_device_code.show)
+            return sign_in(progress, settings.method, settings.tenant or None, show_code=_device_code.show)
         finally:
             _device_code.card = ""
 

@@ -14,7 +14,8 @@ from azure.core.pipeline.transport import HttpTransport
 from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import long_running as changes
 from nbtoolkit.azure.container_apps.stale_cache import StaleCache
-from nbtoolkit.azure.files import retry_policy
+from nbtoolkit.azure.files.concurrency import ShareLimits
+from nbtoolkit.azure.files.share import AzureShare
 from tests.azure_double import AzureDouble
 from tests.support import stub_deploy
 
@@ -46,8 +47,7 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     """Let this process wait for Azure as short as the double does."""
     patch.setattr(sdk, "POLL_INTERVAL", 0.05)
     patch.setattr(changes, "RETRY_TIMEOUT", 2.0)
-    patch.setattr(retry_policy, "RETRY_TIMEOUT", 1.5)
-    patch.setattr(retry_policy, "UNREACHABLE_TIMEOUT", 1.0)
-    patch.setattr(retry_policy, "IN_USE_TIMEOUT", 0.5)
+    limits = ShareLimits(retry_busy=1.5, retry_unreachable=1.0, retry_in_use=0.5)
+    patch.setattr(AzureShare.__init__, "__defaults__", (limits,))
     patch.setattr(StaleCache.__init__, "__defaults__", (1.5,))
     patch.setattr(HttpTransport, "sleep", lambda _, seconds: time.sleep(seconds * 0.02))

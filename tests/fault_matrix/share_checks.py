@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from nbtoolkit import Adapter, Release
-from nbtoolkit.filestore import temp_files as temp_names
+from nbtoolkit.filestore import temp_files
 from nbtoolkit.serving import share_layout as share
 from nbtoolkit.serving.content_hash import code_sha256
 from nbtoolkit.serving.share_layout import Pointer
@@ -17,7 +17,7 @@ def pointers(root: Path) -> list[Pointer]:
     found = [
         Pointer.model_validate_json(path.read_text())
         for path in (root / share.ACTIVE).glob("*.json")
-        if not temp_names.is_temporary(path.name)
+        if not temp_files.is_temporary(path.name)
     ]
     return sorted(found, key=lambda pointer: pointer.n)
 
@@ -27,7 +27,7 @@ def torn(root: Path) -> list[str]:
     problems: list[str] = []
     folder = root / share.ACTIVE
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if temp_names.is_temporary(path.name):
+        if temp_files.is_temporary(path.name):
             continue
         try:
             pointer = Pointer.model_validate_json(path.read_text())

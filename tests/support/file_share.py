@@ -6,13 +6,13 @@ import hashlib
 import os
 from pathlib import Path
 
-from nbtoolkit.filestore import chunked_io as streams
+from nbtoolkit.filestore import chunked_io
 from tests.azure_double import AzureDouble
 from tests.azure_double.double import Seen
 from tests.azure_double.share_setup import ACCOUNT, SHARE
 
-BIG = 2 * streams.CHUNK + 17
-LONG = 6 * streams.CHUNK
+BIG = 2 * chunked_io.CHUNK + 17
+LONG = 6 * chunked_io.CHUNK
 HOST = f"{ACCOUNT}.file.core.windows.net"
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from nbtoolkit.errors import SyncRefused
-from nbtoolkit.sync import name_rules as names
-from nbtoolkit.sync.ignore import FILE, IgnoreRules
-from nbtoolkit.sync.scan import check_files, scan_folder
+from nbtoolkit.sync import name_rules
+from nbtoolkit.sync.scan import IGNORE_FILE, IgnoreRules, check_files, scan_folder
 
 links = pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 
@@ -65,17 +64,17 @@ def test_secrets_caches_and_training_leftovers_stay_at_home(tmp_path: Path) -> N
         "adapter_model.bin",
         ".nbtoolkit/state.json",
         ".DS_Store",
-        FILE,
+        IGNORE_FILE,
     ]
     sends = ["server.py", "optimizer.py", "requirements.txt", "sub/page.html", ".env.example", "id_rsa.pub"]
     fill(tmp_path, *home, *sends)
-    (tmp_path / FILE).write_text("")
+    (tmp_path / IGNORE_FILE).write_text("")
     assert sent(tmp_path) == sorted(sends)
 
 
 def test_the_users_file_ignores_more_and_brings_back(tmp_path: Path) -> None:
     fill(tmp_path, "a.py", "a.log", "logs/x.py", "keep/lookup.pkl", "other.pkl", "docs/a.md", "docs/b.md")
-    (tmp_path / FILE).write_text(
+    (tmp_path / IGNORE_FILE).write_text(
         "\ufeff# mine\n*.log\n/logs/\n!keep/lookup.pkl\ndocs/*\n!docs/b.md\n", "utf-8"
     )
     assert sent(tmp_path) == ["a.py", "docs/b.md", "keep/lookup.pkl"]
@@ -83,7 +82,7 @@ def test_the_users_file_ignores_more_and_brings_back(tmp_path: Path) -> None:
 
 def test_a_secret_that_is_brought_back_is_refused_aloud(tmp_path: Path) -> None:
     fill(tmp_path, "a.py", ".env", "sub/server.key", ".git/config", ".ENV")
-    (tmp_path / FILE).write_text("!.env\n!*.key\n!.git\n")
+    (tmp_path / IGNORE_FILE).write_text("!.env\n!*.key\n!.git\n")
     found = problems_of(tmp_path)
     assert set(found) == {".env", "sub/server.key", ".git/", ".ENV"} or set(found) == {
         ".env",
@@ -95,18 +94,18 @@ def test_a_secret_that_is_brought_back_is_refused_aloud(tmp_path: Path) -> None:
 
 def test_a_certificate_may_be_brought_back_and_a_private_key_may_not(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n")
-    (tmp_path / FILE).write_text("!*.pem\n")
+    (tmp_path / IGNORE_FILE).write_text("!*.pem\n")
     assert sent(tmp_path) == ["ca.pem"]
     (tmp_path / "both.PEM").write_text("x\n-----BEGIN RSA PRIVATE KEY-----\nMII\n")
     assert problems_of(tmp_path) == {"both.PEM": "holds a private key, which is never sent"}
 
 
 def test_a_broken_ignore_file_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text("*.log\n!\n")
-    with pytest.raises(SyncRefused, match=rf"{FILE}, line 2: '!'"):
+    (tmp_path / IGNORE_FILE).write_text("*.log\n!\n")
+    with pytest.raises(SyncRefused, match=rf"{IGNORE_FILE}, line 2: '!'"):
         scan_folder(tmp_path)
-    (tmp_path / FILE).write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SyncRefused, match=f"{FILE} cannot be read"):
+    (tmp_path / IGNORE_FILE).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SyncRefused, match=f"{IGNORE_FILE} cannot be read"):
         scan_folder(tmp_path)
 
 
@@ -159,7 +158,7 @@ def test_links_that_leave_lead_nowhere_or_in_a_circle_are_refused_in_one_list(tm
     (folder / "nowhere").symlink_to("missing")
     (folder / "notes").symlink_to(".env")
     (folder / "out.log").symlink_to(outside / "passwords")
-    (folder / FILE).write_text("*.log\n")  # ignored files are not checked
+    (folder / IGNORE_FILE).write_text("*.log\n")  # ignored files are not checked
 
     found = problems_of(folder)
 
@@ -233,7 +232,7 @@ BAD_NAMES = {
 @pytest.mark.parametrize(("name", "reason"), BAD_NAMES.items(), ids=range(len(BAD_NAMES)))
 def test_names_that_azure_files_cannot_hold_are_told_with_the_reason(name: str, reason: str) -> None:
     prefix = "1/2/3/4/5/6" if "deep" in reason else "inference"
-    [(told, why)] = names.find_problems([name], prefix)
+    [(told, why)] = name_rules.find_problems([name], prefix)
     assert told == name
     assert reason in why
 
@@ -251,7 +250,7 @@ def test_names_at_the_limits_are_fine() -> None:
         "a,b;c=[d]{e}'~!@#$%^&()+",
         "/".join(["d" * 203] * 10),
     ]
-    assert names.find_problems(fine, "p") == []
+    assert name_rules.find_problems(fine, "p") == []
 
 
 def test_names_that_are_one_on_the_share_are_refused() -> None:
@@ -266,7 +265,7 @@ def test_names_that_are_one_on_the_share_are_refused() -> None:
         "straße",
         "strasse",
     ]
-    told = names.find_problems(clashing)
+    told = name_rules.find_problems(clashing)
     assert [name for name, _ in told] == ["Readme.md", "caf\u00e9", "data/y"]
     assert "'README.md'" in told[0][1]
     assert "'Data'" in told[2][1]

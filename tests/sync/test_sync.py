@@ -16,17 +16,13 @@ from nbtoolkit.errors import Cancelled, StoreError, SyncRefused
 from nbtoolkit.filestore import (
     Entry,
     LocalFolder,
+    chunked_io,
     make_folders,
-)
-from nbtoolkit.filestore import (
-    chunked_io as streams,
-)
-from nbtoolkit.filestore import (
-    temp_files as temp_names,
+    temp_files,
 )
 from nbtoolkit.filestore.chunked_io import Source
-from nbtoolkit.progress import Progress, Sent
-from nbtoolkit.sync import manifest
+from nbtoolkit.progress import Progress, Sent, silent
+from nbtoolkit.sync.plan import MANIFESTS
 
 PREFIX = "nbtoolkit/adapters/abc"
 
@@ -46,19 +42,13 @@ class Counting(LocalFolder):
         self.calls.append(("read", path))
         return super().read(path, offset, length)
 
-    def sha256(self, path: str, passed: Sent | None = None) -> str:
-        if not temp_names.is_temporary(path.rpartition("/")[2]):  # the store's own verification
+    def sha256(self, path: str, passed: Sent = silent) -> str:
+        if not temp_files.is_temporary(path.rpartition("/")[2]):  # the store's own verification
             self.calls.append(("sha256", path))
         return super().sha256(path, passed)
 
     def write(
-        self,
-        path: str,
-        source: Source,
-        *,
-        sha256: str | None = None,
-        overwrite: bool = True,
-        sent: Sent | None = None,
+        self, path: str, source: Source, *, sha256: str = "", overwrite: bool = True, sent: Sent = silent
     ) -> str:
         self.calls.append(("write", path))
         return super().write(path, source, sha256=sha256, overwrite=overwrite, sent=sent)
@@ -190,9 +180,9 @@ def test_a_file_that_was_edited_on_the_share_is_noticed_and_replaced(store: Coun
 
 def test_without_its_manifest_contents_are_compared_and_not_sent_again(store: Counting, folder: Path) -> None:
     sync.sync(folder, store, "inference")
-    [saved] = store.list(manifest.FOLDER)
+    [saved] = store.list(MANIFESTS)
     for broken in (b"{not json", b'{"prefix": "elsewhere"}'):
-        store.write(f"{manifest.FOLDER}/{saved.name}", broken)
+        store.write(f"{MANIFESTS}/{saved.name}", broken)
         store.taken()
         assert sync.sync(folder, store, "inference").sent_files == 0
         assert store.taken()["sha256"] == 4
@@ -219,7 +209,7 @@ def test_extra_files_are_deleted_only_when_asked_and_only_below_the_prefix(
     make_folders(store, "inference-2")
     for path in ("inference/extra.txt", "inference/sub/extra.txt", "inference/old/deep/x", "inference-2/x"):
         store.write(path, b"extra")
-    living = f"inference/{temp_names.temp_name()}"
+    living = f"inference/{temp_files.temp_name()}"
     store.write(living, b"another deploy writes this")
 
     assert sync.sync(folder, store, "inference").deleted == 0
@@ -290,7 +280,7 @@ def test_what_killed_writers_left_is_swept_and_a_living_writers_file_stays(
     store: Counting, folder: Path
 ) -> None:
     sync.sync(folder, store, PREFIX, content_addressed=True)
-    living = temp_names.temp_name()
+    living = temp_files.temp_name()
     fields = living.split("-")
     dead = "-".join([*fields[:2], "4194999", *fields[3:]])
     for name in (living, f"sub/{dead}"):
@@ -299,10 +289,10 @@ def test_what_killed_writers_left_is_swept_and_a_living_writers_file_stays(
     assert result.sent_files == 0
     assert set(contents(store.root / PREFIX)) - set(contents(folder)) == {living}
 
-    make_folders(store, manifest.FOLDER)
-    store.write(f"{manifest.FOLDER}/{dead}", b"half")
+    make_folders(store, MANIFESTS)
+    store.write(f"{MANIFESTS}/{dead}", b"half")
     sync.sync(folder, store, "inference")
-    assert [entry.name for entry in store.list(manifest.FOLDER)] == ["inference.json"]
+    assert [entry.name for entry in store.list(MANIFESTS)] == ["inference.json"]
 
 
 def test_a_file_that_vanishes_after_sending_is_noticed(store: Counting, folder: Path) -> None:
@@ -320,11 +310,10 @@ def test_a_file_that_vanishes_after_sending_is_noticed(store: Counting, folder: 
 class Slow(LocalFolder):
     """A store that takes a while for every chunk."""
 
-    def write(self, path: str, source: Source, *, sent: Sent | None = None, **kwargs) -> str:
+    def write(self, path: str, source: Source, *, sent: Sent = silent, **kwargs) -> str:
         def slowly(count: int) -> None:
             time.sleep(0.05)
-            if sent:
-                sent(count)
+            sent(count)
 
         return super().write(path, source, sent=slowly, **kwargs)
 
@@ -353,10 +342,10 @@ class Recording(Progress):
 
 def test_progress_tells_bytes_of_bytes_from_the_calling_thread(store: Counting, tmp_path: Path) -> None:
     big = tmp_path / "big.bin"
-    big.write_bytes(bytes(4 * streams.CHUNK))
+    big.write_bytes(bytes(4 * chunked_io.CHUNK))
     progress = Recording()
     sync.sync({"big.bin": big, "small": b"x"}, Slow(store.root), PREFIX, progress=progress)
-    total = 4 * streams.CHUNK + 1
+    total = 4 * chunked_io.CHUNK + 1
     assert progress.phases == [f"Sending 2 files to {PREFIX} (16.8 MB)"]
     assert {(t, unit) for _, t, unit in progress.told if t} == {(total, "B")}
     assert max(done for done, t, _ in progress.told if t) == total
@@ -369,7 +358,7 @@ def test_a_cancel_stops_soon_leaves_no_temporary_file_and_the_next_run_goes_on(
     folder = tmp_path / "wheels"
     folder.mkdir()
     with (folder / "big.whl").open("wb") as big:
-        big.truncate(40 * streams.CHUNK)  # two seconds at Slow's pace; a cancel is seen after a quarter
+        big.truncate(40 * chunked_io.CHUNK)  # two seconds at Slow's pace; a cancel is seen after a quarter
     for i in range(30):
         (folder / f"{i}.whl").write_bytes(bytes([i]))
     progress = Recording(cancel_at=1)

@@ -32,11 +32,11 @@ class Entra:
         self.outcome: SignedIn | Exception = ADA
 
     def sign_in(
-        self, progress: Progress, method: str, tenant: str | None, *, tell: Callable[..., None]
+        self, progress: Progress, method: str, tenant: str | None, *, show_code: Callable[..., None]
     ) -> SignedIn:
         self.calls.append((method, tenant))
         progress.phase("Signing in to Azure")
-        tell("https://microsoft.com/devicelogin", "ABCD1234", UNTIL)
+        show_code("https://microsoft.com/devicelogin", "ABCD1234", UNTIL)
         progress.phase("Waiting until the code is entered")
         while not self.gate.is_set():
             progress.sleep(0.01)

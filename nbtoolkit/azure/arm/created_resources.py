@@ -1,31 +1,52 @@
 """The record of the Azure resources that this workspace created: a teardown deletes nothing else.
 
 A run records the resources that it is about to create before its first request, and confirms them once Azure
-reports them created. A run that is killed loses nothing, and one that never started claims nothing.
+reports them created. A run that is killed loses nothing, and one that never started claims nothing. Besides
+the record, the deployment of a run and the tag of a resource prove that this workspace created it.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nbtoolkit.errors import BrokenFile
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nbtoolkit.azure.arm import delete
+from nbtoolkit.azure.arm.deployment import ArmDeployment
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.resource_id import kind_of
+from nbtoolkit.errors import AzureFailed, BrokenFile
+from nbtoolkit.progress import Progress
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.utils.json_file import read_object
+from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
+RUN_TAG = "nbtoolkit-run"
+"""Tag of a deployment: the run that started it."""
+MARK_TAG = "nbtoolkit-workspace"
+"""Tag of a resource: the workspace that created it; the template writes it."""
 
-@dataclass(frozen=True)
-class ProvisionRun:
+
+class ProvisionRun(BaseModel):
     """The last run that started a deployment; the resources in ``intended`` are not confirmed yet."""
+
+    model_config = ConfigDict(frozen=True)
 
     id: str
     deployment: str
-    intended: tuple[str, ...] = ()
+    intended: tuple[str, ...]
+
+
+class _Record(BaseModel):
+    mark: str = ""
+    resources: tuple[str, ...] = ()
+    besides: tuple[str, ...] = ()
+    run: ProvisionRun | None = None
 
 
 def recall(workspace: Workspace) -> tuple[str, ...]:
@@ -33,13 +54,12 @@ def recall(workspace: Workspace) -> tuple[str, ...]:
 
     Raises :class:`BrokenFile` if the record is damaged.
     """
-    return tuple(_read(workspace)["resources"])
+    return _read(workspace).resources
 
 
 def remember(workspace: Workspace, ids: Iterable[str]) -> None:
     """Add resources to the record."""
-    record = _read(workspace)
-    _save(workspace, record, resources=_merge(record["resources"], ids))
+    _update(workspace, resources=_merge(_read(workspace).resources, ids))
 
 
 def forget(workspace: Workspace, ids: Iterable[str]) -> None:
@@ -47,98 +67,139 @@ def forget(workspace: Workspace, ids: Iterable[str]) -> None:
     parents = [id_.casefold() for id_ in ids]
     record = _read(workspace)
 
-    def kept(key: str) -> list[str]:
-        return [id_ for id_ in record[key] if not any(_is_in(id_.casefold(), parent) for parent in parents)]
+    def kept(known: Iterable[str]) -> tuple[str, ...]:
+        return tuple(
+            id_ for id_ in known if not any(f"{id_.casefold()}/".startswith(f"{one}/") for one in parents)
+        )
 
-    _save(workspace, record, resources=kept("resources"), besides=kept("besides"))
+    _update(workspace, resources=kept(record.resources), besides=kept(record.besides))
 
 
 def kept_on_teardown(workspace: Workspace) -> tuple[str, ...]:
     """Return what this workspace created and a teardown keeps: its resource group, added profiles."""
-    return tuple(_read(workspace)["besides"])
+    return _read(workspace).besides
 
 
 def remember_kept(workspace: Workspace, id_: str) -> None:
     """Record something that a teardown reports and keeps."""
-    record = _read(workspace)
-    _save(workspace, record, besides=_merge(record["besides"], [id_]))
+    _update(workspace, besides=_merge(_read(workspace).besides, [id_]))
 
 
 def workspace_mark(workspace: Workspace) -> str:
     """Return the id of this workspace, a tag of the resources it creates; generated at the first call."""
-    record = _read(workspace)
-    mark = str(record["mark"]) or secrets.token_hex(8)
-    _save(workspace, record, mark=mark)
+    mark = _read(workspace).mark or secrets.token_hex(8)
+    _update(workspace, mark=mark)
     return mark
 
 
 def begin_run(workspace: Workspace, deployment: str, ids: Iterable[str]) -> str:
     """Record the resources that a deployment, given by its id, is about to create; return the run's id."""
     previous = last_run(workspace)
-    unconfirmed = previous.intended if previous else ()
-    run_id = secrets.token_hex(8)
-    run = {"id": run_id, "deployment": deployment, "intended": _merge(unconfirmed, ids)}
-    _save(workspace, _read(workspace), run=run)
-    return run_id
+    intended = _merge(previous.intended if previous else (), ids)
+    run = ProvisionRun(id=secrets.token_hex(8), deployment=deployment, intended=intended)
+    _update(workspace, run=run)
+    return run.id
 
 
 def last_run(workspace: Workspace) -> ProvisionRun | None:
     """Return the last run that started, None if there was none."""
-    run = _read(workspace)["run"]
-    return ProvisionRun(run["id"], run["deployment"], tuple(run["intended"])) if run else None
+    return _read(workspace).run
 
 
-def confirm(workspace: Workspace, created: Iterable[str], pending: Iterable[str]) -> None:
-    """Record what the last run created; of its other resources only ``pending`` stay intended."""
-    record = _read(workspace)
-    resources = _merge(record["resources"], created)
-    _save(workspace, record, resources=resources, run={**record["run"], "intended": list(pending)})
+def started_here(workspace: Workspace, deployment: ArmDeployment, tags: object) -> bool:
+    """Return whether the last run of this workspace started the deployment with these tags."""
+    run = last_run(workspace)
+    if run is None or run.deployment.lower() != deployment.id.lower():
+        return False
+    return isinstance(tags, dict) and tags.get(RUN_TAG) == run.id
 
 
-def _merge(known: Iterable[str], ids: Iterable[str]) -> list[str]:
+def created_by_last_run(
+    workspace: Workspace, cloud: Cloud, progress: Progress
+) -> tuple[list[str], list[str]]:
+    """Return the unconfirmed resources that the last run created, and those that Azure may still create.
+
+    Sends no request if all are confirmed. Raises :class:`AzureFailed`.
+    """
+    run = last_run(workspace)
+    if run is None or not run.intended:
+        return [], []
+    deployment = ArmDeployment.of_id(cloud, run.deployment)
+    state = run_cancellable(progress, deployment.state)
+    ours = state is not None and started_here(workspace, deployment, state.tags)
+    operations = run_cancellable(progress, deployment.operations) if ours else []
+    by_id = {operation.id.lower(): operation for operation in operations}
+    created: list[str] = []
+    pending: list[str] = []
+    for id_ in run.intended:
+        operation = by_id.get(id_.lower())
+        inside = any(id_.lower().startswith(f"{parent.lower()}/") for parent in created)
+        succeeded = operation is not None and operation.status == "Succeeded"
+        if succeeded or is_marked(workspace, cloud, id_, progress):
+            created.append(id_)
+        elif inside and run_cancellable(progress, lambda id_=id_: delete.exists(cloud, id_)):
+            created.append(id_)  # everything inside of a resource of ours is ours
+        elif state is not None and ours and (state.running or (operation is not None and operation.running)):
+            pending.append(id_)
+    return created, pending
+
+
+def reconcile(workspace: Workspace, cloud: Cloud, progress: Progress) -> bool:
+    """Record what the last run created; return whether its deployment ended. Raises :class:`AzureFailed`."""
+    run = last_run(workspace)
+    if run is None or not run.intended:
+        return True
+    created, pending = created_by_last_run(workspace, cloud, progress)
+    resources = _merge(_read(workspace).resources, created)
+    _update(workspace, resources=resources, run=run.model_copy(update={"intended": tuple(pending)}))
+    return not pending
+
+
+def is_marked(workspace: Workspace, cloud: Cloud, id_: str, progress: Progress) -> bool:
+    """Return whether a resource exists and has this workspace's tag; False for kinds without tags."""
+    if kind_of(id_) not in delete.TAGGED_KINDS:
+        return False
+    tags = run_cancellable(progress, lambda: delete.tags(cloud, id_))
+    return tags is not None and tags.get(MARK_TAG) == workspace_mark(workspace)
+
+
+def reconcile_if_reachable(workspace: Workspace, cloud: Cloud, progress: Progress) -> None:
+    """Record what the last run created; if Azure does not respond, leave that to the next run."""
+    try:
+        reconcile(workspace, cloud, progress)
+    except AzureFailed:
+        progress.note("the next run records the created resources: Azure does not respond at present")
+
+
+def _merge(known: Iterable[str], ids: Iterable[str]) -> tuple[str, ...]:
     """Return all ids, each once; case does not matter."""
     merged: dict[str, str] = {}
     for id_ in (*known, *ids):
         merged.setdefault(id_.casefold(), id_)
-    return list(merged.values())
-
-
-def _is_in(resource: str, parent: str) -> bool:
-    return resource == parent or resource.startswith(f"{parent}/")
+    return tuple(merged.values())
 
 
 def _path(workspace: Workspace) -> Path:
     return workspace.state / "azure-created.json"
 
 
-def _read(workspace: Workspace) -> dict[str, Any]:
+def _read(workspace: Workspace) -> _Record:
     path = _path(workspace)
-    record: dict[str, Any] = {"mark": "", "resources": [], "besides": [], "run": None}
     if not path.exists():
-        return record
-    record |= read_object(path)
-    if not (_are_texts(record["resources"]) and _are_texts(record["besides"]) and _is_run(record["run"])):
+        return _Record()
+    try:
+        return _Record.model_validate(read_object(path))
+    except ValidationError as error:
         raise BrokenFile(
             f"{path} does not list the resources that were created.",
             next_step="delete it; then only the app itself can be torn down from here",
             path=path,
-        )
-    return record
+        ) from error
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-def _is_run(value: Any) -> bool:
-    if value is None:
-        return True
-    texts = isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("id", "deployment"))
-    return texts and _are_texts(value.get("intended"))
-
-
-def _save(workspace: Workspace, record: Mapping[str, Any], **changes: Any) -> None:
-    """Write the record if it differs from the file."""
-    path, content = _path(workspace), {**record, **changes}
-    if not path.exists() or read_object(path) != content:
-        write_atomically(path, json.dumps(content, indent=2).encode())
+def _update(workspace: Workspace, **changes: Any) -> None:
+    """Write the record if a change differs from the file."""
+    path, record = _path(workspace), _read(workspace)
+    changed = record.model_copy(update=changes)
+    if not path.exists() or changed != record:
+        write_atomically(path, json.dumps(changed.model_dump(mode="json"), indent=2).encode())

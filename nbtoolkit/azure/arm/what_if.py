@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from nbtoolkit.azure.arm.what_if_filter import is_noise
 from nbtoolkit.azure.resource_id import DEPLOYMENT, kind_of, title_of
 
 _VERBS = {
@@ -24,6 +24,54 @@ _VERBS = {
 _ORDER = ("delete", "create", "change", "unknown", "keep")
 _MAX_VALUE = 80
 """Characters of a value that the table shows."""
+
+
+_SERVICE = "/microsoft.app/"
+"""The service whose default properties what-if predicts to be removed (arm-template-whatif#331)."""
+
+_READ_ONLY = re.compile(
+    r"""properties\.(
+      runningStatus | eventStreamEndpoint | latest\w+ | outboundIpAddresses | environmentId
+    | infrastructureResourceGroup | primaryEndpoints | statusOf\w+ | creationTime | provisioningState
+    | kedaConfiguration | daprConfiguration | customDomainConfiguration\.customDomainVerificationId
+    | appLogsConfiguration\.logAnalyticsConfiguration\.sharedKey
+    | configuration\.ingress\.fqdn
+    | template\.revisionSuffix
+    | template\.containers\.\d+\.(imageType|resources\.(ephemeralStorage|gpu))
+    )(\.|$)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Properties that only Azure writes."""
+
+_SECRET = re.compile(r"properties\.configuration\.secrets\.\d+\.value$", re.IGNORECASE)
+"""The request has placeholders and the response no secrets; changes of secrets are reported separately."""
+
+_DEFAULTS: tuple[tuple[str, tuple[Any, ...]], ...] = (
+    (r"patchingMode", ("Automatic",)),
+    (r"publicNetworkAccess", ("Enabled",)),
+    (r"zoneRedundant", (False,)),
+    (r"peerAuthentication(\.mtls(\.enabled)?)?", (False, {"enabled": False}, {"mtls": {"enabled": False}})),
+    (
+        r"peerTrafficConfiguration(\.encryption(\.enabled)?)?",
+        (False, {"enabled": False}, {"encryption": {"enabled": False}}),
+    ),
+    (r"workloadProfiles\.\d+\.enableFips", (False,)),
+    (r"appLogsConfiguration\.logAnalyticsConfiguration\.dynamicJsonColumns", (False,)),
+    (r"configuration\.maxInactiveRevisions", (100,)),
+    (r"configuration\.targetLabel", ("",)),
+    (r"configuration\.dapr(\.enabled)?", (False, {"enabled": False})),
+    (r"configuration\.ingress\.exposedPort", (0,)),
+    (r"configuration\.ingress\.clientCertificateMode", ("Ignore",)),
+    (r"configuration\.ingress\.targetPortHttpScheme", ("auto",)),
+    (r"configuration\.ingress\.traffic", ([{"latestRevision": True, "weight": 100}],)),
+    (r"template\.scale\.pollingInterval", (30,)),
+    (r"template\.containers\.\d+\.probes\.\d+\.initialDelaySeconds", (0,)),
+    (r"template\.containers\.\d+\.probes\.\d+\.(timeoutSeconds|successThreshold)", (1,)),
+    (r"template\.containers\.\d+\.probes\.\d+\.failureThreshold", (3,)),
+    (r"template\.containers\.\d+\.probes\.\d+\.periodSeconds", (10,)),
+    (r"template\.containers\.\d+\.probes\.\d+\.httpGet\.scheme", ("HTTP",)),
+)
+"""Path below ``properties`` → values that Azure sets by default: leaving the property out means the same."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +118,14 @@ class WhatIf:
             if kind_of(resource) == DEPLOYMENT or change.get("changeType") == "Ignore":
                 continue  # a module is not a resource, and ignored resources are not in the template
             differences = list(_differences(change.get("delta") or (), ""))
-            real = tuple(shown for shown, raw in differences if not is_noise(resource, shown.path, *raw))
+            real = tuple(shown for shown, raw in differences if not _is_noise(resource, shown.path, *raw))
             noise_count += len(differences) - len(real)
             found.append(ResourceChange(resource, "keep" if verb == "change" and not real else verb, real))
         return cls(tuple(sorted(found, key=lambda change: _ORDER.index(change.verb))), noise_count)
 
     @property
     def changes_nothing(self) -> bool:
-        """Tell whether nothing would be created, changed or deleted."""
+        """Return whether nothing would be created, changed or deleted."""
         return all(change.verb == "keep" for change in self.changes)
 
     def rows(self) -> list[tuple[str, str, str]]:
@@ -137,3 +185,49 @@ def _text(path: str, value: Any) -> str:
         return "(hidden)"
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 1]}…"
+
+
+def _is_noise(resource: str, path: str, kind: str, before: Any, after: Any) -> bool:
+    """Return whether Azure never makes a predicted difference; ``kind`` is its ``propertyChangeType``."""
+    if kind == "NoEffect" or _is_expression(after):
+        return True
+    if _is_empty(before) and _is_empty(after):
+        return True
+    if _equivalent(before, after):
+        return True
+    if _SERVICE not in resource.lower():
+        return False
+    if _SECRET.match(path):
+        return True
+    return after is None and (bool(_READ_ONLY.match(path)) or _is_default(path, before))
+
+
+def _is_expression(value: Any) -> bool:
+    """Return whether a value is evaluated only during the deployment."""
+    return isinstance(value, str) and value.startswith("[") and not value.startswith("[[")
+
+
+def _is_empty(value: Any) -> bool:
+    return value in (None, "", [], {}, {"type": "None"})
+
+
+def _is_default(path: str, value: Any) -> bool:
+    for pattern, values in _DEFAULTS:
+        if re.fullmatch(rf"properties\.{pattern}", path, re.IGNORECASE):
+            return any(_equivalent(value, one) for one in values)
+    return False
+
+
+def _equivalent(before: Any, after: Any) -> bool:
+    """Return whether two values are equal but for the spelling of ids and regions, or numbers as text."""
+    if isinstance(before, (list, dict)) or isinstance(after, (list, dict)):
+        return before == after
+    first, second = ("".join(str(value).split()).casefold() for value in (before, after))
+    if first == second:
+        return True
+    if isinstance(before, bool) or isinstance(after, bool):
+        return False
+    try:
+        return float(first) == float(second)
+    except ValueError:
+        return False

@@ -9,19 +9,19 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal
 
 from pydantic import Field
 
-from nbtoolkit.azure.auth import account_store as account
-from nbtoolkit.azure.auth import shared_credential as login
-from nbtoolkit.azure.auth.credential_sources import failure_reason
+from nbtoolkit.azure.auth import shared_credential
+from nbtoolkit.azure.auth.credential_sources import cache_options, failure_reason, write_account
 from nbtoolkit.azure.auth.shared_credential import SignedIn
 from nbtoolkit.azure.sdk import ARM_SCOPE, import_from
 from nbtoolkit.errors import NotSignedIn, StoreError
 from nbtoolkit.progress import PrintProgress, Progress
 from nbtoolkit.settings import Settings
-from nbtoolkit.utils.notebook import is_headless
+from nbtoolkit.utils.display import is_headless
 from nbtoolkit.utils.threads import start_daemon
 
 Method = Literal["device-code", "browser"]
@@ -30,7 +30,7 @@ CodePrompt = Callable[[str, str, datetime], None]
 
 # Error codes of tenants that block device codes, or require a registered device.
 _POLICY = frozenset({"50199", "53000", "53001", "53002", "53003", "530032", "530033", "530034", "530035"})
-_SENTENCES = {
+_REASONS = {
     "50105": "Your account is not assigned to the application that signs in; an administrator must do that",
     "65001": "There is no consent for the application that signs in; an administrator must give it",
     "90072": "This account does not exist in that tenant",
@@ -60,7 +60,7 @@ class SignInSettings(Settings):
 
 
 def blockers(settings: SignInSettings) -> list[str]:
-    """Return why this way of signing in cannot work here; asks nobody."""
+    """Return why this method of signing in cannot work here; sends no request."""
     why = why_no_browser(os.environ) if settings.method == "browser" else None
     return [f"A browser cannot sign this kernel in: {why}. Choose device-code."] if why else []
 
@@ -70,17 +70,17 @@ def sign_in(
     method: Method = "device-code",
     tenant: str | None = None,
     *,
-    tell: CodePrompt | None = None,
+    show_code: CodePrompt | None = None,
 ) -> SignedIn:
     """Sign in to Azure interactively, for this process and for later kernels of this user.
 
     Waits until the user has entered the code that ``progress`` shows (printed by default), at most the 15
     minutes that a code is valid; a cancel ends it. ``tenant`` is an id or a domain, by default the tenant
-    of the account. ``tell`` shows address and code instead of ``progress``. Raises :class:`NotSignedIn` in
-    a run without a user, if the tenant refuses, and for ``"browser"`` if the kernel runs on another machine
-    than the browser.
+    of the account. ``show_code`` shows address and code instead of ``progress``. Raises
+    :class:`NotSignedIn` in a run without a user, if the tenant refuses, and for ``"browser"`` if the kernel
+    runs on another machine than the browser.
     """
-    login.check_cloud(os.environ)
+    shared_credential.check_cloud(os.environ)
     if not can_prompt():
         raise _refused(
             "An interactive sign-in is not possible here: this run is headless.",
@@ -90,7 +90,16 @@ def sign_in(
         raise _refused(
             f"A browser cannot sign this kernel in: {why}.", 'sign in with a code: method="device-code"'
         )
-    return _SignInAttempt(progress or PrintProgress(), method, tenant, tell).run()
+    progress = progress or PrintProgress()
+    record, credential = _authenticate(progress, method, tenant, show_code)
+    shared_credential.credential().use(f"sign-in by {method}", credential)
+    try:
+        write_account(record)
+    except StoreError as error:  # the sign-in is valid for this kernel
+        progress.note(error.message)
+    who = SignedIn(record.username, record.tenant_id, f"sign-in by {method}")
+    progress.phase(f"Signed in as {who.account}")
+    return who
 
 
 def can_prompt() -> bool:
@@ -116,106 +125,80 @@ def why_no_browser(environment: Mapping[str, str], platform: str = sys.platform)
     return None
 
 
-class _SignInAttempt:
-    """One sign-in: the SDK waits in a daemon thread, the calling thread polls for a cancel."""
+def _authenticate(
+    progress: Progress, method: Method, tenant: str | None, show_code: CodePrompt | None
+) -> tuple[Any, Any]:
+    """Return account record and credential: the SDK waits in a daemon thread, this one polls for a cancel."""
+    codes: SimpleQueue[tuple[str, str, datetime]] = SimpleQueue()
+    cancelled = threading.Event()
+    progress.phase("Signing in to Azure")
+    credential = make_credential(method, tenant, lambda *code: codes.put(code), cancelled.is_set)
+    future = start_daemon(
+        lambda: credential.authenticate(scopes=[ARM_SCOPE], enable_cae=True), name="sign-in"
+    )
+    if method == "browser":
+        progress.phase("Sign in in the browser window that has opened")
 
-    def __init__(
-        self, progress: Progress, method: Method, tenant: str | None, tell: CodePrompt | None
-    ) -> None:
-        self._progress = progress
-        self._instead = tell
-        self._method: Method = method
-        self._tenant = tenant
-        self._ended = threading.Event()
-        self._cancelled = threading.Event()
-        self._told: tuple[str, str, datetime] | None = None
-        self._record: Any = None
-        self._error: BaseException | None = None
+    def ended() -> bool:
+        if not codes.empty():
+            address, code, until = codes.get()
+            _show(progress, show_code, address, code, until if until.tzinfo else until.replace(tzinfo=UTC))
+        return future.done()
 
-    def run(self) -> SignedIn:
-        self._progress.phase("Signing in to Azure")
-        credential = make_credential(self._method, self._tenant, self._tell, self._cancelled.is_set)
-        start_daemon(lambda: self._work(credential), name="sign-in")
-        shown = self._method == "browser"
-        if shown:
-            self._progress.phase("Sign in in the browser window that has opened")
-        try:
-            while not self._ended.is_set():
-                if self._told and not shown:
-                    shown = True
-                    self._show(*self._told)
-                self._progress.sleep(0.2)
-        except BaseException:  # a cancel, or an interrupt of the kernel
-            self._cancelled.set()  # the SDK's next request fails, so a code entered later changes nothing
-            raise
-        return self._finish(credential)
+    try:
+        progress.wait_until(ended, interval=0.2)
+        progress.check()
+    except BaseException:  # a cancel, or an interrupt of the kernel
+        cancelled.set()  # the SDK's next request fails, so a code entered later changes nothing
+        raise
+    if error := future.exception():
+        raise sign_in_error(error, method, tenant) from error
+    return future.result(), credential
 
-    def _show(self, address: str, code: str, until: datetime) -> None:
-        if self._instead is None:
-            self._progress.phase(f"Open {address} and enter the code {code}")
-            self._progress.note(f"the code is valid until {until.astimezone():%H:%M}")
-        else:
-            self._instead(address, code, until)
-            self._progress.phase("Waiting until the code is entered")
 
-    def _tell(self, address: str, code: str, until: datetime) -> None:
-        self._told = (address, code, until if until.tzinfo else until.replace(tzinfo=UTC))
-
-    def _work(self, credential: Any) -> None:
-        try:
-            self._record = credential.authenticate(scopes=[ARM_SCOPE], enable_cae=True)
-        except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
-            self._error = error
-        self._ended.set()
-
-    def _finish(self, credential: Any) -> SignedIn:
-        if self._error is not None:
-            raise sign_in_error(self._error, self._method, self._tenant) from self._error
-        self._progress.check()
-        login.credential().use(f"sign-in by {self._method}", credential)
-        try:
-            account.write(self._record)
-        except StoreError as error:  # the sign-in is valid for this kernel
-            self._progress.note(error.message)
-        who = SignedIn(self._record.username, self._record.tenant_id, f"sign-in by {self._method}")
-        self._progress.phase(f"Signed in as {who.account}")
-        return who
+def _show(progress: Progress, show_code: CodePrompt | None, address: str, code: str, until: datetime) -> None:
+    if show_code is None:
+        progress.phase(f"Open {address} and enter the code {code}")
+        progress.note(f"the code is valid until {until.astimezone():%H:%M}")
+    else:
+        show_code(address, code, until)
+        progress.phase("Waiting until the code is entered")
 
 
 def make_credential(
     method: Method,
     tenant: str | None,
-    tell: CodePrompt,
-    given_up: Callable[[], bool],
+    prompt: CodePrompt,
+    is_cancelled: Callable[[], bool],
     transport: Any = None,
 ) -> Any:
-    """Return the SDK's credential for an interactive sign-in; once ``given_up()`` is true it sends nothing.
+    """Return the SDK's credential for an interactive sign-in.
 
-    ``transport`` is the SDK's transport; its default if None.
+    Once ``is_cancelled()`` is true it sends nothing. ``transport`` is the SDK's transport, None its default.
     """
     options: dict[str, Any] = {
         "disable_automatic_authentication": True,
-        "cache_persistence_options": account.cache_options(),
+        "cache_persistence_options": cache_options(),
         "transport": _StoppableTransport(
-            transport or import_from("azure.core.pipeline.transport", "RequestsTransport")(), given_up
+            transport or import_from("azure.core.pipeline.transport", "RequestsTransport")(), is_cancelled
         ),
     }
     if tenant:
         options["tenant_id"] = tenant
     if method == "browser":
         return import_from("azure.identity", "InteractiveBrowserCredential")(**options)
-    return import_from("azure.identity", "DeviceCodeCredential")(prompt_callback=tell, **options)
+    return import_from("azure.identity", "DeviceCodeCredential")(prompt_callback=prompt, **options)
 
 
 class _StoppableTransport:
     """A transport of the SDK that refuses to send once the sign-in was cancelled."""
 
-    def __init__(self, inner: Any, given_up: Callable[[], bool]) -> None:
+    def __init__(self, inner: Any, is_cancelled: Callable[[], bool]) -> None:
         self._inner = inner
-        self._given_up = given_up
+        self._is_cancelled = is_cancelled
 
     def send(self, request: Any, **options: Any) -> Any:
-        if self._given_up():
+        if self._is_cancelled():
             raise import_from("azure.core.exceptions", "ClientAuthenticationError")(
                 "The sign-in was cancelled."
             )
@@ -235,14 +218,14 @@ class _StoppableTransport:
 def sign_in_error(error: BaseException, method: Method, tenant: str | None) -> NotSignedIn:
     """Return the error for a failed interactive sign-in, with cause and next step."""
     code = next(iter(re.findall(r"AADSTS(\d+)", str(error))), "")
-    place = f"The tenant {tenant}" if tenant else "Your tenant"
+    subject = f"The tenant {tenant}" if tenant else "Your tenant"
     if method == "device-code" and code in _POLICY:
         return _refused(
-            f"{place} blocks signing in with a device code (AADSTS{code}).",
+            f"{subject} blocks signing in with a device code (AADSTS{code}).",
             'run az login in a terminal, or use method="browser" if the kernel runs on your own computer',
             code=f"AADSTS{code}",
         )
-    cause = _SENTENCES.get(code, failure_reason(error))
+    cause = _REASONS.get(code, failure_reason(error))
     return _refused(
         f"The sign-in failed: {cause}{f' (AADSTS{code})' if code and code not in cause else ''}.",
         "sign in again, with tenant=... if the account belongs to several tenants",

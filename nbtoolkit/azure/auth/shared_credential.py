@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from nbtoolkit.azure.auth import credential_sources as credentials
-from nbtoolkit.azure.auth.credential_sources import CredentialSource, Unavailable
+from nbtoolkit.azure.auth.credential_sources import (
+    CredentialSource,
+    Unavailable,
+    failure_reason,
+    get_token,
+    sources,
+)
 from nbtoolkit.azure.sdk import ARM_SCOPE, import_from
 from nbtoolkit.errors import MissingDependency, NotSignedIn
 
@@ -45,8 +50,8 @@ class SharedCredential:
     :class:`NotSignedIn`, which names every source with its reason (``reasons``).
     """
 
-    def __init__(self, sources: Callable[[], tuple[CredentialSource, ...]] = credentials.sources) -> None:
-        self._sources = sources
+    def __init__(self, list_sources: Callable[[], tuple[CredentialSource, ...]] = sources) -> None:
+        self._list_sources = list_sources
         self._chosen: tuple[CredentialSource, Any] | None = None
         self._tokens: dict[tuple[tuple[str, ...], str], Any] = {}
         self._failed: tuple[float, NotSignedIn] | None = None
@@ -105,40 +110,30 @@ class SharedCredential:
 
     def _request_token(self, scopes: tuple[str, ...], options: dict[str, Any]) -> Any:
         check_cloud(os.environ)
-        if self._chosen is not None:
-            source, credential = self._chosen
-            try:
-                return credentials.get_token(credential, scopes, options, source.timeout)
-            except Exception as error:
-                self._raise_programming_error(error)
-                raise _not_signed_in({source.name: credentials.failure_reason(error)}) from error
         reasons: dict[str, str] = {}
-        for source in self._sources():
+        for source in (self._chosen[0],) if self._chosen else self._list_sources():
             began = time.monotonic()
             try:
-                credential = source.make()
-                found = credentials.get_token(credential, scopes, options, source.timeout)
+                credential = self._chosen[1] if self._chosen else source.make()
+                found = get_token(credential, scopes, options, source.timeout)
             except Unavailable as error:
                 reasons[source.name] = str(error)
-                continue
-            except Exception as error:  # noqa: BLE001 - the SDK's sources raise errors of many kinds
-                self._raise_programming_error(error)
+            except (MissingDependency, AttributeError, NameError):
+                raise  # not a refusal
+            except Exception as error:
+                if self._chosen is not None:
+                    raise _not_signed_in({source.name: failure_reason(error)}) from error
                 took = time.monotonic() - began
                 slow = f" (after {took:.0f} s)" if took >= 2 and not isinstance(error, TimeoutError) else ""
-                reasons[source.name] = credentials.failure_reason(error) + slow
+                reasons[source.name] = failure_reason(error) + slow
                 if source.binding:
                     break
-                continue
-            self._chosen = (source, credential)
-            return found
+            else:
+                self._chosen = (source, credential)
+                return found
         error = _not_signed_in(reasons)
         self._failed = (time.monotonic(), error)
         raise error
-
-    @staticmethod
-    def _raise_programming_error(error: Exception) -> None:
-        if isinstance(error, MissingDependency | AttributeError | NameError):
-            raise error
 
 
 def check_cloud(environment: Mapping[str, str]) -> None:

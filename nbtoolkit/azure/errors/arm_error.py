@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nbtoolkit.azure.errors import catalog
-from nbtoolkit.azure.errors.access_errors import ACCESS_ERRORS
 from nbtoolkit.azure.errors.resource_errors import RESOURCE_ERRORS
 from nbtoolkit.azure.resource_id import name_of, type_of
 
@@ -84,7 +83,7 @@ class _Leaf:
 
 
 def _find(code: str, message: str) -> catalog.Explanation | None:
-    return catalog.find((*ACCESS_ERRORS, *RESOURCE_ERRORS), code, message)
+    return catalog.find((*catalog.ACCESS_ERRORS, *RESOURCE_ERRORS), code, message)
 
 
 def _leaves(error: Mapping[str, Any], outer_target: str | None) -> Iterator[_Leaf]:

@@ -23,20 +23,14 @@ RESOURCE_ERRORS = (
         next_step=_REQUEST_QUOTA,
     ),
     CatalogEntry(
-        codes=(
-            "MaxNumberOfRegionalEnvironmentsInSubExceeded",
-            "MaxNumberOfGlobalEnvironmentsInSubExceeded",
-        ),
+        codes=("MaxNumberOfRegionalEnvironmentsInSubExceeded", "MaxNumberOfGlobalEnvironmentsInSubExceeded"),
         pattern=r"^(?:.*?more than (?P<count>\d+))?",
         message="The subscription may not hold another Container Apps environment (the limit: {count}).",
         next_step="name an existing environment in acaEnvironmentName, delete one that is not used, "
         f"or request more quota on {QUOTA_PAGE}",
     ),
     CatalogEntry(
-        codes=(
-            "ManagedEnvironmentCapacityHeavyUsageError",
-            "AKSCapacityHeavyUsage",
-        ),
+        codes=("ManagedEnvironmentCapacityHeavyUsageError", "AKSCapacityHeavyUsage"),
         message="The region is out of capacity for new environments.",
         next_step="choose another region, or try again later",
     ),
@@ -52,11 +46,7 @@ RESOURCE_ERRORS = (
         next_step="choose one of the regions that the message names",
     ),
     CatalogEntry(
-        codes=(
-            "LocationNotAvailableForResourceGroup",
-            "InvalidLocation",
-            "InvalidDeploymentLocation",
-        ),
+        codes=("LocationNotAvailableForResourceGroup", "InvalidLocation", "InvalidDeploymentLocation"),
         message="Azure has no such region, or it cannot hold resource groups.",
         next_step="choose a region from the list, such as swedencentral",
     ),

@@ -1,17 +1,20 @@
-"""Access to one file share: by token if the user has the role, else by the account's key."""
+"""Requests to one file share with a token or the account's key; downloads in verified ranges."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
+from nbtoolkit.azure.files.concurrency import DEFAULT_LIMITS, ShareLimits, map_in_order
 from nbtoolkit.azure.files.errors import ROLE, code_of, store_error
 from nbtoolkit.azure.sdk import USER_AGENT, import_from
-from nbtoolkit.errors import AzureFailed, NbtoolkitError, NotSignedIn, StoreError
+from nbtoolkit.errors import AlreadyExists, AzureFailed, NbtoolkitError, NotInStore, NotSignedIn, StoreError
+from nbtoolkit.filestore.chunked_io import CHUNK
+from nbtoolkit.progress import Sent
 
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
@@ -22,8 +25,6 @@ T = TypeVar("T")
 Request = Callable[["ShareClient", "RetryState"], T]
 """One call of the SDK; it passes its second argument on as the option ``retry_state``."""
 
-DENIED_STATUSES = (401, 403)
-
 
 class ShareConnection:
     """Send requests to one share from many threads; connections and the credential are kept.
@@ -32,7 +33,10 @@ class ShareConnection:
     Manager and kept in memory only. A key that is refused later was rotated: it is read again, once.
     """
 
-    def __init__(self, cloud: Cloud, provisioned: ResourceNames) -> None:
+    def __init__(
+        self, cloud: Cloud, provisioned: ResourceNames, limits: ShareLimits = DEFAULT_LIMITS
+    ) -> None:
+        self.limits = limits
         self._cloud = cloud
         self._provisioned = provisioned
         self._lock = threading.Lock()
@@ -44,10 +48,12 @@ class ShareConnection:
         return f"ShareConnection({self.description})"
 
     @classmethod
-    def shared(cls, cloud: Cloud, provisioned: ResourceNames) -> ShareConnection:
+    def shared(
+        cls, cloud: Cloud, provisioned: ResourceNames, limits: ShareLimits = DEFAULT_LIMITS
+    ) -> ShareConnection:
         """Return the connection to this share that all users of ``cloud`` have in common."""
-        place = f"{provisioned.account_id}/{provisioned.file_share}".lower()
-        return cloud.keep(("file share", place), lambda: cls(cloud, provisioned))
+        key = f"{provisioned.account_id}/{provisioned.file_share} {limits}".lower()
+        return cloud.keep(("file share", key), lambda: cls(cloud, provisioned, limits))
 
     @property
     def description(self) -> str:
@@ -67,7 +73,7 @@ class ShareConnection:
         path: str,
         request: Request[T],
         stop: threading.Event | None = None,
-        on_wait: Callable[[int], object] | None = None,
+        on_wait: Sent | None = None,
     ) -> T:
         """Send a request and return its result; raises StoreError, in which ``action`` completes "Could not".
 
@@ -89,6 +95,39 @@ class ShareConnection:
                     raise store_error(action, path, self.description, error) from error
                 client = fallback
 
+    def rename(self, old: str, new: str, *, overwrite: bool, on_wait: Sent | None = None) -> None:
+        """Rename a file; raises AlreadyExists and NotInStore.
+
+        One request; after a lost response two more, which find out whether the file was renamed.
+        """
+        last: list[RetryState] = []
+
+        def request(share: ShareClient, state: RetryState) -> None:
+            last[:] = [state]
+            share.get_file_client(old).rename_file(new, overwrite=overwrite, retry_state=state)
+
+        try:
+            self.call("rename", old, request, on_wait=on_wait)
+        except (AlreadyExists, NotInStore) as refused:
+            # An attempt without a response may have been applied: then the old name is gone.
+            if last[0].maybe_applied and not self._exists(old, on_wait) and self._exists(new, on_wait):
+                return
+            if isinstance(refused, AlreadyExists):
+                raise AlreadyExists(
+                    f"{new} already exists.", next_step="choose another name", path=new
+                ) from None
+            raise
+
+    def _exists(self, path: str, on_wait: Sent | None) -> bool:
+        def request(share: ShareClient, state: RetryState) -> None:
+            share.get_file_client(path).get_file_properties(retry_state=state)
+
+        try:
+            self.call("read the properties of", path, request, on_wait=on_wait)
+        except NotInStore:
+            return False
+        return True
+
     def _get_client(self) -> ShareClient:
         with self._lock:
             if self._client is None:
@@ -97,7 +136,7 @@ class ShareConnection:
 
     def _fallback_client(self, refused: ShareClient, error: BaseException) -> ShareClient | None:
         """Return a client with another credential than the refused client's; None if there is none."""
-        if getattr(error, "status_code", None) not in DENIED_STATUSES and not isinstance(error, NotSignedIn):
+        if getattr(error, "status_code", None) not in (401, 403) and not isinstance(error, NotSignedIn):
             return None
         with self._lock:
             if self._client is not refused:
@@ -112,19 +151,19 @@ class ShareConnection:
             return self._client
 
     def _connect(self, key: str | None) -> ShareClient:
-        client = import_from("azure.storage.fileshare", "ShareClient")
+        share_client = import_from("azure.storage.fileshare", "ShareClient")
         from nbtoolkit.azure.files.retry_policy import InterruptibleRetryPolicy
         from nbtoolkit.azure.files.transport import make_transport
 
         url = f"https://{self._provisioned.storage_account}.file.core.windows.net"
         self._transport = self._transport or make_transport(url)
-        return client(
+        return share_client(
             url,
             self._provisioned.file_share,
             credential=key or self._cloud.credential,
             token_intent="backup",  # noqa: S106  the role grants access by backup intent only
             transport=self._transport,
-            retry_policy=InterruptibleRetryPolicy(),
+            retry_policy=InterruptibleRetryPolicy(self.limits),
             user_agent=USER_AGENT,
         )
 
@@ -149,15 +188,62 @@ class ShareConnection:
                 status=error.status,
                 code=error.code,
             ) from error
-        keys = [
-            key
-            for key in found.keys_property or []
-            if str(key.permissions or "Full").lower().endswith("full")
-        ]
-        values = [key.value for key in keys if key.value]
-        if not values:
-            raise StoreError(
-                f"The storage account {account} has no key with write access.",
-                next_step="check its access keys in the portal",
-            )
-        return values[0]
+        for key in found.keys_property or ():
+            if key.value and str(key.permissions or "Full").lower().endswith("full"):
+                return key.value
+        raise StoreError(
+            f"The storage account {account} has no key with write access.",
+            next_step="check its access keys in the portal",
+        )
+
+
+def read_chunks(
+    connection: ShareConnection, path: str, offset: int, length: int | None, on_wait: Sent
+) -> Generator[bytes]:
+    """Yield the bytes of one version of a file, range by range, with some ranges downloaded ahead.
+
+    ``on_wait`` is called with 0 while this waits, and may raise; a caller that may stop early closes the
+    iterator.
+    """
+    first = CHUNK if length is None else min(length, CHUNK)
+    if first <= 0:
+        return
+    stop = threading.Event()
+    data, size, version = read_range(connection, path, offset, first, stop, on_wait)
+    yield data
+    end = size if length is None else min(size, offset + length)
+
+    def fetch(start: int) -> bytes:
+        found, _, now = read_range(connection, path, start, min(CHUNK, end - start), stop)
+        if now != version:
+            raise StoreError(f"{path} was replaced while it was read.", next_step="read it again", path=path)
+        return found
+
+    yield from map_in_order(fetch, range(offset + CHUNK, end, CHUNK), stop, on_wait)
+
+
+def read_range(
+    connection: ShareConnection,
+    path: str,
+    start: int,
+    length: int,
+    stop: threading.Event | None = None,
+    on_wait: Sent | None = None,
+) -> tuple[bytes, int, str]:
+    """Return the bytes of one range, up to 4 MiB, the size of the file and its version."""
+    try:
+        got = connection.call(
+            "read",
+            path,
+            lambda share, state: share.get_file_client(path).download_file(
+                offset=start, length=length, validate_content="md5", retry_state=state
+            ),
+            stop,
+            on_wait,
+        )
+    except StoreError as error:
+        if error.code == "InvalidRange":
+            return b"", 0, ""  # the file ends before this offset
+        raise
+    size = int(str(got.properties.content_range).rpartition("/")[2])
+    return got.readall(), size, str(got.properties.etag)

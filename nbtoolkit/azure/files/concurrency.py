@@ -1,4 +1,4 @@
-"""Limits of concurrent requests to Azure Files: threads and memory."""
+"""Limits of the requests to Azure Files: threads, memory and retry timeouts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from typing import TypeVar
 
 from nbtoolkit.progress import Sent
@@ -18,6 +19,23 @@ READ_AHEAD = 8
 """Ranges of one file that are downloaded ahead of the reader."""
 MAX_REQUESTS = 32
 """Concurrent requests of the pool; small files add those of their own threads."""
+
+
+@dataclass(frozen=True)
+class ShareLimits:
+    """Limits of the requests to a share; times in seconds."""
+
+    retry_busy: float = 120
+    """For how long requests to a busy service are retried."""
+    retry_unreachable: float = 20
+    """For how long requests to an unreachable service are retried."""
+    retry_in_use: float = 6
+    """For how long a request for a file that a mount holds open is retried."""
+    ranges_in_flight: int = 12
+    """Concurrent ranges of one uploaded file: 48 MiB."""
+
+
+DEFAULT_LIMITS = ShareLimits()
 
 
 class MemoryBudget:

@@ -7,7 +7,6 @@ import hashlib
 import random
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from azure.core.exceptions import (
@@ -18,18 +17,14 @@ from azure.core.exceptions import (
 )
 from azure.storage.fileshare import ExponentialRetry
 
+from nbtoolkit.azure.files.concurrency import ShareLimits
 from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import NbtoolkitError
+from nbtoolkit.progress import Sent
 from nbtoolkit.utils.threads import CANCEL_POLL
 
-RETRY_TIMEOUT = 120
-"""Seconds for which requests to a busy service are retried."""
-UNREACHABLE_TIMEOUT = 20
-"""Seconds for which requests to an unreachable service are retried."""
-IN_USE_TIMEOUT = 6
-"""Seconds for which a request for a file that a mount holds open is retried."""
-RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
-RETRIED_CODES = (
+_RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
+_RETRIED_CODES = (
     "SharingViolation",
     "FileLockConflict",
     "DeletePending",
@@ -50,9 +45,7 @@ class RetryState:
     attempts from another thread; ``on_wait`` is called in this thread while it waits, and may raise.
     """
 
-    def __init__(
-        self, stop: threading.Event | None = None, on_wait: Callable[[int], object] | None = None
-    ) -> None:
+    def __init__(self, stop: threading.Event | None = None, on_wait: Sent | None = None) -> None:
         self._stop = stop or threading.Event()
         self._on_wait = on_wait
         self.maybe_applied = False
@@ -79,6 +72,10 @@ class InterruptibleRetryPolicy(ExponentialRetry):
     ``retry_state``.
     """
 
+    def __init__(self, limits: ShareLimits) -> None:
+        super().__init__()
+        self._limits = limits
+
     def send(self, request: Any) -> Any:
         """Send a request until its response is final."""
         retry_state: RetryState = request.context.options.pop("retry_state", None) or RetryState()
@@ -97,11 +94,12 @@ class InterruptibleRetryPolicy(ExponentialRetry):
                 if isinstance(error, HttpResponseError) and error.status_code:
                     raise
                 retry_state.maybe_applied = True
-                limit = UNREACHABLE_TIMEOUT if isinstance(error, ServiceRequestError) else RETRY_TIMEOUT
+                unreachable = isinstance(error, ServiceRequestError)
+                limit = self._limits.retry_unreachable if unreachable else self._limits.retry_busy
                 if time.monotonic() + pause > start + limit:
                     raise
             else:
-                limit = _retry_timeout(response.http_response)
+                limit = self._retry_timeout(response.http_response)
                 pause = retry_after(response.http_response.headers) or pause
                 if time.monotonic() + pause > start + limit:
                     response.http_response.location_mode = settings["mode"]
@@ -109,6 +107,12 @@ class InterruptibleRetryPolicy(ExponentialRetry):
                 retry_state.maybe_applied |= response.http_response.status_code >= 500
             retry_state.wait(pause)
             attempt += 1
+
+    def _retry_timeout(self, response: Any) -> float:
+        """Return for how many seconds a request with this response is retried; 0 if the response is final."""
+        if response.status_code in _RETRIED_STATUSES:
+            return self._limits.retry_busy
+        return self._limits.retry_in_use if response.headers.get("x-ms-error-code") in _RETRIED_CODES else 0
 
 
 class _ChecksumMismatch(AzureError):
@@ -122,15 +126,6 @@ def _read_and_verify(request: Any, response: Any) -> None:
         return
     content: bytes = answer.read()
     expected: str | None = answer.headers.get("Content-MD5")
-    if (
-        expected
-        and base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode() != expected
-    ):
+    md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+    if expected and md5 != expected:
         raise _ChecksumMismatch("the MD5 of a range is not the one that the service sent")
-
-
-def _retry_timeout(response: Any) -> float:
-    """Return for how many seconds a request with this response is retried; 0 if the response is final."""
-    if response.status_code in RETRIED_STATUSES:
-        return RETRY_TIMEOUT
-    return IN_USE_TIMEOUT if response.headers.get("x-ms-error-code") in RETRIED_CODES else 0

@@ -5,20 +5,17 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.files import download as share_read
-from nbtoolkit.azure.files import upload as share_upload
-from nbtoolkit.azure.files.client import ShareConnection
-from nbtoolkit.azure.files.concurrency import MAX_REQUESTS, map_in_order
-from nbtoolkit.azure.files.rename import rename
+from nbtoolkit.azure.files.client import Request, ShareConnection, read_chunks
+from nbtoolkit.azure.files.concurrency import DEFAULT_LIMITS, MAX_REQUESTS, ShareLimits, map_in_order
+from nbtoolkit.azure.files.upload import upload_file
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
-from nbtoolkit.filestore import Entry
+from nbtoolkit.filestore import Entry, check_path, join
 from nbtoolkit.filestore.chunked_io import Source
-from nbtoolkit.filestore.paths import check_path, join
 from nbtoolkit.progress import Sent, silent
 
 if TYPE_CHECKING:
@@ -40,8 +37,10 @@ class AzureShare:
     parallel = 32
     """Small files cost round trips, not bandwidth."""
 
-    def __init__(self, cloud: Cloud, provisioned: ResourceNames) -> None:
-        self._connection = ShareConnection.shared(cloud, provisioned)
+    def __init__(
+        self, cloud: Cloud, provisioned: ResourceNames, limits: ShareLimits = DEFAULT_LIMITS
+    ) -> None:
+        self._connection = ShareConnection.shared(cloud, provisioned, limits)
 
     def __repr__(self) -> str:
         return f"AzureShare({self._connection.description})"
@@ -71,50 +70,38 @@ class AzureShare:
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         """Return a file's bytes from ``offset``; raises NotInStore. One request for each 4 MiB."""
-        with closing(
-            share_read.read_chunks(self._connection, check_path(path), offset, length, silent)
-        ) as found:
+        with closing(read_chunks(self._connection, check_path(path), offset, length, silent)) as found:
             return b"".join(found)
 
-    def sha256(self, path: str, passed: Sent | None = None) -> str:
-        """Return the sha256 of a file's content; reads it all."""
-        passed = passed or silent
+    def sha256(self, path: str, passed: Sent = silent) -> str:
+        """Return the sha256 of a file's content; reads all of it."""
         digest = hashlib.sha256()
-        with closing(share_read.read_chunks(self._connection, check_path(path), 0, None, passed)) as found:
+        with closing(read_chunks(self._connection, check_path(path), 0, None, passed)) as found:
             for piece in found:
                 digest.update(piece)
                 passed(len(piece))
         return digest.hexdigest()
 
     def write(
-        self,
-        path: str,
-        source: Source,
-        *,
-        sha256: str | None = None,
-        overwrite: bool = True,
-        sent: Sent | None = None,
+        self, path: str, source: Source, *, sha256: str = "", overwrite: bool = True, sent: Sent = silent
     ) -> str:
         """Write a whole file under a temporary name, each range checked by MD5, then rename it.
 
         Two requests up to 4 MiB; above that one for each 4 MiB and three more. Resumes an interrupted
         write of the same content.
         """
-        return share_upload.upload_file(self._connection, check_path(path), source, sha256, overwrite, sent)
+        return upload_file(self._connection, check_path(path), source, sha256, overwrite, sent)
 
     def rename(self, old: str, new: str, *, overwrite: bool = False) -> None:
         """Rename a file atomically; without ``overwrite`` exactly one of many callers succeeds."""
-        rename(self._connection, check_path(old), check_path(new), overwrite=overwrite)
+        self._connection.rename(check_path(old), check_path(new), overwrite=overwrite)
 
     def delete(self, path: str) -> None:
         """Delete a file; a missing file is not an error."""
-        check_path(path)
-        _unless_missing(
-            lambda: self._connection.call(
-                "delete",
-                path,
-                lambda share, state: share.get_file_client(path).delete_file(retry_state=state),
-            )
+        self._delete(
+            "delete",
+            check_path(path),
+            lambda share, state: share.get_file_client(path).delete_file(retry_state=state),
         )
 
     def make_folder(self, path: str) -> None:
@@ -122,50 +109,40 @@ class AzureShare:
         check_path(path, folder=True)
         if path == "":
             return  # the share itself is provisioned
-        try:
+        with suppress(AlreadyExists):
             self._connection.call(
                 "create the folder",
                 path,
                 lambda share, state: share.create_directory(path, retry_state=state),
             )
-        except AlreadyExists:
-            return
 
-    def delete_folder(self, path: str, passed: Sent | None = None) -> None:
+    def delete_folder(self, path: str, passed: Sent = silent) -> None:
         """Delete a folder and its content; one request per file and two per folder, many at a time."""
         if check_path(path, folder=True) == "":
             raise StoreError("The root of a store cannot be deleted.", next_step="name a folder below it")
-        on_wait = passed or silent
         levels, files = [[path]], list[str]()
         while levels[-1]:
-            found = _map_all(self.list, levels[-1], on_wait)
+            found = _map_all(self.list, levels[-1], passed)
             inside = [
                 (join(f, e.name), e) for f, entries in zip(levels[-1], found, strict=True) for e in entries
             ]
             files += [name for name, entry in inside if not entry.is_folder]
             levels.append([name for name, entry in inside if entry.is_folder])
-        _map_all(self.delete, files, on_wait)
+        _map_all(self.delete, files, passed)
         for level in reversed(levels):
-            _map_all(self._delete_empty, level, on_wait)
+            _map_all(self._delete_empty, level, passed)
 
     def _delete_empty(self, path: str) -> None:
-        _unless_missing(
-            lambda: self._connection.call(
-                "delete the folder",
-                path,
-                lambda share, state: share.delete_directory(path, retry_state=state),
-            )
+        self._delete(
+            "delete the folder", path, lambda share, state: share.delete_directory(path, retry_state=state)
         )
 
+    def _delete(self, action: str, path: str, request: Request[None]) -> None:
+        with suppress(NotInStore):
+            self._connection.call(action, path, request)
 
-def _map_all(function: Callable[[str], T], paths: list[str], on_wait: Sent) -> list[T]:
+
+def _map_all(function: Callable[[str], T], paths: list[str], passed: Sent) -> list[T]:
     """Return ``function(path)`` for every path; the first error or a cancel starts no more calls."""
-    with closing(map_in_order(function, paths, threading.Event(), on_wait, ahead=MAX_REQUESTS)) as found:
+    with closing(map_in_order(function, paths, threading.Event(), passed, ahead=MAX_REQUESTS)) as found:
         return [*found]
-
-
-def _unless_missing(request: Callable[[], object]) -> None:
-    try:
-        request()
-    except NotInStore:
-        return

@@ -18,11 +18,16 @@ from azure.core.credentials import AccessTokenInfo
 from msal.oauth2cli import oauth2
 
 from nbtoolkit.azure.arm import subscriptions as places
-from nbtoolkit.azure.auth import account_store as account
 from nbtoolkit.azure.auth import credential_sources as credentials
 from nbtoolkit.azure.auth import interactive_sign_in as sign_in
-from nbtoolkit.azure.auth import shared_credential as login
-from nbtoolkit.azure.auth.credential_sources import CredentialSource, Unavailable
+from nbtoolkit.azure.auth import shared_credential
+from nbtoolkit.azure.auth.credential_sources import (
+    CredentialSource,
+    Unavailable,
+    account_credential,
+    read_account,
+    record_path,
+)
 from nbtoolkit.azure.auth.shared_credential import SharedCredential
 from nbtoolkit.azure.sdk import ARM_SCOPE
 from nbtoolkit.errors import Cancelled, MissingDependency, NotSignedIn
@@ -41,7 +46,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setattr(login, "_shared", None)
+    monkeypatch.setattr(shared_credential, "_shared", None)
 
 
 class Fake:
@@ -104,7 +109,7 @@ def test_many_threads_cost_one_token() -> None:
 
 
 def test_a_token_is_fetched_anew_before_it_ends_and_for_every_other_scope() -> None:
-    fake = Fake(token("a", seconds=login.REFRESH_BEFORE_EXPIRY - 1), token("b"), token("c"))
+    fake = Fake(token("a", seconds=shared_credential.REFRESH_BEFORE_EXPIRY - 1), token("b"), token("c"))
     mine = shared(source("one", fake))
     assert mine.get_token("x").token == "a"
     assert mine.get_token("x").token == "b"
@@ -206,7 +211,7 @@ def test_the_real_sources_say_what_is_missing_here(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(NotSignedIn) as caught:
-        login.signed_in_as()
+        shared_credential.signed_in_as()
     reasons = caught.value.__dict__["reasons"]
     assert reasons["environment"] == "AZURE_CLIENT_ID, AZURE_CLIENT_SECRET are not set"
     assert set(reasons) == {"environment", "managed identity", "Azure CLI", "earlier sign-in"}
@@ -225,11 +230,14 @@ def test_a_reason_holds_no_secret_and_no_trace(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_who_is_signed_in_is_read_from_the_token() -> None:
-    who = login.account_of_token(jwt(upn="ada@example.com", tid=TENANT), "Azure CLI")
+    who = shared_credential.account_of_token(jwt(upn="ada@example.com", tid=TENANT), "Azure CLI")
     assert (who.account, who.tenant, who.source) == ("ada@example.com", TENANT, "Azure CLI")
     assert "ada@example.com" in str(who)
-    assert login.account_of_token(jwt(appid="id", tid=TENANT), "environment").account == "application id"
-    assert login.account_of_token("no.jwt", "x").account == "unknown account"
+    assert (
+        shared_credential.account_of_token(jwt(appid="id", tid=TENANT), "environment").account
+        == "application id"
+    )
+    assert shared_credential.account_of_token("no.jwt", "x").account == "unknown account"
 
 
 def test_a_token_that_azure_refuses_is_replaced_within_the_same_call(azure_double: AzureDouble) -> None:
@@ -355,19 +363,19 @@ def test_a_code_is_shown_and_the_sign_in_serves_later_kernels(by_hand: Any, tmp_
     who = sign_in.sign_in(shown)
     assert who.account == "ada@example.com"
     assert "Open https://microsoft.com/devicelogin and enter the code ABCD1234" in shown.lines
-    assert login.credential().get_token(ARM_SCOPE).token == "access-secret"
+    assert shared_credential.credential().get_token(ARM_SCOPE).token == "access-secret"
 
     # another kernel: nothing in memory, and nobody is asked
     host.sent.clear()
     later = SharedCredential(
         lambda: (
-            CredentialSource("earlier sign-in", lambda: account.credential(account.read(), host), timeout=10),
+            CredentialSource("earlier sign-in", lambda: account_credential(read_account(), host), timeout=10),
         )
     )
     assert later.get_token(ARM_SCOPE).token == "access-secret"
     assert set(host.sent) <= {"openid-configuration"}
-    record = account.record_path().read_text()
-    assert tmp_path in account.record_path().parents
+    record = record_path().read_text()
+    assert tmp_path in record_path().parents
     assert "secret" not in record
     caches = [path for path in (tmp_path / ".IdentityService").iterdir() if "secret" in path.read_text()]
     assert caches
@@ -393,8 +401,8 @@ def test_cancel_ends_the_sign_in_and_a_code_entered_later_changes_nothing(
     sent = len(host.sent)
     time.sleep(0.3)
     assert len(host.sent) == sent
-    assert account.read() is None
-    assert login.credential().source is None
+    assert read_account() is None
+    assert shared_credential.credential().source is None
 
 
 @pytest.mark.parametrize("code", ["53003", "50199", "530033"])
@@ -462,5 +470,5 @@ def test_no_call_of_the_sdk_ever_asks_for_a_code(by_hand: Any) -> None:
     with pytest.raises(
         NotSignedIn, match=r"sign-in by device-code: that sign-in has ended .AADSTS700082.; sign in again"
     ):
-        login.credential().get_token("https://storage.azure.com/.default")
+        shared_credential.credential().get_token("https://storage.azure.com/.default")
     assert "devicecode" not in host.sent[before:]

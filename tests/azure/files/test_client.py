@@ -1,4 +1,4 @@
-"""Credentials and connections of a file share: role, account key, rotation, certificates."""
+"""Credentials and connections of a file share: role, account key, rotation, certificates, lost renames."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import trustme
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.files.client import ShareConnection
+from nbtoolkit.azure.files.concurrency import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
-from nbtoolkit.errors import StoreError
+from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
 from tests.azure_double import AzureDouble
+from tests.azure_double.faults import Reset
 from tests.azure_double.share_auth import Account
 from tests.azure_double.share_setup import ACCOUNT, SHARE
 from tests.support.file_share import asked
@@ -122,20 +124,37 @@ def test_what_is_asked_after_the_connections_were_closed_opens_new_ones(store: A
 def test_a_share_with_an_unknown_certificate_is_not_trusted(
     azure_double: AzureDouble, found: ResourceNames, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from nbtoolkit.azure.files import retry_policy
-
-    monkeypatch.setattr(retry_policy, "UNREACHABLE_TIMEOUT", 1)
-    cloud = Cloud()
-    AzureShare(cloud, found).list("")  # signed in
+    cloud, limits = Cloud(), ShareLimits(retry_unreachable=1)
+    AzureShare(cloud, found, limits).list("")  # signed in
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "other.pem"))
-    ShareConnection.shared(cloud, found).close()
+    ShareConnection.shared(cloud, found, limits).close()
     azure_double.requests.clear()
     with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
-        AzureShare(cloud, found).list("")
+        AzureShare(cloud, found, limits).list("")
     assert asked(azure_double) == []
 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
-    ShareConnection.shared(cloud, found).close()
+    ShareConnection.shared(cloud, found, limits).close()
     with pytest.raises(StoreError, match=r"missing.pem cannot be loaded: No such file"):
-        AzureShare(cloud, found).list("")
+        AzureShare(cloud, found, limits).list("")
+
+
+def test_a_rename_whose_answer_was_lost_is_known_by_its_outcome(
+    azure_double: AzureDouble, store: AzureShare
+) -> None:
+    store.write("a/old", b"old")
+    azure_double.faults.on("PUT", "a/new", Reset("lost"))
+    store.rename("a/old", "a/new")
+    assert store.read("a/new") == b"old"
+
+    store.write("a/mine", b"mine")
+    azure_double.faults.on("PUT", "a/new", Reset("before"))
+    with pytest.raises(AlreadyExists, match="a/new already exists"):
+        store.rename("a/mine", "a/new")
+    assert store.read("a/mine") == b"mine"
+    assert store.read("a/new") == b"old"
+
+    azure_double.faults.on("PUT", "a/other", Reset("before"))
+    with pytest.raises(NotInStore, match="a/gone"):
+        store.rename("a/gone", "a/other")

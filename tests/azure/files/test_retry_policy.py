@@ -7,9 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from nbtoolkit.azure.arm.resource_names import ResourceNames
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.files.concurrency import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
 from nbtoolkit.errors import StoreError
-from nbtoolkit.filestore import temp_files as temp_names
+from nbtoolkit.filestore import temp_files
 from tests.azure_double import AzureDouble, Request, Response
 from tests.azure_double.clock import Clock
 from tests.azure_double.faults import Broken, Refusing, Reset, Throttled
@@ -41,7 +44,7 @@ def test_a_write_outlives_faults_at_any_request(
         assert len(asked(azure_double)) >= len(steps)
         azure_double.faults.clear()
         assert (on_disk(azure_double) / "a" / step).read_bytes() == data
-    assert [e.name for e in store.list("a") if temp_names.is_temporary(e.name)] == []
+    assert [e.name for e in store.list("a") if temp_files.is_temporary(e.name)] == []
 
 
 def test_the_service_is_left_alone_as_long_as_it_asks(azure_double: AzureDouble, store: AzureShare) -> None:
@@ -113,12 +116,10 @@ def test_what_is_garbled_on_the_way_is_sent_and_fetched_again(
 
 
 def test_a_service_that_stays_away_is_named_with_what_to_do(
-    azure_double: AzureDouble, store: AzureShare, monkeypatch: pytest.MonkeyPatch
+    azure_double: AzureDouble, found: ResourceNames
 ) -> None:
-    from nbtoolkit.azure.files import retry_policy
-
-    monkeypatch.setattr(retry_policy, "RETRY_TIMEOUT", 1)
-    monkeypatch.setattr(retry_policy, "UNREACHABLE_TIMEOUT", 1)
+    store = AzureShare(Cloud(), found, ShareLimits(retry_busy=1, retry_unreachable=1))
+    store.make_folder("a")
     azure_double.faults.on("GET", re_host(), Broken(503, "ServerBusy"), times=100)
     with pytest.raises(StoreError, match="throttling") as caught:
         store.list("a")
@@ -131,13 +132,11 @@ def test_a_service_that_stays_away_is_named_with_what_to_do(
 
 
 def test_what_a_replica_holds_open_is_waited_for_a_moment(
-    azure_double: AzureDouble, store: AzureShare, monkeypatch: pytest.MonkeyPatch
+    azure_double: AzureDouble, found: ResourceNames, store: AzureShare
 ) -> None:
-    from nbtoolkit.azure.files import retry_policy
-
     azure_double.faults.on("PUT", "a/file", Refusing(409, "SharingViolation"), times=2)
     store.write("a/file", b"x")
-    monkeypatch.setattr(retry_policy, "IN_USE_TIMEOUT", 0.5)
+    store = AzureShare(Cloud(), found, ShareLimits(retry_in_use=0.5))
     azure_double.faults.on("PUT", "a/file", Refusing(409, "SharingViolation"), times=100)
     with pytest.raises(StoreError, match="holds it open"):
         store.write("a/file", b"y")

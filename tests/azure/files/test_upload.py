@@ -1,4 +1,4 @@
-"""Resuming an interrupted upload, and what is never resumed."""
+"""Resume and cancel uploads to a share."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nbtoolkit import sync
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.files import range_upload
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.files.concurrency import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
-from nbtoolkit.errors import StoreError, SyncRefused
-from nbtoolkit.filestore import chunked_io as streams
-from nbtoolkit.filestore import temp_files as temp_names
-from tests.azure_double import AzureDouble
-from tests.azure_double.faults import Refusing, Slow
-from tests.support.file_share import LONG, asked, content, ranges
+from nbtoolkit.errors import Cancelled, StoreError, SyncRefused
+from nbtoolkit.filestore import chunked_io, temp_files
+from nbtoolkit.progress import Progress
+from tests.azure_double import AzureDouble, Response
+from tests.azure_double.faults import Refusing, Reset, Slow, Throttled
+from tests.support.file_share import BIG, LONG, asked, content, ranges, re_host
 from tests.support.wait import wait_until
 
 
@@ -39,7 +41,7 @@ def test_a_failed_upload_is_gone_on_with(azure_double: AzureDouble, store: Azure
     data, sha256 = content(LONG)
     interrupted(azure_double, store, data, sha256)
     [left] = store.list("a")
-    assert temp_names.is_partial_upload_of(left.name, sha256)
+    assert temp_files.is_partial_upload_of(left.name, sha256)
 
     told: list[int] = []
     assert store.write("a/big", data, sha256=sha256, sent=told.append) == sha256
@@ -65,11 +67,12 @@ def test_other_content_is_never_gone_on_with(azure_double: AzureDouble, store: A
 
 
 def test_ranges_of_another_content_are_never_published(
-    azure_double: AzureDouble, store: AzureShare, monkeypatch: pytest.MonkeyPatch
+    azure_double: AzureDouble, found: ResourceNames
 ) -> None:
-    monkeypatch.setattr(range_upload, "MAX_IN_FLIGHT", 2)
+    store = AzureShare(Cloud(), found, ShareLimits(ranges_in_flight=2))
+    store.make_folder("a")
     planned, sha256 = content(LONG)
-    changed = planned[: streams.CHUNK] + os.urandom(LONG - streams.CHUNK)
+    changed = planned[: chunked_io.CHUNK] + os.urandom(LONG - chunked_io.CHUNK)
     interrupted(azure_double, store, changed, sha256)  # before it was read to its end
     told: list[int] = []
     assert store.write("a/big", planned, sha256=sha256, sent=told.append) == sha256
@@ -104,6 +107,8 @@ from pathlib import Path
 from nbtoolkit import sync
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.arm.resource_names import ResourceNames
+from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.azure.files.concurrency import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
 store = AzureShare(Cloud(), ResourceNames(*sys.argv[2:7]))
 print("begin", flush=True)
@@ -114,7 +119,7 @@ sync.sync(Path(sys.argv[1]), store, "a/adapter", content_addressed=True)
 def test_a_killed_upload_is_gone_on_with_by_the_next_sync(
     azure_double: AzureDouble, store: AzureShare, found: ResourceNames, tmp_path: Path
 ) -> None:
-    data, sha256 = content(16 * streams.CHUNK)
+    data, sha256 = content(16 * chunked_io.CHUNK)
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(data)
@@ -132,9 +137,75 @@ def test_a_killed_upload_is_gone_on_with_by_the_next_sync(
 
     planned = sync.plan(folder, store, "a/adapter", content_addressed=True)
     assert "model.safetensors" in [file.name for file in planned.missing]
-    assert [name for name in planned.leftovers if temp_names.is_partial_upload_of(name, sha256)] == []
+    assert [name for name in planned.leftovers if temp_files.is_partial_upload_of(name, sha256)] == []
     asked(azure_double)
     sync.apply(planned, store)
     assert 0 < ranges(azure_double) <= 16 - 3
     assert store.sha256("a/adapter/model.safetensors") == sha256
     assert [entry.name for entry in store.list("a/adapter")] == ["config.json", "model.safetensors"]
+
+
+class CancelAfter(Progress):
+    """A user who cancels some time after the sending began."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self.asked_at = 0.0
+
+    def show(self, text: str) -> None:
+        if text.startswith("Sending"):
+            timer = threading.Timer(self._seconds, self.cancel)
+            timer.daemon = True
+            timer.start()
+
+    def cancel(self) -> None:
+        self.asked_at = self.asked_at or time.monotonic()
+        super().cancel()
+
+
+@pytest.mark.parametrize("size", [1000, BIG], ids=["small", "big"])
+@pytest.mark.parametrize("fault", [Throttled(3000), Slow(3000)], ids=["throttled", "slow"])
+def test_a_cancel_is_heard_while_the_service_keeps_silent(
+    azure_double: AzureDouble, store: AzureShare, size: int, fault: Callable[..., Response]
+) -> None:
+    azure_double.faults.on("PUT", r"\.part", fault, times=100)
+    progress = CancelAfter(0.3)
+    with pytest.raises(Cancelled):
+        sync.sync({f"{i}": content(size)[0] for i in range(3)}, store, "a/b", progress=progress)
+    assert time.monotonic() - progress.asked_at < 2
+    assert [entry.name for entry in store.list("a/b") if not temp_files.is_temporary(entry.name)] == []
+
+
+def test_a_cancel_ends_the_comparison_with_a_big_file_on_the_share(
+    azure_double: AzureDouble, store: AzureShare
+) -> None:
+    data, sha256 = content(LONG)
+    store.write("a/big", data)
+    told: list[int] = []
+    assert store.sha256("a/big", told.append) == sha256
+    assert sum(told) == LONG
+
+    azure_double.faults.on("GET", "a/big", Throttled(3000), nth=3, times=100)
+    threading.Timer(0.3, (progress := Progress()).cancel).start()
+    start = time.monotonic()
+
+    def passed(_: int) -> None:
+        progress.check()
+
+    with pytest.raises(Cancelled):
+        store.sha256("a/big", passed)
+    assert time.monotonic() - start < 2
+
+
+def test_a_cancel_is_heard_while_a_lost_rename_is_looked_for(
+    azure_double: AzureDouble, store: AzureShare
+) -> None:
+    azure_double.faults.on("PUT", "a/file", Reset("lost"))
+    azure_double.faults.on("HEAD", re_host(), Throttled(3000), times=100)
+    progress = CancelAfter(0.3)
+    start = time.monotonic()
+    threading.Timer(0.5, progress.cancel).start()
+    with pytest.raises(Cancelled):
+        store.write("a/file", b"x", overwrite=False, sent=lambda _: progress.check())
+    assert time.monotonic() - start < 2.5
