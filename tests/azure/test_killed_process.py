@@ -15,10 +15,10 @@ import pytest
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
 from tests.azure_double.arm import HOST as ARM_HOST
-from tests.fault_matrix.deploy_steps import Deploying, Serving
-from tests.fault_matrix.fast import fast_azure
-from tests.fault_matrix.provision_steps import Provisioning
-from tests.fault_matrix.share_checks import pointers, torn
+from tests.fault_matrix.deploy_steps import DeployStep, ServedApp
+from tests.fault_matrix.fast_azure import fast_azure
+from tests.fault_matrix.provision_steps import ProvisionStep
+from tests.fault_matrix.share_checks import pointers, share_problems
 from tests.fault_matrix.steps import close_clouds
 
 REPO = Path(__file__).parents[2]
@@ -33,8 +33,8 @@ sys.path.insert(0, {str(REPO)!r})
 import pytest
 from tests.support import stub_deploy
 from nbtoolkit import *
-from tests.fault_matrix.fast import hurry
-hurry(pytest.MonkeyPatch())
+from tests.fault_matrix.fast_azure import short_timeouts
+short_timeouts(pytest.MonkeyPatch())
 stub_deploy.use_stub(Path(sys.argv[1]))
 workspace, settings = Workspace(Path(sys.argv[2])), sys.argv[3]
 """
@@ -90,28 +90,28 @@ class Killer:
 
 
 @pytest.fixture
-def azure(tmp_path: Path) -> Iterator[tuple[Serving, Killer]]:
+def azure(tmp_path: Path) -> Iterator[tuple[ServedApp, Killer]]:
     with fast_azure(tmp_path) as double:
-        yield Serving(double, tmp_path), Killer(double, tmp_path / "serving")
+        yield ServedApp(double, tmp_path), Killer(double, tmp_path / "serving")
         close_clouds()
         assert not double.crashes, "\n".join(double.crashes)
 
 
 @ROUNDS
 def test_killed_provision_is_finished_by_the_next_one_and_started_once(
-    azure: tuple[Serving, Killer], tmp_path: Path, rounds: int
+    azure: tuple[ServedApp, Killer], tmp_path: Path, rounds: int
 ) -> None:
-    serving, killer = azure
-    step = Provisioning(serving.double, tmp_path)
+    app, killer = azure
+    step = ProvisionStep(app.double, tmp_path)
     step.prepare()
     requests = killer.count(step.run)
     unfinished = 0
     for _ in range(4 * rounds):
         step.prepare()
         unfinished += killer.kill(PROVISION, step.workspace.root, step.settings.model_dump_json(), requests)
-        assert not serving.double.apps.double.crashes
+        assert not app.double.apps.double.crashes
         step.run(Progress())
-        assert step.finished() == []
+        assert step.check_after_retry() == []
         if unfinished == rounds:
             break
     assert unfinished == rounds
@@ -120,23 +120,23 @@ def test_killed_provision_is_finished_by_the_next_one_and_started_once(
 @ROUNDS
 @pytest.mark.parametrize("name", ["start", "swap", "restart"])
 def test_killed_deploy_leaves_what_serves_and_is_finished_by_the_next_one(
-    azure: tuple[Serving, Killer], name: str, rounds: int
+    azure: tuple[ServedApp, Killer], name: str, rounds: int
 ) -> None:
-    serving, killer = azure
-    step = Deploying(serving, name)
+    app, killer = azure
+    step = DeployStep(app, name)
     step.prepare()
     requests = killer.count(step.run)
     unfinished = 0
     for _ in range(4 * rounds):
         step.prepare()
-        settings = serving.settings.model_dump_json()
+        settings = app.settings.model_dump_json()
         with step.watched():
-            unfinished += killer.kill(DEPLOY, serving.workspace.root, settings, requests)
-            assert torn(serving.share) == []
+            unfinished += killer.kill(DEPLOY, app.workspace.root, settings, requests)
+            assert share_problems(app.share) == []
             step.run(Progress())
-        assert step.left(None) == []
-        assert step.finished() == []
-        numbers = [pointer.n for pointer in pointers(serving.share)]
+        assert step.check_after_fault(None) == []
+        assert step.check_after_retry() == []
+        numbers = [pointer.n for pointer in pointers(app.share)]
         assert numbers == sorted(set(numbers))
         if unfinished == rounds:
             break

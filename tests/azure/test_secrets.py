@@ -31,9 +31,9 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import NbtoolkitError
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 from tests.azure_double.faults import Broken, ExpiredToken, Reset
-from tests.fault_matrix.fast import SCALE, hurry
+from tests.fault_matrix.fast_azure import SCALE, short_timeouts
 from tests.support import stub_deploy
-from tests.support.secret_search import Hunt
+from tests.support.secret_search import SecretSearch
 
 CANARIES = {
     "HF token": "hf_canary-7f3a9b1c5d",
@@ -53,7 +53,7 @@ FAILURES = (
 class Road:
     """A workspace that goes the whole road, and everything it shows on the way."""
 
-    def __init__(self, double: AzureDouble, root: Path, hunt: Hunt) -> None:
+    def __init__(self, double: AzureDouble, root: Path, hunt: SecretSearch) -> None:
         (root / "infra").mkdir(parents=True)
         self.workspace = Workspace(root)
         self.double = double
@@ -89,8 +89,8 @@ class Road:
         accounts = Cloud.shared().storage(SUBSCRIPTION).storage_accounts
         listed = accounts.list_keys(names.resource_group, names.storage_account).as_dict()["keys"]
         for key in listed:
-            self.hunt.learn("account key", key["value"])
-        self.hunt.learn("API key", self.target().endpoint().key.get_secret_value())
+            self.hunt.add_secret("account key", key["value"])
+        self.hunt.add_secret("API key", self.target().endpoint().key.get_secret_value())
 
     def deploy(self, word: str) -> None:
         self.show(
@@ -156,19 +156,19 @@ class Road:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        self.hunt.look("papermill's output", done.stdout + done.stderr)
+        self.hunt.add_text("papermill's output", done.stdout + done.stderr)
 
     def show(self, what: str, value: Any) -> None:
         """Look at all that a value shows of itself."""
         html = getattr(value, "_repr_html_", lambda: "")()
         for text in (repr(value), str(value), html):
-            self.hunt.look(what, str(text))
+            self.hunt.add_text(what, str(text))
 
     def show_error(self, what: str, error: NbtoolkitError) -> None:
         self.show(what, error)
-        self.hunt.look(f"the facts of {what}", repr(vars(error)))
-        self.hunt.look(f"the traceback of {what}", "".join(traceback.format_exception(error)))
-        self.hunt.look(f"what a notebook shows of {what}", "\n".join(error._render_traceback_()))
+        self.hunt.add_text(f"the facts of {what}", repr(vars(error)))
+        self.hunt.add_text(f"the traceback of {what}", "".join(traceback.format_exception(error)))
+        self.hunt.add_text(f"what a notebook shows of {what}", "\n".join(error._render_traceback_()))
 
     def target(self) -> AzureTarget:
         return AzureTarget(self.workspace, poll=0.1)
@@ -198,9 +198,9 @@ def test_no_secret_is_found_outside_its_place(
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("MY_SECRET", CANARIES["environment secret"])
-    hurry(monkeypatch)
+    short_timeouts(monkeypatch)
     azure_double.clock.scale = SCALE
-    hunt = Hunt({**CANARIES, "client secret": os.environ["AZURE_CLIENT_SECRET"]})
+    hunt = SecretSearch({**CANARIES, "client secret": os.environ["AZURE_CLIENT_SECRET"]})
     hunt.watch(azure_double)
     road = Road(azure_double, tmp_path / "workspace", hunt)
     monkeypatch.chdir(road.workspace.root)
@@ -213,25 +213,25 @@ def test_no_secret_is_found_outside_its_place(
         road.run_notebook(repo, stub_code, tmp_path)
         road.fail()
     out, err = capfd.readouterr()
-    hunt.look("stdout", out)
-    hunt.look("stderr", err)
-    hunt.look("logs", "\n".join(record.getMessage() for record in caplog.records))
+    hunt.add_text("stdout", out)
+    hunt.add_text("stderr", err)
+    hunt.add_text("logs", "\n".join(record.getMessage() for record in caplog.records))
     names = road.target().provisioned
     share = azure_double.files.folder(names.storage_account, names.file_share)
-    hunt.look_at_files(road.workspace.root, temporary, share)
-    found = hunt.judge()
+    hunt.add_files(road.workspace.root, temporary, share)
+    found = hunt.search()
     with capfd.disabled():
-        print(f"\n{len(hunt.secrets)} secrets looked for in {hunt.looked} texts: {len(found)} found")
+        print(f"\n{len(hunt.secrets)} secrets looked for in {hunt.searched} texts: {len(found)} found")
     assert found == []
-    assert {*CANARIES, "client secret"} <= hunt.carried, "a secret did not get where it belongs"
+    assert {*CANARIES, "client secret"} <= hunt.expected, "a secret did not get where it belongs"
 
 
 def test_the_hunt_finds_what_is_planted(tmp_path: Path) -> None:
-    hunt = Hunt({"canary": 'a "secret" / value'})
+    hunt = SecretSearch({"canary": 'a "secret" / value'})
     (tmp_path / "file.json").write_text('{"x": "a \\"secret\\" / value"}')
-    hunt.look_at_files(tmp_path)
-    hunt.look("a query", "sig=a%20%22secret%22%20%2F%20value")
+    hunt.add_files(tmp_path)
+    hunt.add_text("a query", "sig=a%20%22secret%22%20%2F%20value")
     with hunt.processes():
         program = "import sys, time; time.sleep(0.5)"
         subprocess.run([sys.executable, "-c", program, 'a "secret" / value'], check=True)
-    assert len(hunt.judge()) == 3
+    assert len(hunt.search()) == 3

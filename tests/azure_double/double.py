@@ -121,7 +121,7 @@ class AzureDouble:
         try:
             if self.latency:
                 time.sleep(self.latency)
-            fault = self.faults.strike(request)
+            fault = self.faults.find(request)
             response = fault(request, self._answer, self.clock) if fault else self._answer(request)
             for watch in self.watchers:
                 watch(request, response)

@@ -1,4 +1,4 @@
-"""What goes wrong on demand: at the nth request that matches, once or several times."""
+"""Faults on demand: at the nth matching request, once or several times."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Throttled:
 
 @dataclass(frozen=True)
 class Broken:
-    """A 5xx with nothing done."""
+    """A 5xx status; the request is not carried out."""
 
     status: int = 500
     code: str = "InternalServerError"
@@ -42,7 +42,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Refusing:
-    """Any refusal, such as a 409 ContainerAppLockConflict."""
+    """A refusal, such as a 409 ContainerAppLockConflict."""
 
     status: int
     code: str
@@ -54,7 +54,7 @@ class Refusing:
 
 
 def lock_conflict() -> Refusing:
-    """The 409 of a container app that another operation holds."""
+    """Return the 409 of a container app that another operation changes."""
     return Refusing(
         409,
         "ContainerAppLockConflict",
@@ -64,7 +64,7 @@ def lock_conflict() -> Refusing:
 
 @dataclass(frozen=True)
 class Reset:
-    """The line breaks: before anything was done, mid-upload, mid-answer, or done with the answer lost."""
+    """Reset the connection before handling, in the request's body, in the response, or before it."""
 
     when: Literal["before", "upload", "answer", "lost"] = "before"
 
@@ -80,7 +80,7 @@ class Reset:
 
 @dataclass(frozen=True)
 class Slow:
-    """The answer takes so many Azure seconds longer."""
+    """Delay the response by Azure seconds."""
 
     seconds: float
 
@@ -91,7 +91,7 @@ class Slow:
 
 @dataclass(frozen=True)
 class ExpiredToken:
-    """401: the access token has expired, whatever the client believes; a share refuses a key with 403."""
+    """401: the access token has expired; for a share and a key 403."""
 
     def __call__(self, request: Request, serve: Handler, clock: Clock) -> Response:
         request.body.drain()
@@ -110,14 +110,14 @@ class ExpiredToken:
         )
 
 
-Kind = Callable[[Request, Handler, Clock], Response]
+Fault = Callable[[Request, Handler, Clock], Response]
 
 
 @dataclass
-class Planned:
-    """A fault that waits for its request."""
+class PlannedFault:
+    """A fault and the requests that it hits."""
 
-    kind: Kind
+    fault: Fault
     method: re.Pattern[str]
     where: re.Pattern[str]
     nth: int
@@ -125,42 +125,42 @@ class Planned:
     when: Callable[[Request], bool]
     seen: int = 0
     hits: int = field(default=0)
-    """How often it struck; a test asserts that it did."""
+    """Number of requests hit; a test asserts it."""
 
 
 class Faults:
-    """All planned faults; the first that matches strikes."""
+    """The planned faults; the first that matches a request hits it."""
 
     def __init__(self) -> None:
-        self._planned: list[Planned] = []
+        self._planned: list[PlannedFault] = []
         self._lock = threading.Lock()
 
     def on(
         self,
         method: str,
         where: str,
-        kind: Kind,
+        fault: Fault,
         *,
         nth: int = 1,
         times: int = 1,
         when: Callable[[Request], bool] = lambda _: True,
-    ) -> Planned:
-        """Strike from the nth request on, `times` times; `where` must occur in host + path.
+    ) -> PlannedFault:
+        """Hit `times` requests from the nth on whose host and path match `where`.
 
-        `when` narrows it down by what a path does not tell, such as the query.
+        `when` selects by what is not in the path, such as the query.
         """
-        planned = Planned(kind, re.compile(method), re.compile(where, re.IGNORECASE), nth, times, when)
+        planned = PlannedFault(fault, re.compile(method), re.compile(where, re.IGNORECASE), nth, times, when)
         with self._lock:
             self._planned.append(planned)
         return planned
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all faults."""
         with self._lock:
             self._planned.clear()
 
-    def strike(self, request: Request) -> Kind | None:
-        """The fault for this request, counted."""
+    def find(self, request: Request) -> Fault | None:
+        """Count a request; return the fault that hits it, if any."""
         with self._lock:
             for planned in self._planned:
                 place = request.host + request.decoded_path
@@ -172,19 +172,19 @@ class Faults:
                     planned.seen += 1
                     if planned.nth <= planned.seen and planned.hits < planned.times:
                         planned.hits += 1
-                        return planned.kind
+                        return planned.fault
         return None
 
 
 def is_storage(host: str) -> bool:
-    """Whether this is a data plane that speaks XML."""
+    """Return whether a host is a data plane with XML bodies."""
     return host.endswith(".core.windows.net")
 
 
 def refusal(
     request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None
 ) -> Response:
-    """An error in the words of the host that was asked."""
+    """Return an error response in the format of the request's host."""
     if request.host.endswith(".azurecontainerapps.io"):
         return Response(status, {"content-type": "text/plain", **(headers or {})}, message.encode())
     if not is_storage(request.host):
@@ -208,7 +208,7 @@ __all__ = [
     "ClientLeft",
     "ExpiredToken",
     "Faults",
-    "Planned",
+    "PlannedFault",
     "Refusing",
     "Reset",
     "Slow",

@@ -9,7 +9,7 @@ import pytest
 
 from nbtoolkit.azure import clients as cloud
 from nbtoolkit.azure.auth import shared_credential as login
-from tests.fidelity.calls import recorded_operations, unknown
+from tests.fidelity.documented_operations import recorded_operations, unknown
 from tests.fidelity.traffic import Traffic
 
 from .double import AzureDouble

@@ -19,7 +19,7 @@ import httpx
 from nbtoolkit import DeploySettings, Endpoint, LocalTarget, demo, deploy
 from nbtoolkit.serving.content_hash import adapter_sha256
 from tests.bench.load import Answer, run_load
-from tests.bench.road import served, settings, talkative_adapter, with_reports
+from tests.bench.served_model import served, settings, talkative_adapter, with_reports
 
 NAMES = ("tone-emotion", "tone-color")
 STREAMS = 4

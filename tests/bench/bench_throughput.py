@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench.load import Load, run_load
-from tests.bench.road import base_folder, baseline, served, talkative_adapter, with_reports
+from tests.bench.served_model import base_folder, baseline, served, talkative_adapter, with_reports
 
 CLIENTS = (1, 4, 8)
 RUNS = 5

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from nbtoolkit import LocalTarget, demo, deploy
-from tests.bench.road import settings, talkative_adapter, with_reports
+from tests.bench.served_model import settings, talkative_adapter, with_reports
 
 CLIENTS = 8
 NAMES = ("tone-emotion", "tone-color")

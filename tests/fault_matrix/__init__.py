@@ -1,1 +1,1 @@
-"""Every operation that provision and deploy send to Azure, with every fault that Azure may answer with."""
+"""Each operation that provision and deploy send to Azure, with each fault that its response may have."""

@@ -1,4 +1,4 @@
-"""What a request asks of Azure, without the names in it: the same for every group, app and release."""
+"""The operation of a request to Azure without resource names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SUFFIXES = {
 
 @dataclass(frozen=True, order=True)
 class Operation:
-    """A kind of request: which plane, which method, what it is about."""
+    """A kind of request: plane, method and subject."""
 
     plane: str
     method: str
@@ -34,12 +34,12 @@ class Operation:
 
 
 def of_request(request: Request) -> Operation:
-    """The operation of a request that the double is about to answer."""
+    """Return the operation of a request to the double."""
     return operation(request.method, request.host, request.path, request.query)
 
 
 def operation(method: str, host: str, path: str, query: Mapping[str, str]) -> Operation:
-    """The operation of a request by its parts."""
+    """Return the operation of a request with these parts."""
     plane = _PLANES.get(host) or next(
         (name for suffix, name in _SUFFIXES.items() if host.endswith(suffix)), host
     )
@@ -56,7 +56,7 @@ def operation(method: str, host: str, path: str, query: Mapping[str, str]) -> Op
 
 
 def _arm_subject(parts: list[str]) -> str:
-    """Types and actions of an id; names become {}."""
+    """Return the types and actions of an id; names become {}."""
     shown: list[str] = []
     is_name = False
     i = 0
@@ -72,7 +72,7 @@ def _arm_subject(parts: list[str]) -> str:
 
 
 def _file_subject(parts: list[str], query: Mapping[str, str]) -> str:
-    """Which part of the share, what kind of thing, and what is done with it."""
+    """Return the part of the share, file or folder, and the ``comp`` of the query."""
     below = parts[1:]
     part = below[1] if len(below) > 1 else "root"
     if query.get("restype") == "directory":

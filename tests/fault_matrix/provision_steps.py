@@ -1,4 +1,4 @@
-"""Provisions under test: of a new group, with other settings, with one more machine."""
+"""Provision steps: a new group, changed settings, an added workload profile."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from nbtoolkit import ProvisionSettings, Workspace, provision
-from nbtoolkit.azure.arm import created_resources as created
+from nbtoolkit.azure.arm import created_resources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.progress import Progress
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call
 
-from .share_checks import broken_state
+from .share_checks import workspace_problems
 from .steps import new_cloud
 
 REGION = "westus3"
 _numbers = itertools.count()
 
 
-class Provisioning:
+class ProvisionStep:
     """The first provision of a new resource group."""
 
     name = "provision"
@@ -34,8 +34,8 @@ class Provisioning:
         self._cloud = new_cloud()
         self._group = ""
         self.changes: dict[str, Any] = {}
-        """How the settings differ from those of a cheap trial."""
-        double.arm.guards.append(self._see)
+        """Settings that differ from the cheapest ones."""
+        double.arm.guards.append(self._count_start)
         self._starts = 0
 
     def prepare(self) -> None:
@@ -56,10 +56,10 @@ class Provisioning:
     def watched(self) -> Iterator[None]:
         yield
 
-    def left(self, error: Exception | None) -> list[str]:
-        problems = broken_state(self.workspace.root)
+    def check_after_fault(self, error: Exception | None) -> list[str]:
+        problems = workspace_problems(self.workspace.root)
         if error is not None and self.workspace.path("infra/inference.config.json").exists():
-            problems.append("a run that failed wrote the config file")
+            problems.append("a failed run wrote the config file")
         if self._starts > 1:
             problems.append(f"{self._starts} deployments were started")
         self._starts = 0
@@ -67,35 +67,35 @@ class Provisioning:
             problems += self._unreadable()
         return problems
 
-    def finished(self) -> list[str]:
-        problems = broken_state(self.workspace.root) + self._unreadable()
+    def check_after_retry(self) -> list[str]:
+        problems = workspace_problems(self.workspace.root) + self._unreadable()
         if self._starts > 1:
             problems.append(f"{self._starts} deployments were started by the next run")
         again = provision(self.settings, workspace=self.workspace, cloud=new_cloud())
         if again.changed:
-            problems.append("a third run found something to do")
-        ours = {one.lower() for one in created.recall(self.workspace)}
+            problems.append("a third run had changes")
+        known = {one.lower() for one in created_resources.recall(self.workspace)}
         start = f"/subscriptions/{SUBSCRIPTION}/resourcegroups/{self._group}/providers/".lower()
-        made = [key for key in self._double.arm.resources if key.startswith(start)]
-        kept = [key for key in made if "deployments" not in key and key.count("/") == 8]
-        problems += [f"{key} is there and no teardown knows of it" for key in kept if key not in ours]
+        keys = [key for key in self._double.arm.resources if key.startswith(start)]
+        kept = [key for key in keys if "deployments" not in key and key.count("/") == 8]
+        problems += [f"{key} exists and is unknown to teardown" for key in kept if key not in known]
         if len(kept) != 4:
-            problems.append(f"{kept} is what there is")
+            problems.append(f"the resources are {kept}")
         return problems
 
     def forget_starts(self) -> None:
-        """Begin to count deployments anew."""
+        """Reset the count of deployments."""
         self._starts = 0
 
     def drop(self) -> None:
-        """Delete the group and do not wait for it."""
+        """Start deleting the group and delete the workspace."""
         groups: Any = self._cloud.resources(SUBSCRIPTION).resource_groups
         groups.begin_delete(self._group, polling=False)
         shutil.rmtree(self.workspace.root)
 
     @property
     def settings(self) -> ProvisionSettings:
-        """Those of a cheap trial in this group, as changed."""
+        """The cheapest settings in this group, with the changes."""
         return ProvisionSettings(
             subscription=SUBSCRIPTION,
             resource_group=self._group,
@@ -106,13 +106,13 @@ class Provisioning:
 
     def _unreadable(self) -> list[str]:
         try:
-            place = ResourceNames.read(self.workspace)
+            names = ResourceNames.read(self.workspace)
         except NbtoolkitError as error:
             return [str(error)]
-        return [] if place.endpoint else ["the config file has no endpoint"]
+        return [] if names.endpoint else ["the config file has no endpoint"]
 
-    def _see(self, call: Call) -> None:
-        """Count deployments that begin; one that is refused since another runs has not begun."""
+    def _count_start(self, call: Call) -> None:
+        """Count started deployments; one refused because another runs was not started."""
         name = str(call.id).lower()
         if (
             call.method == "PUT"
@@ -125,55 +125,55 @@ class Provisioning:
                 self._starts += 1
 
 
-class Changing:
-    """A provision with other settings over what is there: the app is written, all else stays."""
+class ChangeSettingsStep:
+    """A provision with changed settings, which only writes the app."""
 
     name = "change"
 
-    def __init__(self, making: Provisioning) -> None:
-        self._making = making
+    def __init__(self, step: ProvisionStep) -> None:
+        self._provision = step
 
     def prepare(self) -> None:
-        making = self._making
-        making.forget_starts()
-        making.changes = {"max_replicas": making.changes.get("max_replicas", 1) % 5 + 1}
+        step = self._provision
+        step.forget_starts()
+        step.changes = {"max_replicas": step.changes.get("max_replicas", 1) % 5 + 1}
 
     def run(self, progress: Progress) -> object:
-        return self._making.run(progress)
+        return self._provision.run(progress)
 
     def watched(self) -> AbstractContextManager[None]:
-        return self._making.watched()
+        return self._provision.watched()
 
-    def left(self, error: Exception | None) -> list[str]:
-        return self._making.left(None)
+    def check_after_fault(self, error: Exception | None) -> list[str]:
+        return self._provision.check_after_fault(None)
 
-    def finished(self) -> list[str]:
-        return self._making.finished()
+    def check_after_retry(self) -> list[str]:
+        return self._provision.check_after_retry()
 
 
-class AddingMachine:
-    """A provision with a GPU into an environment that has none: its list of machines is written."""
+class AddProfileStep:
+    """A provision with a GPU in an environment without one, which adds a workload profile."""
 
-    name = "add a machine"
+    name = "add a profile"
 
     def __init__(self, double: AzureDouble, root: Path) -> None:
-        self._making = Provisioning(double, root)
+        self._provision = ProvisionStep(double, root)
 
     def prepare(self) -> None:
-        self._making.changes = {}
-        self._making.prepare()
-        self._making.run(Progress())
-        self._making.forget_starts()
-        self._making.changes = {"gpu": "T4"}
+        self._provision.changes = {}
+        self._provision.prepare()
+        self._provision.run(Progress())
+        self._provision.forget_starts()
+        self._provision.changes = {"gpu": "T4"}
 
     def run(self, progress: Progress) -> object:
-        return self._making.run(progress)
+        return self._provision.run(progress)
 
     def watched(self) -> AbstractContextManager[None]:
-        return self._making.watched()
+        return self._provision.watched()
 
-    def left(self, error: Exception | None) -> list[str]:
-        return self._making.left(None)
+    def check_after_fault(self, error: Exception | None) -> list[str]:
+        return self._provision.check_after_fault(None)
 
-    def finished(self) -> list[str]:
-        return self._making.finished()
+    def check_after_retry(self) -> list[str]:
+        return self._provision.check_after_retry()

@@ -1,4 +1,4 @@
-"""What a step under test offers, and the sign-ins that steps use."""
+"""The protocol of a step under test, and the clients that steps use."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ _clouds: list[Cloud] = []
 
 
 class Step(Protocol):
-    """One step: made ready, run, judged after a failure and after the run that followed."""
+    """A step: prepared, run, checked after a fault and after the next run."""
 
     name: str
 
     def prepare(self) -> None:
-        """Bring about what the step begins with."""
+        """Establish the state before the step."""
 
     def run(self, progress: Progress) -> object:
-        """Run it, as a new process would: nothing is signed in yet."""
+        """Run the step with a new sign-in, as a new process would."""
 
     def watched(self) -> Any:
-        """A context in which it is seen what happens to others meanwhile."""
+        """Return a context that observes other clients during the step."""
 
-    def left(self, error: Exception | None) -> list[str]:
-        """What is wrong after a run that failed, or succeeded (None), in words."""
+    def check_after_fault(self, error: Exception | None) -> list[str]:
+        """Return the problems after a run that ended with ``error``, None for success."""
 
-    def finished(self) -> list[str]:
-        """What is wrong after the run that followed, in words."""
+    def check_after_retry(self) -> list[str]:
+        """Return the problems after the next run."""
 
 
 def new_cloud() -> Cloud:
-    """A sign-in that no other step has used."""
+    """Return clients with their own sign-in."""
     _clouds.append(Cloud(SharedCredential()))
     return _clouds[-1]
 
 
 def close_clouds() -> None:
-    """Close the connections of all that were made so far."""
+    """Close the connections of all clients."""
     while _clouds:
         _clouds.pop().close()

@@ -1,4 +1,4 @@
-"""Azure fails at every request in every way: a step ends well, or says why and leaves nothing half done."""
+"""Each request to Azure with each fault: a step succeeds, or reports the cause and leaves a valid state."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
 from tests.azure_double.faults import Throttled
 from tests.fault_matrix import matrix
-from tests.fault_matrix.deploy_steps import Deploying, Serving
-from tests.fault_matrix.fast import fast_azure
-from tests.fault_matrix.journeys import run_journeys
-from tests.fault_matrix.kinds import KINDS
+from tests.fault_matrix.deploy_steps import DeployStep, ServedApp
+from tests.fault_matrix.fast_azure import fast_azure
+from tests.fault_matrix.fault_kinds import FAULT_KINDS
+from tests.fault_matrix.random_workflows import run_workflows
 from tests.fault_matrix.steps import close_clouds, new_cloud
 from tests.support.azure_project import AzureProject
 
@@ -30,68 +30,70 @@ PROCESSES = 2
 @pytest.mark.parametrize(
     "seconds", [25.0, pytest.param(float("inf"), marks=pytest.mark.all)], ids=["sample", "all"]
 )
-def test_each_operation_with_each_fault_ends_well_or_says_why_and_leaves_nothing_half_done(
+def test_each_fault_at_each_operation_is_retried_or_reported_and_leaves_a_valid_state(
     seconds: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcomes = matrix.run(PROCESSES, SEED, seconds)
     with capsys.disabled():
         print(f"\n{matrix.summary(outcomes)}")
     bad = [
-        f"{one.case}: {one.ended}: {one.said}\n  {problem}" for one in outcomes for problem in one.problems
+        f"{one.case}: {one.result}: {one.message}\n  {problem}"
+        for one in outcomes
+        for problem in one.problems
     ]
     assert not bad, "\n".join(bad)
-    struck = [one for one in outcomes if one.struck]
-    assert len(struck) > 0.8 * len(outcomes), "too few faults met their request to show anything"
+    hit = [one for one in outcomes if one.hit]
+    assert len(hit) > 0.8 * len(outcomes), "too few faults hit a request"
     if seconds == float("inf"):
-        assert {one.case.kind for one in struck} == {kind.name for kind in KINDS}
+        assert {one.case.kind for one in hit} == {kind.name for kind in FAULT_KINDS}
 
 
-# What happens in Azure, whatever is asked
+# Failures of Azure without a failed request
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Serving]:
+def app(tmp_path: Path) -> Iterator[ServedApp]:
     with fast_azure(tmp_path) as double:
-        yield Serving(double, tmp_path)
+        yield ServedApp(double, tmp_path)
         close_clouds()
         assert not double.crashes, "\n".join(double.crashes)
 
 
-def test_a_replica_that_gets_no_machine_is_named_and_the_next_deploy_serves(serving: Serving) -> None:
-    step = Deploying(serving, "start")
+def test_a_replica_without_a_machine_is_reported_and_the_next_deploy_succeeds(app: ServedApp) -> None:
+    step = DeployStep(app, "start")
     step.prepare()
-    serving.double.apps.hold(serving.project.app)
-    target = AzureTarget(serving.workspace, new_cloud(), poll=0.1, capacity_seconds=1)
+    app.double.apps.hold(app.names.app)
+    target = AzureTarget(app.workspace, new_cloud(), poll=0.1, capacity_seconds=1)
     with pytest.raises(DeployFailed, match="assigned no machine") as caught:
-        deploy(serving.settings, target=target)
+        deploy(app.settings, target=target)
     assert "region" in caught.value.next_step
-    assert step.left(caught.value) == []
-    serving.double.apps.hold(serving.project.app, stuck=False)
+    assert step.check_after_fault(caught.value) == []
+    app.double.apps.hold(app.names.app, stuck=False)
     step.run(Progress())
-    assert step.finished() == []
+    assert step.check_after_retry() == []
 
 
-def test_a_server_that_crashes_leaves_what_serves_and_the_next_deploy_serves(serving: Serving) -> None:
-    step = Deploying(serving, "restart")
+def test_a_crashing_server_keeps_the_previous_release_and_the_next_deploy_succeeds(app: ServedApp) -> None:
+    step = DeployStep(app, "restart")
     step.prepare()
-    serving.double.apps.crash(serving.project.app)
+    app.double.apps.crash(app.names.app)
     with step.watched(), pytest.raises(DeployFailed) as caught:
         step.run(Progress())
     assert "times in a row" in caught.value.message
-    assert step.left(caught.value) == []
-    serving.double.apps.crash(serving.project.app, times=0)
+    assert step.check_after_fault(caught.value) == []
+    app.double.apps.crash(app.names.app, times=0)
     step.run(Progress())
-    assert step.finished() == []
+    assert step.check_after_retry() == []
 
 
-def test_log_streams_that_are_cut_again_and_again_end_no_deploy(serving: Serving) -> None:
-    step = Deploying(serving, "restart")
+def test_a_deploy_succeeds_while_log_streams_are_interrupted(app: ServedApp) -> None:
+    step = DeployStep(app, "restart")
     step.prepare()
     stop = threading.Event()
 
     def cut() -> None:
         while not stop.wait(0.1):
-            serving.double.apps.cut_log_streams()
+            app.double.apps.cut_log_streams()
 
     thread = threading.Thread(target=cut)
     thread.start()
@@ -100,36 +102,36 @@ def test_log_streams_that_are_cut_again_and_again_end_no_deploy(serving: Serving
     finally:
         stop.set()
         thread.join()
-    assert step.finished() == []
+    assert step.check_after_retry() == []
 
 
 @pytest.mark.parametrize("where", ["containerApps/[^/]+$", "file.core.windows.net"])
-def test_a_pause_that_azure_asks_for_is_kept(azure_double: AzureDouble, tmp_path: Path, where: str) -> None:
+def test_retry_after_is_respected(azure_double: AzureDouble, tmp_path: Path, where: str) -> None:
     project = AzureProject(azure_double, tmp_path)
-    asked = azure_double.faults.on("GET", where, Throttled(1 / azure_double.clock.scale))
+    fault = azure_double.faults.on("GET", where, Throttled(1 / azure_double.clock.scale))
     begin = time.monotonic()
     if "file" in where:
         project.target.share.list("")
     else:
         project.target.app.get()
-    assert asked.hits == 1
+    assert fault.hits == 1
     assert time.monotonic() - begin >= 1
     project.target.cloud.close()
 
 
-# Whole lives
+# Random workflows
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("walks", [1, pytest.param(10, marks=pytest.mark.all)], ids=["sample", "all"])
-def test_random_walks_with_random_faults_and_the_real_engine(
-    walks: int, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("count", [1, pytest.param(10, marks=pytest.mark.all)], ids=["sample", "all"])
+def test_random_workflows_with_random_faults_and_the_real_engine(
+    count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    journeys = run_journeys([SEED + number for number in range(walks)], min(walks, PROCESSES))
+    runs = run_workflows([SEED + number for number in range(count)], min(count, PROCESSES))
     with capsys.disabled():
-        for journey in journeys:
-            print(f"\n{journey}")
-    bad = [f"seed {one.seed}: {problem}" for one in journeys for problem in one.problems]
+        for run in runs:
+            print(f"\n{run}")
+    bad = [f"seed {one.seed}: {problem}" for one in runs for problem in one.problems]
     assert not bad, "\n".join(bad)
-    assert all(journey.steps[-1] == "teardown" for journey in journeys)
-    assert sum(sum(journey.strikes.values()) for journey in journeys) > walks
+    assert all(run.steps[-1] == "teardown" for run in runs)
+    assert sum(sum(run.faults.values()) for run in runs) > count

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from tests.azure_double import AzureDouble
 
+from .allowed_differences import AllowedDifference, allowed_difference
 from .client import MANAGEMENT, Client
+from .compare import differences
 from .exchanges import Exchange
-from .kinds import STREAMS, Kind, kind
-from .shapes import differences
-from .tolerated import Tolerated, tolerated
+from .operation_names import STREAMS, ExchangeKind, exchange_kind
 
-PATIENCE = 10.0
+POLL_TIMEOUT = 10.0
 """Real seconds for what Azure shows a moment later: replicas, states."""
 MASKED = "***"
 _REVISION = re.compile(r"[a-z0-9-]+--[a-z0-9-]+")
@@ -34,22 +34,22 @@ _WAITS = ("InProgress", "Running", "Accepted")
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """One recorded exchange beside what the double answered."""
 
     recorded: Exchange
-    kind: Kind
+    kind: ExchangeKind
     found: tuple[str, ...]
     """What differs and must not."""
-    allowed: frozenset[Tolerated] = frozenset()
+    allowed: frozenset[AllowedDifference] = frozenset()
     """Why other things may differ."""
 
     @classmethod
-    def of(cls, recorded: Exchange, answered: Exchange, wanted: Exchange | None = None) -> Compared:
+    def of(cls, recorded: Exchange, answered: Exchange, wanted: Exchange | None = None) -> Comparison:
         """Compare; `wanted` is the recording in the double's names."""
-        this = kind(recorded)
+        this = exchange_kind(recorded)
         found = differences(wanted or recorded, answered)
-        reasons = {difference: tolerated(this.operation, difference) for difference in found}
+        reasons = {difference: allowed_difference(this.operation, difference) for difference in found}
         allowed = frozenset(reason for reason in reasons.values() if reason)
         return cls(recorded, this, tuple(each for each in found if not reasons[each]), allowed)
 
@@ -79,7 +79,7 @@ class ArmReplay:
         self.settle()
         return answer.json
 
-    def replay(self, recorded: Exchange) -> Compared:
+    def replay(self, recorded: Exchange) -> Comparison:
         """Ask the same, and compare."""
         asked = self._translated(recorded)
         poll = self._polls.get(recorded.path.lower()) if recorded.method == "GET" else None
@@ -88,12 +88,12 @@ class ArmReplay:
         else:
             self.settle()
             answered = self._ask(asked)
-        compared = Compared.of(recorded, answered, self._translated(recorded))
-        end = time.monotonic() + PATIENCE
+        compared = Comparison.of(recorded, answered, self._translated(recorded))
+        end = time.monotonic() + POLL_TIMEOUT
         while compared.found and recorded.method == "GET" and not poll and time.monotonic() < end:
             time.sleep(0.05)
             answered = self._ask(self._translated(recorded))
-            compared = Compared.of(recorded, answered, self._translated(recorded))
+            compared = Comparison.of(recorded, answered, self._translated(recorded))
         self._learn(recorded, answered)
         return compared
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from tests.azure_double import AzureDouble
 
-from .arm_replay import ArmReplay, Compared
+from .allowed_differences import reason_not_called
+from .arm_replay import ArmReplay, Comparison
 from .azd_scripts import AzdScripts
 from .client import Client
 from .exchanges import Exchange, by_source, recorded
-from .kinds import kind
-from .tolerated import not_called
+from .operation_names import exchange_kind
 
-Story = Callable[[ArmReplay], Iterator[Compared]]
+ReplaySession = Callable[[ArmReplay], Iterator[Comparison]]
 
 _GROUP = re.compile(r"/subscriptions/[^/]+/resourcegroups/([^/?]+)", re.IGNORECASE)
 _ENVIRONMENT = re.compile(r"(?i)/providers/Microsoft.App/managedEnvironments/([^/?]+)$")
@@ -39,28 +39,28 @@ BETWEEN: dict[str, tuple[str, str, Any]] = {
 }
 """Exchanges that the recordings leave out and the one named builds upon."""
 
-SAID_HERE = {'["npm", "start"]': '["python3", "-m", "http.server", "80"]'}
+REPLACED = {'["npm", "start"]': '["python3", "-m", "http.server", "80"]'}
 """Parts of what was sent that cannot be here: programs that this machine does not have."""
 
 
-def stories(folder: Path) -> list[Story]:
+def recorded_sessions(folder: Path) -> list[ReplaySession]:
     """Return all that is replayed, each to be told to a double of its own."""
-    told: list[Story] = [
+    told: list[ReplaySession] = [
         (lambda replay, session=session: _cli(replay, session))
         for session in by_source(recorded(folder, CLI))
     ]
     return [*told, *AzdScripts.of(recorded(folder, AZD)).all()]
 
 
-def tell(story: Story, root: Path) -> list[Compared]:
+def replay_session(story: ReplaySession, root: Path) -> list[Comparison]:
     """Replay one story."""
     with AzureDouble(root) as double, Client(double) as client:
-        found = [*story(ArmReplay(double, client, SAID_HERE))]
+        found = [*story(ArmReplay(double, client, REPLACED))]
     assert not double.crashes, "\n".join(double.crashes)
     return found
 
 
-def _cli(replay: ArmReplay, session: list[Exchange]) -> Iterator[Compared]:
+def _cli(replay: ArmReplay, session: list[Exchange]) -> Iterator[Comparison]:
     """Replay a recorded test of `az containerapp`."""
     replay.double.apps.quota.limits["SubscriptionNCA100Gpus"] = 1
     _prepare_groups(replay, session)
@@ -68,7 +68,7 @@ def _cli(replay: ArmReplay, session: list[Exchange]) -> Iterator[Compared]:
     for exchange in session:
         if exchange.where in BETWEEN:
             replay.prepare(*BETWEEN[exchange.where])
-        if not not_called(kind(exchange)):
+        if not reason_not_called(exchange_kind(exchange)):
             yield replay.replay(exchange)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .arm_replay import ArmReplay, Compared
+from .arm_replay import ArmReplay, Comparison
 from .exchanges import Exchange, as_json
 
 REGION = "eastus2"
@@ -35,14 +35,14 @@ class AzdScripts:
         """Return the stories."""
         return [self.group, self.prediction, self.repeated, self.workspace, self.app]
 
-    def group(self, replay: ArmReplay) -> Iterator[Compared]:
+    def group(self, replay: ArmReplay) -> Iterator[Comparison]:
         """A group, its deployment, what is in it, and its end."""
         for line in range(77, 89):
             yield replay.replay(self.lines[line])
         replay.prepare("PUT", f"/resourcegroups/other?{VERSION}", {"location": REGION})
         yield replay.replay(self.lines[3])
 
-    def prediction(self, replay: ArmReplay) -> Iterator[Compared]:
+    def prediction(self, replay: ArmReplay) -> Iterator[Comparison]:
         """What-if before and after a deployment."""
         name = "rg-azdtest-d8523ca"
         replay.prepare("PUT", f"/resourcegroups/{name}?{VERSION}", {"location": REGION})
@@ -54,7 +54,7 @@ class AzdScripts:
         yield replay.replay(self._at_group(129, name, change="allowBlobPublicAccess"))
         yield replay.replay(self.lines[130])
 
-    def repeated(self, replay: ArmReplay) -> Iterator[Compared]:
+    def repeated(self, replay: ArmReplay) -> Iterator[Comparison]:
         """A second deployment of the same name."""
         name = "rg-azdtest-d209f3e"
         first = self._at_group(31, name)
@@ -64,7 +64,7 @@ class AzdScripts:
         yield replay.replay(first)
         yield replay.replay(self.lines[32])
 
-    def workspace(self, replay: ArmReplay) -> Iterator[Compared]:
+    def workspace(self, replay: ArmReplay) -> Iterator[Comparison]:
         """Regions, groups by tag, and the end of a workspace and a group."""
         name = "rg-azdtest-d209f3e"
         tags = self.lines[13].json["value"][0]["tags"]
@@ -76,7 +76,7 @@ class AzdScripts:
         for line in (1, 2, 13, 25, 26, 27, 29, 30):
             yield replay.replay(self.lines[line])
 
-    def app(self, replay: ArmReplay) -> Iterator[Compared]:
+    def app(self, replay: ArmReplay) -> Iterator[Comparison]:
         """A new revision of an app, which nobody can reach until there is a machine."""
         shown = self.lines[60].json
         self._make_app(replay, shown)

@@ -13,11 +13,11 @@ from urllib.parse import quote, unquote
 
 from tests.azure_double import AzureDouble
 
-from .arm_replay import Compared
+from .allowed_differences import reason_not_called
+from .arm_replay import Comparison
 from .client import Client
 from .exchanges import Exchange, by_source, recorded
-from .kinds import kind
-from .tolerated import not_called
+from .operation_names import exchange_kind
 
 ACCOUNT = "storagename"
 HOST = f"https://{ACCOUNT}.file.core.windows.net"
@@ -74,13 +74,13 @@ class FilesReplay:
         keys = client.arm("POST", f"{account}/listKeys?api-version=2026-09-01").json["keys"]
         return cls(client, keys[0]["value"])
 
-    def session(self, exchanges: list[Exchange]) -> Iterator[Compared]:
+    def session(self, exchanges: list[Exchange]) -> Iterator[Comparison]:
         """Replay one recorded test."""
         self._made.clear()
         for exchange in exchanges:
-            if not not_called(kind(exchange)) and exchange.where not in ON_A_COPY:
+            if not reason_not_called(exchange_kind(exchange)) and exchange.where not in ON_A_COPY:
                 self._prepare(exchange)
-                yield Compared.of(exchange, self._ask(exchange))
+                yield Comparison.of(exchange, self._ask(exchange))
                 self._remember(exchange)
 
     def _ask(self, exchange: Exchange) -> Exchange:
@@ -145,9 +145,9 @@ class FilesReplay:
             self._made.discard(path)
 
 
-def replay_all(folder: Path, root: Path) -> list[Compared]:
+def replay_all(folder: Path, root: Path) -> list[Comparison]:
     """Replay every recorded test of Azure Files in one double."""
-    found: list[Compared] = []
+    found: list[Comparison] = []
     with AzureDouble(root) as double, Client(double) as client:
         replay = FilesReplay.on(double, client)
         for name in (PYTHON, RENAMES):

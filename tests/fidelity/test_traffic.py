@@ -30,10 +30,10 @@ from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import subscriptions as places
 from nbtoolkit.errors import Cancelled, NotApplied
 from tests.azure_double import SUBSCRIPTION, AzureDouble
-from tests.fidelity.calls import DOCUMENTED, RARE, unknown
+from tests.fidelity.allowed_differences import reason_not_called
+from tests.fidelity.documented_operations import DOCUMENTED, RARE, unknown
 from tests.fidelity.exchanges import RECORDINGS, recorded
-from tests.fidelity.kinds import kind
-from tests.fidelity.tolerated import not_called
+from tests.fidelity.operation_names import exchange_kind
 from tests.fidelity.traffic import Traffic
 from tests.support import stub_deploy
 from tests.support.bicep_compiler import NO_COMPILER, find_bicep
@@ -45,7 +45,7 @@ BIG = 5 << 20
 """Bytes of an adapter that goes in ranges."""
 
 
-class Story:
+class EndToEndRun:
     """A new user's weeks: all that the package can do on Azure, once."""
 
     def __init__(self, double: AzureDouble, root: Path) -> None:
@@ -55,16 +55,16 @@ class Story:
         self.base = stub_deploy.base(root / "tiny")
         self.target: AzureTarget
 
-    def tell(self) -> None:
+    def run(self) -> None:
         """Run it."""
-        self.look_around()
+        self.list_choices()
         self.provision()
         self.target = AzureTarget(self.workspace)
         self.deploy()
         self.operate()
         self.tear_down()
 
-    def look_around(self) -> None:
+    def list_choices(self) -> None:
         places.subscriptions()
         places.resource_groups(SUBSCRIPTION)
         places.regions(SUBSCRIPTION)
@@ -154,12 +154,12 @@ def test_every_operation_has_a_source_and_every_body_its_type(
     monkeypatch.chdir(tmp_path)
     traffic = Traffic(BicepTypes(shared / "azure" / "types" / "bicep"))
     traffic.watch(azure_double)
-    Story(azure_double, tmp_path / "project").tell()
-    kinds = {kind(one) for file in RECORDINGS for one in recorded(shared / "azure/recordings", file)}
+    EndToEndRun(azure_double, tmp_path / "project").run()
+    kinds = {exchange_kind(one) for file in RECORDINGS for one in recorded(shared / "azure/recordings", file)}
     names = {one.operation for one in kinds}
     with capsys.disabled():
         print(f"\n{traffic.report(names)}")
     assert unknown(traffic.operations, names) == []
-    assert [str(one) for one in kinds if not_called(one) and one.operation in traffic.operations] == []
+    assert [str(one) for one in kinds if reason_not_called(one) and one.operation in traffic.operations] == []
     assert traffic.problems == {}
     assert set(DOCUMENTED) - RARE <= set(traffic.operations)

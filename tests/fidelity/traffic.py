@@ -10,12 +10,12 @@ from typing import Any
 from tests.azure_double import AzureDouble, Call, Request, ResourceId, Response
 from tests.support.bicep_types import BicepTypes
 
-from .calls import DOCUMENTED
+from .allowed_differences import reason_allowed
+from .documented_operations import DOCUMENTED
 from .exchanges import Exchange, as_json
-from .kinds import APPS, ARM, operation
-from .tolerated import beyond_the_types
+from .operation_names import APPS, ARM, operation_name
 
-OURS = "nbtoolkit/"
+USER_AGENT = "nbtoolkit/"
 """Our requests name us as their user agent; a test's own do not."""
 _WHAT_IF = "Microsoft.Resources/deployments", "2026-06-01", "whatIf"
 
@@ -32,7 +32,7 @@ class Traffic:
         """Operations with bodies that Bicep has no type for."""
         self.problems: Counter[str] = Counter()
         """What the types do not allow, and no recording shows."""
-        self.beyond: Counter[str] = Counter()
+        self.allowed: Counter[str] = Counter()
         """Why what the types do not allow is right."""
         self._types = types
         self._lock = threading.Lock()
@@ -54,19 +54,19 @@ class Traffic:
             *(f"  {name}: {DOCUMENTED.get(name, 'NOWHERE')}" for name in elsewhere),
             f"bodies judged by Bicep's types: {self.judged.total()} of {len(self.judged)} types and actions",
             *(f"  no type for {name}" for name in sorted(self.without_type)),
-            *(f"  {count} beyond the types, {why}" for why, count in sorted(self.beyond.items())),
+            *(f"  {count} beyond the types, {why}" for why, count in sorted(self.allowed.items())),
         ]
         return "\n".join(lines)
 
     def _exchange(self, request: Request, response: Response) -> None:
         agent = request.headers.get("user-agent", "")
         login = request.host == "login.microsoftonline.com"
-        if (OURS not in agent and not login) or request.host.endswith(APPS):
+        if (USER_AGENT not in agent and not login) or request.host.endswith(APPS):
             return
         query = "&".join(f"{name}={value}" for name, value in request.query.items())
         url = f"https://{request.host}{request.path}?{query}"
         seen = Exchange("now", "", request.method, url, response.status, request.headers)
-        named = operation(seen)
+        named = operation_name(seen)
         with self._lock:
             self.operations[named] += 1
         if request.host == ARM and self._types:
@@ -82,9 +82,9 @@ class Traffic:
 
     def _keep(self, problems: Iterable[str]) -> None:
         for problem in [*problems]:
-            why = beyond_the_types(problem)
+            why = reason_allowed(problem)
             with self._lock:
-                (self.beyond if why else self.problems)[why or problem] += 1
+                (self.allowed if why else self.problems)[why or problem] += 1
 
     def _judged(self, request: Request, response: Response, named: str) -> Iterator[str]:
         version = request.query.get("api-version", "")

@@ -16,7 +16,7 @@ LONG = 6 * chunked_io.CHUNK
 HOST = f"{ACCOUNT}.file.core.windows.net"
 
 
-def asked(double: AzureDouble) -> list[Seen]:
+def take_requests(double: AzureDouble) -> list[Seen]:
     """Return what the share was asked since the last time."""
     seen = [request for request in double.requests if request.host == HOST]
     double.requests.clear()
@@ -24,7 +24,7 @@ def asked(double: AzureDouble) -> list[Seen]:
 
 
 def ranges(double: AzureDouble) -> int:
-    return sum(seen.query.get("comp") == "range" for seen in asked(double))
+    return sum(seen.query.get("comp") == "range" for seen in take_requests(double))
 
 
 def on_disk(double: AzureDouble) -> Path:

@@ -66,7 +66,7 @@ class Lab:
         """Return where a file is opened."""
         return f"{self._url}/lab/tree/{path}?token={self._token}&reset"
 
-    def end_kernels(self) -> None:
+    def shut_down_kernels(self) -> None:
         """Shut all sessions down."""
         address = f"{self._url}/api/sessions"
         headers = {"Authorization": f"token {self._token}"}
@@ -207,7 +207,7 @@ class NotebookPage:
 
     def shut_down(self) -> None:
         """End the notebook's kernel, as somebody does who goes home."""
-        self._lab.end_kernels()
+        self._lab.shut_down_kernels()
 
 
 _ENDED = r"""index => {

@@ -21,14 +21,14 @@ MAY_CARRY = {
 """Requests to ARM whose bodies are the one place where the app's secrets belong."""
 
 
-class Hunt:
+class SecretSearch:
     """Secrets by name, and every place where one was found that is not its own."""
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self.secrets = dict(secrets)
         self.found: list[str] = []
-        self.looked = 0
-        self.carried: set[str] = set()
+        self.searched = 0
+        self.expected: set[str] = set()
         """Names of secrets that were seen where they belong: else the hunt proves nothing."""
         self._pending: list[tuple[str, str]] = []
 
@@ -36,22 +36,22 @@ class Hunt:
         """Look at every request from now on, and learn every token that Azure gives."""
         double.watchers.append(self._see)
 
-    def learn(self, name: str, value: str) -> None:
+    def add_secret(self, name: str, value: str) -> None:
         """Look for one more secret, in what was seen before too."""
         self.secrets[f"{name} {len(self.secrets)}"] = value
 
-    def look(self, where: str, text: str) -> None:
+    def add_text(self, where: str, text: str) -> None:
         """Look at a text now or at the end, when all secrets are known."""
         self._pending.append((where, text))
 
-    def look_at_files(self, *folders: Path) -> None:
+    def add_files(self, *folders: Path) -> None:
         """Look at the names and contents of all files below."""
         for folder in folders:
             for path in sorted(folder.rglob("*")):
-                self.look(f"the name of {path}", str(path))
+                self.add_text(f"the name of {path}", str(path))
                 if path.is_file():
                     with suppress(OSError):  # a server's file that is just replaced
-                        self.look(str(path), path.read_bytes().decode("utf-8", "replace"))
+                        self.add_text(str(path), path.read_bytes().decode("utf-8", "replace"))
 
     @contextmanager
     def processes(self) -> Iterator[None]:
@@ -74,11 +74,11 @@ class Hunt:
             thread.join()
             self._pending += [("a process's command line", line) for line in seen]
 
-    def judge(self) -> list[str]:
+    def search(self) -> list[str]:
         """Search all that was gathered; return where what was found."""
         forms = {name: _forms(value) for name, value in self.secrets.items()}
         for where, text in self._pending:
-            self.looked += 1
+            self.searched += 1
             self.found += [
                 f"{name} in {where}"
                 for name, spellings in forms.items()
@@ -90,21 +90,21 @@ class Hunt:
     def _see(self, request: Request, response: Response) -> None:
         self._learn_token(request, response)
         where = f"{request.method} {request.host}{request.path}"
-        self.look(f"the path of {where}", request.decoded_path)
+        self.add_text(f"the path of {where}", request.decoded_path)
         query = dict(request.query)
         if request.host == "management.azure.com":  # Azure's own signature of the address it gave
             for name in ("t", "c", "s", "h"):
                 query.pop(name, None)
-        self.look(f"the query of {where}", json.dumps(query))
+        self.add_text(f"the query of {where}", json.dumps(query))
         headers = {name: value for name, value in request.headers.items() if name != "authorization"}
-        self.look(f"the headers of {where}", json.dumps(headers))
+        self.add_text(f"the headers of {where}", json.dumps(headers))
         body = (request._bytes or b"").decode("utf-8", "replace")
         if request.host == "login.microsoftonline.com" or self._belongs(request):
-            self.carried |= {
+            self.expected |= {
                 name for name, value in self.secrets.items() if any(one in body for one in _forms(value))
             }
         else:
-            self.look(f"the body of {where}", body)
+            self.add_text(f"the body of {where}", body)
 
     @staticmethod
     def _belongs(request: Request) -> bool:
@@ -115,9 +115,9 @@ class Hunt:
         if not isinstance(response.body, bytes) or response.status != 200:
             return
         if request.path.endswith("/oauth2/v2.0/token"):
-            self.learn("access token", response.json()["access_token"])
+            self.add_secret("access token", response.json()["access_token"])
         elif request.path.lower().endswith("/getauthtoken"):
-            self.learn("log token", response.json()["properties"]["token"])
+            self.add_secret("log token", response.json()["properties"]["token"])
 
 
 def _forms(secret: str) -> set[str]:

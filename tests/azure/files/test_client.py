@@ -20,7 +20,7 @@ from tests.azure_double import AzureDouble
 from tests.azure_double.faults import Reset
 from tests.azure_double.share_auth import Account
 from tests.azure_double.share_setup import ACCOUNT, SHARE
-from tests.support.file_share import asked
+from tests.support.file_share import take_requests
 
 
 def test_with_the_role_no_key_is_asked_for(
@@ -132,7 +132,7 @@ def test_a_share_with_an_unknown_certificate_is_not_trusted(
     azure_double.requests.clear()
     with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
         AzureShare(cloud, found, limits).list("")
-    assert asked(azure_double) == []
+    assert take_requests(azure_double) == []
 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
     ShareConnection.shared(cloud, found, limits).close()

@@ -17,7 +17,7 @@ from tests.azure_double import AzureDouble, Request, Response
 from tests.azure_double.clock import Clock
 from tests.azure_double.faults import Broken, Refusing, Reset, Throttled
 from tests.azure_double.http import Body, Handler
-from tests.support.file_share import BIG, asked, content, on_disk, re_host
+from tests.support.file_share import BIG, content, on_disk, re_host, take_requests
 
 SMALL_STEPS = ("create", "rename")
 BIG_STEPS = ("look for a part", "create", "range", "range", "range", "rename")
@@ -41,7 +41,7 @@ def test_a_write_outlives_faults_at_any_request(
         planned = azure_double.faults.on("PUT|GET", re_host(), fault, nth=1 + steps.index(step))
         store.write(f"a/{step}", data, sha256=sha256, overwrite=False)
         assert planned.hits == 1
-        assert len(asked(azure_double)) >= len(steps)
+        assert len(take_requests(azure_double)) >= len(steps)
         azure_double.faults.clear()
         assert (on_disk(azure_double) / "a" / step).read_bytes() == data
     assert [e.name for e in store.list("a") if temp_files.is_temporary(e.name)] == []
@@ -52,7 +52,7 @@ def test_the_service_is_left_alone_as_long_as_it_asks(azure_double: AzureDouble,
     start = time.monotonic()
     store.list("a")
     assert 1.2 <= time.monotonic() - start < 5  # twice 60 of the double's seconds
-    assert [seen.status for seen in asked(azure_double)] == [503, 503, 200]
+    assert [seen.status for seen in take_requests(azure_double)] == [503, 503, 200]
 
 
 @pytest.mark.parametrize("when", ["before", "answer"])
@@ -109,7 +109,7 @@ def test_what_is_garbled_on_the_way_is_sent_and_fetched_again(
     sent = azure_double.faults.on("PUT", r"\.part", garbled, nth=1 if size == 1000 else 3)
     store.write("a/file", data)
     assert sent.hits == 1
-    assert [seen.status for seen in asked(azure_double)].count(400) == 1
+    assert [seen.status for seen in take_requests(azure_double)].count(400) == 1
     fetched = azure_double.faults.on("GET", "a/file", garbled)
     assert store.read("a/file") == data
     assert fetched.hits == 1

@@ -15,7 +15,7 @@ from nbtoolkit.filestore import make_folders
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
 from tests.azure_double.faults import Refusing, Slow
-from tests.support.file_share import asked, on_disk
+from tests.support.file_share import on_disk, take_requests
 
 
 def tree(folder: Path, count: int, folders: int) -> Path:
@@ -36,7 +36,7 @@ def test_an_unchanged_sync_asks_once_for_each_folder_and_writes_nothing(
     folder = tree(tmp_path / "many", count, folders=10)
     first = sync.sync(folder, store, "a/many", content_addressed=content_addressed)
     assert first.sent_files == count
-    writes = [seen for seen in asked(azure_double) if seen.method != "GET"]
+    writes = [seen for seen in take_requests(azure_double) if seen.method != "GET"]
     assert len(writes) <= 2 * count + 11 + 5  # each file is created and renamed
     root = on_disk(azure_double) / "a" / "many"
     assert {p.relative_to(root).as_posix(): p.read_text() for p in root.rglob("*.txt")} == {
@@ -93,9 +93,9 @@ def test_long_listings_come_in_pages(
     monkeypatch.setattr(share_items, "PAGE", 7)
     for i in range(20):
         store.write(f"a/{i:02}", b"x")
-    asked(azure_double)
+    take_requests(azure_double)
     assert [entry.name for entry in store.list("a")] == [f"{i:02}" for i in range(20)]
-    assert len(asked(azure_double)) == 3
+    assert len(take_requests(azure_double)) == 3
 
 
 def test_an_edited_file_has_another_version(azure_double: AzureDouble, store: AzureShare) -> None:

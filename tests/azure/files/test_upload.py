@@ -23,7 +23,7 @@ from nbtoolkit.filestore import chunked_io, temp_files
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble, Response
 from tests.azure_double.faults import Refusing, Reset, Slow, Throttled
-from tests.support.file_share import BIG, LONG, asked, content, ranges, re_host
+from tests.support.file_share import BIG, LONG, content, ranges, re_host, take_requests
 from tests.support.wait import wait_until
 
 
@@ -138,7 +138,7 @@ def test_a_killed_upload_is_gone_on_with_by_the_next_sync(
     planned = sync.plan(folder, store, "a/adapter", content_addressed=True)
     assert "model.safetensors" in [file.name for file in planned.missing]
     assert [name for name in planned.leftovers if temp_files.is_partial_upload_of(name, sha256)] == []
-    asked(azure_double)
+    take_requests(azure_double)
     sync.apply(planned, store)
     assert 0 < ranges(azure_double) <= 16 - 3
     assert store.sha256("a/adapter/model.safetensors") == sha256

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from .exchanges import RECORDINGS, recorded
-from .kinds import operation
+from .operation_names import operation_name
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "azure" / "recordings"
 
@@ -58,7 +58,7 @@ def recorded_operations() -> frozenset[str]:
     """Return all operations that were recorded, none where the recordings are not there."""
     if not FOLDER.is_dir():
         return frozenset()
-    return frozenset(operation(one) for name in RECORDINGS for one in recorded(FOLDER, name))
+    return frozenset(operation_name(one) for name in RECORDINGS for one in recorded(FOLDER, name))
 
 
 def unknown(called: Iterable[str], recorded: Iterable[str]) -> list[str]:

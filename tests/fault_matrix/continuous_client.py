@@ -1,4 +1,4 @@
-"""A client of the app that asks all the time: what served before must serve on."""
+"""A client that sends requests to the app all the time: what was served must stay served."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nbtoolkit import Endpoint
 PAUSE = 0.1
 
 
-class Listener:
-    """Ask for a word again and again; ``wrong`` is what was no whole answer of a release that may serve."""
+class ContinuousClient:
+    """Send chat requests in a loop; ``problems`` has each response that is not one of ``words``."""
 
     def __init__(self, endpoint: Endpoint, words: set[str]) -> None:
-        self.wrong: list[str] = []
+        self.problems: list[str] = []
         self._endpoint = endpoint
         self._words = words
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask, name="listener")
+        self._thread = threading.Thread(target=self._run, name="continuous-client")
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> ContinuousClient:
         self._thread.start()
         return self
 
@@ -29,7 +29,7 @@ class Listener:
         self._stop.set()
         self._thread.join()
 
-    def _ask(self) -> None:
+    def _run(self) -> None:
         headers = {"Authorization": f"Bearer {self._endpoint.key.get_secret_value()}"}
         body = {"model": "tone", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
         with httpx.Client(base_url=self._endpoint.url, headers=headers, timeout=20) as client:
@@ -37,11 +37,11 @@ class Listener:
                 try:
                     response = client.post("/v1/chat/completions", json=body)
                 except httpx.HTTPError as error:
-                    self.wrong.append(f"no answer meanwhile: {error!r}")
+                    self.problems.append(f"no response during the step: {error!r}")
                     continue
                 if response.status_code != 200:
-                    self.wrong.append(f"{response.status_code} meanwhile: {response.text[:200]}")
+                    self.problems.append(f"{response.status_code} during the step: {response.text[:200]}")
                     continue
                 word = response.json()["choices"][0]["message"]["content"].strip()
                 if word not in self._words:
-                    self.wrong.append(f"{word} answered meanwhile")
+                    self.problems.append(f"the response during the step was {word}")

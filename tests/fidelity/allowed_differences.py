@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .kinds import Kind
+from .operation_names import ExchangeKind
 
 
 @dataclass(frozen=True)
-class Tolerated:
+class AllowedDifference:
     """A difference that is no fault of the double."""
 
     operation: str
@@ -19,23 +19,23 @@ class Tolerated:
     why: str
 
 
-TOLERATED: tuple[Tolerated, ...] = (
-    Tolerated(
+ALLOWED_DIFFERENCES: tuple[AllowedDifference, ...] = (
+    AllowedDifference(
         r".* Microsoft\.Resources/deployments.*",
         r"body(\.value\[\])?\.location: only recorded",
         "only deployments of a subscription have a location; they are replayed for a group",
     ),
-    Tolerated(
+    AllowedDifference(
         r"GET Microsoft\.Storage/locations/asyncoperations",
         r"body\.properties\.(secondaryLocation|statusOfSecondary|secondaryEndpoints): only recorded",
         "the recorded account was geo-redundant; ours are not, and the double has no second region",
     ),
-    Tolerated(
+    AllowedDifference(
         r"GET app",
         r"header .*",
         "what a container answers is its own: only status and body's type count",
     ),
-    Tolerated(
+    AllowedDifference(
         r"GET Microsoft\.App/containerApps",
         r"body\.properties\.configuration\.ingress\.traffic\[\]\.(revisionName|label): only recorded",
         "recorded with labels as revision mode, a preview that neither we nor the double have",
@@ -43,9 +43,9 @@ TOLERATED: tuple[Tolerated, ...] = (
 )
 
 
-def tolerated(operation: str, difference: str) -> Tolerated | None:
+def allowed_difference(operation: str, difference: str) -> AllowedDifference | None:
     """Return the entry that allows a difference, None where nothing does."""
-    for entry in TOLERATED:
+    for entry in ALLOWED_DIFFERENCES:
         if re.fullmatch(entry.operation, operation) and re.fullmatch(entry.place, difference, re.DOTALL):
             return entry
     return None
@@ -72,12 +72,12 @@ NOT_CALLED: tuple[tuple[str, str], ...] = (
 """Recorded kinds (as text, a pattern for the whole of it) of operations that we never call, and why."""
 
 
-def not_called(kind: Kind) -> str:
+def reason_not_called(kind: ExchangeKind) -> str:
     """Return why a recorded kind is left out, "" for one that is compared."""
     return next((why for pattern, why in NOT_CALLED if re.fullmatch(pattern, str(kind))), "")
 
 
-BEYOND_THE_TYPES: tuple[tuple[str, str], ...] = (
+ALLOWED_TYPE_PROBLEMS: tuple[tuple[str, str], ...] = (
     (
         r".* Microsoft\.Resources/deployments\S* \S+ answered: properties\.parameters\.\w+\.type: .*",
         "recorded: ARM echoes each parameter with its type",
@@ -105,6 +105,6 @@ BEYOND_THE_TYPES: tuple[tuple[str, str], ...] = (
 """Problems with the types (a pattern for the whole text) where recordings say otherwise, and why."""
 
 
-def beyond_the_types(problem: str) -> str:
+def reason_allowed(problem: str) -> str:
     """Return why a problem with the types is none, "" for one that is."""
-    return next((why for pattern, why in BEYOND_THE_TYPES if re.fullmatch(pattern, problem)), "")
+    return next((why for pattern, why in ALLOWED_TYPE_PROBLEMS if re.fullmatch(pattern, problem)), "")

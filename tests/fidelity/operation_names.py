@@ -1,4 +1,4 @@
-"""What a request asks for, whatever the names in it: the unit in which fidelity is counted."""
+"""The operation of a request without resource names: the unit in which fidelity is counted."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ _CODE = re.compile(rb"<Code>(\w+)</Code>")
 
 
 @dataclass(frozen=True, order=True)
-class Kind:
+class ExchangeKind:
     """An operation and how it ended."""
 
     operation: str
     status: int
     code: str = ""
-    """The error's code, as the body or a header names it."""
+    """The error code of the body or of a header."""
 
     def __str__(self) -> str:
         return f"{self.operation} → {self.status} {self.code}".rstrip()
 
 
-def kind(exchange: Exchange) -> Kind:
-    """Return what an exchange is an instance of."""
-    return Kind(operation(exchange), exchange.status, code(exchange) if exchange.status >= 400 else "")
+def exchange_kind(exchange: Exchange) -> ExchangeKind:
+    """Return the kind of an exchange."""
+    return ExchangeKind(
+        operation_name(exchange), exchange.status, error_code(exchange) if exchange.status >= 400 else ""
+    )
 
 
-def operation(exchange: Exchange) -> str:
-    """Name what is asked for: method, resource type or path without names, and what the query decides."""
+def operation_name(exchange: Exchange) -> str:
+    """Return the name of an operation: method, resource type or path without names, and part of the query."""
     host, method = exchange.host.lower().split(":")[0], exchange.method
     if host == ARM:
         named = arm_path(exchange.path)
@@ -53,8 +55,8 @@ def operation(exchange: Exchange) -> str:
     return f"{method} {host}"
 
 
-def code(exchange: Exchange) -> str:
-    """Return the error code that a body or header names, "" for none."""
+def error_code(exchange: Exchange) -> str:
+    """Return the error code of a header or the body, "" for none."""
     named = exchange.headers.get("x-ms-error-code", "")
     if named:
         return named
@@ -66,9 +68,9 @@ def code(exchange: Exchange) -> str:
 
 
 def arm_path(path: str) -> str:
-    """Name an ARM path by its types: Microsoft.App/containerApps/revisions, (list) for a collection.
+    """Return the types of an ARM path: Microsoft.App/containerApps/revisions, with (list) for a collection.
 
-    Deployments are named alike in groups and subscriptions: ARM's answers have one form.
+    Deployments of groups and of subscriptions have the same name, since ARM's responses have one form.
     """
     rest = re.sub(r"(?i)^/subscriptions/[^/]+", "", unquote(path).rstrip("/"))
     if not rest or rest == "/subscriptions":
@@ -88,7 +90,7 @@ def _typed(namespace: str, parts: list[str]) -> str:
 
 
 def _scope(parts: list[str]) -> str:
-    """Name a path that is not a provider's: groups, locations, results of operations."""
+    """Return the name of a path without a provider: groups, locations, results of operations."""
     if parts[0].lower() != "resourcegroups":
         return parts[0]  # locations, operationresults, tenants, resources
     if len(parts) > 2 and parts[2].lower() == "deployments":
@@ -97,30 +99,30 @@ def _scope(parts: list[str]) -> str:
 
 
 def _file(exchange: Exchange) -> str:
-    """Name what is asked of Azure Files; copies by what was answered, as the header was masked."""
+    """Return the operation of Azure Files; copies are told by their status, since the header is masked."""
     query, headers = exchange.query, exchange.sent_headers
     depth = len([part for part in unquote(exchange.path).split("/") if part])
     restype, comp = query.get("restype", ""), query.get("comp", "")
-    what = {0: "shares", 1: "share"}.get(depth, "file")
+    name = {0: "shares", 1: "share"}.get(depth, "file")
     if restype == "directory":
-        what = "directory"
+        name = "directory"
     elif depth > 1 and not comp and exchange.method == "PUT":
-        what = _created(exchange)
+        name = _created(exchange)
     if comp:
-        what += f" {comp}"
+        name += f" {comp}"
     if comp == "range":
         write = headers.get("x-ms-write", "update")
-        what += f" {write}" if write == "clear" or _length(exchange) else " from URL"
+        name += f" {write}" if write == "clear" or _length(exchange) else " from URL"
     if "sharesnapshot" in query:
-        what += " of a snapshot"
-    return what
+        name += " of a snapshot"
+    return name
 
 
 def _created(exchange: Exchange) -> str:
-    """Name how a file is made."""
+    """Return how a file is created."""
     if exchange.status == 202:
         return "file copy"
-    if "x-ms-file-permission" in exchange.sent_headers and code(exchange) == "FileInvalidPermission":
+    if "x-ms-file-permission" in exchange.sent_headers and error_code(exchange) == "FileInvalidPermission":
         return "file with a permission of its own"
     return "file with content" if _length(exchange) else "file"
 
@@ -130,6 +132,6 @@ def _length(exchange: Exchange) -> int:
 
 
 def _stream(path: str) -> str:
-    """Name a stream: what it is of, and which."""
+    """Return the types and the name of a stream."""
     parts = [part for part in path.strip("/").split("/") if part]
     return "/".join(parts[4::2]) if len(parts) % 2 == 0 else "/".join([*parts[4:-1:2], parts[-1]])

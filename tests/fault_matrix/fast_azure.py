@@ -1,4 +1,4 @@
-"""Azure's waiting times scaled down in this process, so that hundreds of failing runs take minutes."""
+"""The Azure double with short timeouts in this process, so that hundreds of failing runs take minutes."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ import pytest
 from azure.core.pipeline.transport import HttpTransport
 
 from nbtoolkit.azure import sdk
-from nbtoolkit.azure.arm import long_running as changes
+from nbtoolkit.azure.arm import long_running
+from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.stale_cache import StaleCache
 from nbtoolkit.azure.files.concurrency import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
 from tests.azure_double import AzureDouble
-from tests.support import stub_deploy
+from tests.support.stub_deploy import server_code, use_stub
 
 SCALE = 0.002
-"""Real seconds for one of Azure's."""
+"""Real seconds for one second of Azure."""
 
 
 @contextmanager
 def fast_azure(root: Path, *, stub: bool = True) -> Iterator[AzureDouble]:
-    """A double, the way to it in the environment, short waits, and the stub in the engine's place."""
+    """Run a double that the environment names, with short timeouts and, with ``stub``, the stub engine."""
     patch = pytest.MonkeyPatch()
-    engine = stub_deploy.use_stub(stub_deploy.server_code(root)) if stub else pytest.MonkeyPatch()
+    engine = use_stub(server_code(root)) if stub else pytest.MonkeyPatch()
     (root / "azure").mkdir()
     environment = dict(os.environ)
     try:
-        hurry(patch)
+        short_timeouts(patch)
         with AzureDouble(root / "azure", scale=SCALE) as double:
             os.environ.update(double.environ())
-            double.apps.limits.deadline = 20 if stub else 150  # a real engine takes its time to start
+            double.apps.limits.deadline = 20 if stub else 150  # a real engine starts slowly
             yield double
     finally:
         patch.undo()
@@ -43,10 +44,11 @@ def fast_azure(root: Path, *, stub: bool = True) -> Iterator[AzureDouble]:
         os.environ.update(environment)
 
 
-def hurry(patch: pytest.MonkeyPatch) -> None:
-    """Let this process wait for Azure as short as the double does."""
+def short_timeouts(patch: pytest.MonkeyPatch) -> None:
+    """Scale the product's timeouts for Azure down to those of the double."""
     patch.setattr(sdk, "POLL_INTERVAL", 0.05)
-    patch.setattr(changes, "RETRY_TIMEOUT", 2.0)
+    for function in (long_running.change, ContainerApp.__init__):
+        patch.setitem(function.__kwdefaults__, "retry_timeout", 2.0)
     limits = ShareLimits(retry_busy=1.5, retry_unreachable=1.0, retry_in_use=0.5)
     patch.setattr(AzureShare.__init__, "__defaults__", (limits,))
     patch.setattr(StaleCache.__init__, "__defaults__", (1.5,))
