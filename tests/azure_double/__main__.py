@@ -1,4 +1,4 @@
-"""Run the double for trials by hand: `python -m tests.azure_double` prints the environment to export."""
+"""Run the double by hand: `python -m tests.azure_double` prints the environment to export."""
 
 from __future__ import annotations
 

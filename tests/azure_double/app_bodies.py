@@ -1,4 +1,4 @@
-"""A container app's body: what was asked for made complete, and what ARM shows of it before and after."""
+"""The body of a container app: desired state with ARM's defaults, and the bodies of responses."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .app_versions import set_fields, system_data
 from .environment_bodies import VERIFICATION
 
 if TYPE_CHECKING:
-    from .arm import Call
     from .hosted_app import HostedApp
+    from .resource_kind import Call
 
 TYPE = "Microsoft.App/containerApps"
 INGRESS: dict[str, Any] = {
@@ -57,8 +57,8 @@ OUTBOUND = [
 ]
 
 
-def wanted(call: Call, environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole document that a PUT (or a merged PATCH) asks for, with ARM's defaults, nothing read-only."""
+def desired_body(call: Call, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the complete body for a PUT or a merged PATCH: with ARM's defaults, nothing read-only."""
     given = call.body
     properties = given.get("properties") or {}
     configuration = CONFIGURATION | set_fields(properties.get("configuration") or {})
@@ -110,7 +110,7 @@ def _template(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _scale(given: Mapping[str, Any]) -> dict[str, Any]:
     scale = SCALE | set_fields(given)
-    scale["rules"] = [_plain(rule) for rule in scale["rules"] or []] or None
+    scale["rules"] = [_without_nulls(rule) for rule in scale["rules"] or []] or None
     return scale
 
 
@@ -125,7 +125,7 @@ def _container(given: Mapping[str, Any]) -> dict[str, Any]:
             container[name] = list(given[name])
     for name in ("env", "probes", "volumeMounts"):
         if given.get(name):
-            container[name] = [_plain(one) for one in given[name]]
+            container[name] = [_without_nulls(one) for one in given[name]]
     resources = set_fields(given.get("resources") or {})
     cpu = float(resources.get("cpu") or 0.5)
     container["resources"] = {
@@ -136,11 +136,11 @@ def _container(given: Mapping[str, Any]) -> dict[str, Any]:
     return container
 
 
-def _plain(value: Any) -> Any:
+def _without_nulls(value: Any) -> Any:
     """Without nulls, at any depth."""
     if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items() if inner is not None}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _identity(given: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -156,13 +156,13 @@ def _identity(given: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def secrets_of(document: Mapping[str, Any]) -> dict[str, str]:
-    """The secrets' values (empty for what lies in a key vault)."""
+    """Return the values of the secrets, empty for those in a key vault."""
     found = document["properties"]["configuration"]["secrets"] or []
     return {one["name"]: str(one.get("value") or "") for one in found}
 
 
-def shown(app: HostedApp) -> dict[str, Any]:
-    """What GET shows: no secret's value."""
+def get_body(app: HostedApp) -> dict[str, Any]:
+    """Return the body of a GET, without the values of secrets."""
     document = copy.deepcopy(app.body)
     properties = document["properties"]
     configuration = properties["configuration"]
@@ -204,9 +204,9 @@ def shown(app: HostedApp) -> dict[str, Any]:
     return body
 
 
-def accepted(app: HostedApp) -> dict[str, Any]:
-    """What a PUT answers while the work goes on."""
-    body = shown(app)
+def accepted_body(app: HostedApp) -> dict[str, Any]:
+    """Return the body of the response to a PUT while the change is in progress."""
+    body = get_body(app)
     properties = body["properties"]
     asked = app.asked.get("properties") or {}
     for name in ("runningStatus", "eventStreamEndpoint"):
@@ -230,8 +230,8 @@ def accepted(app: HostedApp) -> dict[str, Any]:
     return body
 
 
-def keep(app: HostedApp, document: dict[str, Any], now: str) -> None:
-    """Make a document the app's own."""
+def store_body(app: HostedApp, document: dict[str, Any], now: str) -> None:
+    """Store a body as the app's."""
     document["systemData"] = system_data(app.body or None, now)
     document["properties"]["provisioningState"] = "InProgress"
     app.body = document

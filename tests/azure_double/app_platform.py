@@ -1,4 +1,4 @@
-"""The platform under the container apps: keeps every app as it should be, and lets tests be unkind."""
+"""The platform of the container apps: reconciles every app, and injects failures for tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from .containers import marked
+from .containers import processes_with_mark
 from .gpu_quota import Quota, profiles_of
 from .hosted_app import HostedApp
 from .log_buffers import Buffer
@@ -32,16 +32,16 @@ CIFS = "-t cifs -o file_mode=0777,dir_mode=0777,actimeo=30,mfsymlinks,nosharesoc
 
 
 class Platform:
-    """`double.apps`: all running apps, GPU quota, system events, and what tests do to them."""
+    """`double.apps`: all running apps, GPU quota, system events, and failures for tests."""
 
     def __init__(self, double: AzureDouble) -> None:
         self.double = double
         self.root = double.root / "container-apps"
         self.limits = Limits()
         self.images: dict[str, Sequence[str]] = {}
-        """What an image runs where the template names no command; a hello server by default."""
+        """The command of an image if the template has none; a hello server by default."""
         self.client_ip = "203.0.113.7"
-        """Where requests to the ingress seem to come from."""
+        """The client address that the ingress reports."""
         self.mark = uuid.uuid4().hex
         self.lock = threading.RLock()
         self.events: Buffer[Event] = Buffer()
@@ -61,7 +61,7 @@ class Platform:
         self._thread.start()
         double.on_close(self.close)
 
-    # what tests ask and do
+    # used by tests
 
     def app(self, name: str) -> HostedApp:
         """The app of this name (or id)."""
@@ -78,33 +78,33 @@ class Platform:
         return self._requests.get(name, 0)
 
     def scale_to_zero(self, name: str, seconds: float = 15) -> None:
-        """Let the last replica go now; the next request wakes one. Waits for the end of the process."""
+        """Scale to zero now and wait for the end of the process; the next request starts a replica."""
         app = self.app(name)
         with self.lock:
-            app.zero()
+            app.scale_to_zero()
         self.wait_for(lambda: not app.replicas(), seconds, f"{name} to be at zero")
 
     def hold(self, name: str, stuck: bool = True) -> None:
-        """Leave new replicas of the app (which may come later) in AssigningReplica, as without capacity."""
+        """Keep new replicas in AssigningReplica, as without capacity; the app need not exist yet."""
         self._held[name] = stuck
 
     def crash(self, name: str, times: int = 1_000_000) -> None:
-        """Let the next starts of the app's container end at once; those that run go on."""
+        """Let the next starts of the app's container fail; running ones continue."""
         self._crashes[name] = times
 
     def kill(self, name: str) -> None:
-        """End the processes of the app as an out-of-memory would."""
+        """Kill the processes of the app, as if out of memory."""
         for replica in self.app(name).living():
             if replica.container:
                 psutil.Process(replica.container.pid).kill()
 
     def cut_log_streams(self) -> None:
-        """Break all open log and event streams."""
+        """Interrupt all open log and event streams."""
         self.log_generation += 1
 
     def processes(self) -> list[psutil.Process]:
         """All living processes of all containers."""
-        return marked(self.mark)
+        return processes_with_mark(self.mark)
 
     def wait_for(self, done: Any, seconds: float, what: str) -> None:
         """Wait until `done()`; raises TimeoutError after real seconds."""
@@ -114,19 +114,19 @@ class Platform:
                 raise TimeoutError(f"waited {seconds} s for {what}")
             time.sleep(0.01)
 
-    # what the platform's parts use
+    # used by the parts of the platform
 
     @property
     def deadline(self) -> float:
         """Real seconds until a revision that is not ready is given up."""
         return max(self.double.clock.real(self.limits.deadline_seconds), self.limits.deadline)
 
-    def host(self, id: ResourceId, environment: dict[str, Any]) -> HostedApp:
-        """The running side of an app, made at its first PUT."""
+    def get_or_create_app(self, id: ResourceId, environment: dict[str, Any]) -> HostedApp:
+        """Return the running side of an app; the first PUT creates it."""
         with self.lock:
             return self._apps.setdefault(id.key, HostedApp(self, id, environment))
 
-    def hosted(self, id: ResourceId) -> HostedApp:
+    def require_app(self, id: ResourceId) -> HostedApp:
         """The running side of an app that exists."""
         self.double.arm.require(id)
         return self._apps[id.key]
@@ -164,15 +164,15 @@ class Platform:
             )
         )
 
-    def room_for(self, replica: Replica) -> bool:
-        """Whether there is a machine for a replica now; then it is taken."""
+    def take_capacity(self, replica: Replica) -> bool:
+        """Assign a machine to a replica; return False if there is none."""
         app = replica.app
         if self._held.get(app.name):
             return False
         return self.quota.take(replica.name, app.region, self.profile(app), app.environment_id.lower())
 
-    def shall_crash(self, app: HostedApp) -> bool:
-        """Whether a test wants this start of the app's container to fail."""
+    def takes_crash(self, app: HostedApp) -> bool:
+        """Return whether this start of the app's container must fail."""
         with self.lock:
             left = self._crashes.get(app.name, 0)
             self._crashes[app.name] = max(0, left - 1)
@@ -187,12 +187,12 @@ class Platform:
                 return profile
         return {"name": "Consumption", "workloadProfileType": "Consumption"}
 
-    def about_to_start(self) -> None:
-        """A container starts: see that it ends, should this process end without a word."""
+    def start_process_cleanup(self) -> None:
+        """Start the process that ends the containers if this process is killed."""
         self._process_cleanup.watch()
 
-    def left(self, replica: Replica) -> None:
-        """A replica is gone."""
+    def release_capacity(self, replica: Replica) -> None:
+        """Release the GPU of an ended replica."""
         self.quota.give_back(replica.name)
 
     def open_share(self, app: HostedApp, storage_name: str) -> Path:
@@ -216,8 +216,8 @@ class Platform:
             raise MountFailed(said + NO_SUCH_SHARE)
         return files.folder(file["accountName"], file["shareName"])
 
-    def crashed(self, error: BaseException) -> None:
-        """A thread of the platform broke: the test must fail."""
+    def report_crash(self, error: BaseException) -> None:
+        """Report an error of a platform thread, which fails the test."""
         self.double.crashes.append("".join(traceback.format_exception(error)))
 
     def close(self) -> None:
@@ -228,7 +228,7 @@ class Platform:
             replica for app in self.apps() for revision in app.revisions for replica in revision.replicas
         ]
         for replica in replicas:
-            replica.end(hurry=True)
+            replica.end(kill=True)
         for replica in replicas:
             replica.join(10)
         self._process_cleanup.close()
@@ -241,7 +241,7 @@ class Platform:
                     with self.lock:
                         app.reconcile()
                 except Exception as error:  # noqa: BLE001 - reported to the test, which fails
-                    self.crashed(error)
+                    self.report_crash(error)
 
     def _environments(self, region: str) -> list[Mapping[str, Any]]:
         with self.double.arm.lock:

@@ -1,4 +1,4 @@
-"""What Container Apps refuses in an app: resources, references, probes, scale, names."""
+"""Validation of an app's body: resources, references, probes, scale, names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check(
     old_secrets: Mapping[str, str],
     inactive: Iterable[tuple[str, Mapping[str, Any]]],
 ) -> None:
-    """Refuse what cannot be; `storages` knows the environment's, `inactive` are retired templates by name."""
+    """Refuse an invalid body; `storages` tests for a storage, `inactive` has old templates by revision."""
     properties = document["properties"]
     template, configuration = properties["template"], properties["configuration"]
     if not NAME.fullmatch(name):

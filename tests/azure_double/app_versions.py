@@ -1,4 +1,4 @@
-"""What Microsoft.App answers in each API version: previews show more than stable versions do."""
+"""Differences of Microsoft.App's API versions: previews have more properties than stable versions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOT_YET_2025 = frozenset(
 """Stable since 2026."""
 
 GONE_2026 = frozenset({"delegatedIdentities", "enableFips", "dynamicJsonColumns"})
-"""Recorded up to 2025; the types of 2026-07-01 do not know them."""
+"""Recorded until 2025; not in the types of 2026-07-01."""
 
 
 def headers(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -42,7 +42,7 @@ def headers(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def refusal(status: int, code: str, message: str) -> Refused:
-    """What Microsoft.App itself refuses: ARM's marks of a gateway are not on it."""
+    """Return a refusal by Microsoft.App itself, without the headers of ARM's gateway."""
     error = {"error": {"code": code, "message": message}}
     return Refused(status, code, message, response=Response.of(error, status, headers()))
 
@@ -82,7 +82,7 @@ def set_fields(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def system_data(old: Mapping[str, Any] | None, now: str) -> dict[str, Any]:
-    """Who made it and who changed it last."""
+    """Return `systemData`: who created the resource and who changed it last."""
     created = (old or {}).get("systemData") or {
         "createdBy": "test@example.com",
         "createdByType": "User",

@@ -1,4 +1,4 @@
-"""management.azure.com: who may, what is there, which kind of resource answers."""
+"""management.azure.com: routing by resource type, permissions, and the state of all resources."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
 from .http import Refused, Request, Response
-from .kinds import Call as Call
-from .kinds import Kind as Kind
 from .operations import Operations
 from .resource_ids import ResourceId
+from .resource_kind import Call, ResourceKind
 
 if TYPE_CHECKING:
     from .double import AzureDouble
@@ -33,15 +32,15 @@ class Arm:
         self.resources: dict[str, dict[str, Any]] = {}
         """Bodies by id in lower case."""
         self.guards: list[Callable[[Call], None]] = []
-        """Asked before every call; each may refuse (permissions, groups, providers)."""
-        self._kinds: dict[str, Kind] = {}
+        """Called before every call; each may refuse it (permissions, groups, providers)."""
+        self._kinds: dict[str, ResourceKind] = {}
         self._routes: list[tuple[str, re.Pattern[str], Answer]] = []
 
-    def register(self, type: str, kind: Kind) -> None:
+    def register(self, type: str, kind: ResourceKind) -> None:
         """Let `kind` answer for a type and its collection and actions."""
         self._kinds[type.lower()] = kind
 
-    def kind(self, type: str) -> Kind | None:
+    def kind(self, type: str) -> ResourceKind | None:
         return self._kinds.get(type.lower())
 
     def route(self, method: str, pattern: str, answer: Answer) -> None:
@@ -49,7 +48,7 @@ class Arm:
         self._routes.append((method, re.compile(pattern, re.IGNORECASE), answer))
 
     def put(self, id: ResourceId | str, body: dict[str, Any], version: str = "2026-01-01") -> Call:
-        """PUT as a deployment does, on the way of an HTTP PUT; wait for the call's `operation` where set."""
+        """PUT as a deployment does; the caller waits for the call's `operation` if there is one."""
         place = ResourceId.parse(id) if isinstance(id, str) else id
         if place is None or not place.names:
             raise Refused(400, "InvalidResourceId", f"'{id}' is no resource id.")
@@ -57,7 +56,7 @@ class Arm:
         call.response = self._dispatch(call)
         return call
 
-    def ask(self, method: str, path: str, version: str = "2026-01-01") -> Response:
+    def call_function(self, method: str, path: str, version: str = "2026-01-01") -> Response:
         """GET or POST as a template's functions do, with the client's permissions."""
         place = ResourceId.parse(path)
         if place is None:
@@ -68,7 +67,7 @@ class Arm:
         """Refuse a PUT for all that is known before it is tried."""
         self._guard(call)
         kind = self._require_kind(call)
-        self._stays_in_place(call)
+        self._check_location(call)
         kind.preflight(call)
 
     def get(self, id: ResourceId | str) -> dict[str, Any] | None:
@@ -90,7 +89,7 @@ class Arm:
         return id.key in doomed
 
     def require(self, id: ResourceId) -> dict[str, Any]:
-        """The body of a resource, or the 404 that ARM gives."""
+        """Return the body of a resource, or raise ARM's 404."""
         body = self.get(id)
         if body is None:
             short = "/".join(
@@ -104,7 +103,7 @@ class Arm:
             )
         return body
 
-    def below(self, collection: ResourceId) -> list[dict[str, Any]]:
+    def list_collection(self, collection: ResourceId) -> list[dict[str, Any]]:
         """The bodies in a collection; one of a whole subscription finds all groups'."""
         start = str(collection.parent if len(collection.types) > 1 else collection.group_id).lower() + "/"
         wanted = collection.type.lower()
@@ -176,13 +175,13 @@ class Arm:
         ):
             raise Refused(400, "LocationRequired", "The location property is required for this definition.")
         if call.method == "PUT":
-            self._stays_in_place(call)
+            self._check_location(call)
         answer = getattr(kind, call.method.lower(), None)
         if answer is None or call.method == "POST":
             raise Refused(405, "HttpMethodNotSupported", f"The method {call.method} is not supported here.")
         return answer(call)
 
-    def _stays_in_place(self, call: Call) -> None:
+    def _check_location(self, call: Call) -> None:
         """Refuse to PUT a resource into another region than it is in."""
         old = self.get(call.id) or {}
         there = str(old.get("location", "")).replace(" ", "").lower()
@@ -195,7 +194,7 @@ class Arm:
                 f"'{call.location}'. Please select a new resource name.",
             )
 
-    def _require_kind(self, call: Call) -> Kind:
+    def _require_kind(self, call: Call) -> ResourceKind:
         kind = self.kind(call.id.type)
         if kind is None:
             raise Refused(

@@ -1,4 +1,4 @@
-"""Azure's time, scaled, so that minutes pass in a test's second."""
+"""Azure's time, scaled: minutes pass in a second of a test."""
 
 from __future__ import annotations
 

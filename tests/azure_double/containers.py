@@ -23,12 +23,12 @@ import psutil
 from .log_buffers import Buffer, Line
 
 MARK = "AZURE_DOUBLE_CONTAINER"
-"""Every process of a container carries this variable, so that none that left the group is left behind."""
+"""Every process of a container has this variable, so that also those outside its process group are ended."""
 
 FROM_HOST = ("LANG", "LC_ALL", "TZ", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "LD_LIBRARY_PATH")
-"""All that a container's process sees of the test's environment; no AZURE_*, no proxy."""
+"""The variables that a container inherits from the test; no AZURE_*, no proxy."""
 
-OWN_PREFIX = "NBTOOLKIT_"
+PRODUCT_PREFIX = "NBTOOLKIT_"
 """Variables of our own program, which translates `/mount` itself."""
 PROGRAM_TEXT = 400
 """An argument longer than this, or of several lines, is a program's text and is passed as it is."""
@@ -46,24 +46,24 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Hello).s
 
 
 @dataclass
-class Launch:
-    """How to start one container: what stands in the template, made fit for a process on this machine."""
+class LaunchPlan:
+    """How to start one container of a template as a process on this machine."""
 
     argv: list[str]
     environ: dict[str, str] = field(repr=False)
     folder: Path
     ports: dict[int, int]
-    """The template's ports and where they really are: many containers share this machine."""
+    """The template's ports and the real ports on this machine."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on."""
+    """Return unused ports."""
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [server.getsockname()[1] for server in servers]
 
 
-def launch(
+def plan_launch(
     container: Mapping[str, Any],
     *,
     secrets: Mapping[str, str],
@@ -72,8 +72,8 @@ def launch(
     platform: Mapping[str, str],
     folder: Path,
     images: Mapping[str, Sequence[str]],
-) -> Launch:
-    """Make a container startable: `mounts` by mount path, `platform` the variables that Azure sets."""
+) -> LaunchPlan:
+    """Return how to start a container; `mounts` by mount path, `platform` has Azure's variables."""
     wanted = {target_port or 80, *(_port_of(probe) for probe in container.get("probes") or [])}
     ports = dict(zip(sorted(wanted), free_ports(len(wanted)), strict=True))
     port = ports[target_port or 80]
@@ -85,7 +85,9 @@ def launch(
             named[variable["name"]] = secrets[reference]
         else:
             value = variable.get("value") or ""
-            ours = variable["name"].startswith(OWN_PREFIX) and not (value.isdigit() and int(value) in ports)
+            ours = variable["name"].startswith(PRODUCT_PREFIX) and not (
+                value.isdigit() and int(value) in ports
+            )
             named[variable["name"]] = value if ours else rewrite(value)
     command = [*(container.get("command") or images.get(container.get("image", "")) or [])]
     command = [*(command or ["python3", "-u", "-c", HELLO]), *(container.get("args") or [])]
@@ -110,13 +112,13 @@ def launch(
     if shutil.which(argv[0], path=environ["PATH"]) is None:
         said = f'exec: "{argv[0]}": executable file not found in $PATH'
         argv = [sys.executable, "-c", "import sys; print(sys.argv[1]); sys.exit(127)", said]
-    return Launch(argv, environ, folder, ports)
+    return LaunchPlan(argv, environ, folder, ports)
 
 
 class Container:
     """One started process with all that it starts; its output goes to `log` line by line."""
 
-    def __init__(self, plan: Launch, log: Buffer[Line]) -> None:
+    def __init__(self, plan: LaunchPlan, log: Buffer[Line]) -> None:
         self.ports = plan.ports
         self.log = log
         self.started = time.monotonic()
@@ -139,7 +141,7 @@ class Container:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative where a signal ended it."""
+        """None while it runs; negative if a signal ended it."""
         return self._process.poll()
 
     def wait(self, seconds: float) -> bool:
@@ -155,15 +157,15 @@ class Container:
         if self.exit_code is None:
             self._process.terminate()
             self.wait(grace)
-        self.sweep()
+        self.kill_all()
 
-    def sweep(self) -> None:
-        """End what is left of the container: with its first process, all end."""
+    def kill_all(self) -> None:
+        """Kill all processes of the container, as at the end of its first process."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
         end = time.monotonic() + 5
-        while (left := marked(self._mark)) and time.monotonic() < end:
+        while (left := processes_with_mark(self._mark)) and time.monotonic() < end:
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -178,7 +180,7 @@ class Container:
                 self.log.add(Line(stamp(), line.decode("utf-8", "replace").rstrip("\r\n")))
 
 
-def marked(start: str) -> list[psutil.Process]:
+def processes_with_mark(start: str) -> list[psutil.Process]:
     """All living processes whose mark starts so."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
@@ -199,7 +201,7 @@ def _port_of(probe: Mapping[str, Any]) -> int:
 
 
 def _rewriter(mounts: Mapping[str, Path], ports: Mapping[int, int]) -> Any:
-    """A function that puts this machine's folders and ports where the container's stand."""
+    """Return a function that replaces the container's folders and ports by those of this machine."""
     rules: list[tuple[re.Pattern[str], str]] = [
         (re.compile(rf"(?<![\w./-]){re.escape(path.rstrip('/'))}(?![\w.-])"), str(folder))
         for path, folder in sorted(mounts.items(), key=lambda item: -len(item[0]))

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import template_parameters
-from .arm import Call
 from .clock import Clock
 from .deployment_run import Run
 from .deployment_tree import DEPLOYMENT, Module
 from .resource_ids import ResourceId
-from .templates import Evaluated, Planned
+from .resource_kind import Call
+from .templates import Evaluated, PlannedResource
 
 
 def deployment(
@@ -69,7 +69,7 @@ def nested(module: Module) -> dict[str, Any]:
 
 
 def finish(run: Run, template: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
-    """Write what a deployment that succeeded has to show."""
+    """Store the outputs of a successful deployment."""
     declared = template.get("outputs") or {}
     shown: dict[str, Any] = {}
     for name, entry in declared.items():
@@ -124,7 +124,7 @@ def _providers(module: Module) -> list[dict[str, Any]]:
     for step in module.steps:
         types = found.setdefault(step.id.namespace or "", {})
         places = types.setdefault("/".join(step.id.types), [])
-        place = step.body.get("location") if isinstance(step, Planned) else None
+        place = step.body.get("location") if isinstance(step, PlannedResource) else None
         if place not in places:
             places.append(place)
     return [

@@ -1,4 +1,4 @@
-"""How ARM words a failed deployment: errors in errors, often as JSON inside a text."""
+"""ARM's errors of a failed deployment: nested errors, often as JSON in a text."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def status_name(status: int) -> str:
 
 
 def refused(error: dict[str, Any]) -> dict[str, Any]:
-    """An operation's message where the resource provider said no at once."""
+    """Return an operation's message if the resource provider refused the request."""
     return {"error": error}
 
 
-def ended(error: dict[str, Any]) -> dict[str, Any]:
-    """An operation's message where the work failed after it had been accepted."""
+def failed(error: dict[str, Any]) -> dict[str, Any]:
+    """Return an operation's message if the accepted work failed."""
     return {
         "status": "Failed",
         "error": {"code": "ResourceDeploymentFailure", "message": ENDED, "details": [error]},
@@ -44,7 +44,7 @@ def deployment(failures: list[tuple[str, dict[str, Any]]], *, as_text: bool, tar
 
 
 def outputs(error: dict[str, Any]) -> dict[str, Any]:
-    """A deployment's error where all resources are there and an output cannot be said."""
+    """Return a deployment's error if an output cannot be evaluated."""
     return {
         "code": "DeploymentOutputEvaluationFailed",
         "message": "Unable to evaluate template outputs. Please see error details and deployment operations. "

@@ -1,4 +1,4 @@
-"""What ARM finds out about a template's resources before it starts."""
+"""ARM's validation of a template's resources before a deployment."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .arm import Arm, Call
+from .arm import Arm
 from .http import Refused
-from .templates import Evaluated, Planned
+from .resource_kind import Call
+from .templates import Evaluated, PlannedResource
 
 
 def preflight(arm: Arm, evaluated: Evaluated, policies: Iterable[Callable[[Call], None]]) -> None:
@@ -38,7 +39,7 @@ def preflight(arm: Arm, evaluated: Evaluated, policies: Iterable[Callable[[Call]
         )
 
 
-def _forbidden(planned: Planned, refused: Refused) -> str:
+def _forbidden(planned: PlannedResource, refused: Refused) -> str:
     may_not = refused.message.split(" does not have authorization")[0]
     return (
         f"Authorization failed for template resource '{'/'.join(planned.id.names)}' of type "

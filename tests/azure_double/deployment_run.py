@@ -1,4 +1,4 @@
-"""One deployment, or a module of one, as it runs: what can start starts, what failed stops what needs it."""
+"""The run of a deployment or module: starts each step once its dependencies succeeded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from . import deployment_errors as errors
 from .clock import Clock
 from .deployment_tree import DEPLOYMENT, Module, symbol
 from .http import Refused
-from .templates import Planned
+from .templates import PlannedResource
 
 if TYPE_CHECKING:
-    from .arm import Call
     from .resource_ids import ResourceId
+    from .resource_kind import Call
 
 Put = Callable[["ResourceId", dict[str, Any], str], "Call"]
 PAUSE = 0.005
@@ -50,7 +50,7 @@ class Run:
                     running[id(step)] = thread
                     thread.start()
             if not running:
-                break  # what is left needs something that failed
+                break  # the remaining steps depend on failed ones
             time.sleep(PAUSE)
         if self._deploy.cancelled.is_set():
             self._set("Canceled")
@@ -73,18 +73,18 @@ class Run:
             self.error = errors.outputs(refused.error)
             self._fail(operation, "BadRequest", errors.refused(self.error))
 
-    def _ready(self, step: Module | Planned, done: set[int]) -> bool:
+    def _ready(self, step: Module | PlannedResource, done: set[int]) -> bool:
         return all(id(other) in done for other in self.module.needed_by(step))
 
-    def _step(self, step: Module | Planned, done: set[int]) -> None:
+    def _step(self, step: Module | PlannedResource, done: set[int]) -> None:
         operation = self._begin(step)
         try:
             status = self._module(step) if isinstance(step, Module) else self._resource(step)
         except Refused as refused:
             message = errors.refused(refused.error)
             self._fail(operation, errors.status_name(refused.status), message)
-        except _Ended as failed:
-            self._fail(operation, "Conflict", errors.ended(failed.error))
+        except _OperationFailed as failed:
+            self._fail(operation, "Conflict", errors.failed(failed.error))
         except Exception as crash:
             message = errors.refused({"code": "InternalServerError", "message": repr(crash)})
             self._fail(operation, "InternalServerError", message)
@@ -94,23 +94,23 @@ class Run:
             self._end(operation, "Canceled" if cancelled else "Succeeded", errors.status_name(status))
             done.add(id(step))
 
-    def _resource(self, step: Planned) -> int:
+    def _resource(self, step: PlannedResource) -> int:
         body = self._deploy.evaluate(step.body)
         call = self._deploy.put(step.id, body, step.version)
         if call.operation:
             call.operation.wait()
             if call.operation.error:
-                raise _Ended(call.operation.error)
+                raise _OperationFailed(call.operation.error)
         return call.response.status if call.response else 200
 
     def _module(self, step: Module) -> int:
         run = self._deploy.nested(step)
         run.run()
         if run.error:
-            raise _Ended(run.error)
+            raise _OperationFailed(run.error)
         return 200
 
-    def _begin(self, step: Module | Planned) -> dict[str, Any]:
+    def _begin(self, step: Module | PlannedResource) -> dict[str, Any]:
         target = {
             "id": str(step.id),
             "resourceType": DEPLOYMENT if isinstance(step, Module) else step.id.type,
@@ -156,7 +156,7 @@ class Run:
 
 
 class Deploy:
-    """What all runs of one deployment share."""
+    """State shared by all runs of one deployment."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class Deploy:
         self.cancelled = threading.Event()
 
 
-class _Ended(Exception):
+class _OperationFailed(Exception):
     """Accepted work failed."""
 
     def __init__(self, error: dict[str, Any]) -> None:
@@ -189,7 +189,7 @@ def duration(seconds: float) -> str:
     return f"PT{int(minutes)}M{rest:.7f}S" if minutes else f"PT{rest:.7f}S"
 
 
-def shown(operation: dict[str, Any]) -> dict[str, Any]:
+def listed_operation(operation: dict[str, Any]) -> dict[str, Any]:
     """An operation as it is listed."""
     properties = {key: value for key, value in operation["properties"].items() if not key.startswith("_")}
     return {**operation, "properties": properties}

@@ -1,4 +1,4 @@
-"""A deployment as it runs: resources and modules in their order, each with what it waits for."""
+"""The tree of a deployment: resources and modules with their dependencies."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .resource_ids import ResourceId
-from .templates import Evaluated, Planned
+from .templates import Evaluated, PlannedResource
 
 DEPLOYMENT = "Microsoft.Resources/deployments"
 
 
 @dataclass
 class Module:
-    """A deployment: the one that was asked for, or a nested one."""
+    """The requested deployment, or a nested one."""
 
     id: ResourceId
     symbol: str
     depends: tuple[str, ...] = ()
     version: str = "2025-04-01"
-    steps: list[Module | Planned] = field(default_factory=list)
+    steps: list[Module | PlannedResource] = field(default_factory=list)
 
-    def resources(self) -> Iterator[Planned]:
+    def resources(self) -> Iterator[PlannedResource]:
         """All resources below."""
         for step in self.steps:
             if isinstance(step, Module):
@@ -29,7 +29,7 @@ class Module:
             else:
                 yield step
 
-    def needed_by(self, step: Module | Planned) -> list[Module | Planned]:
+    def needed_by(self, step: Module | PlannedResource) -> list[Module | PlannedResource]:
         """The steps of this module that must have ended before one begins."""
         return [other for other in self.steps if other is not step and set(step.depends) & _names(other)]
 
@@ -56,10 +56,10 @@ def tree(deployment: ResourceId, evaluated: Evaluated) -> Module:
     return root
 
 
-def symbol(step: Module | Planned) -> str:
+def symbol(step: Module | PlannedResource) -> str:
     """A step's symbolic name in its module."""
     return step.symbol if isinstance(step, Module) else step.path[-1]
 
 
-def _names(step: Module | Planned) -> set[str]:
+def _names(step: Module | PlannedResource) -> set[str]:
     return {symbol(step), step.id.key}

@@ -9,13 +9,14 @@ from typing import Any
 
 from . import deployment_bodies as bodies
 from . import template_parameters, what_if
-from .arm import Arm, Call, Kind
+from .arm import Arm
 from .deployment_preflight import preflight
-from .deployment_run import Deploy, Run, shown
+from .deployment_run import Deploy, Run, listed_operation
 from .deployment_tree import DEPLOYMENT, Module, tree
 from .expressions import evaluate as evaluate_text
 from .http import Refused, Response
 from .resource_ids import ResourceId
+from .resource_kind import Call, ResourceKind
 from .templates import Evaluated, evaluate
 
 PAGE = 2
@@ -24,7 +25,7 @@ ACTIVE = ("Accepted", "Running")
 WHAT_IF_SECONDS = 8
 
 
-class Deployments(Kind):
+class Deployments(ResourceKind):
     """All deployments, nested ones too."""
 
     type = DEPLOYMENT
@@ -37,7 +38,7 @@ class Deployments(Kind):
         self.errors_as_text = True
         """Whether errors of operations come as JSON inside a text, as ARM has long done."""
         self.policies: list[Callable[[Call], None]] = []
-        """Asked for every resource before a deployment starts; each may refuse, as a policy does."""
+        """Called for every resource before a deployment starts; each may refuse it, as a policy does."""
         arm.register(DEPLOYMENT, self)
         group = "/subscriptions/[^/]+/resourcegroups/[^/]+"
         for place in (f"{group}/deployments", f"{group}/providers/Microsoft.Resources/deployments"):
@@ -81,7 +82,7 @@ class Deployments(Kind):
 
     def list(self, call: Call) -> Response:
         """Newest first, a page at a time."""
-        found = [bodies.as_read(body) for body in self._arm.below(call.id)]
+        found = [bodies.as_read(body) for body in self._arm.list_collection(call.id)]
         found.sort(key=lambda body: body["properties"]["timestamp"], reverse=True)
         start = int(call.query.get("$skiptoken") or 0)
         answer: dict[str, Any] = {"value": found[start : start + PAGE]}
@@ -145,7 +146,7 @@ class Deployments(Kind):
             )
         if properties.get("mode") != "Incremental":
             raise Refused(400, "InvalidDeployment", "The double knows the mode 'Incremental' only.")
-        values = template_parameters.given(template, properties.get("parameters") or {})
+        values = template_parameters.parameter_values(template, properties.get("parameters") or {})
         return template, values, evaluate(template, values, call.id, self._location(call), run=True)
 
     def _location(self, call: Call) -> str:
@@ -154,8 +155,10 @@ class Deployments(Kind):
     def _deploy(self) -> Deploy:
         arm = self._arm
         functions = {
-            "reference": lambda id, version="", full="": _looked_up(arm.ask("GET", id, version), full),
-            "list*": lambda name, id, version="": arm.ask("POST", f"{id}/{name}", version).json(),
+            "reference": lambda id, version="", full="": _reference_value(
+                arm.call_function("GET", id, version), full
+            ),
+            "list*": lambda name, id, version="": arm.call_function("POST", f"{id}/{name}", version).json(),
         }
         deploy: Deploy
 
@@ -199,13 +202,15 @@ class Deployments(Kind):
         return body
 
     def _operations(self, call: Call) -> Response:
-        return Response.of({"value": [shown(operation) for operation in self._run_of(call).operations]})
+        return Response.of(
+            {"value": [listed_operation(operation) for operation in self._run_of(call).operations]}
+        )
 
     def _operation(self, call: Call) -> Response:
         wanted = call.request.decoded_path.rsplit("/", 1)[1] if call.request else ""
         for operation in self._run_of(call).operations:
             if operation["operationId"] == wanted:
-                return Response.of(shown(operation))
+                return Response.of(listed_operation(operation))
         raise Refused(
             404, "DeploymentOperationNotFound", f"Deployment operation '{wanted}' could not be found."
         )
@@ -223,6 +228,6 @@ def _status(run: Run) -> dict[str, Any]:
     return {"status": state, **({"error": run.error} if run.error else {})}
 
 
-def _looked_up(response: Response, full: str) -> Any:
+def _reference_value(response: Response, full: str) -> Any:
     body = response.json()
     return body if full.lower() == "full" else body.get("properties", {})

@@ -19,7 +19,7 @@ from . import tokens as login
 from .arm import HOST as ARM_HOST
 from .clock import Clock
 from .faults import Faults
-from .http import ClientLeft, Handler, Refused, Request, Response
+from .http import ClientDisconnected, Handler, Refused, Request, Response
 from .resource_manager import ResourceManager
 from .server import Server
 from .tokens import Tokens
@@ -29,7 +29,7 @@ SECRET_QUERY = ("sig", "t", "c", "s", "h", "token")
 
 
 @dataclass(frozen=True)
-class Seen:
+class LoggedRequest:
     """One request as the double saw it, without secrets."""
 
     method: str
@@ -54,10 +54,10 @@ class AzureDouble:
         self.faults = Faults()
         self.tokens = Tokens()
         self.subscription = SUBSCRIPTION
-        self.requests: list[Seen] = []
+        self.requests: list[LoggedRequest] = []
         self.crashes: list[str] = []
         self.watchers: list[Callable[[Request, Response], None]] = []
-        """Told of every request with its answer, before the answer is sent."""
+        """Called with every request and its response before the response is sent."""
         self.latency = 0.0
         """Real seconds added to every request."""
         self._closers: list[Callable[[], None]] = []
@@ -127,7 +127,7 @@ class AzureDouble:
                 watch(request, response)
             status = 0 if response.reset else response.status
         finally:
-            self._note(request, status, time.monotonic() - started)
+            self._log_request(request, status, time.monotonic() - started)
         send(response)
 
     def _answer(self, request: Request) -> Response:
@@ -140,13 +140,15 @@ class AzureDouble:
             )
         except Refused as refused:
             return refused.response
-        except (ClientLeft, OSError):
+        except (ClientDisconnected, OSError):
             raise
         except Exception:  # noqa: BLE001 - reported to the test, which fails
             self.crashes.append(traceback.format_exc())
             return Response.error(500, "InternalServerError", "The double crashed; see double.crashes.")
 
-    def _note(self, request: Request, status: int, seconds: float) -> None:
+    def _log_request(self, request: Request, status: int, seconds: float) -> None:
         query = {name: "***" if name in SECRET_QUERY else value for name, value in request.query.items()}
         with self._lock:
-            self.requests.append(Seen(request.method, request.host, request.path, query, status, seconds))
+            self.requests.append(
+                LoggedRequest(request.method, request.host, request.path, query, status, seconds)
+            )

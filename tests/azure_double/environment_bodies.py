@@ -1,4 +1,4 @@
-"""An environment's body: what ARM keeps of a PUT, and what it refuses in workload profiles."""
+"""The body of an environment: defaults, and validation of workload profiles."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import secrets
 from typing import Any
 
 from .app_versions import refusal, set_fields, system_data
-from .arm import Call
 from .gpu_quota import MACHINES
 from .regions import display
 from .resource_ids import ResourceId
+from .resource_kind import Call
 
 TYPE = "Microsoft.App/managedEnvironments"
-WORDS = (
+ADJECTIVES = (
     "gentle",
     "yellow",
     "thankful",
@@ -29,7 +29,7 @@ WORDS = (
     "ashy",
     "black",
 )
-PLACES = (
+NOUNS = (
     "field",
     "glacier",
     "tree",
@@ -47,7 +47,7 @@ VERIFICATION = "D3F71C85EB6552E36A89A3E4A080C3CFB00181670B659B0003264FC673AA9B00
 
 
 def completed(call: Call, old: dict[str, Any] | None) -> dict[str, Any]:
-    """What ARM keeps of a PUT: what was sent, over what is read-only."""
+    """Return the stored body of a PUT: the request's values with the read-only ones."""
     given = call.body
     sent = given.get("properties") or {}
     kept = (old or {}).get("properties") or {}
@@ -168,5 +168,5 @@ def check_profile(profile: dict[str, Any]) -> None:
 
 def _domain(id: ResourceId, region: str) -> str:
     digest = hashlib.sha256(f"{id.key}{secrets.token_hex(4)}".encode()).digest()
-    words = WORDS[digest[0] % len(WORDS)] + PLACES[digest[1] % len(PLACES)]
+    words = ADJECTIVES[digest[0] % len(ADJECTIVES)] + NOUNS[digest[1] % len(NOUNS)]
     return f"{words}-{digest[2:6].hex()}.{region}.azurecontainerapps.io"

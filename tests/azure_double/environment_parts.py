@@ -6,20 +6,20 @@ import copy
 from typing import Any
 
 from .app_versions import headers, refusal
-from .arm import Call, Kind
 from .environment_bodies import TYPE
 from .environments import Environments
 from .http import Response
+from .resource_kind import Call, ResourceKind
 
 OFFERED = (
     *((f"D{n}", "GeneralPurpose", n, 4 * n) for n in (4, 8, 16, 32)),
     *((f"E{n}", "MemoryOptimized", n, 8 * n) for n in (4, 8, 16, 32)),
     ("Consumption", "Consumption", 4, 8),
 )
-"""As recorded: no Consumption-GPU entry, even where there are such machines."""
+"""As recorded: no Consumption-GPU entry, even in regions with such machines."""
 
 
-class Storages(Kind):
+class Storages(ResourceKind):
     """Shares that an environment's apps can mount; the key goes in and never comes out."""
 
     type = f"{TYPE}/storages"
@@ -51,7 +51,7 @@ class Storages(Kind):
     def list(self, call: Call) -> Response:
         call.arm.require(call.id.parent)
         return Response.of(
-            {"value": [self.shown(body) for body in call.arm.below(call.id)]}, headers=headers()
+            {"value": [self.shown(body) for body in call.arm.list_collection(call.id)]}, headers=headers()
         )
 
     def delete(self, call: Call) -> Response:
@@ -85,7 +85,7 @@ class Storages(Kind):
         return body
 
 
-class ProfileStates(Kind):
+class ProfileStates(ResourceKind):
     """GET .../workloadProfileStates, a collection only."""
 
     type = f"{TYPE}/workloadProfileStates"
@@ -97,7 +97,7 @@ class ProfileStates(Kind):
         return self._environments.states(call)
 
 
-class EnvironmentUsages(Kind):
+class EnvironmentUsages(ResourceKind):
     """GET .../usages, a collection only."""
 
     type = f"{TYPE}/usages"

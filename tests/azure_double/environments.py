@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .app_versions import headers, merged, refusal, shaped
-from .arm import Call, Kind
 from .environment_bodies import TYPE, check_profile, completed
 from .gpu_quota import MACHINES, Quota, dedicated_gpus, entry, profiles_of, types
 from .http import Response
 from .operations import Operation
+from .resource_kind import Call, ResourceKind
 
 if TYPE_CHECKING:
     from .app_platform import Platform
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TIMEOUT = {"x-ms-async-operation-timeout": "PT15M"}
 
 
-class Environments(Kind):
+class Environments(ResourceKind):
     """Environments of container apps."""
 
     type = TYPE
@@ -34,7 +34,10 @@ class Environments(Kind):
         call.arm.save(call.id, body)
         call.operation = self._begin(call, 60 if old is None else 20)
         status = call.arm.operations.status_url(
-            call.operation, self._place(call, "Statuses"), call.version, extra="&azureAsyncOperation=true"
+            call.operation,
+            self._operation_path(call, "Statuses"),
+            call.version,
+            extra="&azureAsyncOperation=true",
         )
         return Response.of(
             self.shown(body, call.version), 201, headers({"azure-asyncoperation": status, **TIMEOUT})
@@ -56,7 +59,9 @@ class Environments(Kind):
         body["properties"]["provisioningState"] = "Updating"
         call.arm.save(call.id, body)
         call.operation = self._begin(call, 20, shown=call.version)
-        place = call.arm.operations.result_url(call.operation, self._place(call, "Results"), call.version)
+        place = call.arm.operations.result_url(
+            call.operation, self._operation_path(call, "Results"), call.version
+        )
         return Response(202, headers({"location": place}))
 
     def delete(self, call: Call) -> Response:
@@ -78,7 +83,7 @@ class Environments(Kind):
             call.operation.wait()
             return Response(204, headers())
         place = call.arm.operations.result_url(
-            call.operation, self._place(call, "Results"), call.version, empty=True
+            call.operation, self._operation_path(call, "Results"), call.version, empty=True
         )
         return Response(202, headers({"location": place}))
 
@@ -86,7 +91,9 @@ class Environments(Kind):
         return Response.of(self.shown(call.arm.require(call.id), call.version), headers=headers())
 
     def list(self, call: Call) -> Response:
-        return Response.of({"value": [self.shown(body, call.version) for body in call.arm.below(call.id)]})
+        return Response.of(
+            {"value": [self.shown(body, call.version) for body in call.arm.list_collection(call.id)]}
+        )
 
     def shown(self, body: dict[str, Any], version: str = "") -> dict[str, Any]:
         shown = shaped(body, version)
@@ -144,7 +151,7 @@ class Environments(Kind):
 
         return call.arm.operations.begin(work, seconds=seconds)
 
-    def _place(self, call: Call, kind: str) -> str:
+    def _operation_path(self, call: Call, kind: str) -> str:
         region = call.arm.require(call.id)["properties"]["defaultDomain"].split(".")[1]
         start = f"/subscriptions/{call.id.subscription}/providers/Microsoft.App/locations/{region}"
         return f"{start}/managedEnvironmentOperation{kind}"
@@ -199,7 +206,7 @@ def _check_quota(quota: Quota, body: dict[str, Any], old: dict[str, Any] | None)
 
 def auth_token(call: Call, body: dict[str, Any], type: str) -> dict[str, Any]:
     """The answer of getAuthToken: a token for the streams, good for an hour."""
-    token, expires = call.arm.double.apps.stream_tokens.give(call.id.key)
+    token, expires = call.arm.double.apps.stream_tokens.issue(call.id.key)
     return {
         "location": body["location"],
         "properties": {"token": token, "expires": expires},

@@ -1,4 +1,4 @@
-"""What a snapshot leaves as text, because only a running Azure knows it: evaluated against the live state."""
+"""Expressions that a snapshot leaves as text, evaluated against the live state."""
 
 from __future__ import annotations
 

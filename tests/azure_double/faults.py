@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .clock import Clock
-from .http import ClientLeft, Handler, Request, Response
+from .http import ClientDisconnected, Handler, Request, Response
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _halved(answer: Response) -> Response:
 
 __all__ = [
     "Broken",
-    "ClientLeft",
+    "ClientDisconnected",
     "ExpiredToken",
     "Faults",
     "PlannedFault",

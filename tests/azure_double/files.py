@@ -11,10 +11,10 @@ from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 from .http import Request, Response
-from .share_answers import NotDone, document, done, enumeration, state
+from .share_answers import StorageError, empty_response, list_response, version_headers, xml_response
 from .share_auth import Account, check
 from .share_content import GIB, Share
-from .share_items import Items
+from .share_items import ItemRequest
 
 if TYPE_CHECKING:
     from .double import AzureDouble
@@ -24,7 +24,7 @@ _SHARE_NAME = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
 class Files:
-    """Storage accounts and their shares; the control plane and tests make them here."""
+    """Storage accounts and their shares, created by the control plane and by tests."""
 
     def __init__(self, double: AzureDouble) -> None:
         self.root = double.root / "shares"
@@ -34,7 +34,7 @@ class Files:
         self._lock = threading.RLock()
 
     def create_account(self, name: str) -> Account:
-        """Make an account, or return the one that is there."""
+        """Create an account, or return the existing one."""
         with self._lock:
             return self.accounts.setdefault(name, Account(name))
 
@@ -46,7 +46,7 @@ class Files:
                 self.remove_share(account, share)
 
     def create_share(self, account: str, name: str, quota: int = 5120) -> Share:
-        """Make a share, or return the one that is there."""
+        """Create a share, or return the existing one."""
         with self._lock:
             self.create_account(account)
             key = (account, name)
@@ -63,7 +63,7 @@ class Files:
             return found is not None
 
     def share(self, account: str, name: str) -> Share | None:
-        """Return a share, None where there is none."""
+        """Return a share, None if it does not exist."""
         return self._shares.get((account, name))
 
     def shares(self, account: str) -> dict[str, Share]:
@@ -74,7 +74,7 @@ class Files:
             }
 
     def folder(self, account: str, share: str) -> Path:
-        """Return where a share's content lies as plain files."""
+        """Return the folder with a share's content."""
         return self.root / account / share
 
     def handle(self, request: Request) -> Response:
@@ -92,52 +92,54 @@ class Files:
                 return self._share(request, account.name, share)
             found = self.share(account.name, share)
             if found is None:
-                raise NotDone(404, "ShareNotFound")
-            return Items(request, account.name, share, found, path).answer(folder=kind == "directory")
-        except NotDone as error:
+                raise StorageError(404, "ShareNotFound")
+            return ItemRequest(request, account.name, share, found, path).answer(folder=kind == "directory")
+        except StorageError as error:
             request.body.drain()
             return error.response(request)
 
     def _share(self, request: Request, account: str, name: str) -> Response:
         comp = request.query.get("comp", "")
         if not _SHARE_NAME.fullmatch(name):
-            raise NotDone(400, "InvalidResourceName")
+            raise StorageError(400, "InvalidResourceName")
         if request.method == "PUT" and not comp:
             return self._create_share(request, account, name)
         share = self.share(account, name)
         if share is None:
-            raise NotDone(404, "ShareNotFound")
-        facts = state(share.root.stat())
+            raise StorageError(404, "ShareNotFound")
+        facts = version_headers(share.root.stat())
         described = {f"x-ms-meta-{key}": value for key, value in share.metadata.items()}
         match request.method, comp:
             case "DELETE", "":
                 self.remove_share(account, name)
-                return done(request, 202)
+                return empty_response(request, 202)
             case "GET" | "HEAD", "":
-                return done(request, 200, {**facts, "x-ms-share-quota": str(share.quota), **described})
+                return empty_response(
+                    request, 200, {**facts, "x-ms-share-quota": str(share.quota), **described}
+                )
             case "GET" | "HEAD", "metadata":
-                return done(request, 200, {**facts, **described})
+                return empty_response(request, 200, {**facts, **described})
             case "PUT", "metadata":
                 share.metadata = metadata(request)
-                return done(request, 200, facts)
+                return empty_response(request, 200, facts)
             case "PUT", "properties":
                 share.quota = int(request.headers.get("x-ms-share-quota", share.quota))
-                return done(request, 200, facts)
+                return empty_response(request, 200, facts)
             case "GET", "stats":
                 used = -(-share.used() // GIB) * GIB
-                return document(
+                return xml_response(
                     request, f"<ShareStats><ShareUsageBytes>{used}</ShareUsageBytes></ShareStats>"
                 )
             case _:
-                raise NotDone(405, "UnsupportedHttpVerb")
+                raise StorageError(405, "UnsupportedHttpVerb")
 
     def _create_share(self, request: Request, account: str, name: str) -> Response:
         with self._lock:
             if self.share(account, name):
-                raise NotDone(409, "ShareAlreadyExists")
+                raise StorageError(409, "ShareAlreadyExists")
             share = self.create_share(account, name, int(request.headers.get("x-ms-share-quota", 5120)))
             share.metadata = metadata(request)
-        return done(request, 201, state(share.root.stat()))
+        return empty_response(request, 201, version_headers(share.root.stat()))
 
     def _list_shares(self, request: Request, account: str) -> Response:
         prefix, marker = request.query.get("prefix", ""), request.query.get("marker", "")
@@ -146,7 +148,7 @@ class Files:
         limit = int(request.query.get("maxresults", 5000))
         shown = "".join(_listed(name, found[name], request) for name in names[:limit])
         following = f"/{account}/{names[limit]}" if len(names) > limit else ""
-        return enumeration(request, "", "Shares", shown, following)
+        return list_response(request, "", "Shares", shown, following)
 
 
 def metadata(request: Request) -> dict[str, str]:
@@ -156,7 +158,7 @@ def metadata(request: Request) -> dict[str, str]:
 
 
 def _listed(name: str, share: Share, request: Request) -> str:
-    facts = state(share.root.stat())
+    facts = version_headers(share.root.stat())
     text = f"<Last-Modified>{facts['last-modified']}</Last-Modified><Etag>{facts['etag']}</Etag>"
     text = f"<Name>{name}</Name><Properties>{text}<Quota>{share.quota}</Quota></Properties>"
     if "metadata" in request.query.get("include", "") and share.metadata:

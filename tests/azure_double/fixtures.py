@@ -1,4 +1,4 @@
-"""What tests of Azure share; conftest.py makes the fixtures known to all tests."""
+"""The fixture `azure_double`; tests/conftest.py registers it."""
 
 from __future__ import annotations
 

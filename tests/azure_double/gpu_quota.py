@@ -1,4 +1,4 @@
-"""The machines of workload profiles, what a subscription may use of them, and which replica holds a GPU."""
+"""Machines of workload profiles, the subscription's quota, and the replicas that use GPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .app_versions import headers, refusal
 from .http import Response
 
 if TYPE_CHECKING:
-    from .arm import Call
+    from .resource_kind import Call
 
 LIMITS = {
     "ManagedEnvironmentCount": 40,
@@ -24,12 +24,12 @@ LIMITS = {
     "ConsumptionNCA100GpusEnvCount": 1,
     "ConsumptionT4GpusEnvCount": 2,
 }
-"""What a subscription has in a region at first, as recorded."""
+"""The default limits of a subscription in a region, as recorded."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A workload profile's type: what one replica may ask of it, and the quotas that it counts against."""
+    """A type of workload profile: limits of one replica, and its quotas."""
 
     cpu: float
     memory: float
@@ -56,11 +56,11 @@ MACHINES: dict[str, Machine] = {
 
 
 class Quota:
-    """What the subscription may use in each region, and which replica holds a GPU."""
+    """The quota of the subscription in each region, and the replicas that use GPUs."""
 
     def __init__(self, environments: Callable[[str], Iterable[Mapping[str, Any]]]) -> None:
         self.limits = dict(LIMITS)
-        """By name; a test sets what it needs."""
+        """By name; tests change them."""
         self._environments = environments
         self._held: dict[str, tuple[str, str, str]] = {}
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class Quota:
             return sum(held[:2] == (region, name) for held in self._held.values())
 
     def take(self, replica: str, region: str, profile: Mapping[str, Any], environment: str) -> bool:
-        """Give a replica its GPU, if there is one left; profiles without GPU always have room."""
+        """Assign a free GPU to a replica; returns True for profiles without GPU."""
         machine = MACHINES[profile["workloadProfileType"]]
         if not machine.gpus or machine.usage is None:
             return True
@@ -98,7 +98,7 @@ class Quota:
             return True
 
     def listing(self, call: Call) -> Response:
-        """GET usages of a region (no `unit`, whatever the specification says)."""
+        """GET usages of a region (without `unit`, unlike the specification)."""
         region = call.id.names[0].lower()
         listed = [entry(name, self.used(region, name), limit) for name, limit in self.limits.items()]
         return Response.of({"value": listed}, headers=headers())
@@ -109,7 +109,7 @@ class Quota:
             self._held.pop(replica, None)
 
     def require(self, region: str, name: str, count: int) -> None:
-        """Refuse what the subscription may not have in a region."""
+        """Refuse a use above the limit of a region."""
         limit = self.limits[name]
         if self.used(region, name) + count <= limit:
             return
@@ -122,7 +122,7 @@ class Quota:
 
 
 def entry(name: str, used: int, limit: int) -> dict[str, Any]:
-    """One usage; Azure makes the readable name by splitting the other."""
+    """Return one usage; Azure derives the localized name from the name."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Za-z])(?=\d)", " ", name)
     return {
         "name": {"value": name, "localizedValue": words},
@@ -143,7 +143,7 @@ def types(profiles: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def dedicated_gpus(profiles: Iterable[Mapping[str, Any]]) -> int:
-    """How many GPUs the dedicated profiles may hold at most."""
+    """Return the maximum number of GPUs of the dedicated profiles."""
     total = 0
     for profile in profiles:
         machine = MACHINES.get(profile["workloadProfileType"])

@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 from . import regions
-from .arm import Arm, Call
+from .arm import Arm
 from .http import Refused, Response
 from .resource_ids import ResourceId
+from .resource_kind import Call
 
 NAME = re.compile(r"[-\w._()]{0,89}[-\w_()]")
 _FILTER = re.compile(
@@ -19,7 +20,7 @@ SECONDS = 5
 
 
 class Groups:
-    """The groups; a resource in one that is missing is refused before anything else is looked at."""
+    """Resource groups; refuses a resource in a missing group before all other checks."""
 
     def __init__(self, arm: Arm) -> None:
         self._arm = arm
@@ -34,7 +35,7 @@ class Groups:
         arm.route("GET", "/subscriptions/[^/]+/resources", self._resources)
 
     def add(self, name: str, location: str = "westus3") -> dict[str, Any]:
-        """Make a group without asking, as a test's beginning."""
+        """Create a group without a request."""
         id = ResourceId(self._arm.double.subscription, name)
         return self._arm.save(id, _body(id, {"location": location}))
 

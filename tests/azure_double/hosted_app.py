@@ -66,7 +66,7 @@ class HostedApp:
         return f"{self.name}.{self.domain}"
 
     def refuse_while_busy(self) -> None:
-        """One change at a time: the 409 of whoever comes meanwhile."""
+        """Raise the 409 of a change during another one."""
         if self.busy:
             raise refusal(
                 409,
@@ -83,7 +83,7 @@ class HostedApp:
         raise refusal(404, "ContainerAppRevisionNotFound", f"Container App revision '{name}' was not found.")
 
     def living(self) -> list[Replica]:
-        """All replicas that were not asked to end."""
+        """Return all replicas that are not ending."""
         return [replica for revision in self.revisions for replica in revision.living()]
 
     def replicas(self) -> list[Replica]:
@@ -101,7 +101,7 @@ class HostedApp:
         }
 
     def needs_revision(self, template: dict[str, Any]) -> bool:
-        """Whether an update makes a new revision; refuse a suffix that is taken."""
+        """Return whether an update creates a revision; refuse a suffix that is in use."""
         latest = self.latest
         suffix = template.get("revisionSuffix")
         if latest is None:
@@ -120,7 +120,7 @@ class HostedApp:
         return True
 
     def revise(self, template: dict[str, Any]) -> Revision:
-        """Make a revision; in single mode those that never became ready are given up."""
+        """Create a revision; in single mode, deactivate those that are not serving."""
         if self.single:
             for revision in self.revisions:
                 if revision is not self.serving:
@@ -130,20 +130,20 @@ class HostedApp:
         self.revisions.append(revision)
         return revision
 
-    def retried(self) -> Revision | None:
-        """The latest revision where it was given up: the same document once more tries it again."""
+    def retry_failed(self) -> Revision | None:
+        """Activate the latest revision again if it failed, and return it."""
         latest = self.latest
         if latest is None or not latest.error:
             return None
         latest.try_again()
         return latest
 
-    def zero(self) -> None:
+    def scale_to_zero(self) -> None:
         """Forget that there was work: with a minimum of zero the last replica goes now."""
         self.last_active = self._woken = float("-inf")
 
     def reconcile(self) -> None:
-        """Bring replicas to what should be; called again and again with the platform's lock held."""
+        """Reconcile the replicas; called periodically with the platform's lock held."""
         for revision in self.revisions:
             if self.stopped or self.deleted or not revision.active:
                 revision.scale(0)
@@ -157,7 +157,7 @@ class HostedApp:
                 revision.scale(self._desired(revision))
 
     def _provision(self, candidate: Revision) -> None:
-        """Start a new revision beside the old one; let it take over once it is ready, or give it up."""
+        """Start a revision next to the serving one; switch to it once ready, or fail it at the deadline."""
         beside = len(self.serving.living()) if self.serving and self.single else 0
         wanted = max(candidate.minimum, 1, min(beside, candidate.maximum))
         candidate.scale(wanted)
@@ -166,7 +166,7 @@ class HostedApp:
             candidate.provisioned = True
             self.last_active = time.monotonic()
             self._take_over(candidate)
-        elif candidate.waited() > self.platform.deadline:
+        elif candidate.activation_seconds() > self.platform.deadline:
             candidate.error = f"Deployment Progress Deadline Exceeded. {ready}/{wanted} replicas ready."
             candidate.scale(0)
             self.platform.event(

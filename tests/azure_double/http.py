@@ -13,7 +13,7 @@ Handler = Callable[["Request"], "Response"]
 CHUNK = 1 << 20
 
 
-class ClientLeft(ConnectionError):
+class ClientDisconnected(ConnectionError):
     """The client closed the connection in the middle of a request."""
 
 
@@ -38,7 +38,7 @@ class Body:
             return 0
         count = self._stream.readinto(target[: self._left])  # type: ignore[attr-defined]
         if not count:
-            raise ClientLeft("the request's body ended early")
+            raise ClientDisconnected("the request's body ended early")
         self._left -= count
         if not self._left:
             if self._chunked:
@@ -64,7 +64,7 @@ class Body:
             yield piece
 
     def drain(self) -> None:
-        """Read what the handler left, so that the connection can serve another request."""
+        """Read the rest of the body, so that the connection can be reused."""
         buffer = memoryview(bytearray(CHUNK))
         while self.readinto(buffer):
             pass
@@ -72,7 +72,7 @@ class Body:
     def _next_chunk(self) -> None:
         line = self._stream.readline(1024)
         if not line:
-            raise ClientLeft("the request's body ended early")
+            raise ClientDisconnected("the request's body ended early")
         self._left = int(line.split(b";")[0], 16)
         if not self._left:
             while self._stream.readline(65536).strip():  # trailers
@@ -129,7 +129,7 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | memoryview | Iterable[bytes] = b""
     reset: bool = False
-    """Cut the connection after half of the body (before the head where there is no body)."""
+    """Reset the connection after half of the body (before the head if there is no body)."""
 
     @classmethod
     def of(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -141,7 +141,7 @@ class Response:
     def error(
         cls, status: int, code: str, message: str, headers: Mapping[str, str] | None = None, **more: Any
     ) -> Response:
-        """An error as ARM words it: {"error": {"code", "message", …}}."""
+        """Return an error in ARM's format: {"error": {"code", "message", …}}."""
         return cls.of(
             {"error": {"code": code, "message": message, **more}},
             status,
@@ -154,7 +154,7 @@ class Response:
 
 
 class Refused(Exception):
-    """The service says no: raised anywhere below, it becomes the response or an operation's error."""
+    """A refusal by the service; it becomes the response or the error of an operation."""
 
     def __init__(
         self,

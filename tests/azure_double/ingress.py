@@ -1,4 +1,4 @@
-"""The ingress: from a host name to a ready replica, holding who comes when there is none."""
+"""The ingress: forwards requests to a ready replica, and holds them while there is none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from .hosted_app import HostedApp
-from .http import ClientLeft, Request, Response
+from .http import ClientDisconnected, Request, Response
 from .replicas import Replica
 from .revisions import Revision
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .app_platform import Platform
 
 COOKIE = "acasticky"
-HOP = frozenset(
+HOP_BY_HOP = frozenset(
     {
         "connection",
         "keep-alive",
@@ -50,19 +50,19 @@ class Ingress:
     def handle(self, request: Request) -> Response:
         found = self._find(request.host)
         if found is None:
-            return page(404, "This Container App is stopped or does not exist.")
+            return error_page(404, "This Container App is stopped or does not exist.")
         app, revision = found
         self.platform.count_request(app.name)
         ingress = app.ingress
         if ingress is None or not ingress["external"]:
-            return page(404, "This Container App is stopped or does not exist.")
+            return error_page(404, "This Container App is stopped or does not exist.")
         if not allowed(ingress.get("ipSecurityRestrictions") or [], self.platform.client_ip):
             return Response(403, {"content-type": "text/plain"}, b"RBAC: access denied")
         if app.stopped or app.latest is None:
-            return page(403, "This Container App is stopped.")
+            return error_page(403, "This Container App is stopped.")
         with self.platform.lock:
             app.pending += 1
-        leave = Once(lambda: self._leave(app))
+        leave = Once(lambda: self._request_ended(app))
         try:
             replica = self._replica(app, revision, request)
             if replica is None:
@@ -85,7 +85,7 @@ class Ingress:
                     return app, revision
         return None
 
-    def _leave(self, app: HostedApp) -> None:
+    def _request_ended(self, app: HostedApp) -> None:
         with self.platform.lock:
             app.pending -= 1
             app.last_active = time.monotonic()
@@ -96,7 +96,7 @@ class Ingress:
         return response
 
     def _replica(self, app: HostedApp, revision: Revision | None, request: Request) -> Replica | None:
-        """A ready replica; waits for one as long as the ingress does. Asking wakes an app at zero."""
+        """Return a ready replica; waits up to the ingress's limit. A pending request wakes the app."""
         end = time.monotonic() + self.platform.double.clock.real(self.platform.limits.hold_seconds)
         while True:
             serving = revision or app.serving
@@ -113,7 +113,7 @@ class Ingress:
         for part in request.headers.get("cookie", "").split(";"):
             name, _, value = part.strip().partition("=")
             for replica in ready:
-                if name == COOKIE and mark_of(replica) == value:
+                if name == COOKIE and cookie_value(replica) == value:
                     return replica
         return None
 
@@ -138,21 +138,23 @@ class Ingress:
             return self._ended(leave, Response(504, {"content-type": "text/plain"}, TIMED_OUT))
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            if isinstance(error, ClientLeft):
+            if isinstance(error, ClientDisconnected):
                 raise
-            with contextlib.suppress(ClientLeft):
+            with contextlib.suppress(ClientDisconnected):
                 request.body.drain()
             return self._ended(leave, Response(503, {"content-type": "text/plain"}, NO_UPSTREAM))
-        headers = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in HOP}
+        headers = {
+            name.lower(): value for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP
+        }
         cookies = answer.msg.get_all("set-cookie", [])
         if is_sticky(app):
-            cookies.append(f"{COOKIE}={mark_of(replica)}; path=/; secure; httponly")
+            cookies.append(f"{COOKIE}={cookie_value(replica)}; path=/; secure; httponly")
         if cookies:  # several headers of one name, in a mapping that holds each name once
             headers["set-cookie"] = "\r\nset-cookie: ".join(cookies)
         if request.method == "HEAD" or answer.status in (204, 304):
             connection.close()
             return self._ended(leave, Response(answer.status, headers))
-        return Response(answer.status, headers, Flow(answer, connection, leave))
+        return Response(answer.status, headers, ProxiedBody(answer, connection, leave))
 
 
 class Once:
@@ -169,7 +171,7 @@ class Once:
             call()
 
 
-class Flow:
+class ProxiedBody:
     """An answer passed on as it comes; a replica that dies in the middle breaks the client's stream too."""
 
     def __init__(
@@ -184,9 +186,9 @@ class Flow:
             while piece := self._answer.read1(1 << 16):
                 yield piece
             if self._answer.length:
-                raise ClientLeft("the replica's answer ended early")
+                raise ClientDisconnected("the replica's answer ended early")
         except (OSError, http.client.HTTPException) as error:
-            raise ClientLeft("the replica went away") from error
+            raise ClientDisconnected("the replica went away") from error
         finally:
             self._answer.close()
             self._connection.close()
@@ -197,14 +199,14 @@ class Flow:
         self._leave()
 
 
-def mark_of(replica: Replica) -> str:
-    """What the sticky cookie says of a replica."""
+def cookie_value(replica: Replica) -> str:
+    """Return the value of the sticky cookie for a replica."""
     return hashlib.sha256(replica.name.encode()).hexdigest()[:16]
 
 
 def forwarded(request: Request, client_ip: str) -> dict[str, str]:
-    """The headers that the replica sees."""
-    kept = {name: value for name, value in request.headers.items() if name not in HOP}
+    """Return the headers of the forwarded request."""
+    kept = {name: value for name, value in request.headers.items() if name not in HOP_BY_HOP}
     if "chunked" in request.headers.get("transfer-encoding", ""):
         kept["transfer-encoding"] = "chunked"
     kept.pop("expect", None)
@@ -221,7 +223,7 @@ def is_sticky(app: HostedApp) -> bool:
 
 
 def allowed(rules: list[Mapping[str, Any]], address: str) -> bool:
-    """What IP restrictions say: all allow (then the rest is kept out) or all deny."""
+    """Return whether IP restrictions allow an address; all rules allow, or all deny."""
     if not rules:
         return True
     inside = any(
@@ -231,7 +233,7 @@ def allowed(rules: list[Mapping[str, Any]], address: str) -> bool:
     return inside if rules[0]["action"].lower() == "allow" else not inside
 
 
-def page(status: int, text: str) -> Response:
+def error_page(status: int, text: str) -> Response:
     """The platform's own page."""
     title = f"Error {status} - {text}"
     head = "<head><title>Azure Container App - Unavailable</title></head>"

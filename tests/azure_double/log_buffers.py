@@ -1,4 +1,4 @@
-"""What containers print and what the platform notes, kept for readers that come later or follow."""
+"""Buffers of container output and system events for readers that start later or follow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Line:
 
 
 class Buffer(Generic[Record]):
-    """An append-only list that several threads write and follow; `close` ends all who follow."""
+    """A thread-safe append-only list that can be followed; `close` ends all followers."""
 
     def __init__(self) -> None:
         self._records: list[Record] = []
@@ -27,7 +27,7 @@ class Buffer(Generic[Record]):
         self._closed = False
 
     def add(self, record: Record) -> None:
-        """Append and wake who follows."""
+        """Append a record and wake the followers."""
         with self._news:
             self._records.append(record)
             self._news.notify_all()
@@ -50,15 +50,15 @@ class Buffer(Generic[Record]):
         with self._news:
             return list(self._records)
 
-    def follow(self, at: int, ended: Callable[[], bool], patience: float) -> Iterator[Record | None]:
-        """Yield all from index `at` on as it comes; None after `patience` real seconds without news.
+    def follow(self, at: int, ended: Callable[[], bool], interval: float) -> Iterator[Record | None]:
+        """Yield all records from index `at` on; None after `interval` real seconds without one.
 
-        Ends when the buffer is closed or `ended()` says so.
+        Ends when the buffer is closed or `ended()` returns True.
         """
         while True:
             with self._news:
                 if at >= len(self._records) and not self._closed:
-                    self._news.wait(patience)
+                    self._news.wait(interval)
                 fresh = self._records[at:]
                 closed = self._closed
             at += len(fresh)

@@ -1,4 +1,4 @@
-"""<region>.azurecontainerapps.dev: what containers print and what happens to them, record by record."""
+"""<region>.azurecontainerapps.dev: streams of container output and of system events."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from .http import ClientLeft, Refused, Request, Response
+from .http import ClientDisconnected, Refused, Request, Response
 from .log_buffers import Buffer
 from .resource_ids import ResourceId
-from .system_events import Event, connection, escaped, shown
+from .system_events import Event, connection_record, event_record, json_record
 
 if TYPE_CHECKING:
     from .app_platform import Platform
@@ -26,8 +26,8 @@ CONSOLE = re.compile(
 )
 EVENTS = re.compile(OWNER + r"/eventstream", re.I)
 SERVER = {"server": "Microsoft-IIS/10.0"}
-PATIENCE = 0.05
-"""Real seconds after which a stream without news looks whether it shall go on."""
+FOLLOW_INTERVAL = 0.05
+"""Real seconds between checks of an idle stream for its end."""
 Record = TypeVar("Record")
 
 
@@ -64,14 +64,14 @@ class Streams:
         return Response(200, dict(SERVER), pieces)
 
     def _console(self, owner: str, at: re.Match[str], tail: int, follow: bool, text: bool) -> Iterator[bytes]:
-        app = self.platform.hosted(ResourceId.parse(owner) or ResourceId(""))
+        app = self.platform.require_app(ResourceId.parse(owner) or ResourceId(""))
         replica = app.revision(at["revision"]).replica(at["replica"])
         name = at["container"]
         if replica is None or replica.template["name"] != name:
             raise Refused(404, "ContainerAppReplicaNotFound", f"Replica '{at['replica']}' was not found.")
 
         def line(stamp: str, log: str) -> bytes:
-            return f"{stamp} {log}\n".encode() if text else escaped({"TimeStamp": stamp, "Log": log})
+            return f"{stamp} {log}\n".encode() if text else json_record({"TimeStamp": stamp, "Log": log})
 
         def records() -> Iterator[bytes]:
             now = datetime.datetime.now(datetime.UTC)
@@ -97,15 +97,15 @@ class Streams:
             return owner.lower() == (event.environment_id if environment else event.app_id).lower()
 
         def records() -> Iterator[bytes]:
-            yield connection("Connecting to the events collector...", "StartingGettingEvents")
-            yield connection("Successfully connected to events server", "ConnectedToEventsServer")
+            yield connection_record("Connecting to the events collector...", "StartingGettingEvents")
+            yield connection_record("Successfully connected to events server", "ConnectedToEventsServer")
             so_far = self.platform.events.all()
             past = [event for event in so_far if mine(event)]
             for event in past[max(0, len(past) - tail) :]:
-                yield shown(event)
+                yield event_record(event)
             if follow:
                 for event in self._follow(self.platform.events, len(so_far)):
-                    yield shown(event) if event and mine(event) else b""
+                    yield event_record(event) if event and mine(event) else b""
 
         return records()
 
@@ -114,7 +114,7 @@ class Streams:
 
         def ended() -> bool:
             if self.platform.log_generation != generation:
-                raise ClientLeft("the stream was cut")
+                raise ClientDisconnected("the stream was cut")
             return self.platform.double.clock.stopped
 
-        return buffer.follow(start, ended, PATIENCE)
+        return buffer.follow(start, ended, FOLLOW_INTERVAL)

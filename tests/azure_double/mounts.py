@@ -1,4 +1,4 @@
-"""A share in a container, seen late unless the mount options say otherwise."""
+"""A share mounted in a container, with the attribute cache of its mount options."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-ATTRIBUTE_SECONDS = 30
-"""Azure seconds for which Container Apps caches what it has seen of a share: actimeo=30 by default."""
+ATTRIBUTE_CACHE_SECONDS = 30
+"""Azure seconds that Container Apps caches attributes of a share: actimeo=30 by default."""
 
 
 class MountFailed(Exception):
@@ -21,16 +21,16 @@ PERMISSION_DENIED = "mount error(13): Permission denied"
 NO_SUCH_SHARE = "mount error(2): No such file or directory"
 
 
-def fresh(mount_options: str | None) -> bool:
+def has_short_cache(mount_options: str | None) -> bool:
     """Whether the options keep the attribute cache short."""
     return "actimeo=1" in (mount_options or "").replace(" ", "").split(",")
 
 
-class LateView:
-    """A folder that shows a share as it was some real seconds ago; what is written in it goes to the share.
+class CachedView:
+    """A folder with the content of a share some real seconds ago; its changes are copied to the share.
 
-    Files are hard links, so content costs nothing; what differs between the two sides since the last look
-    tells who changed it.
+    Files are hard links, so content takes no space; a comparison with the last synchronization shows which
+    side changed a file.
     """
 
     def __init__(self, share: Path, view: Path, seconds: float) -> None:
@@ -40,15 +40,15 @@ class LateView:
         self._known: dict[str, int] = {}
         self._ended = threading.Event()
         view.mkdir(parents=True, exist_ok=True)
-        self._exchange(look=True)
-        self._thread = threading.Thread(target=self._run, name=f"late view {view.name}", daemon=True)
+        self._synchronize(refresh=True)
+        self._thread = threading.Thread(target=self._run, name=f"cached view {view.name}", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Pass on what was written last, and end."""
+        """Copy the last changes to the share and stop."""
         self._ended.set()
         self._thread.join()
-        self._exchange(look=False)
+        self._synchronize(refresh=False)
         shutil.rmtree(self.view, ignore_errors=True)
 
     def _run(self) -> None:
@@ -56,13 +56,13 @@ class LateView:
         pause = self._seconds / 3
         while not self._ended.wait(pause):
             waited += pause
-            look = waited >= self._seconds
-            self._exchange(look=look)
-            if look:
+            refresh = waited >= self._seconds
+            self._synchronize(refresh=refresh)
+            if refresh:
                 waited = 0.0
 
-    def _exchange(self, *, look: bool) -> None:
-        """Pass the view's own changes on; with `look`, take over the share's."""
+    def _synchronize(self, *, refresh: bool) -> None:
+        """Copy the view's changes to the share; with `refresh`, also those of the share to the view."""
         mine, theirs = _inodes(self.view), _inodes(self.share)
         for name, inode in mine.items():
             if self._known.get(name) != inode and theirs.get(name) != inode:
@@ -73,7 +73,7 @@ class LateView:
             if theirs.get(name) == self._known.pop(name):
                 _remove(self.share / name)
                 theirs.pop(name, None)
-        if not look:
+        if not refresh:
             return
         for name, inode in sorted(theirs.items()):
             if mine.get(name) != inode:
@@ -98,7 +98,7 @@ def _inodes(root: Path) -> dict[str, int]:
 
 
 def _link(source: Path, target: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):  # gone again: the next look settles it
+    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile: the next synchronization handles it
         if source.is_dir():
             target.mkdir(parents=True, exist_ok=True)
             return
@@ -118,12 +118,14 @@ def _remove(path: Path) -> None:
 
 
 class Mounted:
-    """The folder that a container sees as its volume."""
+    """The folder of a container's volume."""
 
     def __init__(
         self, share: Path, view: Path, mount_options: str | None, real: Callable[[float], float]
     ) -> None:
-        self._late = None if fresh(mount_options) else LateView(share, view, real(ATTRIBUTE_SECONDS))
+        self._late = (
+            None if has_short_cache(mount_options) else CachedView(share, view, real(ATTRIBUTE_CACHE_SECONDS))
+        )
         self.folder = view if self._late else share
 
     def close(self) -> None:

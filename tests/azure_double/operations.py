@@ -1,4 +1,4 @@
-"""Work that takes time, and the two ways in which ARM lets a client wait for it."""
+"""Long-running operations, and their two kinds of polls."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Operation:
     def done(self) -> bool:
         return self._done.is_set()
 
-    def seen_done(self) -> bool:
-        """Whether a client's poll sees the end: not before it was told to wait so many times."""
+    def poll_done(self) -> bool:
+        """Return whether a poll reports the end, which it does after a minimum number of polls."""
         with self._lock:
             self._polls -= 1
             return self._done.is_set() and self._polls < 0
@@ -74,20 +74,20 @@ class Operation:
 
 
 class Operations:
-    """All operations by the path under which a client asks for them."""
+    """All operations by the path of their polls."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._by_path: dict[str, Callable[[Request], Response]] = {}
         self.retry_after: float | None = None
-        """Azure seconds that polls ask to wait; None sends no header, as recorded."""
+        """Azure seconds of the Retry-After header of polls; None sends no header, as recorded."""
         self.polls = 1
-        """How often at least a poll answers that it is not done."""
+        """The minimum number of polls that report an operation as running."""
 
     def begin(
         self, work: Callable[[], dict[str, Any] | None], *, seconds: float = 0, polls: int | None = None
     ) -> Operation:
-        """Start work in a thread; what it returns is the operation's result, what it refuses its error."""
+        """Start work in a thread; its return value is the result, a Refused the error of the operation."""
         return Operation(work, self._clock, seconds, self.polls if polls is None else polls).start()
 
     def status_url(
@@ -101,7 +101,7 @@ class Operations:
         place = f"{path}/{operation.id}"
 
         def answer(_: Request) -> Response:
-            done = operation.seen_done()
+            done = operation.poll_done()
             body: dict[str, Any] = {
                 "id": place,
                 "name": operation.id,
@@ -125,7 +125,7 @@ class Operations:
         url = self._url(place, version + extra)
 
         def answer(_: Request) -> Response:
-            if not operation.seen_done():
+            if not operation.poll_done():
                 return Response(202, {"location": url, **self._wait_headers()})
             if operation.error:
                 return Response.of({"error": operation.error}, max(operation.http_status, 400))

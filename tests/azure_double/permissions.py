@@ -1,4 +1,4 @@
-"""What the signed-in client may do: asked by preflight, and enforced on every call."""
+"""Permissions of the signed-in client: listed for preflight and enforced on every call."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .arm import Arm, Call
+from .arm import Arm
 from .http import Refused, Response
+from .resource_kind import Call
 from .tokens import CLIENT_ID, OBJECT_ID
 
 _ASKED = "/providers/Microsoft.Authorization/permissions"
@@ -21,13 +22,13 @@ _LINKS = {
         "managedEnvironmentId",
     )
 }
-"""By type: what a write also needs on the resource that its body names."""
+"""By type: the action that a write also needs on a linked resource."""
 _GROUP = re.compile(r"/subscriptions/[^/]+/resourcegroups(/[^/]+)?", re.IGNORECASE)
 
 
 @dataclass
 class Role:
-    """One role assignment: actions that it gives and takes away below a scope, `*` matching any text."""
+    """A role assignment: allowed and excluded actions below a scope; `*` matches any text."""
 
     actions: list[str] = field(default_factory=lambda: ["*"])
     not_actions: list[str] = field(default_factory=list)
@@ -61,7 +62,7 @@ class Permissions:
         return any(role.reaches(scope) and role.gives(action) for role in self.roles)
 
     def require(self, action: str, scope: str) -> None:
-        """Refuse as ARM does where the client may not."""
+        """Raise ARM's 403 without permission."""
         if not self.allowed(action, scope):
             raise Refused(403, "AuthorizationFailed", refusal(action, scope))
 

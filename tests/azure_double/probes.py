@@ -1,4 +1,4 @@
-"""Health probes as Container Apps makes them: HTTP or TCP, counted, against the process."""
+"""Health probes of Container Apps: HTTP or TCP requests to the process, with thresholds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Probe:
     successes: int = 1
 
     def ask(self, port: int, timeout: float) -> str | None:
-        """Ask once; None when healthy, else what went wrong, in the platform's words."""
+        """Probe once; return None if healthy, else the platform's message."""
         word = "StartUp" if self.kind == STARTUP else self.kind
         try:
             if self.path is None:
@@ -50,7 +50,7 @@ class Probe:
         return None if 200 <= status < 400 else f"Probe of {word} failed with status code: {status}"
 
 
-class Watched:
+class ProbeState:
     """One probe over time: due when its period has passed, decided when its threshold is reached."""
 
     def __init__(self, probe: Probe, replica: Replica) -> None:
@@ -62,8 +62,8 @@ class Watched:
         self._good = self._bad = 0
         self._bad_since = 0.0
 
-    def look(self, container: Container) -> bool | None:
-        """Ask if it is time to; True or False when the threshold is reached, else None."""
+    def poll(self, container: Container) -> bool | None:
+        """Probe if it is due; return True or False once a threshold is reached, else None."""
         if time.monotonic() < self._due:
             return None
         wrong = self.probe.ask(
@@ -88,8 +88,8 @@ class Watched:
         return False if now - since >= patience else None
 
 
-def of_container(container: Mapping[str, Any], target_port: int | None) -> dict[str, Probe]:
-    """The container's probes by kind; where it names none and has ingress, the platform's own: TCP."""
+def probes_of(container: Mapping[str, Any], target_port: int | None) -> dict[str, Probe]:
+    """Return the container's probes by kind; without any, the platform's TCP probes if it has ingress."""
     named: Sequence[Mapping[str, Any]] = container.get("probes") or []
     if not named and target_port:
         return {

@@ -24,7 +24,7 @@ for _ in range(20):
 
 
 class ProcessCleanup:
-    """Waits beside the test's process; ends with it, after all containers of the given mark."""
+    """A process that kills all containers with a mark once the test's process has ended."""
 
     def __init__(self, mark: str) -> None:
         self._mark = mark
@@ -32,7 +32,7 @@ class ProcessCleanup:
         self._lock = threading.Lock()
 
     def watch(self) -> None:
-        """Be there from now on; the first call starts the process."""
+        """Start the process at the first call."""
         with self._lock:
             if self._process is None and sys.platform == "linux":
                 self._process = subprocess.Popen(
@@ -45,7 +45,7 @@ class ProcessCleanup:
                 )
 
     def close(self) -> None:
-        """Not needed any more."""
+        """Stop the process."""
         with self._lock:
             if self._process:
                 self._process.kill()

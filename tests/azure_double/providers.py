@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from . import regions
-from .arm import Arm, Call
+from .arm import Arm
 from .http import Refused, Response
+from .resource_kind import Call
 
 SECONDS = 20
 TYPES: dict[str, tuple[str, ...]] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import probes
-from .containers import MARK, Container, launch
+from .containers import MARK, Container, plan_launch
 from .log_buffers import Buffer, Line
 from .mounts import Mounted, MountFailed
 
@@ -47,17 +47,17 @@ class Replica:
         self._mounts: dict[str, Mounted] = {}
         self._clock = platform.double.clock
         self._ending = threading.Event()
-        self._hurry = False
+        self._kill = False
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     def start(self) -> Replica:
         self._thread.start()
         return self
 
-    def end(self, *, hurry: bool = False) -> None:
-        """Ask it to end: out of the ingress now, gone when its process is; in a hurry without grace."""
+    def end(self, *, kill: bool = False) -> None:
+        """Remove the replica from the ingress and end its process; with `kill`, without a grace period."""
         self.ready = False
-        self._hurry = self._hurry or hurry
+        self._kill = self._kill or kill
         self._ending.set()
 
     def join(self, seconds: float | None = None) -> None:
@@ -74,23 +74,23 @@ class Replica:
 
     @property
     def port(self) -> int | None:
-        """Where its process listens, while there is one."""
+        """The port of its process, if there is one."""
         return self.container.ports.get(self.app.target_port or 80) if self.container else None
 
     def _run(self) -> None:
         try:
-            self._note(
+            self._add_event(
                 "Normal", "AssigningReplica", f"Replica '{self.name}' has been scheduled to run on a node."
             )
-            while not self.platform.room_for(self):
+            while not self.platform.take_capacity(self):
                 if self._ending.wait(0.02):
                     return
             self.phase = "Waiting"
-            self._note("Normal", "SuccessfulCreate", f"Created replica '{self.name}'")
+            self._add_event("Normal", "SuccessfulCreate", f"Created replica '{self.name}'")
             if self._pull() and self._mount():
-                self._live()
+                self._run_container()
         except Exception as error:  # noqa: BLE001 - reported to the test, which fails
-            self.platform.crashed(error)
+            self.platform.report_crash(error)
         finally:
             self.ready = self.started = False
             self.phase = "Terminated"
@@ -100,14 +100,14 @@ class Replica:
             for mounted in self._mounts.values():
                 mounted.close()
             self.log.close()
-            self.platform.left(self)
+            self.platform.release_capacity(self)
 
     def _pull(self) -> bool:
         image = self.template.get("image", "")
-        self._note("Normal", "PullingImage", f"Pulling image '{image}'")
+        self._add_event("Normal", "PullingImage", f"Pulling image '{image}'")
         if not self._sleep(self.platform.limits.pull_seconds):
             return False
-        self._note(
+        self._add_event(
             "Normal",
             "PulledImage",
             f'Successfully pulled image "{image}" in {self.platform.limits.pull_seconds:g}s. '
@@ -129,7 +129,7 @@ class Replica:
                         self._clock.real,
                     )
                 except MountFailed as failed:
-                    self._note(
+                    self._add_event(
                         "Warning",
                         "FailedMount",
                         f'MountVolume.SetUp failed for volume "{volume["name"]}" : {failed}',
@@ -145,11 +145,11 @@ class Replica:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _live(self) -> None:
+    def _run_container(self) -> None:
         """Start the container, again and again, until the replica ends."""
         name = self.template["name"]
         while not self.ending:
-            plan = launch(
+            plan = plan_launch(
                 self.template,
                 secrets=self.app.secrets,
                 mounts={path: mounted.folder for path, mounted in self._mounts.items()},
@@ -158,32 +158,32 @@ class Replica:
                 folder=self._folder,
                 images=self.platform.images,
             )
-            if self.platform.shall_crash(self.app):
+            if self.platform.takes_crash(self.app):
                 plan.argv = [sys.executable, "-c", "import sys; sys.exit('made to crash')"]
-            self.platform.about_to_start()
-            self._note("Normal", "ContainerCreated", f"Created container '{name}'")
+            self.platform.start_process_cleanup()
+            self._add_event("Normal", "ContainerCreated", f"Created container '{name}'")
             container = Container(plan, self.log)
             self.container = container
             self.container_id = f"containerd://{secrets.token_hex(16)}"
-            self.phase, self.details = "Running", f"Container started at: {_moment()}."
-            self._note("Normal", "ContainerStarted", f"Started container '{name}'")
+            self.phase, self.details = "Running", f"Container started at: {_timestamp()}."
+            self._add_event("Normal", "ContainerStarted", f"Started container '{name}'")
             unhealthy = self._watch(container)
             self.ready = self.started = False
             if self.ending:
                 return
             if unhealthy:
-                self._note(
+                self._add_event(
                     "Warning",
                     "ContainerUnhealthy",
                     f"Container {name} failed {unhealthy} probe, will be restarted",
                 )
                 container.stop(self._grace)
             else:
-                container.sweep()
+                container.kill_all()
             reason = (
                 "ProbeFailure" if unhealthy else ("ProcessExited" if container.exit_code else "Completed")
             )
-            self._note(
+            self._add_event(
                 "Warning" if container.exit_code else "Normal",
                 "ContainerTerminated",
                 f"Container '{name}' was terminated with exit code '{container.exit_code}' "
@@ -192,14 +192,14 @@ class Replica:
             self.container = None
             self.restarts += 1
             self.phase, self.details = "Waiting", "CrashLoopBackOff"
-            self._note("Warning", "ContainerBackOff", f"Persistent Failure to start container '{name}'")
+            self._add_event("Warning", "ContainerBackOff", f"Persistent Failure to start container '{name}'")
             if not self._sleep(BACKOFF[min(self.restarts, len(BACKOFF)) - 1]):
                 return
 
     def _watch(self, container: Container) -> str | None:
-        """Probe until the process or the replica ends; the probe's name where one wants a restart."""
-        wanted = probes.of_container(self.template, self.app.target_port)
-        watched = [probes.Watched(probe, self) for probe in wanted.values()]
+        """Probe until the process or the replica ends; return the kind of a probe that requires a restart."""
+        wanted = probes.probes_of(self.template, self.app.target_port)
+        watched = [probes.ProbeState(probe, self) for probe in wanted.values()]
         startup = next((one for one in watched if one.probe.kind == probes.STARTUP), None)
         if startup is None:
             self.started = True
@@ -209,7 +209,7 @@ class Replica:
             for one in watched:
                 if one is not startup and not self.started:
                     continue
-                verdict = one.look(container)
+                verdict = one.poll(container)
                 if verdict is None:
                     continue
                 if one is startup and verdict:
@@ -226,11 +226,11 @@ class Replica:
 
     def probe_failed(self, message: str) -> None:
         """Note a probe that failed."""
-        self._note("Warning", "ProbeFailed", message)
+        self._add_event("Warning", "ProbeFailed", message)
 
     @property
     def _grace(self) -> float:
-        if self._hurry:
+        if self._kill:
             return 0
         seconds = self.revision.template.get("terminationGracePeriodSeconds") or 30
         return max(self._clock.real(seconds), self.platform.limits.grace)
@@ -245,7 +245,7 @@ class Replica:
             MARK: f"{self.platform.mark}-{self.name}",
         }
 
-    def _note(self, type: str, reason: str, message: str) -> None:
+    def _add_event(self, type: str, reason: str, message: str) -> None:
         self.platform.event(self.app, type, reason, message, self.revision.name, self.name)
 
     def _sleep(self, azure_seconds: float) -> bool:
@@ -257,7 +257,7 @@ def _letters(count: int) -> str:
     return "".join(secrets.choice(LETTERS) for _ in range(count))
 
 
-def _moment() -> str:
+def _timestamp() -> str:
     now = datetime.datetime.now(datetime.UTC)
     half = "AM" if now.hour < 12 else "PM"
     return f"{now.month}/{now.day}/{now.year} {now.hour % 12 or 12}:{now:%M:%S} {half}"

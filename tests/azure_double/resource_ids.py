@@ -13,7 +13,7 @@ _SCOPE = re.compile(
 
 @dataclass(frozen=True)
 class ResourceId:
-    """Where something is: subscription, group, namespace, and pairs of type and name.
+    """A parsed resource id: subscription, group, namespace, and pairs of type and name.
 
     A collection has one type more than names, and so has an action: the router knows which.
     """
@@ -26,7 +26,7 @@ class ResourceId:
 
     @classmethod
     def parse(cls, path: str) -> ResourceId | None:
-        """Take a path apart; None where it is not under a subscription."""
+        """Parse a path; return None if it is not under a subscription."""
         found = _SCOPE.match(unquote(path).rstrip("/"))
         if not found:
             return None
@@ -58,7 +58,7 @@ class ResourceId:
 
     @property
     def parent(self) -> ResourceId:
-        """The resource that holds this one; the group for a top-level resource."""
+        """The parent resource; the group for a top-level resource."""
         if len(self.types) <= 1:
             return ResourceId(self.subscription, self.group)
         return ResourceId(
@@ -92,7 +92,7 @@ class ResourceId:
 
     @property
     def key(self) -> str:
-        """The id in lower case, for look-ups."""
+        """The id in lower case, the key of dictionaries."""
         return str(self).lower()
 
     def __str__(self) -> str:

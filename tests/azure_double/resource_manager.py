@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ResourceManager(Arm):
-    """The router with its kinds; guards ask in this order: subscription, permission, group, provider."""
+    """The router with its resource kinds; order of the guards: subscription, permission, group, provider."""
 
     def __init__(self, double: AzureDouble, clock: Clock) -> None:
         super().__init__(double, clock)

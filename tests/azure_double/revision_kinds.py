@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .app_versions import headers, refusal, shaped
-from .arm import Call, Kind
 from .http import Response
+from .resource_kind import Call, ResourceKind
 from .revisions import replica_body
 
 if TYPE_CHECKING:
     from .app_platform import Platform
 
 
-class Revisions(Kind):
+class Revisions(ResourceKind):
     """Revisions: read, restart, activate, deactivate."""
 
     type = "Microsoft.App/containerApps/revisions"
@@ -22,18 +22,18 @@ class Revisions(Kind):
         self.platform = platform
 
     def get(self, call: Call) -> Response:
-        revision = self.platform.hosted(call.id.parent).revision(call.id.name)
+        revision = self.platform.require_app(call.id.parent).revision(call.id.name)
         return Response.of(shaped(revision.body(), call.version), headers=headers())
 
     def list(self, call: Call) -> Response:
-        app = self.platform.hosted(call.id.owner)
+        app = self.platform.require_app(call.id.owner)
         return Response.of(
             {"value": [shaped(revision.body(), call.version) for revision in app.revisions]},
             headers=headers(),
         )
 
     def action(self, call: Call, name: str) -> Response:
-        app = self.platform.hosted(call.id.parent)
+        app = self.platform.require_app(call.id.parent)
         revision = app.revision(call.id.name)
         app.refuse_while_busy()
         with self.platform.lock:
@@ -56,7 +56,7 @@ class Revisions(Kind):
         return super().action(call, name)
 
 
-class Replicas(Kind):
+class Replicas(ResourceKind):
     """Replicas of a revision, read only."""
 
     type = "Microsoft.App/containerApps/revisions/replicas"
@@ -65,7 +65,7 @@ class Replicas(Kind):
         self.platform = platform
 
     def get(self, call: Call) -> Response:
-        revision = self.platform.hosted(call.id.parent.parent).revision(call.id.names[1])
+        revision = self.platform.require_app(call.id.parent.parent).revision(call.id.names[1])
         replica = revision.replica(call.id.name)
         if replica is None:
             raise refusal(
@@ -76,7 +76,7 @@ class Replicas(Kind):
         return Response.of(shaped(replica_body(replica), call.version), headers=headers())
 
     def list(self, call: Call) -> Response:
-        revision = self.platform.hosted(call.id.parent.parent).revision(call.id.names[1])
+        revision = self.platform.require_app(call.id.parent.parent).revision(call.id.names[1])
         listed = [replica for replica in revision.replicas if not replica.gone]
         return Response.of(
             {"value": [shaped(replica_body(one), call.version) for one in listed]}, headers=headers()

@@ -55,7 +55,7 @@ class Revision:
         return (self.template.get("scale") or {}).get("cooldownPeriod") or 300
 
     def living(self) -> list[Replica]:
-        """Replicas that were not asked to end."""
+        """Return the replicas that are not ending."""
         return [replica for replica in self.replicas if not replica.ending]
 
     def ready(self) -> list[Replica]:
@@ -77,7 +77,7 @@ class Revision:
         self.scale(0)
         self.scale(count)
 
-    def waited(self) -> float:
+    def activation_seconds(self) -> float:
         """Real seconds spent on becoming ready; they do not run on while the app is stopped."""
         now = time.monotonic()
         self._waited += min(now - self._seen, 0.5)
@@ -85,7 +85,7 @@ class Revision:
         return self._waited
 
     def try_again(self) -> None:
-        """Start the wait for its readiness anew."""
+        """Reset the error and the activation time."""
         self.error = ""
         self._waited = 0.0
 
@@ -105,7 +105,7 @@ class Revision:
         return "Running" if any(replica.ready for replica in living) else "Degraded"
 
     def body(self) -> dict[str, Any]:
-        """What ARM shows of it."""
+        """Return the body of a GET."""
         app = self.app
         template = copy.deepcopy(self.template)
         for container in template["containers"]:
@@ -144,7 +144,7 @@ class Revision:
 
 
 def replica_body(replica: Replica) -> dict[str, Any]:
-    """What ARM shows of a replica."""
+    """Return the body of a GET of a replica."""
     app, revision = replica.app, replica.revision
     name = replica.template["name"]
     place = f"{app.stream_path}/revisions/{revision.name}/replicas/{replica.name}"

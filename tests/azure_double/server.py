@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 import trustme
 
-from .http import Body, ClientLeft, Request, Response
+from .http import Body, ClientDisconnected, Request, Response
 
 NO_BODY = (204, 304)
 REASONS = {200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content"}
@@ -43,7 +43,7 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the door and every connection."""
+        """Close the listener and every connection."""
         self._stopping = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -79,7 +79,7 @@ class Server:
             with connection.makefile("rb", buffering=1 << 16) as stream:
                 while not self._stopping and self._exchange(connection, cast(BinaryIO, stream), host):
                     pass
-        except (OSError, ClientLeft, ValueError):  # the other side left, or a test cut the line
+        except (OSError, ClientDisconnected, ValueError):  # the other side left, or a test cut the line
             return
         finally:
             with self._lock:
@@ -125,7 +125,7 @@ class Server:
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
         if hasattr(socket, "TCP_QUICKACK"):
-            # Behind a proxy clients hold the body back until the head is acknowledged: 40 ms by default.
+            # Through a proxy, clients send the body once the head is acknowledged: after 40 ms by default.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         body = Body(stream, headers, lambda: connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n"))
         request = Request.parse(method, host, target, headers, body)
@@ -135,7 +135,7 @@ class Server:
 
 
 def write(connection: socket.socket, request: Request, response: Response) -> None:
-    """Send a response; cut the line where it asks for that."""
+    """Send a response; reset the connection if the response requires it."""
     body = response.body
     headers = {name.lower(): value for name, value in response.headers.items()}
     whole = isinstance(body, bytes | bytearray | memoryview)
@@ -181,4 +181,4 @@ def write(connection: socket.socket, request: Request, response: Response) -> No
 def cut(connection: socket.socket) -> None:
     """Reset the connection, as a broken line does."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    raise ClientLeft("cut on purpose")
+    raise ClientDisconnected("cut on purpose")

@@ -1,4 +1,4 @@
-"""What Azure Files writes into its answers: headers, XML with a byte order mark, errors."""
+"""Responses of Azure Files: headers, XML with a byte order mark, errors."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ _numbers = count(int.from_bytes(os.urandom(4), "big"))
 _lock = threading.Lock()
 
 
-class NotDone(Exception):
-    """The service says no; becomes an XML error."""
+class StorageError(Exception):
+    """A refusal by Azure Files; it becomes an XML error."""
 
     def __init__(self, status: int, code: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(code)
@@ -59,7 +59,7 @@ class NotDone(Exception):
 
     def response(self, request: Request) -> Response:
         """The answer; to a HEAD without a body, as recorded."""
-        head = {"x-ms-error-code": self.code, **self.headers, **common(request)}
+        head = {"x-ms-error-code": self.code, **self.headers, **common_headers(request)}
         if request.method == "HEAD":
             return Response(self.status, head, iter(()))
         time = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
@@ -73,14 +73,14 @@ def xml(text: str) -> bytes:
     return f'\ufeff<?xml version="1.0" encoding="utf-8"?>{text}'.encode()
 
 
-def document(request: Request, text: str, headers: Mapping[str, str] | None = None) -> Response:
+def xml_response(request: Request, text: str, headers: Mapping[str, str] | None = None) -> Response:
     """An XML answer, chunked."""
-    head = {"content-type": "application/xml", **(headers or {}), **common(request)}
+    head = {"content-type": "application/xml", **(headers or {}), **common_headers(request)}
     return Response(200, head, iter([xml(text)]))
 
 
-def enumeration(request: Request, about: str, tag: str, shown: str, following: str) -> Response:
-    """One page of a listing; ``about`` is what is listed, ``following`` where the next page starts."""
+def list_response(request: Request, about: str, tag: str, shown: str, following: str) -> Response:
+    """Return one page of a listing with the attributes ``about``; ``following`` marks the next page."""
     asked = "".join(
         f"<{name}>{escape(request.query[key])}</{name}>"
         for key, name in (("prefix", "Prefix"), ("marker", "Marker"), ("maxresults", "MaxResults"))
@@ -89,15 +89,15 @@ def enumeration(request: Request, about: str, tag: str, shown: str, following: s
     more = f"<NextMarker>{following}</NextMarker>" if following else "<NextMarker />"
     place = f'ServiceEndpoint="https://{request.host}/"{about}'
     text = f"<EnumerationResults {place}>{asked}<{tag}>{shown}</{tag}>{more}</EnumerationResults>"
-    return document(request, text)
+    return xml_response(request, text)
 
 
-def done(request: Request, status: int, headers: Mapping[str, str] | None = None) -> Response:
+def empty_response(request: Request, status: int, headers: Mapping[str, str] | None = None) -> Response:
     """An answer without a body."""
-    return Response(status, {**(headers or {}), **common(request)})
+    return Response(status, {**(headers or {}), **common_headers(request)})
 
 
-def common(request: Request) -> dict[str, str]:
+def common_headers(request: Request) -> dict[str, str]:
     """The headers of every answer."""
     with _lock:
         number = next(_numbers)
@@ -111,20 +111,20 @@ def etag(about: os.stat_result) -> str:
     return f'"0x8D{about.st_ctime_ns // 100:X}{about.st_ino & 0xFFF:03X}"'
 
 
-def state(about: os.stat_result) -> dict[str, str]:
+def version_headers(about: os.stat_result) -> dict[str, str]:
     """ETag and Last-Modified."""
     modified = datetime.datetime.fromtimestamp(about.st_mtime, datetime.UTC)
     return {"etag": etag(about), "last-modified": format_datetime(modified, usegmt=True)}
 
 
-def smb(request: Request, about: os.stat_result, attributes: str, parent: int) -> dict[str, str]:
-    """What newer versions tell about a file's attributes and times."""
+def smb_headers(request: Request, about: os.stat_result, attributes: str, parent: int) -> dict[str, str]:
+    """Return the headers of newer versions with a file's attributes and times."""
     if request.headers.get("x-ms-version", SMB_SINCE) < SMB_SINCE:
         return {}
-    written = moment(about.st_mtime_ns)
+    written = file_time(about.st_mtime_ns)
     return {
         "x-ms-file-attributes": attributes,
-        "x-ms-file-change-time": moment(about.st_ctime_ns),
+        "x-ms-file-change-time": file_time(about.st_ctime_ns),
         "x-ms-file-creation-time": written,
         "x-ms-file-id": str(about.st_ino),
         "x-ms-file-last-write-time": written,
@@ -133,23 +133,23 @@ def smb(request: Request, about: os.stat_result, attributes: str, parent: int) -
     }
 
 
-def moment(ns: int) -> str:
+def file_time(ns: int) -> str:
     """A time with the service's seven digits of a second."""
     seconds, rest = divmod(ns, 10**9)
     text = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{rest // 100:07d}Z"
 
 
-def entry(name: str, about: os.stat_result, attributes: str, include: set[str], extended: bool) -> str:
-    """One entry of a listing; the service tells more when it is asked for more."""
+def list_entry(name: str, about: os.stat_result, attributes: str, include: set[str], extended: bool) -> str:
+    """Return one entry of a listing; ``include`` and ``extended`` add properties."""
     folder = stat.S_ISDIR(about.st_mode)
     facts = "" if folder else f"<Content-Length>{about.st_size}</Content-Length>"
     if "timestamps" in include:
-        written = moment(about.st_mtime_ns)
+        written = file_time(about.st_mtime_ns)
         facts += f"<CreationTime>{written}</CreationTime><LastAccessTime>{written}</LastAccessTime>"
         facts += f"<LastWriteTime>{written}</LastWriteTime>"
-        facts += f"<ChangeTime>{moment(about.st_ctime_ns)}</ChangeTime>"
-        facts += f"<Last-Modified>{state(about)['last-modified']}</Last-Modified>"
+        facts += f"<ChangeTime>{file_time(about.st_ctime_ns)}</ChangeTime>"
+        facts += f"<Last-Modified>{version_headers(about)['last-modified']}</Last-Modified>"
     if "etag" in include:
         facts += f"<Etag>{escape(etag(about))}</Etag>"
     properties = f"<Properties>{facts}</Properties>" if facts else "<Properties />"

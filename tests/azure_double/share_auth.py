@@ -1,4 +1,4 @@
-"""Who may ask Azure Files: the account's key, really checked, or a token with the role behind it."""
+"""Authorization of Azure Files: a verified signature with the account key, or a token with the role."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from .http import Refused, Request
-from .share_answers import NotDone
+from .share_answers import StorageError
 from .tokens import TENANT, Tokens
 
 AUDIENCE = "https://storage.azure.com"
@@ -35,18 +35,18 @@ def new_key() -> str:
 
 @dataclass
 class Account:
-    """One storage account as its data plane sees it."""
+    """The access settings of a storage account's data plane."""
 
     name: str
     keys: list[str] = field(default_factory=lambda: [new_key(), new_key()])
     shared_key_access: bool = True
     backup_role: bool = False
-    """Whether who signs in has *Storage File Data Privileged Contributor*."""
+    """Whether the signed-in client has the role *Storage File Data Privileged Contributor*."""
     firewall: bool = False
     """Whether the firewall keeps this network out."""
 
     def rotate(self, index: int = 0) -> str:
-        """Replace a key; whoever signs with the old one is refused from now on."""
+        """Replace a key; signatures with the old one are refused."""
         self.keys[index] = new_key()
         return self.keys[index]
 
@@ -54,27 +54,27 @@ class Account:
 def check(request: Request, account: Account, tokens: Tokens) -> None:
     """Let a request through, or refuse it as the service does."""
     if account.firewall:
-        raise NotDone(403, "AuthorizationFailure")
+        raise StorageError(403, "AuthorizationFailure")
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme == "Bearer":
         _check_token(request, account, tokens)
     elif scheme == "SharedKey":
         _check_key(request, account, value)
     else:
-        raise NotDone(401, "InvalidAuthenticationInfo", _challenge())
+        raise StorageError(401, "InvalidAuthenticationInfo", _challenge())
 
 
 def _check_token(request: Request, account: Account, tokens: Tokens) -> None:
     try:
         token = tokens.require(request)
     except Refused as refused:
-        raise NotDone(401, "InvalidAuthenticationInfo", _challenge()) from refused
+        raise StorageError(401, "InvalidAuthenticationInfo", _challenge()) from refused
     if token.audience.rstrip("/") != AUDIENCE:
-        raise NotDone(401, "InvalidAuthenticationInfo", _challenge())
+        raise StorageError(401, "InvalidAuthenticationInfo", _challenge())
     if request.headers.get("x-ms-file-request-intent") != "backup":
-        raise NotDone(400, "MissingRequiredHeader")
+        raise StorageError(400, "MissingRequiredHeader")
     if not account.backup_role:
-        raise NotDone(403, "AuthorizationPermissionMismatch")
+        raise StorageError(403, "AuthorizationPermissionMismatch")
 
 
 def _check_key(request: Request, account: Account, value: str) -> None:
@@ -82,9 +82,9 @@ def _check_key(request: Request, account: Account, value: str) -> None:
     text = _text_to_sign(request, account.name)
     good = [_sign(key, text) for key in account.keys]
     if name != account.name or not any(hmac.compare_digest(signature, known) for known in good):
-        raise NotDone(403, "AuthenticationFailed")
+        raise StorageError(403, "AuthenticationFailed")
     if not account.shared_key_access:
-        raise NotDone(403, "KeyBasedAuthenticationNotPermitted")
+        raise StorageError(403, "KeyBasedAuthenticationNotPermitted")
 
 
 def _text_to_sign(request: Request, account: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .share_answers import NotDone
+from .share_answers import StorageError
 
 GIB = 1 << 30
 NORMAL = "Archive"
@@ -17,15 +17,15 @@ READ_ONLY = "ReadOnly"
 
 
 @dataclass
-class Facts:
-    """What the service keeps about a file beside its content."""
+class FileProperties:
+    """Properties and metadata of a file."""
 
     attributes: str = NORMAL
     headers: dict[str, str] = field(default_factory=dict)
     """Content type and the like, as answered."""
     metadata: dict[str, str] = field(default_factory=dict)
     written: list[tuple[int, int]] = field(default_factory=list)
-    """Ranges that hold data, ends included, in order and apart."""
+    """Sorted, disjoint ranges with data; ends are inclusive."""
 
 
 class Share:
@@ -36,18 +36,18 @@ class Share:
         self.quota = quota
         """GiB."""
         self.limit: int | None = None
-        """Bytes that fit, where a test wants less than the quota."""
+        """Maximum of bytes, for tests of a full share."""
         self.metadata: dict[str, str] = {}
-        self._facts: dict[str, Facts] = {}
+        self._facts: dict[str, FileProperties] = {}
         self._lock = threading.RLock()
         root.mkdir(parents=True, exist_ok=True)
 
-    def facts(self, path: str) -> Facts:
-        """Return what is kept about a path; a file that a container wrote has data all over."""
+    def file_properties(self, path: str) -> FileProperties:
+        """Return the properties of a path; a file written by a container has one range."""
         with self._lock:
             known = self._facts.get(path)
             if known is None:
-                known = self._facts[path] = Facts()
+                known = self._facts[path] = FileProperties()
                 place = self.root / path
                 if place.is_file() and (size := place.stat().st_size):
                     known.written.append((0, size - 1))
@@ -57,26 +57,28 @@ class Share:
         """Return a file's or folder's state, or refuse as the service does."""
         about = self._lookup(path)
         if about is None:
-            raise NotDone(404, "ResourceNotFound" if self._has_parent(path) else "ParentNotFound")
+            raise StorageError(404, "ResourceNotFound" if self._has_parent(path) else "ParentNotFound")
         if stat.S_ISDIR(about.st_mode) != folder:
-            raise NotDone(409 if folder else 404, "ResourceTypeMismatch" if folder else "ResourceNotFound")
+            raise StorageError(
+                409 if folder else 404, "ResourceTypeMismatch" if folder else "ResourceNotFound"
+            )
         return about
 
     def parent(self, path: str) -> int:
-        """Return the id of the folder that a path lies in; 0 is the root."""
+        """Return the id of a path's folder; 0 is the root."""
         folder = path.rpartition("/")[0]
         return (self.root / folder).stat().st_ino if folder else 0
 
     def make_folder(self, path: str) -> os.stat_result:
-        """Make one folder."""
+        """Create a folder."""
         with self._lock:
             self._require_parent(path)
             about = self._lookup(path)
             if about is not None:
                 folder = stat.S_ISDIR(about.st_mode)
-                raise NotDone(409, "ResourceAlreadyExists" if folder else "ResourceTypeMismatch")
+                raise StorageError(409, "ResourceAlreadyExists" if folder else "ResourceTypeMismatch")
             (self.root / path).mkdir()
-            self._facts[path] = Facts(attributes="Directory")
+            self._facts[path] = FileProperties(attributes="Directory")
         return self.stat(path, folder=True)
 
     def delete_folder(self, path: str) -> None:
@@ -84,19 +86,21 @@ class Share:
         with self._lock:
             self.stat(path, folder=True)
             if any((self.root / path).iterdir()):
-                raise NotDone(409, "DirectoryNotEmpty")
+                raise StorageError(409, "DirectoryNotEmpty")
             (self.root / path).rmdir()
             self._facts.pop(path, None)
 
-    def create(self, path: str, size: int, facts: Facts, data: bytes | bytearray = b"") -> os.stat_result:
-        """Create or replace a file of full length; where there is no data it reads as zeros."""
+    def create(
+        self, path: str, size: int, facts: FileProperties, data: bytes | bytearray = b""
+    ) -> os.stat_result:
+        """Create or replace a file of its full length; ranges without data read as zeros."""
         with self._lock:
             self._require_parent(path)
             about = self._lookup(path)
             if about is not None and stat.S_ISDIR(about.st_mode):
-                raise NotDone(409, "ResourceTypeMismatch")
-            if about is not None and READ_ONLY in self.facts(path).attributes:
-                raise NotDone(409, "ReadOnlyAttribute")
+                raise StorageError(409, "ResourceTypeMismatch")
+            if about is not None and READ_ONLY in self.file_properties(path).attributes:
+                raise StorageError(409, "ReadOnlyAttribute")
             self._require_room(size)
             with (self.root / path).open("wb") as file:
                 file.write(data)
@@ -116,19 +120,19 @@ class Share:
         finally:
             os.close(descriptor)
         with self._lock:
-            facts = self.facts(path)
-            facts.written = _joined([*facts.written, (start, start + len(data) - 1)])
+            facts = self.file_properties(path)
+            facts.written = _merge_ranges([*facts.written, (start, start + len(data) - 1)])
         return self.stat(path, folder=False)
 
     def clear_range(self, path: str, start: int, end: int) -> os.stat_result:
-        """Make a range read as zeros; ``end`` is included."""
+        """Fill a range with zeros; ``end`` is inclusive."""
         self._require_writable(path, end + 1)
         with (self.root / path).open("r+b") as file:
             file.seek(start)
             file.write(bytes(end + 1 - start))
         with self._lock:
-            facts = self.facts(path)
-            facts.written = [part for span in facts.written for part in _without(span, start, end)]
+            facts = self.file_properties(path)
+            facts.written = [part for span in facts.written for part in _subtract_range(span, start, end)]
         return self.stat(path, folder=False)
 
     def resize(self, path: str, size: int) -> None:
@@ -136,30 +140,30 @@ class Share:
         self.stat(path, folder=False)
         os.truncate(self.root / path, size)
         with self._lock:
-            facts = self.facts(path)
+            facts = self.file_properties(path)
             facts.written = [(start, min(end, size - 1)) for start, end in facts.written if start < size]
 
     def delete(self, path: str) -> None:
         """Delete a file."""
         with self._lock:
             self.stat(path, folder=False)
-            if READ_ONLY in self.facts(path).attributes:
-                raise NotDone(409, "ReadOnlyAttribute")
+            if READ_ONLY in self.file_properties(path).attributes:
+                raise StorageError(409, "ReadOnlyAttribute")
             (self.root / path).unlink()
             self._facts.pop(path, None)
 
     def rename(self, old: str, new: str, *, folder: bool, replace: bool, ignore_read_only: bool) -> None:
-        """Give a file or folder another name; the target is looked at first."""
+        """Rename a file or folder; the target is checked first."""
         with self._lock:
             self._require_parent(new)
             there = self._lookup(new)
             if there is not None:
                 if not replace:
-                    raise NotDone(409, "ResourceAlreadyExists")
+                    raise StorageError(409, "ResourceAlreadyExists")
                 if stat.S_ISDIR(there.st_mode) or folder:
-                    raise NotDone(409, "ResourceTypeMismatch" if not folder else "ResourceAlreadyExists")
-                if READ_ONLY in self.facts(new).attributes and not ignore_read_only:
-                    raise NotDone(409, "ReadOnlyAttribute")
+                    raise StorageError(409, "ResourceTypeMismatch" if not folder else "ResourceAlreadyExists")
+                if READ_ONLY in self.file_properties(new).attributes and not ignore_read_only:
+                    raise StorageError(409, "ReadOnlyAttribute")
             self.stat(old, folder=folder)
             (self.root / old).replace(self.root / new)
             moved = [path for path in self._facts if path == old or path.startswith(f"{old}/")]
@@ -187,17 +191,17 @@ class Share:
 
     def _require_parent(self, path: str) -> None:
         if not self._has_parent(path):
-            raise NotDone(404, "ParentNotFound")
+            raise StorageError(404, "ParentNotFound")
 
     def _require_room(self, size: int) -> None:
         if self.limit is not None and self.used() + size > self.limit:
-            raise NotDone(413, "ShareSizeLimitReached")
+            raise StorageError(413, "ShareSizeLimitReached")
 
     def _require_writable(self, path: str, end: int) -> None:
         if end > self.stat(path, folder=False).st_size:
-            raise NotDone(416, "InvalidRange")
-        if READ_ONLY in self.facts(path).attributes:
-            raise NotDone(409, "ReadOnlyAttribute")
+            raise StorageError(416, "InvalidRange")
+        if READ_ONLY in self.file_properties(path).attributes:
+            raise StorageError(409, "ReadOnlyAttribute")
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -209,7 +213,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                 continue
 
 
-def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merge_ranges(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     joined: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if joined and start <= joined[-1][1] + 1:
@@ -219,7 +223,7 @@ def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _without(span: tuple[int, int], start: int, end: int) -> Iterator[tuple[int, int]]:
+def _subtract_range(span: tuple[int, int], start: int, end: int) -> Iterator[tuple[int, int]]:
     if span[0] < start:
         yield span[0], min(span[1], start - 1)
     if span[1] > end:

@@ -11,13 +11,22 @@ from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from .http import Request, Response
-from .share_answers import NotDone, common, document, done, entry, enumeration, smb, state
-from .share_content import NORMAL, Facts, Share
+from .share_answers import (
+    StorageError,
+    common_headers,
+    empty_response,
+    list_entry,
+    list_response,
+    smb_headers,
+    version_headers,
+    xml_response,
+)
+from .share_content import NORMAL, FileProperties, Share
 
 MAX_RANGE = 4 << 20
 PIECE = 1 << 18
 PAGE = 5000
-"""Entries of a listing, where no number is asked for."""
+"""Default number of entries of a page."""
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _KEPT_HEADERS = {
     "x-ms-content-type": "content-type",
@@ -28,7 +37,7 @@ _KEPT_HEADERS = {
 }
 
 
-class Items:
+class ItemRequest:
     """Answers for one path of a share."""
 
     def __init__(self, request: Request, account: str, name: str, share: Share, path: str) -> None:
@@ -39,7 +48,7 @@ class Items:
         self.path = path
 
     def answer(self, *, folder: bool) -> Response:
-        """Do what is asked."""
+        """Handle the request."""
         comp = self.request.query.get("comp", "")
         operation = (self.request.method, comp)
         match (folder, *operation):
@@ -48,16 +57,16 @@ class Items:
             case _, "GET" | "HEAD", "metadata":
                 return self._properties(folder=folder, only_metadata=True)
             case _, "PUT", "metadata":
-                self._about(folder=folder)
-                self.share.facts(self.path).metadata = self._sent_metadata()
-                return self._changed(200, self._about(folder=folder))
+                self._stat(folder=folder)
+                self.share.file_properties(self.path).metadata = self._sent_metadata()
+                return self._changed(200, self._stat(folder=folder))
             case True, "PUT", "":
                 self.share.make_folder(self.path)
-                self.share.facts(self.path).metadata = self._sent_metadata()
+                self.share.file_properties(self.path).metadata = self._sent_metadata()
                 return self._written(201, folder=True)
             case True, "DELETE", "":
                 self.share.delete_folder(self.path)
-                return done(self.request, 202)
+                return empty_response(self.request, 202)
             case True, "GET" | "HEAD", "":
                 return self._properties(folder=True)
             case True, "GET", "list":
@@ -78,18 +87,20 @@ class Items:
                 return self._range_list()
             case False, "DELETE", "":
                 self.share.delete(self.path)
-                return done(self.request, 202)
+                return empty_response(self.request, 202)
             case _:
-                raise NotDone(405, "UnsupportedHttpVerb")
+                raise StorageError(405, "UnsupportedHttpVerb")
 
     def _create(self) -> Response:
         size = int(self.request.headers["x-ms-content-length"])
         data = self._body()
         if len(data) > min(size, MAX_RANGE):
-            raise NotDone(413, "RequestBodyTooLarge")
+            raise StorageError(413, "RequestBodyTooLarge")
         md5 = self._checked_md5(data)
-        facts = Facts(
-            self.request.headers.get("x-ms-file-attributes", NORMAL), self._kept(), self._sent_metadata()
+        facts = FileProperties(
+            self.request.headers.get("x-ms-file-attributes", NORMAL),
+            self._content_headers(),
+            self._sent_metadata(),
         )
         self.share.create(self.path, size, facts, data)
         return self._written(201, folder=False, more={"content-md5": md5} if data else {})
@@ -101,9 +112,9 @@ class Items:
         self.share.stat(self.path, folder=False)
         data = self._body()
         if len(data) > MAX_RANGE:
-            raise NotDone(413, "RequestBodyTooLarge")
+            raise StorageError(413, "RequestBodyTooLarge")
         if len(data) != end + 1 - start:
-            raise NotDone(400, "InvalidHeaderValue")
+            raise StorageError(400, "InvalidHeaderValue")
         md5 = self._checked_md5(data)
         return self._changed(201, self.share.put_range(self.path, start, data), {"content-md5": md5})
 
@@ -123,52 +134,57 @@ class Items:
         headers = self.request.headers
         if "x-ms-content-length" in headers:
             self.share.resize(self.path, int(headers["x-ms-content-length"]))
-        self._about(folder=False)
-        facts = self.share.facts(self.path)
+        self._stat(folder=False)
+        facts = self.share.file_properties(self.path)
         if headers.get("x-ms-file-attributes", "preserve").lower() != "preserve":
             facts.attributes = headers["x-ms-file-attributes"]
-        facts.headers = self._kept()
+        facts.headers = self._content_headers()
         return self._written(200, folder=False)
 
     def _download(self) -> Response:
-        about = self._about(folder=False)
+        about = self._stat(folder=False)
         asked = self._range()
-        headers = {**self._kept_headers(), **state(about), "accept-ranges": "bytes", "x-ms-type": "File"}
+        headers = {
+            **self._kept_headers(),
+            **version_headers(about),
+            "accept-ranges": "bytes",
+            "x-ms-type": "File",
+        }
         headers |= {"x-ms-server-encrypted": "true", **self._attributes(about), **self._described()}
         if asked is None:
             headers["content-length"] = str(about.st_size)
-            return Response(200, {**headers, **common(self.request)}, self._pieces(0, about.st_size))
+            return Response(200, {**headers, **common_headers(self.request)}, self._pieces(0, about.st_size))
         start, end = asked
         if start >= about.st_size:
-            raise NotDone(416, "InvalidRange", {"content-range": f"bytes */{about.st_size}"})
+            raise StorageError(416, "InvalidRange", {"content-range": f"bytes */{about.st_size}"})
         end = min(end, about.st_size - 1)
         length = end + 1 - start
         headers["content-range"] = f"bytes {start}-{end}/{about.st_size}"
         headers["content-length"] = str(length)
         if self.request.headers.get("x-ms-range-get-content-md5", "").lower() != "true":
-            return Response(206, {**headers, **common(self.request)}, self._pieces(start, length))
+            return Response(206, {**headers, **common_headers(self.request)}, self._pieces(start, length))
         if length > MAX_RANGE:
-            raise NotDone(400, "InvalidHeaderValue")
+            raise StorageError(400, "InvalidHeaderValue")
         data = b"".join(self._pieces(start, length))
         headers["content-md5"] = _md5(data)
-        return Response(206, {**headers, **common(self.request)}, data)
+        return Response(206, {**headers, **common_headers(self.request)}, data)
 
     def _properties(self, *, folder: bool, only_metadata: bool = False) -> Response:
-        about = self._about(folder=folder)
-        headers = {**state(about), **self._described()}
+        about = self._stat(folder=folder)
+        headers = {**version_headers(about), **self._described()}
         if not only_metadata:
             headers |= {"x-ms-server-encrypted": "true", **self._attributes(about, folder=folder)}
             if not folder:
                 headers |= {**self._kept_headers(), "content-length": str(about.st_size), "x-ms-type": "File"}
                 headers |= {"x-ms-lease-state": "available", "x-ms-lease-status": "unlocked"}
-        return done(self.request, 200, headers)
+        return empty_response(self.request, 200, headers)
 
     def _range_list(self) -> Response:
-        about = self._about(folder=False)
-        spans = self.share.facts(self.path).written
+        about = self._stat(folder=False)
+        spans = self.share.file_properties(self.path).written
         ranges = "".join(f"<Range><Start>{a}</Start><End>{b}</End></Range>" for a, b in spans)
-        headers = {**state(about), "x-ms-content-length": str(about.st_size)}
-        return document(self.request, f"<Ranges>{ranges}</Ranges>", headers)
+        headers = {**version_headers(about), "x-ms-content-length": str(about.st_size)}
+        return xml_response(self.request, f"<Ranges>{ranges}</Ranges>", headers)
 
     def _list(self) -> Response:
         query = self.request.query
@@ -180,7 +196,7 @@ class Items:
         include = set(query.get("include", "").lower().split(","))
         extended = self.request.headers.get("x-ms-file-extended-info", "").lower() == "true"
         shown = "".join(
-            entry(name, about, self._shown_attributes(name), include, extended)
+            list_entry(name, about, self._shown_attributes(name), include, extended)
             for name, about in found[:limit]
         )
         following = ""
@@ -188,35 +204,37 @@ class Items:
             mark = base64.b64encode(found[limit][0].encode()).decode()
             following = f"1!{len(mark)}!{mark}"
         place = f' ShareName="{self.name}" DirectoryPath="{escape(self.path)}"'
-        return enumeration(self.request, place, "Entries", shown, following)
+        return list_response(self.request, place, "Entries", shown, following)
 
     def _shown_attributes(self, name: str) -> str:
-        return self.share.facts(f"{self.path}/{name}".lstrip("/")).attributes
+        return self.share.file_properties(f"{self.path}/{name}".lstrip("/")).attributes
 
-    def _about(self, *, folder: bool) -> os.stat_result:
+    def _stat(self, *, folder: bool) -> os.stat_result:
         return self.share.stat(self.path, folder=folder)
 
     def _written(self, status: int, *, folder: bool, more: Mapping[str, str] | None = None) -> Response:
-        about = self._about(folder=folder)
+        about = self._stat(folder=folder)
         return self._changed(status, about, {**self._attributes(about, folder=folder), **(more or {})})
 
     def _changed(self, status: int, about: os.stat_result, more: Mapping[str, str] | None = None) -> Response:
-        headers = {**state(about), "x-ms-request-server-encrypted": "true", **(more or {})}
-        return done(self.request, status, headers)
+        headers = {**version_headers(about), "x-ms-request-server-encrypted": "true", **(more or {})}
+        return empty_response(self.request, status, headers)
 
     def _attributes(self, about: os.stat_result, *, folder: bool = False) -> dict[str, str]:
-        shown = "Directory" if folder else self.share.facts(self.path).attributes
-        return smb(self.request, about, shown, self.share.parent(self.path))
+        shown = "Directory" if folder else self.share.file_properties(self.path).attributes
+        return smb_headers(self.request, about, shown, self.share.parent(self.path))
 
-    def _kept(self) -> dict[str, str]:
+    def _content_headers(self) -> dict[str, str]:
         sent = self.request.headers
         return {name: sent[header] for header, name in _KEPT_HEADERS.items() if header in sent}
 
     def _kept_headers(self) -> dict[str, str]:
-        return {"content-type": "application/octet-stream", **self.share.facts(self.path).headers}
+        return {"content-type": "application/octet-stream", **self.share.file_properties(self.path).headers}
 
     def _described(self) -> dict[str, str]:
-        return {f"x-ms-meta-{key}": value for key, value in self.share.facts(self.path).metadata.items()}
+        return {
+            f"x-ms-meta-{key}": value for key, value in self.share.file_properties(self.path).metadata.items()
+        }
 
     def _sent_metadata(self) -> dict[str, str]:
         start = "x-ms-meta-"
@@ -228,7 +246,7 @@ class Items:
             return None
         found = _RANGE.fullmatch(text)
         if not found:
-            raise NotDone(400, "InvalidHeaderValue")
+            raise StorageError(400, "InvalidHeaderValue")
         return int(found[1]), int(found[2]) if found[2] else 1 << 62
 
     def _body(self) -> bytearray:
@@ -242,7 +260,7 @@ class Items:
     def _checked_md5(self, data: bytearray) -> str:
         md5 = _md5(data)
         if self.request.headers.get("content-md5", md5) != md5:
-            raise NotDone(400, "Md5Mismatch")
+            raise StorageError(400, "Md5Mismatch")
         return md5
 
     def _pieces(self, start: int, length: int) -> Iterator[bytes]:

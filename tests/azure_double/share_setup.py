@@ -13,7 +13,7 @@ SHARE = "aifileshare12345"
 
 
 def provisioned_share(double: AzureDouble) -> ResourceNames:
-    """Make a group, a storage account and a share, and return them as what was provisioned."""
+    """Create a group, a storage account and a share; return their names."""
     found = ResourceNames(double.subscription, GROUP, ACCOUNT, SHARE, "aiacaapp12345")
     double.arm.groups.add(GROUP)
     body = {"location": "westus3", "kind": "StorageV2", "sku": {"name": "Standard_LRS"}, "properties": {}}

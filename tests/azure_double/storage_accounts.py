@@ -1,13 +1,14 @@
-"""Storage accounts: names unique in the world, keys, and access rules that the data plane obeys."""
+"""Storage accounts: globally unique names, keys, and access rules of the data plane."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from .arm import Arm, Call, Kind
+from .arm import Arm
 from .clock import Clock
 from .http import Refused, Response
+from .resource_kind import Call, ResourceKind
 from .share_auth import Account
 
 TYPE = "Microsoft.Storage/storageAccounts"
@@ -17,11 +18,11 @@ RULES = (
     "Storage account name must be between 3 and 24 characters in length and use numbers and lower-case "
     "letters only."
 )
-_PLACES = {"dfs": "dfs", "web": "z13.web", "blob": "blob", "queue": "queue", "table": "table", "file": "file"}
+_HOSTS = {"dfs": "dfs", "web": "z13.web", "blob": "blob", "queue": "queue", "table": "table", "file": "file"}
 
 
-class StorageAccounts(Kind):
-    """The accounts; `taken` are names that somebody else has."""
+class StorageAccounts(ResourceKind):
+    """Storage accounts; `taken` has names in use in other subscriptions."""
 
     type = TYPE
 
@@ -114,7 +115,7 @@ class StorageAccounts(Kind):
         return self._arm.double.files.create_account(call.id.name)
 
     def _keep(self, call: Call, body: dict[str, Any]) -> None:
-        """Save, and let the data plane obey."""
+        """Store the body and apply its access rules to the data plane."""
         self._arm.save(call.id, body)
         account, properties = self._account(call), body["properties"]
         account.shared_key_access = properties.get("allowSharedKeyAccess") is not False
@@ -163,9 +164,7 @@ def _body(call: Call, old: dict[str, Any] | None) -> dict[str, Any]:
         "accessTier": "Hot",
         "provisioningState": "Succeeded",
         "creationTime": now,
-        "primaryEndpoints": {
-            key: f"https://{name}.{host}.core.windows.net/" for key, host in _PLACES.items()
-        },
+        "primaryEndpoints": {key: f"https://{name}.{host}.core.windows.net/" for key, host in _HOSTS.items()},
         "primaryLocation": call.location,
         "statusOfPrimary": "available",
     }

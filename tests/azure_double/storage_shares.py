@@ -6,8 +6,9 @@ import re
 import secrets
 from typing import Any
 
-from .arm import Arm, Call, Kind
+from .arm import Arm
 from .http import Refused, Response
+from .resource_kind import Call, ResourceKind
 
 SERVICES = "Microsoft.Storage/storageAccounts/fileServices"
 SHARES = f"{SERVICES}/shares"
@@ -30,8 +31,8 @@ def require_account(call: Call) -> dict[str, Any]:
     return account
 
 
-class FileServices(Kind):
-    """The one file service of an account, called default; it is there without being made."""
+class FileServices(ResourceKind):
+    """The file service of an account, named default; it always exists."""
 
     type = SERVICES
 
@@ -50,8 +51,8 @@ class FileServices(Kind):
         return Response.of(call.arm.save(call.id, body))
 
 
-class Shares(Kind):
-    """Shares; PUT makes the folder that the data plane serves."""
+class Shares(ResourceKind):
+    """Shares; PUT creates the folder of the data plane."""
 
     type = SHARES
 
@@ -117,7 +118,7 @@ class Shares(Kind):
 
     @staticmethod
     def _found(call: Call, name: str | None = None) -> dict[str, Any]:
-        """A share that the data plane made."""
+        """Return the body of a share that the data plane created."""
         id = call.id.named(name) if name else call.id
         share = call.double.files.share(id.names[0], id.name)
         properties = {"shareQuota": share.quota if share else MOST_WITHOUT_LARGE, "enabledProtocols": "SMB"}

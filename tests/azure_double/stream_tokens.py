@@ -7,14 +7,14 @@ import time
 
 
 class StreamTokens:
-    """Gives tokens out and knows them again."""
+    """Issues and validates tokens."""
 
     def __init__(self) -> None:
         self.lifetime = 3600.0
         """Real seconds."""
         self._given: dict[str, tuple[str, float]] = {}
 
-    def give(self, owner: str) -> tuple[str, str]:
+    def issue(self, owner: str) -> tuple[str, str]:
         """A token and when it ends."""
         ends = time.time() + self.lifetime
         token = f"stream-{secrets.token_urlsafe(24)}"

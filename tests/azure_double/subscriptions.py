@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from . import regions
-from .arm import Arm, Call
+from .arm import Arm
 from .http import Refused, Response
+from .resource_kind import Call
 from .tokens import TENANT
 
 
 class Subscriptions:
-    """What the signed-in client sees; add entries to see more, or change a state to Disabled."""
+    """The subscriptions of the signed-in client; tests add entries or set a state to Disabled."""
 
     def __init__(self, arm: Arm) -> None:
         self.states: dict[str, str] = {arm.double.subscription: "Enabled"}

@@ -1,4 +1,4 @@
-"""System events: what the platform says of its replicas, as the event stream words it."""
+"""System events of replicas in the format of the event stream."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Event:
     reason: str
 
 
-def connection(message: str, reason: str) -> bytes:
+def connection_record(message: str, reason: str) -> bytes:
     """The records with which every event stream begins."""
-    return escaped(
+    return json_record(
         {
             "TimeStamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "Type": "Normal",
@@ -41,10 +41,10 @@ def connection(message: str, reason: str) -> bytes:
     )
 
 
-def shown(event: Event) -> bytes:
+def event_record(event: Event) -> bytes:
     """One system event as a record."""
     at = datetime.datetime.fromtimestamp(event.at, datetime.UTC)
-    return escaped(
+    return json_record(
         {
             "TimeStamp": f"{at:%Y-%m-%d %H:%M:%S.%f}3 +0000 UTC",
             "Type": event.type,
@@ -59,7 +59,7 @@ def shown(event: Event) -> bytes:
     )
 
 
-def escaped(record: dict[str, Any]) -> bytes:
+def json_record(record: dict[str, Any]) -> bytes:
     """One line of JSON, with the characters escaped that .NET escapes."""
     text = json.dumps(record, separators=(",", ":"))
     for character in "'+<>&`":

@@ -30,7 +30,7 @@ _EXPECTED = {
 _FORMATS = {"o": "%Y-%m-%dT%H:%M:%S.%f0Z", "u": "%Y-%m-%d %H:%M:%SZ", "yyyyMMddTHHmmssZ": "%Y%m%dT%H%M%SZ"}
 
 
-def given(template: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+def parameter_values(template: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plain values of a request's parameters, or refuse them as ARM does."""
     declared = {name.lower(): (name, entry) for name, entry in (template.get("parameters") or {}).items()}
     unknown = [name for name in parameters if name.lower() not in declared]
@@ -107,8 +107,8 @@ def shown_type(entry: Mapping[str, Any]) -> str:
     return _TYPES[str(entry.get("type", "object")).lower()][0]
 
 
-def opened(template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy for execution: secure types as plain ones, what differs at each run decided now."""
+def for_execution(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy for execution: plain instead of secure types, and fixed values for times and GUIDs."""
     return _opened(copy.deepcopy(dict(template)))
 
 

@@ -1,4 +1,4 @@
-"""Templates, evaluated by the compiler's own engine, with what it says about modules and order kept."""
+"""Templates, evaluated by the compiler's engine, with their modules and dependencies."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _compiler: BicepCompiler | None = None
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One resource that a template declares, and whose condition holds."""
+class PlannedResource:
+    """A resource of a template whose condition is true."""
 
     id: ResourceId
     path: tuple[str, ...]
@@ -43,12 +43,12 @@ class Planned:
 class Evaluated:
     """A template's meaning; texts in brackets are for the live state to answer."""
 
-    planned: tuple[Planned, ...]
+    planned: tuple[PlannedResource, ...]
     outputs: dict[str, Any]
     parameters: dict[str, Any]
     """All parameters with their defaults, secure ones too: for execution only."""
     modules: dict[tuple[str, ...], tuple[str, ...]]
-    """What each module depends on, by its path."""
+    """The dependencies of each module, by its path."""
 
 
 def evaluate(
@@ -64,7 +64,7 @@ def evaluate(
     With `run` secure values are in the result and times and GUIDs are decided; without, both stay text, as
     in a what-if. Refuses as ARM refuses a template.
     """
-    marked = template_parameters.opened(template) if run else copy.deepcopy(dict(template))
+    marked = template_parameters.for_execution(template) if run else copy.deepcopy(dict(template))
     modules: dict[tuple[str, ...], tuple[str, ...]] = {}
     _mark(marked, (), modules)
     outputs = marked.setdefault("outputs", {})
@@ -118,7 +118,7 @@ def _snapshot(
 def _mark(
     template: dict[str, Any], path: tuple[str, ...], modules: dict[tuple[str, ...], tuple[str, ...]]
 ) -> None:
-    """Write into every resource where it is declared and what it depends on."""
+    """Add to every resource its path and its dependencies."""
     resources = template.get("resources") or {}
     entries = resources.items() if isinstance(resources, dict) else enumerate(resources)
     for symbol, resource in entries:
@@ -137,7 +137,7 @@ def _mark(
         _mark(resource["properties"]["template"], place, modules)
 
 
-def _planned(resource: dict[str, Any]) -> Planned:
+def _planned(resource: dict[str, Any]) -> PlannedResource:
     place, module, *depends = resource[_MARK]
     id = ResourceId.parse(resource["id"])
     assert id is not None
@@ -147,4 +147,4 @@ def _planned(resource: dict[str, Any]) -> Planned:
         if key not in (_MARK, "id", "type", "name", "apiVersion")
     }
     lowered = tuple(entry.lower() if entry.startswith("/") else entry for entry in depends)
-    return Planned(id, tuple(place.split("/")), module, lowered, resource["apiVersion"], body)
+    return PlannedResource(id, tuple(place.split("/")), module, lowered, resource["apiVersion"], body)

@@ -1,4 +1,4 @@
-"""The double's resource manager, driven by the real SDKs: what Azure does, and what it refuses."""
+"""The double's resource manager with the real SDKs: successful and refused requests."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_an_answer_can_be_lost_when_all_was_done(azure: Azure) -> None:
 
 
 def test_a_token_that_ended_is_refused(azure: Azure) -> None:
-    """The bare SDK gives up at once; the product's clients take a fresh token and go on."""
+    """The SDK fails with an expired token; the product's clients get a new one and retry."""
     plain = ResourceManagementClient(EnvironmentCredential(), SUBSCRIPTION)
     plain.resource_groups.get(GROUP)
     azure.double.faults.on("GET", GROUP, ExpiredToken())
@@ -273,7 +273,7 @@ def test_a_token_that_ended_is_refused(azure: Azure) -> None:
 
 
 def test_bodies_stream_both_ways(azure: Azure) -> None:
-    """Big bodies pass in pieces, chunked ones too, and an answer's pieces come as they are made."""
+    """Bodies are streamed in both directions, with and without chunked encoding."""
     sizes: list[int] = []
     go_on = threading.Event()
 

@@ -15,7 +15,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.identity import EnvironmentCredential
 
 from tests.azure_double import AzureDouble
-from tests.azure_double.containers import marked
+from tests.azure_double.containers import processes_with_mark
 from tests.support.container_app_harness import APP, CONSUMPTION, ENV, GROUP, REGION, Azure
 from tests.support.container_app_harness import azure_fixture as azure_fixture
 from tests.support.wait import wait_until
@@ -157,10 +157,10 @@ def test_killed_run_leaves_no_container(tmp_path: Path) -> None:
     assert run.stdout is not None
     with run.stdout:
         assert run.stdout.readline() == b"started\n"
-    assert marked(mark)
+    assert processes_with_mark(mark)
     run.kill()
     run.wait()
-    wait_until(lambda: not marked(mark))
+    wait_until(lambda: not processes_with_mark(mark))
 
 
 def test_closed_double_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

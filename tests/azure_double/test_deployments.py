@@ -144,7 +144,7 @@ def azure(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch, template: 
 
 
 def test_a_deployment_makes_what_its_template_says(azure: Azure) -> None:
-    """Modules wait for what they depend on, what only Azure knows is filled in, outputs come out."""
+    """Modules run after their dependencies; references and outputs are evaluated."""
     done = azure.deploy().result().properties
     assert done.provisioning_state == "Succeeded"
     assert done.outputs["group"]["value"] == GROUP
@@ -190,7 +190,7 @@ def test_defaults_are_decided_anew_each_time(azure: Azure) -> None:
 
 
 def test_a_condition_leaves_a_resource_out(azure: Azure) -> None:
-    """And what then reads the missing resource fails, by name."""
+    """A reference to the missing resource fails and names it."""
     with pytest.raises(HttpResponseError) as failed:
         azure.deploy(withLogs=False).result()
     assert failed.value.error.code == "DeploymentFailed"
@@ -200,7 +200,7 @@ def test_a_condition_leaves_a_resource_out(azure: Azure) -> None:
 
 @pytest.mark.parametrize("as_text", [True, False])
 def test_a_failure_is_told_in_layers(azure: Azure, as_text: bool) -> None:
-    """What did not need the failed resource is there; what did was never begun."""
+    """Independent resources are created; dependent ones are not started."""
     azure.double.arm.deployments.errors_as_text = as_text
     azure.double.apps.quota.limits["ManagedEnvironmentCount"] = 0
     with pytest.raises(HttpResponseError) as failed:
@@ -236,7 +236,7 @@ def test_cancel_stops_what_has_not_begun(azure: Azure) -> None:
 
 
 def test_a_running_deployment_is_found_again(azure: Azure) -> None:
-    """By somebody who has lost the poller, and it cannot be started a second time."""
+    """A deployment is cancelled without its poller and cannot be started twice."""
     azure.deploy("lost")
     listed = {one.name: one.properties.provisioning_state for one in azure.sdk.list_by_resource_group(GROUP)}
     assert listed["lost"] in ("Accepted", "Running")

@@ -11,7 +11,7 @@ from azure.storage.fileshare import ShareClient, ShareServiceClient
 
 from tests.azure_double import AzureDouble
 from tests.azure_double.share_auth import Account
-from tests.azure_double.share_content import _joined, _without
+from tests.azure_double.share_content import _merge_ranges, _subtract_range
 
 NAME = "doubleaccount"
 URL = f"https://{NAME}.file.core.windows.net"
@@ -76,10 +76,10 @@ def test_ranges_are_written_listed_cleared_and_read(share: ShareClient, azure_do
 
 
 def test_spans_are_joined_and_cut() -> None:
-    assert _joined([(8, 9), (0, 3), (4, 5), (2, 2)]) == [(0, 5), (8, 9)]
-    assert [*_without((0, 9), 3, 5)] == [(0, 2), (6, 9)]
-    assert [*_without((0, 9), 0, 9)] == []
-    assert [*_without((0, 2), 3, 5)] == [(0, 2)]
+    assert _merge_ranges([(8, 9), (0, 3), (4, 5), (2, 2)]) == [(0, 5), (8, 9)]
+    assert [*_subtract_range((0, 9), 3, 5)] == [(0, 2), (6, 9)]
+    assert [*_subtract_range((0, 9), 0, 9)] == []
+    assert [*_subtract_range((0, 2), 3, 5)] == [(0, 2)]
 
 
 def test_files_and_folders_are_renamed(share: ShareClient) -> None:

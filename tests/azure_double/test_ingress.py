@@ -1,4 +1,4 @@
-"""What reaches a container of the double and what comes out: requests, logs, events, the share."""
+"""Requests, logs, events and the share of a container of the double."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_log_stream_follows_redirects_is_cut_and_asks_for_its_token(azure: Azure
 
 
 def follow(azure: Azure, url: str, path: str) -> None:
-    """Follow a log, cause a line, see it, and let the stream be cut."""
+    """Follow a log, read a new line, and interrupt the stream."""
     answer = azure.http.send(azure.stream(url, follow="true", output="text", tailLines=0), stream=True)
     lines = answer.iter_lines()
     assert "Connecting" in next(lines)

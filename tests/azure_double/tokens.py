@@ -39,7 +39,7 @@ class Tokens:
         self._lock = threading.Lock()
 
     def expire_all(self) -> None:
-        """End every token given so far, whatever its holder believes."""
+        """Expire every issued token."""
         with self._lock:
             for token in self._given.values():
                 token.expires = 0
@@ -112,7 +112,7 @@ class Tokens:
         )
 
     def give(self, audience: str) -> str:
-        """Make a token; it has the form of a JWT, as clients may read its claims."""
+        """Return a new token in the form of a JWT, since clients may read its claims."""
         now = int(time.time())
         claims = {
             "aud": audience,

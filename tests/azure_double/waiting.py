@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass
 class Limits:
-    """How long the platform waits: what ends in `_seconds` is Azure's, the rest is real."""
+    """Timeouts of the platform: names with `_seconds` are Azure's seconds, others real ones."""
 
     deadline_seconds: float = 600
     """Azure seconds until a new revision is given up ..."""
     deadline: float = 60
     """... but at least so many real ones."""
     start: float = 60
-    """A start-up probe gives a process at least so long."""
+    """Minimum before a startup probe fails."""
     silent: float = 5
-    """A liveness probe gives a process at least so long."""
+    """Minimum before a liveness probe fails."""
     probe_timeout: float = 3
     probe_period: float = 0.1
     grace: float = 5

@@ -1,4 +1,4 @@
-"""What-if: the state beside the template, with the noise that Azure's own makes on Container Apps."""
+"""What-if: compares the state with the template, with the false differences of Container Apps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .arm import Arm
 from .http import Refused
 from .regions import short
 from .resource_ids import ResourceId
-from .templates import Evaluated, Planned
+from .templates import Evaluated, PlannedResource
 from .what_if_delta import delta
 
 _READ_ONLY: dict[str, tuple[str, ...]] = {
@@ -46,14 +46,14 @@ _READ_ONLY: dict[str, tuple[str, ...]] = {
         "customDomainVerificationId",
     ),
 }
-"""What a type's own what-if knows as read-only, beside `provisioningState`; the rest is noise."""
+"""Read-only properties that what-if omits, by type, apart from `provisioningState`."""
 _TOP = ("kind", "location", "sku", "identity", "tags")
 _NOISY = ("microsoft.app/",)
-"""Namespaces whose defaults what-if does not know: they are shown as if they would be deleted."""
+"""Namespaces whose default values what-if reports as deleted."""
 
 
 def changes(arm: Arm, deployment: ResourceId, evaluated: Evaluated) -> list[dict[str, Any]]:
-    """Compare each resource of a template with what is there; what the template does not name is ignored."""
+    """Compare each resource of a template with the state; other resources are ignored."""
     found = [_change(arm, planned) for planned in evaluated.planned]
     named = {planned.id.key for planned in evaluated.planned}
     start = f"{deployment.group_id.key}/providers/"
@@ -71,17 +71,17 @@ def changes(arm: Arm, deployment: ResourceId, evaluated: Evaluated) -> list[dict
     return found
 
 
-def _there(arm: Arm, planned: Planned) -> dict[str, Any] | None:
+def _there(arm: Arm, planned: PlannedResource) -> dict[str, Any] | None:
     """A resource as its GET shows it."""
     try:
-        return arm.ask("GET", str(planned.id), planned.version).json()
+        return arm.call_function("GET", str(planned.id), planned.version).json()
     except Refused as refused:
         if refused.status == 404:
             return None
         raise
 
 
-def _change(arm: Arm, planned: Planned) -> dict[str, Any]:
+def _change(arm: Arm, planned: PlannedResource) -> dict[str, Any]:
     old = _there(arm, planned)
     head = {
         "apiVersion": planned.version,
@@ -108,7 +108,7 @@ def _change(arm: Arm, planned: Planned) -> dict[str, Any]:
 
 
 def _known(body: Mapping[str, Any], type: str) -> dict[str, Any]:
-    """What what-if shows of a resource: no read-only properties, nothing empty."""
+    """Return a resource as what-if reports it: without read-only and empty properties."""
     hidden = {"provisioningState", *_READ_ONLY.get(type, ())}
     known = {key: body[key] for key in _TOP if body.get(key)}
     if "location" in known:
@@ -127,7 +127,7 @@ def _cleaned(value: Any, hidden: set[str]) -> Any:
 
 
 def _merged(before: Any, wanted: Any) -> Any:
-    """The template's values in the state's, for types whose defaults what-if knows."""
+    """Return the state with the template's values, for types whose defaults what-if adds."""
     if isinstance(before, Mapping) and isinstance(wanted, Mapping):
         return {**before, **{key: _merged(before.get(key), value) for key, value in wanted.items()}}
     return wanted

@@ -1,4 +1,4 @@
-"""The differences between two bodies, as what-if lists them."""
+"""The differences between two bodies in the format of what-if."""
 
 from __future__ import annotations
 

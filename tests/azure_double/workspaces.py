@@ -1,4 +1,4 @@
-"""Log Analytics workspaces: PUT answers before they are ready; their keys have two doors."""
+"""Log Analytics workspaces: PUT responds before they are ready; two actions return their keys."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import secrets
 import uuid
 from typing import Any
 
-from .arm import Arm, Call, Kind
+from .arm import Arm
 from .clock import Clock
 from .http import Refused, Response
+from .resource_kind import Call, ResourceKind
 
 TYPE = "Microsoft.OperationalInsights/workspaces"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{2,61}[A-Za-z0-9]")
@@ -20,11 +21,11 @@ VERSIONS = {
     "2025-02-01, 2025-07-01"
 }
 SECONDS = 12
-FIRST_WITH_STATUS = "2025-02-01"
+FIRST_WITH_OPERATION = "2025-02-01"
 """From this version on a PUT names an operation; before, the client polls the workspace."""
 
 
-class Workspaces(Kind):
+class Workspaces(ResourceKind):
     """The workspaces."""
 
     type = TYPE
@@ -57,7 +58,7 @@ class Workspaces(Kind):
             **VERSIONS,
             "location": f"https://management.azure.com{call.id}?api-version={call.version}",
         }
-        if call.version >= FIRST_WITH_STATUS:
+        if call.version >= FIRST_WITH_OPERATION:
             headers["azure-asyncoperation"] = self._status_url(call, call.location)
         return Response.of(body, 201, headers)
 
@@ -92,7 +93,7 @@ class Workspaces(Kind):
         return Response.of({"primarySharedKey": primary, "secondarySharedKey": secondary}, headers=VERSIONS)
 
     def post_listkeys(self, call: Call) -> Response:
-        """What a template's listKeys() asks."""
+        """POST of a template's listKeys()."""
         return self.post_sharedkeys(call)
 
     def _status_url(self, call: Call, location: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 PREFIX = "nbtoolkit/bench"
 
 
-def ours(folder: Path, where: dict[str, Any]) -> None:
+def sync_folder(folder: Path, where: dict[str, Any]) -> None:
     """Sync as a deploy does: plan, send what is missing, look whether it arrived."""
     from nbtoolkit import sync
     from nbtoolkit.azure.arm.resource_names import ResourceNames
@@ -27,7 +27,7 @@ def ours(folder: Path, where: dict[str, Any]) -> None:
     sync.sync(folder, store, PREFIX, content_addressed=True)
 
 
-def plain(folder: Path, where: dict[str, Any]) -> None:
+def upload_with_sdk(folder: Path, where: dict[str, Any]) -> None:
     """Do what the SDK's documentation shows: ``upload_file``, one after another."""
     from azure.storage.fileshare import ShareClient
 
@@ -49,7 +49,7 @@ def main() -> None:
     way, folder, where = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     os.environ.update(where["environ"])
     start = time.perf_counter()
-    {"ours": ours, "plain": plain}[way](folder, where)
+    {"ours": sync_folder, "plain": upload_with_sdk}[way](folder, where)
     seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_SELF)
     peak = used.ru_maxrss * 1024  # Linux: kB

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nbtoolkit.filestore import chunked_io
 from tests.azure_double import AzureDouble
-from tests.azure_double.double import Seen
+from tests.azure_double.double import LoggedRequest
 from tests.azure_double.share_setup import ACCOUNT, SHARE
 
 BIG = 2 * chunked_io.CHUNK + 17
@@ -16,7 +16,7 @@ LONG = 6 * chunked_io.CHUNK
 HOST = f"{ACCOUNT}.file.core.windows.net"
 
 
-def take_requests(double: AzureDouble) -> list[Seen]:
+def take_requests(double: AzureDouble) -> list[LoggedRequest]:
     """Return what the share was asked since the last time."""
     seen = [request for request in double.requests if request.host == HOST]
     double.requests.clear()

@@ -1,4 +1,4 @@
-"""What a resource type is to the double, and what is asked of it."""
+"""The base class of the double's resource types, and a call of ARM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Call:
-    """One thing asked of ARM, by HTTP or by a deployment."""
+    """A call of ARM by HTTP or by a deployment."""
 
     arm: Arm
     method: str
@@ -24,11 +24,11 @@ class Call:
     body: dict[str, Any] = field(default_factory=dict)
     query: dict[str, str] = field(default_factory=dict)
     request: Request | None = None
-    """None when a deployment asks."""
+    """None for the call of a deployment."""
     operation: Operation | None = None
-    """What a PUT started and a deployment waits for; set by the kind."""
+    """The operation that a PUT started, for which a deployment waits; set by the resource kind."""
     response: Response | None = None
-    """What a deployment's PUT was answered."""
+    """The response to a deployment's PUT."""
 
     @property
     def version(self) -> str:
@@ -44,8 +44,8 @@ class Call:
         return str(self.body.get("location", "")).replace(" ", "").lower()
 
 
-class Kind:
-    """One resource type. Override what differs; the state is the ARM body in `arm.resources`."""
+class ResourceKind:
+    """A resource type; subclasses override methods. The state is the ARM body in `arm.resources`."""
 
     type = ""
     """The full type, such as Microsoft.App/containerApps; its case is the documented one."""
@@ -68,7 +68,7 @@ class Kind:
         return Response(204)
 
     def list(self, call: Call) -> Response:
-        return Response.of({"value": [self.shown(body) for body in call.arm.below(call.id)]})
+        return Response.of({"value": [self.shown(body) for body in call.arm.list_collection(call.id)]})
 
     def action(self, call: Call, name: str) -> Response:
         """POST on a resource: method `post_<name>` in lower case."""
@@ -81,7 +81,7 @@ class Kind:
         return method(call)
 
     def preflight(self, call: Call) -> None:
-        """Refuse a PUT for what a deployment's validation finds out; texts in brackets are not known yet."""
+        """Refuse a PUT that a deployment's validation refuses; texts in brackets are expressions."""
 
     def shown(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body as a GET shows it; drop write-only properties here."""
