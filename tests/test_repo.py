@@ -1,4 +1,4 @@
-"""The repository keeps what its README promises."""
+"""Rules that hold for the whole repository."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def constraints(repo: Path) -> dict[str, str]:
     return {name.lower(): version for name, version in pairs}
 
 
-def test_top_level_holds_nothing_else(repo: Path) -> None:
+def test_top_level_has_only_the_listed_files(repo: Path) -> None:
     top = {name.split("/")[0] for name in tracked(repo)}
     assert {name for name in top if not name.startswith(".")} == TOP
 
@@ -88,3 +88,18 @@ def test_readme_names_the_two_commands(repo: Path) -> None:
 @pytest.mark.parametrize("suffix", [".bin", ".pt", ".pkl"])
 def test_no_pickle_is_committed(repo: Path, suffix: str) -> None:
     assert [name for name in tracked(repo) if name.endswith(suffix)] == []
+
+
+def test_no_test_module_imports_another_one(repo: Path) -> None:
+    imported = re.compile(
+        r"^\s*(?:from|import) [\w.]*\btest_\w+|^\s*from [\w.]+ import .*\btest_\w+", re.MULTILINE
+    )
+    modules = [name for name in tracked(repo) if re.fullmatch(r"tests/.*\.py", name)]
+    found = {name: imported.findall((repo / name).read_text(encoding="utf-8")) for name in modules}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_the_product_starts_threads_in_two_modules_only(repo: Path) -> None:
+    modules = [name for name in tracked(repo) if re.fullmatch(r"nbtoolkit/.*\.py", name)]
+    starting = {name for name in modules if "threading.Thread(" in (repo / name).read_text(encoding="utf-8")}
+    assert starting == {"nbtoolkit/utils/threads.py", "nbtoolkit/serving/threads.py"}
