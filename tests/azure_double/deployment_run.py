@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import deployment_errors as errors
+from . import deployment_errors
 from .clock import Clock
 from .deployment_tree import DEPLOYMENT, Module, symbol
 from .http import Refused
@@ -57,7 +57,7 @@ class Run:
             return
         if self._failures:
             as_text, target = self._deploy.errors_as_text, str(self.module.id)
-            self.error = errors.deployment(self._failures, as_text=as_text, target=target)
+            self.error = deployment_errors.deployment(self._failures, as_text=as_text, target=target)
         elif finish:
             self._finish(finish)
         if self.error:
@@ -70,8 +70,8 @@ class Run:
             finish()
             self._end(operation, "Succeeded", "OK")
         except Refused as refused:
-            self.error = errors.outputs(refused.error)
-            self._fail(operation, "BadRequest", errors.refused(self.error))
+            self.error = deployment_errors.outputs(refused.error)
+            self._fail(operation, "BadRequest", deployment_errors.refused(self.error))
 
     def _ready(self, step: Module | PlannedResource, done: set[int]) -> bool:
         return all(id(other) in done for other in self.module.needed_by(step))
@@ -81,17 +81,19 @@ class Run:
         try:
             status = self._module(step) if isinstance(step, Module) else self._resource(step)
         except Refused as refused:
-            message = errors.refused(refused.error)
-            self._fail(operation, errors.status_name(refused.status), message)
+            message = deployment_errors.refused(refused.error)
+            self._fail(operation, deployment_errors.status_name(refused.status), message)
         except _OperationFailed as failed:
-            self._fail(operation, "Conflict", errors.failed(failed.error))
+            self._fail(operation, "Conflict", deployment_errors.failed(failed.error))
         except Exception as crash:
-            message = errors.refused({"code": "InternalServerError", "message": repr(crash)})
+            message = deployment_errors.refused({"code": "InternalServerError", "message": repr(crash)})
             self._fail(operation, "InternalServerError", message)
             raise
         else:
             cancelled = self._deploy.cancelled.is_set()
-            self._end(operation, "Canceled" if cancelled else "Succeeded", errors.status_name(status))
+            self._end(
+                operation, "Canceled" if cancelled else "Succeeded", deployment_errors.status_name(status)
+            )
             done.add(id(step))
 
     def _resource(self, step: PlannedResource) -> int:

@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from . import deployment_bodies as bodies
-from . import template_parameters, what_if
+from . import deployment_bodies, template_parameters, what_if
 from .arm import Arm
 from .deployment_preflight import preflight
 from .deployment_run import Deploy, Run, listed_operation
@@ -50,7 +49,7 @@ class Deployments(ResourceKind):
         template, values, evaluated = self._read(call)
         preflight(self._arm, evaluated, self.policies)
         root = tree(call.id, evaluated)
-        body = bodies.deployment(call, template, values, evaluated, root)
+        body = deployment_bodies.deployment(call, template, values, evaluated, root)
         before = self._arm.get(call.id)
         self._arm.save(call.id, body)
         deploy = self._deploy()
@@ -70,7 +69,7 @@ class Deployments(ResourceKind):
         return answer
 
     def get(self, call: Call) -> Response:
-        return Response.of(bodies.as_read(self._require(call.id)))
+        return Response.of(deployment_bodies.as_read(self._require(call.id)))
 
     def head(self, call: Call) -> Response:
         return Response(204 if self._arm.get(call.id) else 404)
@@ -82,7 +81,7 @@ class Deployments(ResourceKind):
 
     def list(self, call: Call) -> Response:
         """Newest first, a page at a time."""
-        found = [bodies.as_read(body) for body in self._arm.list_collection(call.id)]
+        found = [deployment_bodies.as_read(body) for body in self._arm.list_collection(call.id)]
         found.sort(key=lambda body: body["properties"]["timestamp"], reverse=True)
         start = int(call.query.get("$skiptoken") or 0)
         answer: dict[str, Any] = {"value": found[start : start + PAGE]}
@@ -106,7 +105,9 @@ class Deployments(ResourceKind):
     def _validate(self, call: Call) -> Response:
         template, values, evaluated = self._read(call)
         preflight(self._arm, evaluated, self.policies)
-        return Response.of(bodies.validated(call, template, values, evaluated, tree(call.id, evaluated)))
+        return Response.of(
+            deployment_bodies.validated(call, template, values, evaluated, tree(call.id, evaluated))
+        )
 
     def _what_if(self, call: Call) -> Response:
         template, values, _ = self._read(call)
@@ -163,7 +164,7 @@ class Deployments(ResourceKind):
         deploy: Deploy
 
         def nested(module: Module) -> Run:
-            body = arm.save(module.id, bodies.nested(module))
+            body = arm.save(module.id, deployment_bodies.nested(module))
             return self._new(module, deploy, body)
 
         deploy = Deploy(
@@ -182,7 +183,7 @@ class Deployments(ResourceKind):
 
     def _work(self, run: Run, template: dict[str, Any], evaluated: Evaluated) -> None:
         deploy = self._deploys[run.module.id.key]
-        run.run(lambda: bodies.finish(run, template, deploy.evaluate(evaluated.outputs)))
+        run.run(lambda: deployment_bodies.finish(run, template, deploy.evaluate(evaluated.outputs)))
 
     def _refuse_active(self, id: ResourceId) -> None:
         old = self._arm.get(id)

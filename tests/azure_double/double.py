@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import tokens as login
-from .arm import HOST as ARM_HOST
+from . import tokens
+from .arm import HOST
 from .clock import Clock
 from .faults import Faults
 from .http import ClientDisconnected, Handler, Refused, Request, Response
@@ -65,8 +65,8 @@ class AzureDouble:
         self._lock = threading.Lock()
         self._server = Server(self._serve)
         self.arm = ResourceManager(self, self.clock)
-        self.route(re.escape(ARM_HOST), self.arm.handle)
-        self.route(re.escape(login.HOST), self.tokens.handle)
+        self.route(re.escape(HOST), self.arm.handle)
+        self.route(re.escape(tokens.HOST), self.tokens.handle)
         self.files: Any = self._part("files")
         self.apps: Any = self._part("container_apps")
 
@@ -90,8 +90,8 @@ class AzureDouble:
             "REQUESTS_CA_BUNDLE": ca,
             "SSL_CERT_FILE": ca,
             "CURL_CA_BUNDLE": ca,
-            "AZURE_TENANT_ID": login.TENANT,
-            "AZURE_CLIENT_ID": login.CLIENT_ID,
+            "AZURE_TENANT_ID": tokens.TENANT,
+            "AZURE_CLIENT_ID": tokens.CLIENT_ID,
             "AZURE_CLIENT_SECRET": self.tokens.client_secret,
         }
 

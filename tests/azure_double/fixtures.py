@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit.azure import clients as cloud
-from nbtoolkit.azure.auth import shared_credential as login
+from nbtoolkit.azure import clients
+from nbtoolkit.azure.auth import shared_credential
 from tests.fidelity.documented_operations import recorded_operations, unknown
 from tests.fidelity.traffic import Traffic
 
@@ -25,12 +25,14 @@ def azure_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Az
         traffic.watch(double)
         for name, value in double.environ().items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(cloud, "_shared", None)
-        monkeypatch.setattr(login, "_shared", None)
+        monkeypatch.setattr(clients, "_shared", None)
+        monkeypatch.setattr(shared_credential, "_shared", None)
         yield double
-        if cloud._shared is not None:
-            cloud._shared.close()
+        if clients._shared is not None:
+            clients._shared.close()
     assert not double.crashes, "\n".join(double.crashes)
     if recorded_operations():
         called = unknown(traffic.operations, recorded_operations())
-        assert called == [], f"neither recorded nor documented (tests/fidelity/calls.py): {called}"
+        assert called == [], (
+            f"neither recorded nor documented (tests/fidelity/documented_operations.py): {called}"
+        )

@@ -1,4 +1,4 @@
-"""A server that does what a common template does: one thread and one ``generate`` a request.
+"""The baseline server, like a common template: one thread and one ``generate`` per request.
 
 The adapter stays unmerged, as in that template. Tokens are streamed one by one, so its time to first
 token is not made worse than it is. Run: ``python -m tests.bench.baseline BASE ADAPTER PORT DTYPE``.
@@ -23,7 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 
 
 class TokenStream(BaseStreamer):
-    """Hand on every generated token as it comes; the first ``put`` holds the prompt."""
+    """Queue every generated token; the first ``put`` has the prompt."""
 
     def __init__(self) -> None:
         self.tokens: queue.Queue[int | None] = queue.Queue()

@@ -1,4 +1,4 @@
-"""Files on their way to an Azure file share: ours beside the plain SDK, with and without added latency."""
+"""Upload to an Azure file share: sync compared with the plain SDK, with and without added latency."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Double:
         return self._process.stdout
 
     def prepare(self, latency: float, *, empty: bool) -> dict[str, int]:
-        """Set the latency, and return how many requests there were since the last time."""
+        """Set the latency; return the number of requests since the last call."""
         assert self._process.stdin
         self._process.stdin.write(f"{latency}\n" if not empty else f"{latency} empty\n")
         self._process.stdin.flush()
@@ -50,7 +50,7 @@ class Double:
 
 
 def run(way: str, folder: Path, double: Double) -> dict[str, Any]:
-    """Return what one run took."""
+    """Return the measurements of one run."""
     command = [sys.executable, "-m", "tests.bench.share_client", way, str(folder), double.where]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -59,7 +59,7 @@ def run(way: str, folder: Path, double: Double) -> dict[str, Any]:
 
 
 def compare(folder: Path, double: Double, latency: float, runs: int) -> dict[str, Any]:
-    """Return medians of interleaved runs, each on an empty share, and what an unchanged sync asks."""
+    """Return medians of interleaved runs on an empty share, and the requests of an unchanged sync."""
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
     requests: dict[str, int] = {}
     peak, unchanged = 0, {}

@@ -1,4 +1,4 @@
-"""What ``import nbtoolkit`` costs, and what it imports."""
+"""Time and modules of ``import nbtoolkit``."""
 
 from __future__ import annotations
 

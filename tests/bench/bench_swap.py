@@ -69,7 +69,7 @@ class Swapped:
 
 @contextmanager
 def streams(endpoint: Endpoint, count: int) -> Iterator[list[Answer]]:
-    """Let ``count`` clients stream one answer after the other; yield what they got so far."""
+    """Let ``count`` clients stream responses continuously; yield their answers so far."""
     stop = threading.Event()
     seen: list[Answer] = []
     url, key = endpoint.url, endpoint.key.get_secret_value()
@@ -88,7 +88,7 @@ def streams(endpoint: Endpoint, count: int) -> Iterator[list[Answer]]:
 
 
 def swap(wanted: DeploySettings, target: LocalTarget) -> Swapped:
-    """Deploy in a thread, and ask until the first token of the new adapter comes."""
+    """Deploy in a thread; send requests until the first token of the new adapter."""
     sha = adapter_sha256(wanted.adapters["tone"])[:16]
     endpoint = target.endpoint()
     headers = {"Authorization": f"Bearer {endpoint.key.get_secret_value()}"}
@@ -117,7 +117,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def who_answers(http: httpx.Client) -> str:
-    """Ask ``tone`` and return, with its first token, the beginning of the sha256 that answers."""
+    """Request ``tone``; return the start of the adapter's sha256 at its first token."""
     body = {
         "model": "tone",
         "messages": [{"role": "user", "content": SENTENCE}],

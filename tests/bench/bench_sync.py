@@ -1,4 +1,4 @@
-"""How long a sync takes: wheels and a big file, and many small files; first time and unchanged."""
+"""Duration of a sync: wheels with a big file, and many small files; first and unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = 7
 
 
 def write(path: Path, size: int, block: bytes) -> None:
-    """Fill a file with a block again and again; it takes its room on the disk, unlike a sparse one."""
+    """Fill a file with repeated blocks; unlike a sparse file, it takes disk space."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         while size > 0:
@@ -29,7 +29,7 @@ def write(path: Path, size: int, block: bytes) -> None:
 
 
 def sources(root: Path) -> dict[str, Path]:
-    """Make 60 wheels of 1 to 10 MB (a few up to 40 MB) with a 1 GB file, and 2,000 files of up to 8 kB."""
+    """Write 60 wheels of 1 to 10 MB (a few up to 40 MB) with a 1 GB file, and 2,000 files of up to 8 kB."""
     chance = random.Random(SEED)
     block = chance.randbytes(1 << 20)
     for i in range(WHEELS):
@@ -42,7 +42,7 @@ def sources(root: Path) -> dict[str, Path]:
 
 
 def timed(folder: Path, store: LocalFolder, *, content_addressed: bool) -> tuple[float, sync.SyncResult]:
-    """Return the seconds of one sync, plan and apply, and what it did."""
+    """Return the seconds and the result of one sync."""
     start = time.perf_counter()
     result = sync.sync(folder, store, "nbtoolkit/bench", content_addressed=content_addressed)
     return time.perf_counter() - start, result

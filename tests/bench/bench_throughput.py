@@ -1,4 +1,4 @@
-"""Throughput and time to first token at 1, 4 and 8 clients, against one ``generate`` a request."""
+"""Throughput and time to first token at 1, 4 and 8 clients, compared with one ``generate`` per request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def summary(loads: list[Load]) -> dict[str, Any]:
 
 
 def main(runs: int = RUNS) -> dict[str, Any]:
-    """Measure both servers in turn, one warm-up round each, and give the ratios of medians."""
+    """Measure both servers alternately after a warm-up round; return medians and their ratios."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         adapter = talkative_adapter(folder)

@@ -1,4 +1,4 @@
-"""Streaming clients that count tokens and take times."""
+"""Streaming clients that count tokens and measure times."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def ask(http: httpx.Client, model: str, prompt: str, max_tokens: int) -> Answer:
 
 
 def run_load(url: str, key: str, model: str, clients: int, max_tokens: int, rounds: int = 1) -> Load:
-    """Let ``clients`` ask at once, ``rounds`` times each."""
+    """Let ``clients`` send requests concurrently, ``rounds`` each."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     barrier = threading.Barrier(clients + 1)
 

@@ -25,7 +25,7 @@ def base_folder() -> Path:
 
 
 def talkative_adapter(folder: Path) -> Path:
-    """Copy the demo adapter with a twentieth of its strength, so that answers are as long as asked for.
+    """Copy the demo adapter with a twentieth of its strength, so that answers reach ``max_tokens``.
 
     It costs the server exactly what the real one costs.
     """
@@ -38,12 +38,12 @@ def talkative_adapter(folder: Path) -> Path:
 
 
 def settings(adapters: dict[str, Path], **more: object) -> DeploySettings:
-    """Deploy settings that let a weakened adapter through; a green report is used all the same."""
+    """Return settings that accept a weakened adapter without a report; a green report is still used."""
     return DeploySettings(adapters=adapters, base=str(base_folder()), override_reason=WHY, keep=False, **more)
 
 
 def with_reports(root: Path, *names: str) -> Workspace:
-    """Make a workspace with green smoke reports of demo adapters, so that swaps there are proven ones."""
+    """Create a workspace with green smoke reports of demo adapters, so that swaps are proven."""
     (root / "infra").mkdir(parents=True, exist_ok=True)
     workspace = Workspace(root)
     for name in names:

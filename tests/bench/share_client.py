@@ -1,4 +1,4 @@
-"""One way of bringing a folder to a share, in a process of its own, so that its memory can be told.
+"""Upload a folder to a share in its own process, to measure its memory.
 
 Run: ``python -m tests.bench.share_client ours|plain FOLDER WHERE``, where WHERE is what the double printed.
 """
@@ -17,7 +17,7 @@ PREFIX = "nbtoolkit/bench"
 
 
 def sync_folder(folder: Path, where: dict[str, Any]) -> None:
-    """Sync as a deploy does: plan, send what is missing, look whether it arrived."""
+    """Sync as a deploy does: plan, send missing files, verify them."""
     from nbtoolkit import sync
     from nbtoolkit.azure.arm.resource_names import ResourceNames
     from nbtoolkit.azure.clients import Cloud
@@ -28,7 +28,7 @@ def sync_folder(folder: Path, where: dict[str, Any]) -> None:
 
 
 def upload_with_sdk(folder: Path, where: dict[str, Any]) -> None:
-    """Do what the SDK's documentation shows: ``upload_file``, one after another."""
+    """Upload as in the SDK's documentation: ``upload_file``, one by one."""
     from azure.storage.fileshare import ShareClient
 
     found = where["provisioned"]

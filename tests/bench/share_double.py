@@ -1,7 +1,7 @@
 """The Azure double with one share, in a process of its own: ``python -m tests.bench.share_double``.
 
-The first line out tells where it is. A line in is a latency in seconds, with ``empty`` to empty the share; it
-is answered, as JSON, with the number of storage requests since the line before.
+The first line of output has its environment. A line of input is a latency in seconds, with ``empty`` to
+empty the share; the response, as JSON, has the number of storage requests since the previous line.
 """
 
 from __future__ import annotations

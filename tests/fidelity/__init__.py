@@ -1,1 +1,1 @@
-"""Is the Azure double true to Azure? Recorded exchanges are replayed, traffic is judged by Bicep's types."""
+"""Fidelity of the Azure double: recorded exchanges are replayed, bodies are validated with Bicep's types."""

@@ -1,4 +1,4 @@
-"""What need not be as recorded, and why: operations that we never call, and differences that are meant."""
+"""Recorded operations that nbtoolkit does not call, and allowed differences, with their reasons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .operation_names import ExchangeKind
 
 @dataclass(frozen=True)
 class AllowedDifference:
-    """A difference that is no fault of the double."""
+    """An allowed difference between a recording and the double."""
 
     operation: str
     """A pattern for the whole operation."""
@@ -44,7 +44,7 @@ ALLOWED_DIFFERENCES: tuple[AllowedDifference, ...] = (
 
 
 def allowed_difference(operation: str, difference: str) -> AllowedDifference | None:
-    """Return the entry that allows a difference, None where nothing does."""
+    """Return the entry that allows a difference, or None."""
     for entry in ALLOWED_DIFFERENCES:
         if re.fullmatch(entry.operation, operation) and re.fullmatch(entry.place, difference, re.DOTALL):
             return entry
@@ -69,11 +69,11 @@ NOT_CALLED: tuple[tuple[str, str], ...] = (
     (r"PUT file with a permission of its own .*", "access is by key or role, not by policies and ACLs"),
     (r"PUT file (copy|range from URL) .*", "a copy on the server's side; we rename"),
 )
-"""Recorded kinds (as text, a pattern for the whole of it) of operations that we never call, and why."""
+"""Patterns of recorded kinds that nbtoolkit does not call, and why."""
 
 
 def reason_not_called(kind: ExchangeKind) -> str:
-    """Return why a recorded kind is left out, "" for one that is compared."""
+    """Return why a recorded kind is not compared, "" if it is."""
     return next((why for pattern, why in NOT_CALLED if re.fullmatch(pattern, str(kind))), "")
 
 
@@ -102,9 +102,9 @@ ALLOWED_TYPE_PROBLEMS: tuple[tuple[str, str], ...] = (
         "recorded: the permissions of a key come in capitals",
     ),
 )
-"""Problems with the types (a pattern for the whole text) where recordings say otherwise, and why."""
+"""Patterns of type problems that recordings contradict, and why."""
 
 
 def reason_allowed(problem: str) -> str:
-    """Return why a problem with the types is none, "" for one that is."""
+    """Return why a type problem is allowed, "" if it is not."""
     return next((why for pattern, why in ALLOWED_TYPE_PROBLEMS if re.fullmatch(pattern, problem)), "")

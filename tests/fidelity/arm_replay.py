@@ -19,7 +19,7 @@ from .exchanges import Exchange
 from .operation_names import STREAMS, ExchangeKind, exchange_kind
 
 POLL_TIMEOUT = 10.0
-"""Real seconds for what Azure shows a moment later: replicas, states."""
+"""Real seconds to wait for replicas and states that appear later."""
 MASKED = "***"
 _REVISION = re.compile(r"[a-z0-9-]+--[a-z0-9-]+")
 _LEARNED = (
@@ -35,18 +35,18 @@ _WAITS = ("InProgress", "Running", "Accepted")
 
 @dataclass(frozen=True)
 class Comparison:
-    """One recorded exchange beside what the double answered."""
+    """A recorded exchange and its differences from the double's response."""
 
     recorded: Exchange
     kind: ExchangeKind
     found: tuple[str, ...]
-    """What differs and must not."""
+    """Differences that are not allowed."""
     allowed: frozenset[AllowedDifference] = frozenset()
-    """Why other things may differ."""
+    """The reasons of the allowed differences."""
 
     @classmethod
     def of(cls, recorded: Exchange, answered: Exchange, wanted: Exchange | None = None) -> Comparison:
-        """Compare; `wanted` is the recording in the double's names."""
+        """Compare two exchanges; `wanted` is the recording with the double's names."""
         this = exchange_kind(recorded)
         found = differences(wanted or recorded, answered)
         reasons = {difference: allowed_difference(this.operation, difference) for difference in found}
@@ -56,21 +56,21 @@ class Comparison:
 
 @dataclass
 class ArmReplay:
-    """Ask the double what was asked in a recorded test, with its own names for what Azure has named."""
+    """Send the requests of a recorded test to the double, with the double's generated names."""
 
     double: AzureDouble
     client: Client
     replaced: Mapping[str, str] = field(default_factory=dict)
-    """Texts in what was sent that cannot be sent here."""
+    """Replacements in the sent bodies."""
     key: str = ""
-    """The account's key, for where the recording has it masked."""
+    """The account's key, which the recording has masked."""
     _names: dict[str, str] = field(default_factory=dict)
     _polls: dict[str, str] = field(default_factory=dict)
     """The recorded path of an operation → the double's URL."""
     _open: list[str] = field(default_factory=list)
 
     def prepare(self, method: str, path: str, body: Any = None) -> Any:
-        """Make what a recorded test found there; `path` below the subscription. Returns the end's body."""
+        """Create the initial state of a recorded test, `path` below the subscription; return the body."""
         self.settle()
         url = f"/subscriptions/{self.double.subscription}{path}"
         answer = self.client.arm(method, url, b"" if body is None else json.dumps(body).encode())
@@ -80,7 +80,7 @@ class ArmReplay:
         return answer.json
 
     def replay(self, recorded: Exchange) -> Comparison:
-        """Ask the same, and compare."""
+        """Send the recorded request and compare the responses."""
         asked = self._translated(recorded)
         poll = self._polls.get(recorded.path.lower()) if recorded.method == "GET" else None
         if poll:
@@ -98,7 +98,7 @@ class ArmReplay:
         return compared
 
     def settle(self) -> None:
-        """Wait for all that was started, as the recorded client did."""
+        """Wait for all started operations, as the recorded client did."""
         for url in self._open:
             end = time.monotonic() + 30
             while not _ended(self.client.arm("GET", url)):
@@ -146,7 +146,7 @@ class ArmReplay:
             self._open.append(url)
 
     def _learn(self, recorded: Exchange, answered: Exchange) -> None:
-        """Remember the double's names for operations, revisions, replicas and hosts, and its tokens."""
+        """Store the double's names of operations, revisions, replicas and hosts, and its tokens."""
         for name in ("azure-asyncoperation", "location"):
             if name in recorded.headers and name in answered.headers:
                 self._polls[urlsplit(recorded.headers[name]).path.lower()] = answered.headers[name]
@@ -162,7 +162,7 @@ class ArmReplay:
 
 
 def _pairs(recorded: Any, answered: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield the texts that stand at the same place, with their key."""
+    """Yield the texts at the same position of both values, with their key."""
     if isinstance(recorded, str) and isinstance(answered, str):
         yield key, recorded, answered
     elif isinstance(recorded, dict) and isinstance(answered, dict):

@@ -1,4 +1,4 @@
-"""The recorded tests of ARM and Container Apps: what was there before each, and what is not replayed."""
+"""The recorded tests of ARM and Container Apps, with their initial state."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ BETWEEN: dict[str, tuple[str, str, Any]] = {
         {"properties": {"appLogsConfiguration": {"destination": None, "logAnalyticsConfiguration": None}}},
     ),
 }
-"""Exchanges that the recordings leave out and the one named builds upon."""
+"""Unrecorded exchanges on which the recorded one depends."""
 
 REPLACED = {'["npm", "start"]': '["python3", "-m", "http.server", "80"]'}
-"""Parts of what was sent that cannot be here: programs that this machine does not have."""
+"""Replacements of programs that this machine does not have."""
 
 
 def recorded_sessions(folder: Path) -> list[ReplaySession]:
-    """Return all that is replayed, each to be told to a double of its own."""
+    """Return all sessions; each runs on a new double."""
     told: list[ReplaySession] = [
         (lambda replay, session=session: _cli(replay, session))
         for session in by_source(recorded(folder, CLI))
@@ -53,7 +53,7 @@ def recorded_sessions(folder: Path) -> list[ReplaySession]:
 
 
 def replay_session(story: ReplaySession, root: Path) -> list[Comparison]:
-    """Replay one story."""
+    """Replay one session."""
     with AzureDouble(root) as double, Client(double) as client:
         found = [*story(ArmReplay(double, client, REPLACED))]
     assert not double.crashes, "\n".join(double.crashes)
@@ -73,7 +73,7 @@ def _cli(replay: ArmReplay, session: list[Exchange]) -> Iterator[Comparison]:
 
 
 def _prepare_groups(replay: ArmReplay, session: list[Exchange]) -> None:
-    """Make the groups that were there: all but those that the test makes itself."""
+    """Create the groups that the test does not create itself."""
     named = {found[1] for exchange in session for found in [_GROUP.search(exchange.path)] if found}
     made = {
         found[1]
@@ -86,7 +86,7 @@ def _prepare_groups(replay: ArmReplay, session: list[Exchange]) -> None:
 
 
 def _prepare_environments(replay: ArmReplay, session: list[Exchange]) -> None:
-    """Make the environments that a test only reads."""
+    """Create the environments that a test only reads."""
     met: set[str] = set()
     for exchange in session:
         found = _ENVIRONMENT.search(exchange.path)
@@ -99,7 +99,7 @@ def _prepare_environments(replay: ArmReplay, session: list[Exchange]) -> None:
 
 
 def _environment(shown: dict[str, Any]) -> dict[str, Any]:
-    """What was sent to make an environment that looks so."""
+    """Return the request body of an environment from its response body."""
     kept = ("workloadProfiles", "vnetConfiguration", "appLogsConfiguration", "zoneRedundant")
     properties = {name: shown["properties"].get(name) for name in kept}
     location = shown["location"].replace(" (Stage)", "").replace(" ", "").lower()

@@ -1,7 +1,7 @@
-"""The recorded runs of azd, as far as they say something about deployments of groups.
+"""The recorded runs of azd that concern deployments to groups.
 
-azd deploys to subscriptions and we to groups: ARM answers both in one form. What azd asked of a subscription
-is asked of a group here, with a recorded template of a group where the recorded one makes groups.
+azd deploys to subscriptions, nbtoolkit to groups; ARM's responses have one form. Requests of azd to a
+subscription are sent to a group here, with a recorded template of a group if the recorded one creates groups.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _AT_SUBSCRIPTION = re.compile(r"(/subscriptions/[^/]+)(/providers/Microsoft\.Res
 
 @dataclass
 class AzdScripts:
-    """Short stories out of the recorded lines; each method is one and takes a fresh double."""
+    """Sessions from the recorded lines; each method is one and needs a new double."""
 
     lines: dict[int, Exchange] = field(repr=False)
 
     @classmethod
     def of(cls, exchanges: list[Exchange]) -> AzdScripts:
-        """Number the lines as the file does."""
+        """Number the lines as in the file."""
         return cls(dict(enumerate(exchanges, 1)))
 
     def all(self) -> list[Any]:
-        """Return the stories."""
+        """Return the sessions."""
         return [self.group, self.prediction, self.repeated, self.workspace, self.app]
 
     def group(self, replay: ArmReplay) -> Iterator[Comparison]:
-        """A group, its deployment, what is in it, and its end."""
+        """A group, its deployment, its resources, and its deletion."""
         for line in range(77, 89):
             yield replay.replay(self.lines[line])
         replay.prepare("PUT", f"/resourcegroups/other?{VERSION}", {"location": REGION})
@@ -65,7 +65,7 @@ class AzdScripts:
         yield replay.replay(self.lines[32])
 
     def workspace(self, replay: ArmReplay) -> Iterator[Comparison]:
-        """Regions, groups by tag, and the end of a workspace and a group."""
+        """Regions, groups by tag, and the deletion of a workspace and a group."""
         name = "rg-azdtest-d209f3e"
         tags = self.lines[13].json["value"][0]["tags"]
         replay.prepare("PUT", f"/resourcegroups/{name}?{VERSION}", {"location": REGION, "tags": tags})
@@ -77,7 +77,7 @@ class AzdScripts:
             yield replay.replay(self.lines[line])
 
     def app(self, replay: ArmReplay) -> Iterator[Comparison]:
-        """A new revision of an app, which nobody can reach until there is a machine."""
+        """A new revision of an app, unreachable until there is a machine."""
         shown = self.lines[60].json
         self._make_app(replay, shown)
         for line in (60, 61, 62, 63):
@@ -123,7 +123,7 @@ class AzdScripts:
         )
 
     def _at_group(self, line: int, group: str, change: str = "") -> Exchange:
-        """A recorded request to deploy to a subscription, as one to a group.
+        """Return a recorded deployment to a subscription as one to a group.
 
         A template with resources is replaced by the one that azd deployed to a group (line 82); with
         ``change`` the storage account in it gets another setting.

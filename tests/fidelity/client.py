@@ -1,4 +1,4 @@
-"""A client without any help of an SDK: what goes out is what was recorded."""
+"""A client without an SDK: it sends the recorded requests unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MANAGEMENT = "https://management.azure.com"
 
 
 class Client:
-    """Asks the double as any client would: through its proxy, with a token from its login host."""
+    """An HTTP client that uses the double's proxy and a token of its login host."""
 
     def __init__(self, double: AzureDouble) -> None:
         environ = double.environ()
@@ -46,7 +46,7 @@ class Client:
         self._http.close()
 
     def arm(self, method: str, path: str, body: bytes = b"") -> Exchange:
-        """Ask ARM; `path` with its query, or a whole URL."""
+        """Send a request to ARM; `path` has the query, or is a complete URL."""
         url = path if path.startswith("https:") else MANAGEMENT + path
         headers = {"authorization": f"Bearer {self._token}"}
         if body:
@@ -58,7 +58,7 @@ class Client:
         return self.send("GET", url, {"authorization": f"Bearer {self.stream_token}"})
 
     def files(self, method: str, url: str, headers: Mapping[str, str], body: bytes, key: str) -> Exchange:
-        """Ask Azure Files, signed with the account's key."""
+        """Send a request to Azure Files, signed with the account's key."""
         now = format_datetime(datetime.datetime.now(datetime.UTC), usegmt=True)
         sent = {**headers, "x-ms-date": now}
         if method == "PUT":
@@ -84,7 +84,7 @@ _SIGNED = (
 
 
 def _signature(method: str, url: str, headers: Mapping[str, str], key: str) -> str:
-    """Sign as "Authorize with Shared Key" of the REST reference says."""
+    """Return the signature as in "Authorize with Shared Key" of the REST reference."""
     parts = urlsplit(url)
     account = parts.netloc.split(".")[0]
     values = [headers.get(name, "") for name in _SIGNED]

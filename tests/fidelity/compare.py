@@ -1,4 +1,4 @@
-"""Compare an answer with a recorded one: the same keys, values of the same type, Azure's words."""
+"""Compare a response with a recorded one: the same keys, types of values, and Azure's constants."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 from .exchanges import Exchange, as_json
 
 ASYNC = ("azure-asyncoperation", "location")
-"""Present on both sides or on none: they tell the client how to wait."""
+"""Present in both responses or in none: they control how the client waits."""
 
 WANTED = (
     "retry-after", "etag", "last-modified", "content-md5", "content-range", "accept-ranges",
     "x-ms-async-operation-timeout", "x-ms-deployment-engine-version", "x-ms-failure-cause",
 )  # fmt: skip
-"""Present where recorded (one recorder drops retry-after); beside them all `x-ms-*` of Azure Files."""
+"""Present if recorded (one recorder drops retry-after); also all `x-ms-*` of Azure Files."""
 
 SAME = {
     "activeRevisionsMode", "createdByType", "keyName", "mode", "permissions",
     "propertyChangeType", "registrationPolicy", "registrationState", "status", "type",
 }  # fmt: skip
-"""Keys whose texts are Azure's own words: not only the type has to be the recorded one."""
+"""Keys whose values must be equal, not only of the same type."""
 
 
 def differences(recorded: Exchange, answered: Exchange) -> list[str]:
-    """Return where an answer is not of the recorded form; each begins with the place."""
+    """Return the differences in form from the recorded response; each starts with its position."""
     found = []
     if recorded.status != answered.status:
         found.append(
@@ -72,10 +72,10 @@ def _bodies(recorded: Exchange, answered: Exchange) -> Iterator[str]:
 
 
 def json_differences(recorded: Any, answered: Any, at: str) -> Iterator[str]:
-    """Yield the places where a value lacks what was recorded, or has another type.
+    """Yield the positions where a value misses a recorded key or has another type.
 
-    What was recorded as null has to be there and may have a value. Every entry of a list has to look like
-    one of the recorded entries.
+    A key recorded as null must exist and may have a value. Every entry of a list must match one of the
+    recorded entries.
     """
     if recorded is None:
         return
@@ -97,7 +97,7 @@ def json_differences(recorded: Any, answered: Any, at: str) -> Iterator[str]:
 
 
 def type_name(value: Any) -> str:
-    """Name a JSON type."""
+    """Return the name of a JSON type."""
     if isinstance(value, bool):
         return "boolean"
     names = {dict: "object", list: "list", str: "text", int: "number", float: "number", type(None): "null"}

@@ -1,4 +1,4 @@
-"""Operations that nbtoolkit calls and nobody recorded: where it is written what they do."""
+"""Operations that nbtoolkit calls without a recording, and their documentation."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ RARE = {
 
 @cache
 def recorded_operations() -> frozenset[str]:
-    """Return all operations that were recorded, none where the recordings are not there."""
+    """Return all recorded operations; none without the recordings."""
     if not FOLDER.is_dir():
         return frozenset()
     return frozenset(operation_name(one) for name in RECORDINGS for one in recorded(FOLDER, name))
 
 
 def unknown(called: Iterable[str], recorded: Iterable[str]) -> list[str]:
-    """Return the called operations that are neither recorded nor documented; ARM ignores the case."""
+    """Return the called operations that are neither recorded nor documented, ignoring case."""
     known = {name.lower() for name in (*recorded, *DOCUMENTED)}
     return sorted(name for name in called if name.lower() not in known)

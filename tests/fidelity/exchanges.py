@@ -1,4 +1,4 @@
-"""One exchange with Azure as it was recorded, or as the double had it just now."""
+"""An exchange with Azure: recorded, or with the double."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Exchange:
 
     @cached_property
     def json(self) -> Any:
-        """The answer's body, None where it is not JSON."""
+        """The response's body, None if it is not JSON."""
         return as_json(self.body)
 
 
 def as_json(body: bytes) -> Any:
-    """Read JSON; None where it is none."""
+    """Return the JSON value of a body, or None."""
     try:
         return json.loads(body.decode("utf-8-sig"))
     except ValueError:
@@ -69,7 +69,7 @@ def recorded(folder: Path, name: str) -> list[Exchange]:
 
 
 def by_source(exchanges: list[Exchange]) -> Iterator[list[Exchange]]:
-    """Yield the exchanges of one recorded test after another."""
+    """Yield the exchanges of each recorded test."""
     session: list[Exchange] = []
     for exchange in exchanges:
         if session and session[-1].source != exchange.source:
@@ -95,7 +95,7 @@ def _exchange(where: str, line: dict[str, Any]) -> Exchange:
 
 
 def _bytes(body: str | None) -> bytes:
-    """A body; one of which only the length was kept becomes as many bytes."""
+    """Return a body; a placeholder becomes zeros of the recorded length."""
     if not body:
         return b""
     placeholder = _PLACEHOLDER.fullmatch(body)
@@ -103,5 +103,5 @@ def _bytes(body: str | None) -> bytes:
 
 
 def _whole(url: str) -> str:
-    """A URL with the slash that masking lost behind the provider's name in one recorded test."""
+    """Return a URL with the slash after the provider's name that masking removed in one recorded test."""
     return url.replace("/Microsoft.Applocations/", "/Microsoft.App/locations/")

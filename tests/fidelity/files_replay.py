@@ -25,10 +25,10 @@ VERSION = "2019-02-02"
 RENAMES = "azure-files-cpp-2022-rename.jsonl"
 PYTHON = "azure-files-python-2019.jsonl"
 ON_A_COPY = {f"{PYTHON}:{line}" for line in (63, 172, 173)}
-"""Exchanges that read copies made on the server's side, which we never ask for."""
+"""Exchanges that read server-side copies, which nbtoolkit does not request."""
 
 SPECIAL: dict[str, dict[str, str]] = {
-    # The recorder masked these headers; what they were follows from what came before and after.
+    # The recorder masked these headers; their values follow from the other exchanges.
     f"{RENAMES}:5": {"x-ms-file-rename-source": "RenameFile1/RenameFile2"},
     f"{RENAMES}:10": {"x-ms-file-rename-source": "RenameFile1/RenameFile4"},
     f"{RENAMES}:11": {
@@ -55,7 +55,7 @@ SPECIAL: dict[str, dict[str, str]] = {
 
 @dataclass
 class FilesReplay:
-    """Ask the double what was asked in a recorded test; what the test found there is made first."""
+    """Send the requests of a recorded test to the double after creating its initial state."""
 
     client: Client
     key: str
@@ -63,7 +63,7 @@ class FilesReplay:
 
     @classmethod
     def on(cls, double: AzureDouble, client: Client) -> FilesReplay:
-        """Make a storage account by ARM and read its key."""
+        """Create a storage account through ARM and read its key."""
         group = f"/subscriptions/{double.subscription}/resourcegroups/recorded"
         account = f"{group}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}"
         asked = {"location": "eastus", "kind": "StorageV2", "sku": {"name": "Standard_LRS"}}
@@ -99,7 +99,7 @@ class FilesReplay:
         return self.client.files(exchange.method, url, headers, body, self.key)
 
     def _prepare(self, exchange: Exchange) -> None:
-        """Make the share, folders and file that an exchange needs, unless its test made them."""
+        """Create the share, folders and file that an exchange needs, unless they exist."""
         share, *parts = _parts(exchange)
         if not share or "restype=share" in exchange.url:
             if exchange.status in (200, 202) and share:

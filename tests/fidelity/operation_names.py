@@ -99,7 +99,7 @@ def _scope(parts: list[str]) -> str:
 
 
 def _file(exchange: Exchange) -> str:
-    """Return the operation of Azure Files; copies are told by their status, since the header is masked."""
+    """Return the operation of Azure Files; copies are recognised by their status, as the header is masked."""
     query, headers = exchange.query, exchange.sent_headers
     depth = len([part for part in unquote(exchange.path).split("/") if part])
     restype, comp = query.get("restype", ""), query.get("comp", "")

@@ -1,4 +1,4 @@
-"""All that nbtoolkit asks of Azure is recorded or documented, and fits Bicep's types both ways."""
+"""Every operation of nbtoolkit is recorded or documented, and every body has Bicep's type."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nbtoolkit import (
     teardown,
 )
 from nbtoolkit.azure import sdk
-from nbtoolkit.azure.arm import subscriptions as places
+from nbtoolkit.azure.arm import subscriptions
 from nbtoolkit.errors import Cancelled, NotApplied
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 from tests.fidelity.allowed_differences import reason_not_called
@@ -42,11 +42,11 @@ from tests.support.recording_progress import cancel_at
 
 GROUP = "rg-traffic"
 BIG = 5 << 20
-"""Bytes of an adapter that goes in ranges."""
+"""Bytes of an adapter that is uploaded in ranges."""
 
 
 class EndToEndRun:
-    """A new user's weeks: all that the package can do on Azure, once."""
+    """A run of every step of the package on Azure."""
 
     def __init__(self, double: AzureDouble, root: Path) -> None:
         (root / "infra").mkdir(parents=True)
@@ -65,9 +65,9 @@ class EndToEndRun:
         self.tear_down()
 
     def list_choices(self) -> None:
-        places.subscriptions()
-        places.resource_groups(SUBSCRIPTION)
-        places.regions(SUBSCRIPTION)
+        subscriptions.subscriptions()
+        subscriptions.resource_groups(SUBSCRIPTION)
+        subscriptions.regions(SUBSCRIPTION)
 
     def provision(self) -> None:
         self.double.arm.providers.states["Microsoft.App"] = "NotRegistered"

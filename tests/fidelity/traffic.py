@@ -1,4 +1,4 @@
-"""What nbtoolkit asks of Azure in a test, and whether Bicep's types allow what is sent and answered."""
+"""Record nbtoolkit's operations in a test, and validate bodies with Bicep's types."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from .exchanges import Exchange, as_json
 from .operation_names import APPS, ARM, operation_name
 
 USER_AGENT = "nbtoolkit/"
-"""Our requests name us as their user agent; a test's own do not."""
+"""Part of the product's user agent; requests of tests have another one."""
 _WHAT_IF = "Microsoft.Resources/deployments", "2026-06-01", "whatIf"
 
 
 class Traffic:
-    """Watches a double: what nbtoolkit called and, with types, what is wrong with the bodies."""
+    """Record the operations of nbtoolkit on a double and, with types, the problems of bodies."""
 
     def __init__(self, types: BicepTypes | None = None) -> None:
         self.operations: Counter[str] = Counter()
-        """How often each was called; what goes to an app's own host is ours on both sides and left out."""
+        """Number of calls of each operation; requests to an app's host are not counted."""
         self.judged: Counter[str] = Counter()
-        """How many bodies of each type were judged."""
+        """Number of validated bodies of each type."""
         self.without_type: set[str] = set()
-        """Operations with bodies that Bicep has no type for."""
+        """Operations with bodies without a Bicep type."""
         self.problems: Counter[str] = Counter()
-        """What the types do not allow, and no recording shows."""
+        """Type problems that are not allowed."""
         self.allowed: Counter[str] = Counter()
-        """Why what the types do not allow is right."""
+        """Reasons of the allowed type problems."""
         self._types = types
         self._lock = threading.Lock()
 
     def watch(self, double: AzureDouble) -> None:
-        """Begin to watch, the resources of deployments too."""
+        """Record all requests, and the resources of deployments."""
         double.watchers.append(self._exchange)
         if self._types:
             double.arm.guards.append(self._deployed)
 
     def report(self, recorded: Iterable[str]) -> str:
-        """Say what was called, where it is known from, and what was judged."""
+        """Return the called operations, their sources, and the number of validated bodies as text."""
         known = {name.lower() for name in recorded}
         seen = sorted(self.operations)
         from_recordings = [name for name in seen if name.lower() in known]
@@ -73,7 +73,7 @@ class Traffic:
             self._keep(self._judged(request, response, named))
 
     def _deployed(self, call: Call) -> None:
-        """A resource that a deployment puts: what our template sends."""
+        """Validate a resource of a deployment."""
         if call.request is None and call.method == "PUT":
             body = {name: value for name, value in call.body.items() if name not in ("apiVersion", "id")}
             self._keep(
@@ -141,7 +141,7 @@ class Traffic:
 
 
 def _resources(answered: Any, *, listed: bool) -> list[dict[str, Any]]:
-    """The resources in an answer; an answer about an operation holds none."""
+    """Return the resources in a response; the status of an operation has none."""
     if not isinstance(answered, dict):
         return []
     if listed:

@@ -1,4 +1,4 @@
-"""Microsoft's Bicep compiler as a process that answers: compile, evaluate as Azure would, lint, format."""
+"""Microsoft's Bicep compiler as a JSON-RPC process: compile, evaluate as Azure does, lint, format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TENANT = "00000000-0000-0000-0000-000000000000"
 
 
 def find_bicep() -> Path | None:
-    """Return the compiler beside the checkout, else the one on the PATH, else None."""
+    """Return the compiler next to the checkout, else the one on the PATH, else None."""
     beside = REPO.parent / "shared" / "tools" / "bicep"
     if os.access(beside, os.X_OK):
         return beside
@@ -31,7 +31,7 @@ def find_bicep() -> Path | None:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One finding of the compiler; its text names file, line, level and rule."""
+    """One diagnostic of the compiler; its text has file, line, level and rule."""
 
     source: str
     line: int
@@ -41,7 +41,7 @@ class Diagnostic:
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> Diagnostic:
-        """Read what the compiler sent."""
+        """Parse a diagnostic of the compiler."""
         line = found["range"]["start"]["line"] + 1
         return cls(found["source"], line, found["level"], found["code"], found["message"])
 
@@ -50,7 +50,7 @@ class Diagnostic:
 
 
 class BicepFailed(RuntimeError):
-    """The compiler refused a file, a template or its parameters; ``diagnostics`` say why."""
+    """The compiler refused a file, a template or its parameters; ``diagnostics`` has the reasons."""
 
     def __init__(self, message: str, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
         super().__init__("\n".join([message, *map(str, diagnostics)]))
@@ -59,21 +59,21 @@ class BicepFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled file: the template's exact text, and what the compiler found."""
+    """A compiled file: the template's exact text and the diagnostics."""
 
     text: str
     diagnostics: tuple[Diagnostic, ...]
 
     @property
     def template(self) -> dict[str, Any]:
-        """The template as a value."""
+        """The parsed template."""
         return json.loads(self.text)
 
 
 class BicepCompiler:
     """One ``bicep jsonrpc`` process; calls take 5-50 ms and may come from several threads.
 
-    Raises FileNotFoundError where there is no compiler.
+    Raises FileNotFoundError without a compiler.
     """
 
     def __init__(self, executable: Path | None = None) -> None:
@@ -104,7 +104,7 @@ class BicepCompiler:
         return self._call("bicep/version", {})["version"]
 
     def compile(self, path: Path) -> Compiled:
-        """Compile a file; raise BicepFailed where it has errors."""
+        """Compile a file; raises BicepFailed for errors."""
         result = self._call("bicep/compile", {"path": str(path)})
         diagnostics = tuple(map(Diagnostic.read, result["diagnostics"]))
         if not result["success"]:
@@ -135,8 +135,8 @@ class BicepCompiler:
         """Evaluate a template with plain parameter values, by the engine that Azure uses.
 
         Returns ``predictedResources`` (full bodies and ids, nested deployments unfolded), ``outputs`` and
-        ``diagnostics``. What only a running Azure knows stays text. Values of secure parameters never reach
-        the compiler or the disk: they come out as ``[parameters('name')...]``, for the caller to fill in.
+        ``diagnostics``. Expressions of runtime values stay text. Values of secure parameters never reach
+        the compiler or the disk: the result has ``[parameters('name')...]`` instead.
         Raises BicepFailed for parameters that do not fit and for a template that cannot be evaluated.
         """
         metadata = {
@@ -196,7 +196,7 @@ class BicepCompiler:
 
 
 def bicep_literal(value: Any) -> str:
-    """Return a JSON value as Bicep writes it."""
+    """Return a JSON value as a Bicep literal."""
     if isinstance(value, str):
         return "'" + "".join(map(_escaped, value)).replace("${", "\\${") + "'"
     if isinstance(value, Mapping):
@@ -214,7 +214,7 @@ def _escaped(character: str) -> str:
 
 
 def blanked(value: Any) -> Any:
-    """Return a value of the same shape and lengths, with nothing of what stands in its texts."""
+    """Return a value of the same shape and lengths, with all texts replaced."""
     if isinstance(value, str):
         return "x" * len(value)
     if isinstance(value, Mapping):
@@ -223,7 +223,7 @@ def blanked(value: Any) -> Any:
 
 
 def write_template() -> int:
-    """Format and compile our Bicep files and write the template beside them; return 1 for findings."""
+    """Format and compile the product's Bicep files and write the template; return 1 for findings."""
     folder = REPO / "infra" / "provision"
     with BicepCompiler() as bicep:
         for path in sorted(folder.rglob("*.bicep")):

@@ -1,7 +1,7 @@
-"""Judge what is sent to Azure, and what a double of it answers, by Bicep's own resource types.
+"""Validate bodies of requests and responses with Bicep's resource types.
 
-``BicepTypes.load().problems("Microsoft.App/containerApps", "2026-07-01", body)`` returns sentences, none for
-a body that is right. Objects are closed: a property that no type names is a problem.
+``BicepTypes.load().problems("Microsoft.App/containerApps", "2026-07-01", body)`` returns problems, none for
+a valid body. Objects are closed: a property without a type is a problem.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ RANGES: Mapping[tuple[str, str], tuple[int, int]] = {
     ("TrafficWeight", "weight"): (0, 100),
     ("FileShareProperties", "shareQuota"): (1, 102_400),
 }
-"""Type and property → lowest and highest value, where Azure has limits that its types do not tell."""
+"""Type and property → lowest and highest value, for limits of Azure that are not in its types."""
 
 
 class BicepTypes:
-    """The types of the files in one folder; each file is read when something of its provider is judged."""
+    """The types of the files in one folder; each file is read at the first body of its provider."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -47,11 +47,11 @@ class BicepTypes:
     @classmethod
     @cache
     def load(cls) -> BicepTypes:
-        """Return the types beside this checkout, read once; raises FileNotFoundError where there are none."""
+        """Return the types next to this checkout, read once; raises FileNotFoundError without them."""
         return cls(FOLDER)
 
     def knows(self, resource_type: str, api_version: str) -> bool:
-        """Tell whether there is a type for this version."""
+        """Return whether there is a type for this version."""
         return self._resource(resource_type, api_version) is not None
 
     def problems(
@@ -63,11 +63,11 @@ class BicepTypes:
         response: bool = False,
         partial: bool = False,
     ) -> list[str]:
-        """Return what is wrong with a resource's body, sent or (``response``) answered.
+        """Return the problems of a resource's body in a request or (``response``) in a response.
 
-        Sent: nothing read-only, everything required but what stands in the URL, named choices only; with
-        ``partial``, as for a PATCH, nothing is required. Answered: nothing write-only, and everything
-        required. Raises KeyError for a type or version that is not known.
+        Request: nothing read-only, all required properties that are not in the URL, only named choices; with
+        ``partial``, as for a PATCH, nothing is required. Response: nothing write-only, and all required
+        properties. Raises KeyError for an unknown type or version.
         """
         found = self._resource(resource_type, api_version)
         if found is None:
@@ -78,9 +78,9 @@ class BicepTypes:
     def action_problems(
         self, resource_type: str, api_version: str, action: str, body: object, *, response: bool = True
     ) -> list[str]:
-        """Return what is wrong with an action's answer, or with what is sent (``response=False``).
+        """Return the problems of an action's response, or of its request (``response=False``).
 
-        Raises KeyError for an action that is not known.
+        Raises KeyError for an unknown action.
         """
         file = self._file(resource_type, api_version)
         for entry in file.functions if file else ():
@@ -135,7 +135,7 @@ class _Judge:
         self._partial = partial
 
     def judge(self, wanted: Type, value: Any, at: str, *, top: bool = False) -> Iterator[str]:
-        """Yield the problems of a value that shall have a type."""
+        """Yield the problems of a value that must have a type."""
         match wanted["$type"]:
             case "ObjectType":
                 yield from self._object(wanted, value, at, wanted["properties"], top)
@@ -154,7 +154,7 @@ class _Judge:
             case "StringLiteralType":
                 if value != wanted["value"]:
                     yield f"{at}: wanted {wanted['value']!r}, found {_shown(value)}"
-            case "IntegerType":  # Bicep has no other numbers: half a processor is one, too
+            case "IntegerType":  # Bicep has no other numeric type, so half a CPU is valid
                 yield from _number(value, at, wanted.get("minValue"), wanted.get("maxValue"))
             case "BooleanType":
                 if not isinstance(value, bool):
@@ -162,7 +162,7 @@ class _Judge:
             case "AnyType":
                 pass
             case other:
-                raise ValueError(f"a kind of type that this reader does not know: {other}")
+                raise ValueError(f"unknown kind of type: {other}")
 
     def _object(
         self, wanted: Type, value: Any, at: str, properties: Mapping[str, Type], top: bool
@@ -221,7 +221,7 @@ class _Judge:
             if value not in names and not (open_ended and self._response):
                 yield f"{at}: wanted one of {', '.join(names)}, found {_shown(value)}"
         elif all(list(self.judge(entry, value, at)) for entry in members):
-            yield f"{at}: {_shown(value)} fits none of the types that may stand here"
+            yield f"{at}: {_shown(value)} fits none of the allowed types"
 
 
 def _text(wanted: Type, value: Any, at: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What tests of the double's container apps share: a server as a container, and the SDK around it."""
+"""A test server as a container of the double, and the SDK's calls for it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ PROBES = [
 
 
 class Azure:
-    """What the tests do to the double: through the SDK and HTTP."""
+    """Calls of the double through the SDK and HTTP."""
 
     def __init__(self, double: AzureDouble) -> None:
         self.double = double

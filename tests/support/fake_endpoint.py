@@ -1,4 +1,4 @@
-"""An endpoint that answers from a list, piece by piece, as a streaming server does."""
+"""An endpoint that streams its answers from a list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BASE = "tiny-base"
 
 
 class FakeEndpoint:
-    """Serve a base and adapters; each model answers with its own pieces, an exception among them is raised.
+    """Serve a base and adapters; each model streams its pieces and raises an exception among them.
 
     While ``gate`` is cleared, answers stop after their first piece.
     """

@@ -17,7 +17,7 @@ HOST = f"{ACCOUNT}.file.core.windows.net"
 
 
 def take_requests(double: AzureDouble) -> list[LoggedRequest]:
-    """Return what the share was asked since the last time."""
+    """Return and clear the requests to the share."""
     seen = [request for request in double.requests if request.host == HOST]
     double.requests.clear()
     return seen

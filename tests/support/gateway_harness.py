@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.content_hash import adapter_sha256
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe
 from nbtoolkit.serving.release import EngineSettings, Release, ServedAdapter, ServedBase, ServedCode
@@ -35,9 +35,9 @@ class ShareFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         (root / "base").mkdir(parents=True)
-        (root / share.ACTIVE).mkdir(parents=True)
-        (root / share.RELEASES).mkdir(parents=True)
-        (root / share.REPORTS).mkdir(parents=True)
+        (root / share_layout.ACTIVE).mkdir(parents=True)
+        (root / share_layout.RELEASES).mkdir(parents=True)
+        (root / share_layout.REPORTS).mkdir(parents=True)
         self.n = 0
 
     def adapter(self, name: str, says: str, **knobs: Any) -> tuple[ServedAdapter, str]:
@@ -48,9 +48,9 @@ class ShareFolder:
         (draft / "adapter_config.json").write_text(json.dumps({"says": says, **knobs}))
         (draft / "adapter_model.safetensors").write_bytes(says.encode() * 1000)
         sha256 = adapter_sha256(draft)
-        path = share.adapter_path(sha256)
+        path = share_layout.adapter_path(sha256)
         if not (self.root / path).exists():
-            (self.root / share.ADAPTERS).mkdir(exist_ok=True)
+            (self.root / share_layout.ADAPTERS).mkdir(exist_ok=True)
             draft.rename(self.root / path)
         contexts = [[i, 2 * i, 3 * i + 1] for i in range(16)]
         probes = tuple(
@@ -62,11 +62,11 @@ class ShareFolder:
         )
         content = json.dumps({"green": True, "fingerprint": fingerprint.model_dump(mode="json")}).encode()
         report = hashlib.sha256(content).hexdigest()
-        (self.root / share.report_path(report)).write_bytes(content)
+        (self.root / share_layout.report_path(report)).write_bytes(content)
         return ServedAdapter(name=name, path=path, sha256=sha256, rank=8), report
 
     def release(self, *adapters: tuple[ServedAdapter, str], **fields: Any) -> Release:
-        """Write a release into the history."""
+        """Write a release."""
         release = Release(
             base=fields.pop("base", ServedBase(name="tiny", path="base", sha256="b" * 64)),
             adapters=tuple(adapter for adapter, _ in adapters),
@@ -75,20 +75,22 @@ class ShareFolder:
             reports=fields.pop("reports", {adapter.name: report for adapter, report in adapters}),
             **fields,
         )
-        (self.root / share.release_path(release.id)).write_text(release.model_dump_json())
+        (self.root / share_layout.release_path(release.id)).write_text(release.model_dump_json())
         return release
 
     def publish(self, release: Release) -> int:
         """Write a pointer to a release; return the pointer's number."""
         self.n += 1
-        pointer = share.Pointer(n=self.n, release=release.id, by="test", at=datetime.now(UTC))
-        temporary = self.root / share.ACTIVE / "temporary"
+        pointer = share_layout.Pointer(n=self.n, release=release.id, by="test", at=datetime.now(UTC))
+        temporary = self.root / share_layout.ACTIVE / "temporary"
         temporary.write_text(pointer.model_dump_json())
-        temporary.rename(self.root / share.pointer_path(self.n))
+        temporary.rename(self.root / share_layout.pointer_path(self.n))
         return self.n
 
-    def heartbeat(self, replica: str = "local") -> share.Heartbeat:
-        return share.Heartbeat.model_validate_json((self.root / share.heartbeat_path(replica)).read_bytes())
+    def heartbeat(self, replica: str = "local") -> share_layout.Heartbeat:
+        return share_layout.Heartbeat.model_validate_json(
+            (self.root / share_layout.heartbeat_path(replica)).read_bytes()
+        )
 
 
 class GatewayProcess:
@@ -140,7 +142,7 @@ class GatewayProcess:
         return response.json()
 
     def wait(self, wanted: Callable[[dict[str, Any]], Any], seconds: float = 15) -> dict[str, Any]:
-        """Wait until /health fulfils a condition."""
+        """Wait until /health meets a condition."""
         end = time.monotonic() + seconds
         seen: object = None
         while time.monotonic() < end:

@@ -39,9 +39,9 @@ KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "languag
 
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    # on a busy machine the usual 3 s are too short, and without an answer comms use no subshell
+    # 3 s are too short on a busy machine, and without kernel info comms use no subshell
     "apputils-extension/kernels-settings": {"kernelInfoTimeout": 60_000},
-    "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
+    "notebook-extension/tracker": {"windowingMode": "none"},  # keep invisible cells in the page
 }
 
 
@@ -63,7 +63,7 @@ class Lab:
         return name
 
     def address(self, path: str) -> str:
-        """Return where a file is opened."""
+        """Return the URL that opens a file."""
         return f"{self._url}/lab/tree/{path}?token={self._token}&reset"
 
     def shut_down_kernels(self) -> None:
@@ -77,7 +77,7 @@ class Lab:
             urllib.request.urlopen(request).close()
 
     def answers(self) -> bool:
-        """Tell whether the server is up."""
+        """Return whether the server responds."""
         try:
             with urllib.request.urlopen(f"{self._url}/api/status?token={self._token}", timeout=1) as answer:
                 return answer.status == 200
@@ -86,7 +86,7 @@ class Lab:
 
     @property
     def log(self) -> str:
-        """What the server wrote."""
+        """The server's log."""
         return self._log.read_text(errors="replace")
 
 
@@ -157,7 +157,7 @@ def browser_page(width: int = 1280, height: int = 1000) -> Iterator[Any]:
 
 
 def screenshot(page: Any, name: str) -> None:
-    """Keep a picture where somebody wants to look at one."""
+    """Save a screenshot if the environment names a folder for it."""
     folder = os.environ.get("NBTOOLKIT_SCREENSHOTS")
     if folder:
         page.screenshot(path=Path(folder) / f"{name}.png")
@@ -172,7 +172,7 @@ class NotebookPage:
         self._name = name
         page.goto(lab.address(name))
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
-        # a cell that is run before the kernel is there is dropped
+        # a cell that is run before the kernel is ready is dropped
         page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for(timeout=60_000)
 
     def cell(self, index: int) -> Any:
@@ -180,11 +180,11 @@ class NotebookPage:
         return self.page.locator(".jp-Notebook .jp-CodeCell").nth(index)
 
     def output(self, index: int) -> Any:
-        """Return what stands below a cell."""
+        """Return the output of a cell."""
         return self.cell(index).locator(".jp-OutputArea").first
 
     def form(self, index: int) -> Any:
-        """Return the live widgets below a cell."""
+        """Return the widgets in the output of a cell."""
         return self.output(index).locator(".widget-vbox").first
 
     def run(self, index: int, *, wait: bool = True) -> None:
@@ -195,7 +195,7 @@ class NotebookPage:
             self.page.wait_for_function(_ENDED, arg=index, timeout=60_000)
 
     def save(self) -> None:
-        """Save the notebook, and wait until it lies on the disk."""
+        """Save the notebook and wait until the file is written."""
         file = self._lab.root / self._name
         before = file.stat().st_mtime_ns
         self.cell(0).locator(".jp-InputPrompt").click()
@@ -206,7 +206,7 @@ class NotebookPage:
             self.page.wait_for_timeout(100)
 
     def shut_down(self) -> None:
-        """End the notebook's kernel, as somebody does who goes home."""
+        """Shut the notebook's kernel down."""
         self._lab.shut_down_kernels()
 
 

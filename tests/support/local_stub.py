@@ -1,7 +1,7 @@
-"""A stand-in for our server on a share: standard library only, up in a tenth of a second.
+"""A stub of the server on a share: only the standard library, ready in a tenth of a second.
 
-It writes a heartbeat, answers ``/health``, prints what it is asked to, and dies on request. The releases
-made here name it as their code, so a :class:`LocalTarget` runs it as it runs the real one.
+It writes a heartbeat, answers ``/health``, prints lines and exits on request. The releases
+of this module have it as their code, so a :class:`LocalTarget` runs it like the real server.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 from nbtoolkit import LocalTarget
-from nbtoolkit.serving import share_layout as share
+from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.release import Release, ServedCode
 
 PROGRAM = textwrap.dedent("""
@@ -53,10 +53,10 @@ PROGRAM = textwrap.dedent("""
 
 
 def release(target: LocalTarget, variant: str = "") -> Release:
-    """Put the stand-in onto the target's share and return a release that names it; a variant is new code."""
+    """Write the stub to the target's share and return a release with it; a variant is new code."""
     program = PROGRAM + f"# {variant}\n"
     sha256 = hashlib.sha256(program.encode()).hexdigest()
-    package = target.mount / share.code_path(sha256) / share.CODE_PACKAGE
+    package = target.mount / share_layout.code_path(sha256) / share_layout.CODE_PACKAGE
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text(program)
@@ -64,6 +64,6 @@ def release(target: LocalTarget, variant: str = "") -> Release:
 
 
 def workspace_of(folder: Path) -> Path:
-    """Make a folder a workspace and return it."""
+    """Create a workspace and return its folder."""
     (folder / "infra").mkdir(parents=True, exist_ok=True)
     return folder

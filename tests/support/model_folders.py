@@ -28,7 +28,7 @@ TOKENIZER: dict[str, Any] = {
 
 
 def header_of(shapes: Shapes) -> dict[str, Any]:
-    """Return the header that says where these tensors lie, one after the other."""
+    """Return the safetensors header of consecutive tensors."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name, (dtype, shape) in shapes.items():
@@ -39,7 +39,7 @@ def header_of(shapes: Shapes) -> dict[str, Any]:
 
 
 def write_header(path: Path, header: Any, data_size: int, *, fill: bytes = b"\1") -> Path:
-    """Write a safetensors file; above a megabyte the data is a hole that takes no disk."""
+    """Write a safetensors file; above a megabyte the file is sparse."""
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
     with path.open("wb") as file:
         file.write(len(raw).to_bytes(8, "little") + raw)
@@ -76,7 +76,7 @@ def write_base(folder: Path, shapes: Shapes = PLAIN, *, fill: bytes = b"\1", **c
 
 
 def write_tokenizer(folder: Path, content: Any = None, template: str | None = "T", **config: Any) -> Path:
-    """Write tokenizer files beside what is there."""
+    """Write tokenizer files into a folder."""
     (folder / "tokenizer.json").write_text(json.dumps(content or TOKENIZER))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", **config}))
     if template is not None:
@@ -92,7 +92,7 @@ def _shapes_of_size(
 
 
 def sized_base(folder: Path, hidden: int, layers: int, **config: Any) -> Base:
-    """Write a base model whose weights have the size of a real one, as a hole in the file."""
+    """Write a base model whose weights have the size of a real one, as a sparse file."""
     about = {
         "num_hidden_layers": layers,
         "num_attention_heads": 32,

@@ -14,7 +14,7 @@ A100_QUOTA = "SubscriptionConsumptionNCA100Gpus"
 
 
 def app_properties(project: AzureProject) -> dict[str, Any]:
-    """Return the app as the double keeps it."""
+    """Return the properties of the app in the double."""
     return copy.deepcopy(project.double.apps.app(APP).body["properties"])
 
 

@@ -1,4 +1,4 @@
-"""Replicas, heartbeats and a clock for tests of a start on Azure."""
+"""Replicas, heartbeats and a clock for tests of a startup on Azure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def heartbeat(phase: str, name: str = "a", age: float = 0, **more: object) -> He
 
 
 class ManualClock:
-    """A clock that moves only when a test moves it."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""Look for secrets wherever they could have got to: texts, files, command lines, requests."""
+"""Search for secrets in texts, files, command lines and requests."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ MAY_CARRY = {
     ("PUT", "deployments"): "the secure parameter of a deployment",
     ("PATCH", "containerapps"): "the app's secrets",
 }
-"""Requests to ARM whose bodies are the one place where the app's secrets belong."""
+"""The only requests to ARM whose bodies may have the app's secrets."""
 
 
 class SecretSearch:
-    """Secrets by name, and every place where one was found that is not its own."""
+    """Search texts for secrets; ``found`` has the texts that must not have them."""
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self.secrets = dict(secrets)
         self.found: list[str] = []
         self.searched = 0
         self.expected: set[str] = set()
-        """Names of secrets that were seen where they belong: else the hunt proves nothing."""
+        """Names of secrets found in allowed requests; without them the search proves nothing."""
         self._pending: list[tuple[str, str]] = []
 
     def watch(self, double: AzureDouble) -> None:
-        """Look at every request from now on, and learn every token that Azure gives."""
+        """Search all further requests, also for every token that Azure issues."""
         double.watchers.append(self._see)
 
     def add_secret(self, name: str, value: str) -> None:
-        """Look for one more secret, in what was seen before too."""
+        """Add a secret; it is also searched in earlier texts."""
         self.secrets[f"{name} {len(self.secrets)}"] = value
 
     def add_text(self, where: str, text: str) -> None:
-        """Look at a text now or at the end, when all secrets are known."""
+        """Add a text to search once all secrets are known."""
         self._pending.append((where, text))
 
     def add_files(self, *folders: Path) -> None:
-        """Look at the names and contents of all files below."""
+        """Add the names and contents of all files below some folders."""
         for folder in folders:
             for path in sorted(folder.rglob("*")):
                 self.add_text(f"the name of {path}", str(path))
                 if path.is_file():
-                    with suppress(OSError):  # a server's file that is just replaced
+                    with suppress(OSError):  # a file of a running server that was replaced
                         self.add_text(str(path), path.read_bytes().decode("utf-8", "replace"))
 
     @contextmanager
     def processes(self) -> Iterator[None]:
-        """Look at the command lines of this process and all its children all the time."""
+        """Add the command lines of this process and its children in short intervals."""
         stop, seen = threading.Event(), set[str]()
 
         def sample() -> None:
@@ -75,7 +75,7 @@ class SecretSearch:
             self._pending += [("a process's command line", line) for line in seen]
 
     def search(self) -> list[str]:
-        """Search all that was gathered; return where what was found."""
+        """Search the added texts; return the secrets found and where."""
         forms = {name: _forms(value) for name, value in self.secrets.items()}
         for where, text in self._pending:
             self.searched += 1
@@ -92,7 +92,7 @@ class SecretSearch:
         where = f"{request.method} {request.host}{request.path}"
         self.add_text(f"the path of {where}", request.decoded_path)
         query = dict(request.query)
-        if request.host == "management.azure.com":  # Azure's own signature of the address it gave
+        if request.host == "management.azure.com":  # Azure's signature of a URL
             for name in ("t", "c", "s", "h"):
                 query.pop(name, None)
         self.add_text(f"the query of {where}", json.dumps(query))
@@ -121,6 +121,6 @@ class SecretSearch:
 
 
 def _forms(secret: str) -> set[str]:
-    """A secret as it is, and as addresses, JSON and base64 spell it."""
+    """Return a secret as it is, and in the encodings of URLs, JSON and base64."""
     whole = base64.b64encode(secret.encode()).decode().rstrip("=")
     return {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], whole}

@@ -48,7 +48,7 @@ def server_code(folder: Path) -> Path:
 
 
 def use_stub(code: Path) -> pytest.MonkeyPatch:
-    """Make deploys of this process upload the code with the stub."""
+    """Let deploys of this process upload the code with the stub."""
     patch = pytest.MonkeyPatch()
     patch.setattr(publisher, "serving_folder", lambda: code)
     return patch

@@ -107,7 +107,7 @@ def tiny_adapter(
             r=rank, lora_alpha=alpha, target_modules=list(targets), task_type="CAUSAL_LM", **lora
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # peft calls what transformers deprecated
+            warnings.simplefilter("ignore")  # peft calls deprecated functions of transformers
             tuned = get_peft_model(model, config)
             with torch.no_grad():
                 for name, parameter in tuned.named_parameters():

@@ -1,4 +1,4 @@
-"""Wheels of a few bytes, for tests of what is fetched, staged and installed."""
+"""Wheels of a few bytes, for tests of downloads and installation."""
 
 from __future__ import annotations
 
