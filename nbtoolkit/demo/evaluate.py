@@ -30,7 +30,7 @@ INSTRUCTION = (
 )
 BATCH = 20
 BASE_TOKENS = 24
-ADAPTER_TOKENS = 8  # the longest word takes three, and one ends the turn
+ADAPTER_TOKENS = 8  # the longest word has three tokens, the end of turn one
 
 
 class DemoModels:
@@ -105,8 +105,8 @@ def main() -> None:
             answers = models.answers(PROMPTS, name, ADAPTER_TOKENS)
             lines += [f"{name}\t{answer}\t{text}" for answer, text in zip(answers, PROMPTS, strict=True)]
     else:
-        lines += ["| asked | right | of | accuracy |", "|---|---|---|---|"]
-        lines += [f"| {who} | {right} | {of} | {right / of:.0%} |" for who, right, of in measure(models)]
+        lines += ["| model and prompt | right | of | accuracy |", "|---|---|---|---|"]
+        lines += [f"| {label} | {right} | {of} | {right / of:.0%} |" for label, right, of in measure(models)]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

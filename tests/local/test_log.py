@@ -60,7 +60,7 @@ def test_following_loses_no_line_to_rotations(tmp_path: Path) -> None:
         for number in range(1500):
             handler.emit(logging.makeLogRecord({"msg": f"{number} {'x' * 50}"}))
             if number % 50 == 0:
-                time.sleep(0.01)  # three rotations a look at most: what is rotated away is gone for all
+                time.sleep(0.01)  # at most three rotations per poll: a reader cannot read a deleted file
         done.set()
 
     handler.emit(logging.makeLogRecord({"msg": "first"}))

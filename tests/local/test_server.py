@@ -312,10 +312,10 @@ def test_status_reads_the_heartbeat_and_escapes_it(make: Make) -> None:
     assert target.heartbeat() is not None
     assert target.replicas() == ()
     target.activate(double.release(target), restart=False)
-    assert target.heartbeat() is None, "an old server's heartbeat must not be taken for the new one's"
+    assert target.heartbeat() is None, "the heartbeat of the old server was used for the new one"
 
 
-def test_destroy_removes_only_what_is_ours(make: Make) -> None:
+def test_destroy_deletes_only_files_of_nbtoolkit(make: Make) -> None:
     target = make()
     target.provision()
     target.activate(double.release(target), restart=False)
@@ -345,5 +345,5 @@ def test_process_identity_is_pid_and_start_time() -> None:
     assert not ProcessId(me.pid, me.created - 100).alive()
     child = subprocess.Popen(["true"])
     identity = ProcessId.of(child.pid)
-    wait_until(lambda: not identity.alive())  # a zombie until it is asked for
+    wait_until(lambda: not identity.alive())  # a zombie until it is waited for
     child.wait()

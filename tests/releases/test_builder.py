@@ -45,7 +45,7 @@ def changed_tokenizer(**changes: Any) -> dict[str, Any]:
     return {**copy.deepcopy(TOKENIZER), **changes}
 
 
-def test_it_says_what_is_served_by_hash(base: Base, tone: Adapter) -> None:
+def test_release_identifies_all_parts_by_sha256(base: Base, tone: Adapter) -> None:
     made = build_release(
         base,
         BASE_PATH,
@@ -67,7 +67,7 @@ def test_it_says_what_is_served_by_hash(base: Base, tone: Adapter) -> None:
     assert made.override_reason is None
 
 
-def test_its_id_is_its_content(tmp_path: Path, base: Base, tone: Adapter) -> None:
+def test_release_id_is_the_hash_of_its_content(tmp_path: Path, base: Base, tone: Adapter) -> None:
     other = Adapter.read(another(tmp_path, "other"))
     both = release(base, tone=tone, other=other)
     assert both.id == release(base, other=other, tone=tone).id
@@ -95,12 +95,12 @@ def test_only_other_adapters_need_no_restart(tmp_path: Path, base: Base, tone: A
 
 
 @pytest.mark.parametrize("name", ["", "-tone", "two words", "a" * 101, "tone\n", "<b>"])
-def test_a_name_that_no_request_could_carry_is_refused(base: Base, tone: Adapter, name: str) -> None:
+def test_invalid_public_name_is_refused(base: Base, tone: Adapter, name: str) -> None:
     with pytest.raises(InvalidSettings, match="cannot be a public model name"):
         release(base, **{name: tone})
 
 
-def test_names_and_contents_must_be_told_apart(base: Base, tone: Adapter) -> None:
+def test_duplicate_names_and_contents_are_refused(base: Base, tone: Adapter) -> None:
     with pytest.raises(InvalidSettings, match="base model's public name 'base'"):
         release(base, **{"base": tone})
     with pytest.raises(InvalidSettings, match="'a' and 'b' are the same adapter"):
@@ -109,12 +109,12 @@ def test_names_and_contents_must_be_told_apart(base: Base, tone: Adapter) -> Non
         build_release(base, BASE_PATH, {"tone": tone}, EngineSettings(), CODE, {"other": REPORT})
 
 
-def test_an_unusable_rank_is_refused(tmp_path: Path, base: Base) -> None:
+def test_invalid_rank_is_refused(tmp_path: Path, base: Base) -> None:
     with pytest.raises(InvalidAdapter, match="A3"):
         release(base, tone=Adapter.read(write_adapter(tmp_path / "x", r=0)))
 
 
-def test_the_bases_tokenizer_is_in_force_where_no_adapter_has_one(base: Base, tone: Adapter) -> None:
+def test_base_tokenizer_is_served_if_no_adapter_has_one(base: Base, tone: Adapter) -> None:
     for made in (release(base), release(base, tone=tone)):
         assert made.tokenizer is not None
         assert (made.tokenizer.path, made.tokenizer.chat_template) == (BASE_PATH, None)
@@ -134,7 +134,7 @@ def test_the_bases_tokenizer_is_in_force_where_no_adapter_has_one(base: Base, to
         dict(reversed(TOKENIZER.items())),
     ],
 )
-def test_a_tokenizer_that_says_the_same_is_the_bases(base: Base, tone: Adapter, same: dict[str, Any]) -> None:
+def test_equivalent_tokenizer_counts_as_the_bases(base: Base, tone: Adapter, same: dict[str, Any]) -> None:
     write_tokenizer(tone.path, same, pad_token="</s>", eos_token={"content": "</s>", "lstrip": False})
     made = release(base, tone=Adapter.read(tone.path))
     assert made.tokenizer == release(base).tokenizer
@@ -149,7 +149,7 @@ def test_a_tokenizer_that_says_the_same_is_the_bases(base: Base, tone: Adapter, 
         {"pre_tokenizer": {"type": "Whitespace"}},
     ],
 )
-def test_a_tokenizer_that_says_something_else_is_pinned(
+def test_different_tokenizer_is_served_from_the_adapter(
     base: Base, tone: Adapter, changes: dict[str, Any]
 ) -> None:
     write_tokenizer(tone.path, changed_tokenizer(**changes))
@@ -161,14 +161,14 @@ def test_a_tokenizer_that_says_something_else_is_pinned(
     assert made.needs_restart_from(release(base))
 
 
-def test_another_end_of_text_is_another_tokenizer(base: Base, tone: Adapter) -> None:
+def test_different_eos_token_is_a_different_tokenizer(base: Base, tone: Adapter) -> None:
     write_tokenizer(tone.path, eos_token="ab")
     made = release(base, tone=Adapter.read(tone.path))
     assert made.tokenizer is not None
     assert made.tokenizer.path != BASE_PATH
 
 
-def test_only_another_template_goes_with_the_bases_tokenizer(base: Base, tone: Adapter) -> None:
+def test_different_template_is_served_with_the_base_tokenizer(base: Base, tone: Adapter) -> None:
     write_tokenizer(tone.path, template="other {{ messages }}")
     with_tokenizer = release(base, tone=Adapter.read(tone.path)).tokenizer
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -182,7 +182,7 @@ def test_only_another_template_goes_with_the_bases_tokenizer(base: Base, tone: A
     assert with_tokenizer.sha256 != base_tokenizer.sha256
 
 
-def test_an_own_tokenizer_without_a_template_keeps_the_bases(base: Base, tone: Adapter) -> None:
+def test_adapter_tokenizer_without_template_uses_the_bases(base: Base, tone: Adapter) -> None:
     write_tokenizer(tone.path, changed_tokenizer(pre_tokenizer={"type": "Whitespace"}), template=None)
     made = release(base, tone=Adapter.read(tone.path))
     assert made.tokenizer is not None
@@ -198,7 +198,7 @@ def test_adapters_of_one_release_must_agree(tmp_path: Path, base: Base, tone: Ad
     assert release(base, a=two, b=Adapter.read(agreeing)).tokenizer is not None
 
 
-def test_templates_are_found_where_libraries_put_them(tmp_path: Path) -> None:
+def test_chat_template_is_read_from_all_known_files(tmp_path: Path) -> None:
     folder = tmp_path / "t"
     folder.mkdir()
     assert read_tokenizer_facts(folder).template is None
@@ -212,7 +212,7 @@ def test_templates_are_found_where_libraries_put_them(tmp_path: Path) -> None:
     assert read_tokenizer_facts(folder).template == "of its own file"
 
 
-def test_a_missing_or_broken_tokenizer_is_told(base: Base, tone: Adapter) -> None:
+def test_missing_or_broken_tokenizer_raises(base: Base, tone: Adapter) -> None:
     (tone.path / "tokenizer.json").write_text('{"model": ')
     with pytest.raises(
         InvalidAdapter, match=r"A5: the tokenizer of adapter 'tone': .*tokenizer.json, line 1"

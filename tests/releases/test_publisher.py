@@ -99,9 +99,7 @@ def test_an_unchanged_stage_sends_nothing(store: LocalFolder, code: Path, tmp_pa
     assert again.skipped_files == 2 + 3 + 1
 
 
-def test_a_second_adapter_is_all_that_a_second_release_sends(
-    store: LocalFolder, code: Path, tmp_path: Path
-) -> None:
+def test_second_release_sends_only_the_second_adapter(store: LocalFolder, code: Path, tmp_path: Path) -> None:
     one, two = an_adapter(tmp_path / "one", 1), an_adapter(tmp_path / "two", 2)
     staged(store, one, code)
     both = {"one": one, "two": two}
@@ -139,7 +137,7 @@ def test_code_and_report_that_changed_are_refused(store: LocalFolder, code: Path
         publisher.stage_release(LocalFolder(tmp_path / "other"), release, {"tone": adapter}, code)
 
 
-def test_an_adapter_used_in_place_is_looked_for_and_never_written(
+def test_adapter_used_in_place_must_exist_and_is_never_written(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
     project = "models/run-1/adapter"
@@ -155,9 +153,7 @@ def test_an_adapter_used_in_place_is_looked_for_and_never_written(
         publisher.stage_release(store, release, {}, code)
 
 
-def test_a_users_own_server_goes_to_its_folder_and_nothing_there_is_deleted(
-    store: LocalFolder, tmp_path: Path
-) -> None:
+def test_custom_server_is_uploaded_to_its_folder_without_deletes(store: LocalFolder, tmp_path: Path) -> None:
     own = tmp_path / "inference"
     own.mkdir()
     (own / "server.py").write_text("one")
@@ -211,7 +207,7 @@ def test_pointers_count_up_and_the_highest_valid_one_is_active(
     assert publisher.active_pointer(store) == back
 
 
-def test_the_loser_of_a_race_is_told_by_whom(store: LocalFolder, code: Path, tmp_path: Path) -> None:
+def test_loser_of_a_race_gets_the_winners_name(store: LocalFolder, code: Path, tmp_path: Path) -> None:
     one = staged(store, an_adapter(tmp_path / "one", 1), code)
     two = staged(store, an_adapter(tmp_path / "two", 2), code)
     publisher.publish_release(store, one.id, expected=0, by="ada@lovelace:/home/ada/tones")
@@ -229,7 +225,7 @@ def test_only_a_staged_release_can_be_published(store: LocalFolder) -> None:
     assert publisher.active_pointer(store) is None
 
 
-def test_what_a_killed_publisher_left_is_swept_and_a_living_ones_is_not(
+def test_temporary_files_of_killed_publishers_only_are_deleted(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
     release = staged(store, an_adapter(tmp_path / "one"), code)
@@ -262,7 +258,7 @@ def _race(root: Path, ids: list[str], by: str, barrier, results) -> None:
         barrier.wait(60)
 
 
-def test_of_many_publishers_in_threads_and_processes_exactly_one_wins_each_number(
+def test_exactly_one_concurrent_publisher_wins_each_number(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
     ids = [staged(store, an_adapter(tmp_path / str(n), n + 1), code).id for n in range(ROUNDS)]
@@ -290,7 +286,7 @@ def test_of_many_publishers_in_threads_and_processes_exactly_one_wins_each_numbe
     for n, pointer in enumerate(pointers):
         winners = [(by, number) for round_, by, number, _ in outcome if round_ == n and number]
         assert winners == [(pointer.by, n + 1)]
-        assert {told for round_, _, number, told in outcome if round_ == n and not number} == {pointer.by}
+        assert {winner for round_, _, number, winner in outcome if round_ == n and not number} == {pointer.by}
 
 
 def test_the_publisher_names_user_host_and_workspace(tmp_path: Path) -> None:
@@ -300,6 +296,6 @@ def test_the_publisher_names_user_host_and_workspace(tmp_path: Path) -> None:
     assert all(user_and_host.split("@"))
 
 
-def test_the_server_that_is_sent_is_a_package_with_a_main_module() -> None:
+def test_uploaded_server_is_a_package_with_a_main_module() -> None:
     assert (publisher.serving_folder() / "__init__.py").is_file()
     assert "release.py" in content_hash.code_files(publisher.serving_folder())

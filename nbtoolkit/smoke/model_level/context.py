@@ -33,7 +33,7 @@ GENERIC = (
 
 MAX_TOKENS = 128
 CONTEXT = 10
-"""Longest context of a fingerprint, in tokens; every swap replays it while other requests are running."""
+"""Maximum context of a fingerprint, in tokens; every swap replays it while other requests are running."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A3, A4 and G1: peft knows the adapter's configuration, matches its keys and loads it."""
+"""A3, A4 and G1: peft supports the adapter's configuration, matches its keys and loads it."""
 
 from __future__ import annotations
 

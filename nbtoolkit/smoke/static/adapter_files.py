@@ -1,4 +1,4 @@
-"""A1, A2 and A3: the adapter's files are complete and without code, and peft knows its configuration.
+"""A1, A2 and A3: the adapter's files are complete and free of code, and peft supports its configuration.
 
 The committed table ``peft_keys.json`` holds the keys of each peft version;
 ``python -m nbtoolkit.smoke.model_level.peft_fields`` adds the installed version.
@@ -111,7 +111,7 @@ def peft_key_table() -> dict[str, KnownKeys]:
 
 @check("A3", "static", "config")
 def configuration(context: SmokeContext) -> CheckOutcome:
-    """Require a causal LoRA whose keys and types the serving peft knows, by the committed table."""
+    """Require a causal LoRA whose keys and types the serving peft supports, by the committed table."""
     config = context.config
     if config is None:
         return CheckOutcome(
@@ -133,7 +133,7 @@ def configuration(context: SmokeContext) -> CheckOutcome:
 
 
 def check_keys(config: dict[str, Any], known: KnownKeys, peft: str) -> CheckOutcome:
-    """Compare a configuration's keys and types with those that one peft version knows."""
+    """Compare a configuration's keys and types with those of one peft version."""
     unknown = {key: value for key, value in config.items() if key not in known and key not in _DROPPED}
     harmless = sorted(key for key, value in unknown.items() if _is_default(key, value))
     harmful = sorted(unknown.keys() - set(harmless))
@@ -198,7 +198,7 @@ def _main_facts(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_default(key: str, value: Any) -> bool:
-    """Whether an unknown key has no effect: empty, or at the default of a peft version that knows it."""
+    """Whether an unknown key has no effect: empty, or at the default of a peft version that has it."""
     if value is None or value is False or value in ({}, []):
         return True
     return any(key in known and known[key]["default"] == value for known in peft_key_table().values())
