@@ -12,7 +12,7 @@ from .arm import Arm
 from .deployment_preflight import preflight
 from .deployment_run import Deploy, Run, listed_operation
 from .deployment_tree import DEPLOYMENT, Module, tree
-from .expressions import evaluate as evaluate_text
+from .expressions import evaluate_expressions
 from .http import Refused, Response
 from .resource_ids import ResourceId
 from .resource_kind import Call, ResourceKind
@@ -169,7 +169,7 @@ class Deployments(ResourceKind):
 
         deploy = Deploy(
             arm.put,
-            lambda value: evaluate_text(value, functions),
+            lambda value: evaluate_expressions(value, functions),
             nested,
             arm.double.clock,
             errors_as_text=self.errors_as_text,

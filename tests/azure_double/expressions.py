@@ -18,12 +18,12 @@ _TOKEN = re.compile(
 )
 
 
-def evaluate(value: Any, functions: Mapping[str, Lookup]) -> Any:
+def evaluate_expressions(value: Any, functions: Mapping[str, Lookup]) -> Any:
     """Return a value with every "[expression]" in it evaluated; `functions` are those of the live state."""
     if isinstance(value, Mapping):
-        return {key: evaluate(entry, functions) for key, entry in value.items()}
+        return {key: evaluate_expressions(entry, functions) for key, entry in value.items()}
     if isinstance(value, list):
-        return [evaluate(entry, functions) for entry in value]
+        return [evaluate_expressions(entry, functions) for entry in value]
     if not isinstance(value, str) or not (value.startswith("[") and value.endswith("]")):
         return value
     if value.startswith("[["):

@@ -102,7 +102,7 @@ def test_subscriptions_regions_and_tenants(azure: Azure) -> None:
     assert code(refused) == "ReadOnlyDisabledSubscription"
 
 
-def test_groups_and_what_is_in_them(azure: Azure) -> None:
+def test_groups_and_their_resources(azure: Azure) -> None:
     groups = azure.resources.resource_groups
     assert not groups.check_existence("other")
     made = groups.create_or_update("other", {"location": "westus3", "tags": {"a": "b"}})
@@ -121,7 +121,7 @@ def test_groups_and_what_is_in_them(azure: Azure) -> None:
     assert not azure.double.files.accounts
 
 
-def test_what_is_missing_says_so(azure: Azure) -> None:
+def test_missing_resources_are_reported(azure: Azure) -> None:
     with pytest.raises(ResourceNotFoundError) as refused:
         azure.storage.storage_accounts.get_properties("nowhere", "acct")
     assert code(refused) == "ResourceGroupNotFound"
@@ -145,7 +145,7 @@ def test_a_provider_must_be_registered(azure: Azure) -> None:
     assert azure.account().name == "acct"
 
 
-def test_permissions_are_told_and_enforced(azure: Azure) -> None:
+def test_permissions_are_listed_and_enforced(azure: Azure) -> None:
     azure.account()
     client = azure.cloud.permissions(SUBSCRIPTION).permissions
     assert [one.actions for one in client.list_for_resource_group(GROUP)] == [["*"]]
@@ -186,7 +186,7 @@ def test_storage_accounts(azure: Azure) -> None:
     assert code(refused) == "InvalidResourceLocation"
 
 
-def test_a_share_is_a_folder_that_the_data_plane_serves(azure: Azure) -> None:
+def test_a_share_is_a_folder_of_the_data_plane(azure: Azure) -> None:
     azure.account()
     retention = {"properties": {"shareDeleteRetentionPolicy": {"enabled": True, "days": 9}}}
     azure.storage.file_services.set_service_properties(GROUP, "acct", retention)
@@ -219,13 +219,13 @@ def test_workspaces(azure: Azure) -> None:
         workspaces.get(GROUP, "logs")
 
 
-def test_quotas_have_the_names_that_were_recorded(azure: Azure) -> None:
+def test_quotas_have_the_recorded_names(azure: Azure) -> None:
     usages = {one.name.value: one for one in azure.cloud.containerapps(SUBSCRIPTION).usages.list("westus3")}
     assert usages["SubscriptionConsumptionNCA100Gpus"].limit == 2
     assert usages["ConsumptionT4GpusEnvCount"].name.localized_value == "Consumption T 4 Gpus Env Count"
 
 
-def test_throttling_is_waited_out(azure: Azure) -> None:
+def test_the_sdk_retries_after_throttling(azure: Azure) -> None:
     fault = azure.double.faults.on("GET", "resourcegroups", Throttled(retry_after=100))
     began = time.monotonic()
     assert azure.resources.resource_groups.get(GROUP).name == GROUP
@@ -234,19 +234,19 @@ def test_throttling_is_waited_out(azure: Azure) -> None:
 
 
 @pytest.mark.parametrize("kind", [Broken(503), Reset("before"), Reset("answer"), Reset("lost"), Slow(30)])
-def test_the_sdk_gets_through_what_is_broken_once(azure: Azure, kind: Any) -> None:
+def test_the_sdk_retries_a_server_error(azure: Azure, kind: Any) -> None:
     fault = azure.double.faults.on("GET", f"resourcegroups/{GROUP}$", kind)
     assert azure.resources.resource_groups.get(GROUP).name == GROUP
     assert fault.hits == 1
 
 
-def test_an_upload_that_breaks_is_sent_again(azure: Azure) -> None:
+def test_an_interrupted_upload_is_retried(azure: Azure) -> None:
     fault = azure.double.faults.on("PUT", "resourcegroups/other", Reset("upload"))
     made = azure.resources.resource_groups.create_or_update("other", {"location": "westus3"})
     assert (made.name, fault.hits) == ("other", 1)
 
 
-def test_an_answer_can_be_lost_when_all_was_done(azure: Azure) -> None:
+def test_the_response_to_a_completed_request_can_be_lost(azure: Azure) -> None:
     azure.account()
     azure.double.faults.on("POST", "regenerateKey", Reset("lost"), times=9)
     before = list(azure.double.files.accounts["acct"].keys)
@@ -255,7 +255,7 @@ def test_an_answer_can_be_lost_when_all_was_done(azure: Azure) -> None:
     assert azure.double.files.accounts["acct"].keys[0] != before[0]
 
 
-def test_a_token_that_ended_is_refused(azure: Azure) -> None:
+def test_an_expired_token_is_refused(azure: Azure) -> None:
     """The SDK fails with an expired token; the product's clients get a new one and retry."""
     plain = ResourceManagementClient(EnvironmentCredential(), SUBSCRIPTION)
     plain.resource_groups.get(GROUP)
@@ -272,7 +272,7 @@ def test_a_token_that_ended_is_refused(azure: Azure) -> None:
     plain.close()
 
 
-def test_bodies_stream_both_ways(azure: Azure) -> None:
+def test_bodies_are_streamed_in_both_directions(azure: Azure) -> None:
     """Bodies are streamed in both directions, with and without chunked encoding."""
     sizes: list[int] = []
     go_on = threading.Event()
@@ -308,7 +308,7 @@ def test_bodies_stream_both_ways(azure: Azure) -> None:
         assert session.get("https://nowhere.example/").status_code == 502
 
 
-def test_secrets_of_a_query_are_not_kept(azure: Azure) -> None:
+def test_secrets_of_a_query_are_not_logged(azure: Azure) -> None:
     azure.account()
     polls = [seen for seen in azure.double.requests if "asyncoperations" in seen.path]
     assert polls[0].query["s"] == "***"

@@ -21,7 +21,7 @@ from tests.support.container_app_harness import azure_fixture as azure_fixture
 from tests.support.wait import wait_until
 
 
-def test_from_environment_to_answer(azure: Azure) -> None:
+def test_an_app_responds_after_its_environment_and_storage_are_created(azure: Azure) -> None:
     """An app answers on its host, with its share, its secrets and nothing of this process's environment."""
     made = azure.environment()
     assert made["location"] == "West US 3"
@@ -122,7 +122,7 @@ def test_deleted_app_leaves_no_process(azure: Azure) -> None:
     assert list(azure.sdk.managed_environments.list_by_resource_group(GROUP)) == []
 
 
-def test_deleted_group_takes_its_apps_along(azure: Azure) -> None:
+def test_deleted_group_deletes_its_apps(azure: Azure) -> None:
     azure.environment()
     azure.put()
     groups = f"https://management.azure.com/subscriptions/{azure.double.subscription}/resourceGroups/{GROUP}"
@@ -163,7 +163,7 @@ def test_killed_run_leaves_no_container(tmp_path: Path) -> None:
     wait_until(lambda: not processes_with_mark(mark))
 
 
-def test_closed_double_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_double_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with AzureDouble(tmp_path) as double:
         for name, value in double.environ().items():
             monkeypatch.setenv(name, value)

@@ -143,7 +143,7 @@ def azure(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch, template: 
     return Azure(azure_double, Cloud.shared(), template)
 
 
-def test_a_deployment_makes_what_its_template_says(azure: Azure) -> None:
+def test_a_deployment_creates_the_resources_of_its_template(azure: Azure) -> None:
     """Modules run after their dependencies; references and outputs are evaluated."""
     done = azure.deploy().result().properties
     assert done.provisioning_state == "Succeeded"
@@ -166,7 +166,7 @@ def test_a_deployment_makes_what_its_template_says(azure: Azure) -> None:
     assert {str(one.id).rsplit("/", 1)[1] for one in done.output_resources} >= {"app", "share", "logs"}
 
 
-def test_secure_values_are_never_told(azure: Azure) -> None:
+def test_secure_values_are_never_returned(azure: Azure) -> None:
     azure.deploy().result()
     told = [one.as_dict() for one in azure.sdk.list_by_resource_group(GROUP)]
     told += [
@@ -177,7 +177,7 @@ def test_secure_values_are_never_told(azure: Azure) -> None:
     assert azure.sdk.get(GROUP, "first").properties.parameters["secrets"] == {"type": "SecureObject"}
 
 
-def test_defaults_are_decided_anew_each_time(azure: Azure) -> None:
+def test_defaults_are_evaluated_at_each_deployment(azure: Azure) -> None:
     parameters = azure.properties()
     del parameters["properties"]["parameters"]["secrets"]
     keys: set[str] = set()
@@ -189,7 +189,7 @@ def test_defaults_are_decided_anew_each_time(azure: Azure) -> None:
     assert all(len(key) == 36 for key in keys)
 
 
-def test_a_condition_leaves_a_resource_out(azure: Azure) -> None:
+def test_a_false_condition_skips_a_resource(azure: Azure) -> None:
     """A reference to the missing resource fails and names it."""
     with pytest.raises(HttpResponseError) as failed:
         azure.deploy(withLogs=False).result()
@@ -199,7 +199,7 @@ def test_a_condition_leaves_a_resource_out(azure: Azure) -> None:
 
 
 @pytest.mark.parametrize("as_text", [True, False])
-def test_a_failure_is_told_in_layers(azure: Azure, as_text: bool) -> None:
+def test_a_failure_is_reported_as_nested_errors(azure: Azure, as_text: bool) -> None:
     """Independent resources are created; dependent ones are not started."""
     azure.double.arm.deployments.errors_as_text = as_text
     azure.double.apps.quota.limits["ManagedEnvironmentCount"] = 0
@@ -222,7 +222,7 @@ def test_a_failure_is_told_in_layers(azure: Azure, as_text: bool) -> None:
     assert azure.deploy().result().properties.provisioning_state == "Succeeded"
 
 
-def test_cancel_stops_what_has_not_begun(azure: Azure) -> None:
+def test_cancel_skips_the_remaining_steps(azure: Azure) -> None:
     poller = azure.deploy()
     wait_until(lambda: "logs" in azure.operations())
     azure.sdk.cancel(GROUP, "first")
@@ -235,7 +235,7 @@ def test_cancel_stops_what_has_not_begun(azure: Azure) -> None:
     assert refused.value.error.code == "DeploymentCannotBeCancelled"
 
 
-def test_a_running_deployment_is_found_again(azure: Azure) -> None:
+def test_a_running_deployment_is_found_and_cannot_be_started_twice(azure: Azure) -> None:
     """A deployment is cancelled without its poller and cannot be started twice."""
     azure.deploy("lost")
     listed = {one.name: one.properties.provisioning_state for one in azure.sdk.list_by_resource_group(GROUP)}
@@ -277,14 +277,14 @@ def test_what_if_compares_and_changes_nothing(azure: Azure) -> None:
         ({"unheard": 1}, "'unheard' in the parameters file are not valid"),
     ],
 )
-def test_parameters_that_do_not_fit_are_refused(azure: Azure, parameters: dict[str, Any], words: str) -> None:
+def test_invalid_parameters_are_refused(azure: Azure, parameters: dict[str, Any], words: str) -> None:
     with pytest.raises(HttpResponseError) as refused:
         azure.sdk.begin_validate(GROUP, "first", azure.properties(**parameters))
     assert refused.value.error.code == "InvalidTemplate"
     assert words in refused.value.error.message
 
 
-def test_a_validation_that_finds_nothing_names_everything(azure: Azure) -> None:
+def test_a_successful_validation_lists_all_resources(azure: Azure) -> None:
     told = azure.sdk.begin_validate(GROUP, "first", azure.properties(note=None)).result().properties
     assert told.template_hash == azure.template["metadata"]["_generator"]["templateHash"]
     assert told.parameters["letter"] == {"type": "String", "value": "A"}
@@ -294,7 +294,7 @@ def test_a_validation_that_finds_nothing_names_everything(azure: Azure) -> None:
 
 
 @pytest.mark.parametrize("ask", ["begin_validate", "begin_create_or_update"])
-def test_what_may_not_be_is_refused_before_anything_is_made(azure: Azure, ask: str) -> None:
+def test_a_deployment_is_validated_before_it_starts(azure: Azure, ask: str) -> None:
     azure.double.arm.storage_accounts.taken.add("acct")
     with pytest.raises(HttpResponseError) as refused:
         getattr(azure.sdk, ask)(GROUP, "first", azure.properties())
@@ -319,7 +319,7 @@ def deny_shared_keys(call: Call) -> None:
         raise Refused(403, "RequestDisallowedByPolicy", "Resource 'acct' was disallowed by policy.")
 
 
-def test_an_app_needs_leave_to_join_its_environment(azure: Azure) -> None:
+def test_an_app_needs_permission_to_join_its_environment(azure: Azure) -> None:
     azure.double.arm.permissions.forbid("Microsoft.App/managedEnvironments/join/action")
     with pytest.raises(HttpResponseError) as refused:
         azure.sdk.begin_validate(GROUP, "first", azure.properties())
@@ -327,7 +327,7 @@ def test_an_app_needs_leave_to_join_its_environment(azure: Azure) -> None:
     assert "managedEnvironments/environment-a" in refused.value.error.details[0].message
 
 
-def test_outputs_are_mangled_as_arm_does() -> None:
+def test_names_of_outputs_are_changed_as_by_arm() -> None:
     assert camel("ACA_APP_ENDPOINT") == "acA_APP_ENDPOINT"
     assert camel("AZURE_CONTAINER_REGISTRY_NAME") == "azurE_CONTAINER_REGISTRY_NAME"
     assert camel("STRING") == "string"

@@ -35,7 +35,7 @@ def refused(call: Callable[[], object]) -> tuple[int | None, str]:
     return caught.value.status_code, str(getattr(code, "value", code))
 
 
-def test_shares_are_made_listed_described_and_deleted(account: Account) -> None:
+def test_shares_are_created_listed_described_and_deleted(account: Account) -> None:
     service = ShareServiceClient(URL, credential=account.keys[0])
     for name in ("one", "two", "three"):
         service.create_share(name, metadata={"made": "here"})
@@ -75,7 +75,7 @@ def test_ranges_are_written_listed_cleared_and_read(share: ShareClient, azure_do
     assert file.download_file().readall() == b"a" * 512
 
 
-def test_spans_are_joined_and_cut() -> None:
+def test_ranges_are_merged_and_subtracted() -> None:
     assert _merge_ranges([(8, 9), (0, 3), (4, 5), (2, 2)]) == [(0, 5), (8, 9)]
     assert [*_subtract_range((0, 9), 3, 5)] == [(0, 2), (6, 9)]
     assert [*_subtract_range((0, 9), 0, 9)] == []
@@ -100,7 +100,7 @@ def test_files_and_folders_are_renamed(share: ShareClient) -> None:
     assert [r.end for r in moved.list_ranges()] == [2]
 
 
-def test_folders_are_made_listed_and_deleted_empty(share: ShareClient) -> None:
+def test_folders_are_created_listed_and_deleted_if_empty(share: ShareClient) -> None:
     folder = share.get_directory_client("a")
     assert refused(lambda: share.create_directory("a/b")) == (404, "ParentNotFound")
     folder.create_directory(metadata={"k": "v"})
@@ -119,7 +119,7 @@ def test_folders_are_made_listed_and_deleted_empty(share: ShareClient) -> None:
     assert refused(lambda: [*share.list_directories_and_files("none")]) == (404, "ResourceNotFound")
 
 
-def test_only_who_signs_with_a_key_of_the_account_is_heard(share: ShareClient, account: Account) -> None:
+def test_only_signatures_with_a_key_of_the_account_are_accepted(share: ShareClient, account: Account) -> None:
     account.rotate(1)
     assert refused(share.get_share_properties) == (403, "AuthenticationFailed")
     other = ShareClient(URL, "share", credential=account.keys[1])
@@ -129,7 +129,7 @@ def test_only_who_signs_with_a_key_of_the_account_is_heard(share: ShareClient, a
     assert refused(other.get_share_properties) == (403, "KeyBasedAuthenticationNotPermitted")
 
 
-def test_a_file_that_a_container_wrote_is_there(share: ShareClient, azure_double: AzureDouble) -> None:
+def test_a_file_written_by_a_container_is_listed(share: ShareClient, azure_double: AzureDouble) -> None:
     data = os.urandom(1000)
     (azure_double.files.folder(NAME, "share") / "written").write_bytes(data)
     file = share.get_file_client("written")

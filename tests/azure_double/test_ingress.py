@@ -14,7 +14,7 @@ from tests.support.container_app_harness import azure_fixture as azure_fixture
 from tests.support.wait import wait_until
 
 
-def test_statuses_and_logs_do_not_touch_the_host(azure: Azure) -> None:
+def test_status_and_logs_send_no_request_to_the_app(azure: Azure) -> None:
     azure.environment()
     azure.put(mounted=False)
     [replica] = azure.replicas()
@@ -43,7 +43,7 @@ def test_statuses_and_logs_do_not_touch_the_host(azure: Azure) -> None:
     assert azure.apps.ingress_requests(APP) == 0
 
 
-def test_log_stream_follows_redirects_is_cut_and_asks_for_its_token(azure: Azure) -> None:
+def test_log_stream_redirects_is_interrupted_and_needs_its_token(azure: Azure) -> None:
     azure.environment()
     azure.put()
     url = azure.replicas()[0]["properties"]["containers"][0]["logStreamEndpoint"]
@@ -68,7 +68,7 @@ def follow(azure: Azure, url: str, path: str) -> None:
     next(lines)
 
 
-def test_mount_needs_the_key_of_today(azure: Azure) -> None:
+def test_mount_needs_the_current_key(azure: Azure) -> None:
     azure.environment()
     azure.storage(key="c3RhbGU=")
     starting = azure.sdk.container_apps.begin_create_or_update(GROUP, APP, azure.body(mounted=True))
@@ -85,7 +85,7 @@ def test_mount_needs_the_key_of_today(azure: Azure) -> None:
         azure.sdk.managed_environments_storages.get(GROUP, ENV, "none")
 
 
-def test_default_mount_lags_and_writes_through(azure: Azure) -> None:
+def test_default_mount_caches_reads_and_writes_through(azure: Azure) -> None:
     azure.double.clock.scale = 0.03
     azure.environment()
     azure.storage()
@@ -103,7 +103,7 @@ def test_default_mount_lags_and_writes_through(azure: Azure) -> None:
     wait_until(lambda: azure.ask()["names"] == ["mine.txt"])
 
 
-def test_ingress_is_round_robin_or_sticky_streams_and_keeps_strangers_out(azure: Azure) -> None:
+def test_ingress_is_round_robin_or_sticky_streams_and_restricts_addresses(azure: Azure) -> None:
     azure.environment()
     azure.put(least=2)
     assert len(azure.replicas()) == 2

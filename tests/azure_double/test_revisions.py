@@ -26,7 +26,7 @@ def test_update_switches_only_when_the_new_revision_is_ready(azure: Azure) -> No
         azure.patch({"template": azure.body(suffix=first.split("--")[1])["properties"]["template"]})
 
 
-def test_revision_that_never_gets_ready_is_given_up(azure: Azure) -> None:
+def test_revision_that_does_not_become_ready_fails(azure: Azure) -> None:
     azure.environment()
     first = azure.put()["properties"]["latestRevisionName"]
     azure.apps.limits.deadline = azure.apps.limits.deadline_seconds = 1
@@ -68,7 +68,7 @@ def test_restart_stop_and_start(azure: Azure) -> None:
     azure.ask()
 
 
-def test_zero_wakes_on_a_request_and_answers_504_meanwhile(azure: Azure) -> None:
+def test_request_wakes_an_app_at_zero_and_gets_504_meanwhile(azure: Azure) -> None:
     azure.environment()
     azure.put(least=0, env=[{"name": "SLOW", "value": "1.5"}])
     azure.apps.scale_to_zero(APP)
@@ -89,7 +89,7 @@ def test_zero_wakes_on_a_request_and_answers_504_meanwhile(azure: Azure) -> None
     wait_until(lambda: not azure.replicas() and not azure.apps.processes())
 
 
-def test_crash_loop_counts_restarts_and_says_why(azure: Azure) -> None:
+def test_crash_loop_counts_restarts_and_reports_the_reason(azure: Azure) -> None:
     azure.environment()
     azure.put()
     azure.apps.crash(APP, times=2)
@@ -107,7 +107,7 @@ def test_crash_loop_counts_restarts_and_says_why(azure: Azure) -> None:
     )
 
 
-def test_gpu_quota_bounds_replicas_and_environments(azure: Azure) -> None:
+def test_gpu_quota_limits_replicas_and_environments(azure: Azure) -> None:
     """With room for one GPU a new revision waits in AssigningReplica; stop, update and start go through."""
     with pytest.raises(HttpResponseError, match="minimumCount"):
         azure.environment([{**GPU, "minimumCount": 0, "maximumCount": 1}])

@@ -76,13 +76,13 @@ XML = '\ufeff<?xml version="1.0" encoding="utf-8"?><Shares><Share><Name>a</Name>
         (exchange(XML), exchange(XML.lstrip("\ufeff")), "body: not XML behind a byte order mark"),
     ],
 )
-def test_what_differs_is_found(there: Exchange, here: Exchange, found: str) -> None:
+def test_differences_are_found(there: Exchange, here: Exchange, found: str) -> None:
     (only,) = differences(there, here)
     assert only.startswith(found)
     assert differences(there, there) == []
 
 
-def test_the_double_answers_as_azure_did(replayed: list[Comparison]) -> None:
+def test_the_double_responds_as_recorded(replayed: list[Comparison]) -> None:
     different = [f"{each.recorded.where} {each.kind}: {what}" for each in replayed for what in each.found]
     assert different == []
 
@@ -100,7 +100,7 @@ def test_every_recorded_kind_is_replayed_or_has_a_reason(
     assert covered.isdisjoint(left_out)
 
 
-def test_no_reason_is_left_over(recordings: list[Exchange], replayed: list[Comparison]) -> None:
+def test_every_reason_is_used(recordings: list[Exchange], replayed: list[Comparison]) -> None:
     reasons = {reason_not_called(exchange_kind(exchange)) for exchange in recordings}
     assert {why for _, why in NOT_CALLED} <= reasons
     met = {entry for each in replayed for entry in each.allowed}

@@ -56,7 +56,7 @@ def tiny_base(
     from transformers import AutoModelForCausalLM
 
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = _write_tokenizer(folder)
+    vocabulary = write_tokenizer(folder)
     config = _config(architecture, vocabulary, hidden, layers, max_length)
     generator_state = torch.random.get_rng_state()
     try:
@@ -165,7 +165,7 @@ def _config(architecture: str, vocabulary: dict[str, int], hidden: int, layers: 
     return AutoConfig.for_model(kind, **{**common, **extra[kind]})
 
 
-def _write_tokenizer(folder: Path) -> dict[str, int]:
+def write_tokenizer(folder: Path) -> dict[str, int]:
     """Write a byte-level BPE with a few merges, so that an emoji is four tokens and CJK three a character."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
