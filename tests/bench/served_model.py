@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from nbtoolkit import Deployment, DeploySettings, LocalTarget, Workspace, demo, deploy, smoke_test
+from tests.support.processes import free_port
 
 WHY = "a benchmark: speed is measured, not answers"
 
@@ -83,10 +83,3 @@ def baseline(base: Path, adapter: Path, dtype: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

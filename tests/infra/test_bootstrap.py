@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import pytest
 from nbtoolkit.serving import share_layout as share
 from nbtoolkit.serving.content_hash import code_files, code_sha256
 from nbtoolkit.serving.release import Release, ServedCode
+from tests.support.processes import free_port
 from tests.support.tiny_wheels import lock_text, make_wheel
 from tests.support.wait import wait_until
 
@@ -93,12 +93,6 @@ class Mount:
 
     def heartbeat(self, replica: str = "me") -> share.Heartbeat:
         return share.Heartbeat.model_validate_json((self.root / share.heartbeat_path(replica)).read_bytes())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Container:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.content_hash import adapter_sha256
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe
 from nbtoolkit.serving.release import EngineSettings, Release, ServedAdapter, ServedBase, ServedCode
+from tests.support.processes import free_port
 from tests.support.stub_engine import stub_logprobs
 
 KEY = "test-key-0123456789abcdef"
@@ -104,9 +104,7 @@ class GatewayProcess:
         path: Path = REPO,
         **overrides: Any,
     ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.log = mount / f"gateway-{self.port}.log"
         command = command or [
             sys.executable, str(HERE / "gateway_with_stub_engine.py"), str(mount), str(self.port),

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from typing import Any
 
 import nbformat
 import pytest
+
+from tests.support.processes import free_port
 
 
 def find_chromium() -> str | None:
@@ -95,9 +96,7 @@ def running_lab(root: Path, state: Path, *, theme: str = "JupyterLab Light") -> 
     """Start JupyterLab in ``root`` with its own settings below ``state``; ends with its kernels."""
     _write_settings(state / "settings", theme)
     token = secrets.token_hex(16)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
     environment |= {
         "JUPYTER_CONFIG_DIR": str(state / "config"),

@@ -1,12 +1,20 @@
-"""Processes of a local target."""
+"""Free ports, and processes of a local target."""
 
 from __future__ import annotations
 
 import os
+import socket
 
 import psutil
 
 from nbtoolkit import LocalTarget
+
+
+def free_port() -> int:
+    """Return a port that is not in use."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def gone(pid: int) -> bool:
