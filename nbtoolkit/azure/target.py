@@ -21,7 +21,7 @@ from nbtoolkit.azure.startup.monitor import CAPACITY_SECONDS, StartupMonitor
 from nbtoolkit.azure.startup.status import build_status
 from nbtoolkit.azure.startup.timeline import Timeline
 from nbtoolkit.azure.startup.wake_up import WakeUpPoller, probe
-from nbtoolkit.container_runtime.share_wheels import SharedWheels, resolve_wheels
+from nbtoolkit.container_runtime.wheel_download import SharedWheels, resolve_wheels
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.models.base_model import Base

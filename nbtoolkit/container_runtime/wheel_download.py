@@ -1,20 +1,23 @@
-"""Download the wheels of a lock with pip, for the image's Python and platform."""
+"""Choose a lock of wheels, and download them with pip for the image's Python and platform."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nbtoolkit.container_runtime.images import ContainerRuntime, LockedWheel
-from nbtoolkit.errors import MissingDependency, WheelsUnavailable
-from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.container_runtime.images import TRANSFORMERS, ContainerRuntime, LockedWheel
+from nbtoolkit.errors import InvalidSettings, MissingDependency, WheelsUnavailable
+from nbtoolkit.progress import Progress
 from nbtoolkit.serving.content_hash import file_sha256
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.utils.child_process import run_child
+from nbtoolkit.workspace import Workspace
 
+NO_WHEELS = "none"
+"""The lock's name for an image that contains every package."""
 REQUIREMENTS = "requirements.txt"
 """The lock's name next to its wheels on the share."""
 _BATCH_BYTES = 32 << 20
@@ -23,33 +26,51 @@ _BATCH_WHEELS = 8
 
 
 @dataclass(frozen=True)
-class DownloadedWheels:
-    """Local files of a lock and its wheels, by name; ``sha256`` names their folder on the share."""
+class SharedWheels:
+    """The wheels of one runtime, cached on this machine between deploys."""
 
-    sha256: str
-    files: Mapping[str, Path]
+    runtime: ContainerRuntime
+    cache: Path
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of the lock, which names the wheels' folder on the share."""
+        return self.runtime.wheels_sha256
+
+    def files(self, progress: Progress) -> Mapping[str, Path]:
+        """Return the lock and its wheels by file name; downloads those missing from ``cache``.
+
+        pip runs in a child process, with the user's index, proxy and certificates. Reads all cached wheels
+        (of the transformers engine: 0.2 GB) to verify their sha256. Raises :class:`WheelsUnavailable`.
+        """
+        folder = self.cache / "wheels"
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [one for one in self.runtime.wheels if not _is_cached(one, folder, progress)]
+        if missing:
+            progress.phase(f"Downloading {len(missing)} packages for the container")
+            download(self.runtime, missing, folder, progress)
+        lock = folder / f"{self.sha256}.txt"
+        write_atomically(lock, self.runtime.lock_content)
+        return {REQUIREMENTS: lock, **{one.file: folder / one.file for one in self.runtime.wheels}}
 
 
-def fetch_wheels(
-    runtime: ContainerRuntime, cache: Path, progress: Progress | None = None
-) -> DownloadedWheels:
-    """Return the wheels of a runtime; downloads those that are not in ``cache`` with the right sha256.
+def resolve_wheels(lock: str | None, workspace: Workspace) -> SharedWheels | None:
+    """Return the wheels of a lock, by default of the transformers engine; None for ``"none"``.
 
-    pip runs in a child process, with the user's index, proxy and certificates. Reads all cached wheels (of
-    the transformers engine: 0.2 GB). Raises :class:`WheelsUnavailable`.
+    Raises :class:`InvalidSettings` if the lock is not a file.
     """
-    progress = progress or SILENT()
-    folder = cache / "wheels"
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [one for one in runtime.wheels if not _is_cached(one, folder, progress)]
-    if missing:
-        progress.phase(f"Downloading {len(missing)} packages for the container")
-        download(runtime, missing, folder, progress)
-    lock = folder / f"{runtime.wheels_sha256}.txt"
-    write_atomically(lock, runtime.lock_content)
-    return DownloadedWheels(
-        runtime.wheels_sha256, {REQUIREMENTS: lock, **{one.file: folder / one.file for one in runtime.wheels}}
-    )
+    if lock == NO_WHEELS:
+        return None
+    runtime = TRANSFORMERS
+    if lock:
+        path = workspace.path(lock)
+        if not path.is_file():
+            raise InvalidSettings(
+                f"The lock of the container's packages, {path}, is not a file.",
+                next_step="leave wheels_lock out, or make one: python -m nbtoolkit.container_runtime.lock",
+            )
+        runtime = replace(runtime, lock=path)
+    return SharedWheels(runtime, workspace.cache)
 
 
 def download(

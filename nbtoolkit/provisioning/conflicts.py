@@ -1,16 +1,17 @@
-"""Find contradictions between the settings and the existing resources."""
+"""Match the settings with the existing resources: contradictions, and the workload profile."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from nbtoolkit.azure.arm.create import free_profile_name
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
+from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.azure.container_apps.managed_app import unsupported_features
 from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.provisioning.settings import ProvisionSettings
-
-Json = Mapping[str, Any]
 
 
 def conflicts(
@@ -42,7 +43,7 @@ def _region_conflict(settings: ProvisionSettings, existing: ExistingResources) -
 def _storage_conflict(existing: ExistingResources) -> list[str]:
     """Refuse to redirect a storage of the environment that mounts another share."""
     storage = existing.environment_storage or {}
-    file: Json = (storage.get("properties") or {}).get("azureFile") or {}
+    file: Mapping[str, Any] = (storage.get("properties") or {}).get("azureFile") or {}
     mounted, names = (file.get("accountName"), file.get("shareName")), existing.names
     if not file or mounted == (names.storage_account, names.file_share):
         return []
@@ -75,3 +76,51 @@ def _app_conflicts(
             "portal if it is not needed any more, or choose another app, which creates a new one."
         )
     return found
+
+
+@dataclass(frozen=True)
+class ProfileChoice:
+    """The profile's name; ``added`` if the environment lacks it; or a ``blocker``."""
+
+    profile: str
+    added: Mapping[str, str] | None = None
+    blocker: str | None = None
+
+
+def choose_profile(
+    settings: ProvisionSettings, existing: ExistingResources, default_name: str
+) -> ProfileChoice:
+    """Find a profile by its type, as its name is arbitrary; ``default_name`` is the template's."""
+    hardware = GpuProfile.by_name(settings.gpu)
+    chosen = settings.workload_profile
+    if existing.environment is None:
+        return ProfileChoice(chosen or default_name)
+    environment, profiles = existing.names.environment, existing.profiles
+    if not profiles:
+        return ProfileChoice(
+            chosen or default_name,
+            blocker=f"The environment {environment} is of the type Consumption only: it cannot run a GPU and "
+            "cannot be changed. Choose another environment_name, and a new one is created.",
+        )
+    fitting = [
+        str(one["name"]) for one in profiles if one.get("workloadProfileType") == hardware.profile_type
+    ]
+    if chosen and chosen not in fitting:
+        listed = ", ".join(f"{one['name']} ({one['workloadProfileType']})" for one in profiles)
+        return ProfileChoice(
+            chosen,
+            blocker=f"The environment {environment} has no profile {chosen!r} of type "
+            f"{hardware.profile_type}: it has {listed}. Leave workload_profile blank, or choose one that "
+            "fits.",
+        )
+    if fitting:
+        return ProfileChoice(chosen or fitting[0])
+    if not hardware.serverless:
+        return ProfileChoice(
+            default_name,
+            blocker=f"The environment {environment} has no {hardware.profile_type}, and a dedicated GPU is "
+            "possible only in a new environment: choose gpu='A100' (serverless), or another "
+            "environment_name.",
+        )
+    free = free_profile_name(default_name, profiles)
+    return ProfileChoice(free, {"name": free, "workloadProfileType": hardware.profile_type})

@@ -1,4 +1,4 @@
-"""Read once what exists on Azure, and complete the settings from it."""
+"""Read what exists on Azure: for a plan all resources at once, for a form the last deployment's state."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
-from nbtoolkit.errors import AzureFailed
+from nbtoolkit.azure.portal_urls import portal_url
+from nbtoolkit.errors import AzureFailed, InvalidSettings, NotSignedIn
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.permissions import blockers_of_refusal
 from nbtoolkit.provisioning.existing_app import inherit_from_app
 from nbtoolkit.provisioning.settings import ProvisionSettings
-from nbtoolkit.provisioning.validation import raise_if_blocked
+from nbtoolkit.provisioning.validation import blockers, raise_if_blocked
+from nbtoolkit.utils.display import FactTable
 from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
@@ -53,7 +55,7 @@ def discover(
     except AzureFailed as failed:
         if failed.status != 403:
             raise
-        raise_if_blocked(blockers_of_refusal(cloud, names, failed, progress))
+        raise_if_blocked(blockers_of_refusal(settings, names, failed, cloud, progress))
         raise
     deployment = None
     if existing.group is not None:
@@ -134,3 +136,57 @@ def _with_names(settings: ProvisionSettings, existing: ExistingResources) -> Pro
         app=names.app,
         log_analytics=names.log_analytics,
     )
+
+
+@dataclass(frozen=True, repr=False)
+class ProvisionStatus(FactTable):
+    """The provisioned resources of the workspace, and the state of its deployment in Azure."""
+
+    provisioned: ResourceNames | None
+    running: ArmDeployment | None = None
+    ended: str | None = None
+    """The result of a deployment that no kernel waited for; the next plan finds its resources."""
+    signed_in: bool = True
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return label and text of each fact."""
+        names = self.provisioned
+        if names is None:
+            rows = [("provisioned", "nothing by this workspace yet")]
+        else:
+            rows = [("provisioned", f"{names.app} in {names.resource_group}")]
+            if names.endpoint:
+                rows.append(("endpoint", f"https://{names.endpoint.removeprefix('https://')}"))
+            rows.append(("portal", portal_url(names.app_id)))
+        if self.running:
+            rows += [("running now", self.running.name), ("its page", self.running.portal_url)]
+        if self.ended:
+            rows.append(("meanwhile", f"the deployment {self.ended}. Plan shows the existing resources"))
+        if not self.signed_in:
+            rows.append(("Azure", "no sign-in, so the state of a deployment is unknown"))
+        return rows
+
+
+def status(settings: ProvisionSettings, workspace: Workspace, cloud: Cloud) -> ProvisionStatus:
+    """Return the status; one request, none if the settings name no resource group yet.
+
+    Raises :class:`AzureFailed`.
+    """
+    try:
+        names = ResourceNames.read(workspace)
+    except InvalidSettings:
+        names = None
+    settings = settings.completed(workspace)
+    if blockers(settings):
+        return ProvisionStatus(names)
+    deployment = app_deployment(cloud, settings.resource_names())
+    try:
+        state = deployment.state()
+    except NotSignedIn:
+        return ProvisionStatus(names, signed_in=False)
+    if state is None:
+        return ProvisionStatus(names)
+    if state.running:
+        return ProvisionStatus(names, deployment)
+    ended = f"{deployment.name} ended: {state.status}" if names is None else None
+    return ProvisionStatus(names, ended=ended)

@@ -16,7 +16,7 @@ from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.provisioning.checks.permissions import blockers_of_refusal
-from nbtoolkit.provisioning.conflicts import conflicts
+from nbtoolkit.provisioning.conflicts import choose_profile, conflicts
 from nbtoolkit.provisioning.discovery import Discovery, app_deployment, discover
 from nbtoolkit.provisioning.existing_app import app_changes, secret_changes
 from nbtoolkit.provisioning.plan import ProvisionPlan, cost_rows
@@ -32,7 +32,6 @@ from nbtoolkit.provisioning.template_parameters import (
     template_parameters,
 )
 from nbtoolkit.provisioning.validation import blockers, raise_if_blocked
-from nbtoolkit.provisioning.workload_profile import choose_profile
 from nbtoolkit.workspace import Workspace
 
 TEMPLATE_TAG, SETTINGS_TAG, IMAGE_TAG = "nbtoolkit-template", "nbtoolkit-settings", "nbtoolkit-image"
@@ -64,7 +63,7 @@ def build_plan(found: Discovery, cloud: Cloud, progress: Progress, workspace: Wo
     compiled = load_template()
     choice = choose_profile(settings, existing, compiled["variables"]["machines"][settings.gpu]["profile"])
     checked = preflight(settings, existing, cloud, workspace=workspace, added=choice.added, progress=progress)
-    secrets, forbidden = _read_secrets(existing, cloud, progress)
+    secrets, forbidden = _read_secrets(found, cloud, progress)
     found_blockers = [
         *forbidden,
         *conflicts(settings, existing, secrets),
@@ -84,11 +83,11 @@ def build_plan(found: Discovery, cloud: Cloud, progress: Progress, workspace: Wo
         settings=settings,
         existing=existing,
         blockers=tuple(dict.fromkeys(found_blockers)),
-        warnings=tuple(checked.warnings),
+        warnings=checked.warnings,
         changes=tuple(changes),
         downtime=capacity.downtime,
         added_profile=choice.added,
-        unregistered=tuple(checked.unregistered),
+        unregistered=checked.unregistered,
         costs=cost_rows(settings, checked.facts.get("price", "unknown")),
         parameters=parameters | ({"containerImage": kept_image} if kept_image else {}),
     )
@@ -112,17 +111,18 @@ def image_of(settings: ProvisionSettings, compiled: Mapping[str, Any]) -> str:
 
 
 def _read_secrets(
-    existing: ExistingResources, cloud: Cloud, progress: Progress
-) -> tuple[list[dict[str, Any]], list[str]]:
+    found: Discovery, cloud: Cloud, progress: Progress
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Return the app's secrets, and blockers if reading them is forbidden: a PUT would delete them."""
-    if existing.app is None:
-        return [], []
+    if found.existing.app is None:
+        return [], ()
+    names = found.existing.names
     try:
-        return existing_resources.app_secrets(cloud, existing.names, progress), []
+        return existing_resources.app_secrets(cloud, names, progress), ()
     except AzureFailed as failed:
         if failed.status != 403:
             raise
-        return [], blockers_of_refusal(cloud, existing.names, failed, progress)
+        return [], blockers_of_refusal(found.settings, names, failed, cloud, progress)
 
 
 def _image_of_others(

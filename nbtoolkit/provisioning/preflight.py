@@ -15,16 +15,15 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import or_none
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.provisioning.checks.memory_fit import check_memory
-from nbtoolkit.provisioning.checks.permissions import check_group, check_subscription, required_actions
+from nbtoolkit.provisioning.checks import Preflight
+from nbtoolkit.provisioning.checks.capacity import check_memory, check_quota
+from nbtoolkit.provisioning.checks.permissions import check_group, check_subscription
 from nbtoolkit.provisioning.checks.provisioning_state import (
     check_providers,
     check_resources,
     check_subscription_state,
     not_checked,
 )
-from nbtoolkit.provisioning.checks.quota import check_quota
-from nbtoolkit.provisioning.checks.result import Findings, Preflight
 from nbtoolkit.provisioning.checks.storage import check_storage, unavailable_name
 from nbtoolkit.provisioning.discovery import discover
 from nbtoolkit.provisioning.settings import ProvisionSettings
@@ -59,41 +58,29 @@ def preflight(
     progress.phase("Checking permissions, providers and quotas")
     hardware = GpuProfile.by_name(settings.gpu)
     answers = query_all(_queries(settings, existing, hardware, workspace, cloud), progress)
-    found = check_subscription_state(settings, answers["subscription"])
-    found.merge(check_resources(existing, settings.location))
-    providers, unregistered = check_providers(
-        settings, [one for one in map(answers.get, REQUIRED_PROVIDERS) if isinstance(one, ResourceProvider)]
-    )
-    found.merge(providers)
-    found.merge(_check_permissions(settings, existing, bool(added), unregistered, answers, cloud, progress))
-    quota, price = answers.get("quota"), answers["price"]
-    if isinstance(quota, QuotaHeadroom):
-        found.merge(check_quota(settings, existing, quota, adds_profile=bool(added)))
+    found = Preflight(settings, existing, added_profile=added)
+    check_subscription_state(found, answers["subscription"])
+    check_resources(found)
+    providers = map(answers.get, REQUIRED_PROVIDERS)
+    check_providers(found, [one for one in providers if isinstance(one, ResourceProvider)])
+    _check_permissions(found, answers, cloud, progress)
+    if isinstance(quota := answers.get("quota"), QuotaHeadroom):
+        check_quota(found, quota)
     if isinstance(unavailable := answers.get("name"), str):
         found.block(unavailable)
-    found.merge(check_storage(existing, settings.location))
-    found.merge(Findings(warnings=engine_warnings(settings)))
-    memory, fit = check_memory(settings, existing, workspace, cloud, progress)
-    found.merge(memory)
+    check_storage(found)
+    for sentence in engine_warnings(settings):
+        found.warn(sentence)
+    check_memory(found, workspace, cloud, progress)
+    price = answers["price"]
+    known = isinstance(price, Price)
     found.facts["price"] = (
-        str(price)
-        if isinstance(price, Price)
-        else unknown_price_reason(hardware, settings.location, workspace.cache)
+        str(price) if known else unknown_price_reason(hardware, settings.location, workspace.cache)
     )
     for name, answer in answers.items():
         if isinstance(answer, AzureFailed) and name != "subscription":
             found.warn(not_checked(answer))
-    return Preflight(
-        settings=settings,
-        existing=existing,
-        blockers=tuple(found.blockers),
-        warnings=tuple(found.warnings),
-        facts=found.facts,
-        added_profile=added,
-        unregistered=tuple(unregistered),
-        quota=quota if isinstance(quota, QuotaHeadroom) else None,
-        fit=fit,
-    )
+    return found
 
 
 def _queries(
@@ -134,33 +121,19 @@ def _provider(cloud: Cloud, subscription: str, namespace: str) -> Callable[[], R
     return lambda: resource_providers.get_provider(cloud, subscription, namespace)
 
 
-def _check_permissions(
-    settings: ProvisionSettings,
-    existing: ExistingResources,
-    adds_profile: bool,
-    unregistered: list[str],
-    answers: dict[str, Any],
-    cloud: Cloud,
-    progress: Progress,
-) -> Findings:
+def _check_permissions(found: Preflight, answers: dict[str, Any], cloud: Cloud, progress: Progress) -> None:
     """Check the permissions in the group, and if needed in the subscription.
 
     The answer for the subscription is added to ``answers``.
     """
-    found, names = Findings(), existing.names
-    actions = required_actions(existing, adds_profile=adds_profile)
-    in_group = answers.get("permissions")
-    if isinstance(in_group, permissions.Grants):
-        found.merge(check_group(in_group, actions, names.resource_group))
-    creates_group = existing.group is None and settings.create_resource_group
-    if not (unregistered or creates_group):
-        return found
-    name = "permissions in the subscription"
-    answers |= query_all(
-        {name: lambda: permissions.subscription_permissions(cloud, names.subscription)}, progress
-    )
+    if isinstance(in_group := answers.get("permissions"), permissions.Grants):
+        check_group(found, in_group)
+    creates_group = found.existing.group is None and found.settings.create_resource_group
+    if not (found.unregistered or creates_group):
+        return
+    name, subscription = "permissions in the subscription", found.existing.names.subscription
+    answers |= query_all({name: lambda: permissions.subscription_permissions(cloud, subscription)}, progress)
     if isinstance(in_subscription := answers[name], permissions.Grants):
-        found.merge(check_subscription(in_subscription, unregistered, creates_group=creates_group))
+        check_subscription(found, in_subscription, creates_group=creates_group)
         if creates_group:
-            found.merge(check_group(in_subscription, actions, names.resource_group))
-    return found
+            check_group(found, in_subscription)

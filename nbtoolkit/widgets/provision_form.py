@@ -8,8 +8,8 @@ from typing import Any
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning import Provision, ProvisionSettings, blockers, provision
+from nbtoolkit.provisioning.discovery import ProvisionStatus, status
 from nbtoolkit.provisioning.provision import TARGET
-from nbtoolkit.provisioning.status import ProvisionStatus, status
 from nbtoolkit.widgets.forms import Form
 from nbtoolkit.workspace import Workspace
 

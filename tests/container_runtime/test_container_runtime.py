@@ -1,4 +1,4 @@
-"""The locks of the containers' packages, and how they are fetched; the index is a folder of tiny wheels."""
+"""Container images, their locks, and the download of wheels from an index of tiny wheels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from nbtoolkit import Workspace
 from nbtoolkit.container_runtime.images import RUNTIMES, TRANSFORMERS, VLLM, ContainerRuntime, LockedWheel
 from nbtoolkit.container_runtime.lock import BROUGHT, lock_text, resolve
-from nbtoolkit.container_runtime.wheel_download import REQUIREMENTS, fetch_wheels
+from nbtoolkit.container_runtime.wheel_download import REQUIREMENTS, SharedWheels, resolve_wheels
 from nbtoolkit.errors import BrokenFile, Cancelled, InvalidSettings, WheelsUnavailable
 from nbtoolkit.progress import Progress
 from tests.support.recording_progress import RecordingProgress
@@ -54,11 +55,12 @@ def test_fetches_the_images_wheels_on_any_machine(tmp_path: Path, index: Path) -
     make_wheel(index, "beta", "2.1", tag=f"cp{sys.version_info[0]}{sys.version_info[1]}-none-linux_x86_64")
     make_wheel(index, "beta", "2.1", tag="cp312-cp312-win_amd64")
     runtime, progress = runtime_with(tmp_path, pure, native), RecordingProgress()
-    wheels = fetch_wheels(runtime, tmp_path / "cache", progress)
-    assert sorted(wheels.files) == ["alpha-1.0-py3-none-any.whl", native.name, REQUIREMENTS]
-    assert wheels.files[native.name].read_bytes() == native.read_bytes()
-    lock = wheels.files[REQUIREMENTS].read_bytes()
-    assert wheels.sha256 == runtime.wheels_sha256 == hashlib.sha256(lock).hexdigest()
+    shared = SharedWheels(runtime, tmp_path / "cache")
+    files = shared.files(progress)
+    assert sorted(files) == ["alpha-1.0-py3-none-any.whl", native.name, REQUIREMENTS]
+    assert files[native.name].read_bytes() == native.read_bytes()
+    lock = files[REQUIREMENTS].read_bytes()
+    assert shared.sha256 == runtime.wheels_sha256 == hashlib.sha256(lock).hexdigest()
     size = pure.stat().st_size + native.stat().st_size
     assert progress.advances[-1] == (size, size, "B")
     assert progress.lines == ["Downloading 2 packages for the container"]
@@ -67,20 +69,20 @@ def test_fetches_the_images_wheels_on_any_machine(tmp_path: Path, index: Path) -
 def test_what_is_there_is_not_fetched_again(tmp_path: Path, index: Path) -> None:
     wheels = [make_wheel(index, f"package{i}", "1.0") for i in range(3)]
     runtime, cache = runtime_with(tmp_path, *wheels), tmp_path / "cache"
-    fetched = fetch_wheels(runtime, cache)
+    fetched = SharedWheels(runtime, cache).files(Progress())
     (index / "package0-1.0-py3-none-any.whl").unlink()  # pip could not fetch it any more
-    fetched.files["package1-1.0-py3-none-any.whl"].write_bytes(b"torn")
-    fetched.files["package2-1.0-py3-none-any.whl"].unlink()
+    fetched["package1-1.0-py3-none-any.whl"].write_bytes(b"torn")
+    fetched["package2-1.0-py3-none-any.whl"].unlink()
     progress = RecordingProgress()
-    again = fetch_wheels(runtime, cache, progress)
+    again = SharedWheels(runtime, cache).files(progress)
     assert progress.lines == ["Downloading 2 packages for the container"]
-    assert all(again.files[wheel.name].stat().st_size for wheel in wheels)
+    assert all(again[wheel.name].stat().st_size for wheel in wheels)
     for wheel in wheels[1:]:
-        assert again.files[wheel.name].read_bytes() == wheel.read_bytes()
+        assert again[wheel.name].read_bytes() == wheel.read_bytes()
     for wheel in index.iterdir():
         wheel.unlink()
     progress = RecordingProgress()
-    assert fetch_wheels(runtime, cache, progress) == again
+    assert SharedWheels(runtime, cache).files(progress) == again
     assert progress.lines == []
 
 
@@ -89,12 +91,12 @@ def test_a_failed_fetch_keeps_what_came(tmp_path: Path, index: Path) -> None:
     runtime = runtime_with(tmp_path, *wheels)
     wheels[9].rename(tmp_path / "away")
     with pytest.raises(WheelsUnavailable, match=r"package09==1\.0"):
-        fetch_wheels(runtime, tmp_path / "cache")
+        SharedWheels(runtime, tmp_path / "cache").files(Progress())
     for wheel in wheels[:8]:
         wheel.unlink()
     (tmp_path / "away").rename(wheels[9])
     progress = RecordingProgress()
-    fetch_wheels(runtime, tmp_path / "cache", progress)
+    SharedWheels(runtime, tmp_path / "cache").files(progress)
     assert progress.lines == ["Downloading 2 packages for the container"]
     assert not [path for path in (tmp_path / "cache" / "wheels").iterdir() if path.name.startswith(".")]
 
@@ -103,7 +105,7 @@ def test_other_bytes_than_the_lock_names_are_refused(tmp_path: Path, index: Path
     runtime = runtime_with(tmp_path, make_wheel(index, "alpha", "1.0"))
     make_wheel(index, "alpha", "1.0", code="evil = True")
     with pytest.raises(WheelsUnavailable, match=r"other hashes than the lock.*alpha==1\.0") as failure:
-        fetch_wheels(runtime, tmp_path / "cache")
+        SharedWheels(runtime, tmp_path / "cache").files(Progress())
     assert "Next: use an index that mirrors PyPI unchanged" in str(failure.value)
     assert not list((tmp_path / "cache" / "wheels").glob("*.whl"))
 
@@ -112,7 +114,7 @@ def test_a_wheel_for_another_platform_alone_is_named_as_missing(tmp_path: Path, 
     wheel = make_wheel(index, "alpha", "1.0", tag="cp312-cp312-manylinux_2_28_x86_64")
     runtime = dataclasses.replace(runtime_with(tmp_path, wheel), python="3.11")
     with pytest.raises(WheelsUnavailable, match=r"alpha==1\.0") as failure:
-        fetch_wheels(runtime, tmp_path / "cache")
+        SharedWheels(runtime, tmp_path / "cache").files(Progress())
     assert "Python 3.11 on Linux" in failure.value.next_step
 
 
@@ -122,7 +124,7 @@ def test_an_index_out_of_reach_is_named(tmp_path: Path, index: Path, monkeypatch
     monkeypatch.setenv("PIP_INDEX_URL", "http://user:canary-token@127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(WheelsUnavailable, match="the package index does not answer") as failure:
-        fetch_wheels(runtime, tmp_path / "cache")
+        SharedWheels(runtime, tmp_path / "cache").files(Progress())
     assert "pip config list" in failure.value.next_step
     assert "canary-token" not in f"{failure.value!s}{vars(failure.value)}"
 
@@ -136,7 +138,7 @@ def test_a_cancel_ends_pip(tmp_path: Path, index: Path, monkeypatch: pytest.Monk
     threading.Timer(1.0, progress.cancel).start()
     began = time.monotonic()
     with pytest.raises(Cancelled, match="Downloading 1 packages"):
-        fetch_wheels(runtime, tmp_path / "cache", progress)
+        SharedWheels(runtime, tmp_path / "cache").files(progress)
     assert time.monotonic() - began < 2.5
 
 
@@ -216,6 +218,19 @@ def test_the_template_starts_the_same_images(repo: Path) -> None:
     template = (repo / "infra" / "provision" / "inference.bicep").read_text()
     assert f"'{TRANSFORMERS.image}'" in template
     assert f"'{VLLM.image}'" in template
+
+
+def test_wheels_are_those_of_the_transformers_engine_even_with_vllm_in_the_parameter_file(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "infra").mkdir()
+    (tmp_path / "infra" / "inference.parameters.json").write_text(
+        '{"parameters":{"engine":{"value":"vllm"}}}'
+    )
+    found = resolve_wheels(None, Workspace(tmp_path))
+    assert isinstance(found, SharedWheels)
+    assert found.runtime == TRANSFORMERS
+    assert resolve_wheels("none", Workspace(tmp_path)) is None
 
 
 def plain(name: str) -> str:

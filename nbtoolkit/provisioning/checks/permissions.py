@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from nbtoolkit.azure.arm import permissions
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.permissions import Grants
@@ -11,7 +9,8 @@ from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.provisioning.checks.result import Findings
+from nbtoolkit.provisioning.checks import Preflight
+from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.utils.threads import query_all
 
 _ALWAYS = (
@@ -52,16 +51,16 @@ _LATER = {
 _CREATE_GROUP = "Microsoft.Resources/subscriptions/resourceGroups/write"
 
 
-def required_actions(existing: ExistingResources, *, adds_profile: bool) -> list[str]:
+def _required_actions(found: Preflight) -> list[str]:
     """Return the actions that are needed in the resource group, given the existing resources."""
-    actions = [*_ALWAYS]
+    actions, existing = [*_ALWAYS], found.existing
     if existing.storage_account is None:
         actions += _STORAGE
     if existing.file_share is None:
         actions += _SHARE
     if existing.environment is None:
         actions += [*(_WORKSPACE if existing.log_analytics is None else ()), *_LOGS]
-    if existing.environment is None or adds_profile:
+    if existing.environment is None or found.added_profile:
         actions += _ENVIRONMENT
     if existing.environment_storage is None:
         actions += _MOUNT
@@ -69,8 +68,8 @@ def required_actions(existing: ExistingResources, *, adds_profile: bool) -> list
 
 
 def blockers_of_refusal(
-    cloud: Cloud, names: ResourceNames, refusal: AzureFailed, progress: Progress
-) -> list[str]:
+    settings: ProvisionSettings, names: ResourceNames, refusal: AzureFailed, cloud: Cloud, progress: Progress
+) -> tuple[str, ...]:
     """Return blockers for a read that Azure refused: all missing actions, or the refusal if they are unknown.
 
     One request.
@@ -79,15 +78,16 @@ def blockers_of_refusal(
     query = {"group": lambda: permissions.group_permissions(cloud, names.subscription, names.resource_group)}
     grants = query_all(query, progress)["group"]
     if not isinstance(grants, Grants):
-        return [sentence]
-    actions = required_actions(ExistingResources(names), adds_profile=False)
-    return check_group(grants, actions, names.resource_group).blockers or [sentence]
+        return (sentence,)
+    found = Preflight(settings, ExistingResources(names))
+    check_group(found, grants)
+    return found.blockers or (sentence,)
 
 
-def check_group(grants: Grants, actions: Iterable[str], group: str) -> Findings:
-    """Block if one of ``actions`` is not allowed in a resource group; warn about later steps."""
-    found = Findings()
-    missing = grants.missing(actions)
+def check_group(found: Preflight, grants: Grants) -> None:
+    """Block if a required action is not allowed in the resource group; warn about later steps."""
+    group = found.existing.names.resource_group
+    missing = grants.missing(_required_actions(found))
     if missing:
         found.block(
             f"Your permissions in the resource group {group} lack {', '.join(missing)}. Ask one of its "
@@ -98,17 +98,14 @@ def check_group(grants: Grants, actions: Iterable[str], group: str) -> Findings:
     for action, step in _LATER.items():
         if action not in missing and not grants.allow(action):
             found.warn(f"Your permissions in the resource group {group} lack {action}: {step} will need it.")
-    return found
 
 
-def check_subscription(grants: Grants, register: Iterable[str], *, creates_group: bool) -> Findings:
-    """Block if registering the providers ``register``, or creating the resource group, is not allowed."""
-    found = Findings()
-    actions = [f"{namespace}/register/action" for namespace in register]
+def check_subscription(found: Preflight, grants: Grants, *, creates_group: bool) -> None:
+    """Block if registering the missing providers, or creating the resource group, is not allowed."""
+    actions = [f"{namespace}/register/action" for namespace in found.unregistered]
     missing = grants.missing([*actions, *([_CREATE_GROUP] if creates_group else [])])
     if missing:
         found.block(
             f"Your permissions in the subscription lack {', '.join(missing)}. Ask one of its owners "
             "to do it once, or for the role Contributor on it."
         )
-    return found

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
-from nbtoolkit.azure.arm.existing_resources import Body, ExistingResources
+from nbtoolkit.azure.arm.existing_resources import Body
 from nbtoolkit.azure.arm.resource_providers import ResourceProvider
 from nbtoolkit.azure.arm.subscriptions import USABLE
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
 from nbtoolkit.errors import AzureFailed
-from nbtoolkit.provisioning.checks.result import Findings
-from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.provisioning.checks import Preflight
 
 _NO_ACCESS = (400, 403, 404)
 """Status codes for a subscription that does not exist or that the user may not read."""
@@ -23,9 +22,9 @@ _TYPES = {
 _DONE = ("", "Succeeded")
 
 
-def check_subscription_state(settings: ProvisionSettings, answer: Any) -> Findings:
+def check_subscription_state(found: Preflight, answer: Any) -> None:
     """Block if the subscription is missing or disabled; ``answer`` is its model, None or an error."""
-    found = Findings()
+    settings = found.settings
     if isinstance(answer, AzureFailed) and answer.status not in _NO_ACCESS:
         found.warn(not_checked(answer))
     elif answer is None or isinstance(answer, AzureFailed):
@@ -41,14 +40,11 @@ def check_subscription_state(settings: ProvisionSettings, answer: Any) -> Findin
                 f"The subscription {answer.display_name} is {state.lower()}, so nothing can be created in "
                 "it: choose another one, or enable it in the portal."
             )
-    return found
 
 
-def check_providers(
-    settings: ProvisionSettings, providers: Iterable[ResourceProvider]
-) -> tuple[Findings, list[str]]:
-    """Return the findings, and the namespaces that are not registered."""
-    found, location, providers = Findings(), settings.location, list(providers)
+def check_providers(found: Preflight, providers: Sequence[ResourceProvider]) -> None:
+    """Block if the region lacks a provider, or if one is not registered and must not be."""
+    location = found.settings.location
     missing = [
         one.namespace
         for one in providers
@@ -60,8 +56,8 @@ def check_providers(
             f"{', '.join(missing)} {verb} not available in {location}: choose another region, such as "
             "westus3 or swedencentral."
         )
-    unregistered = [one.namespace for one in providers if not one.registered]
-    if unregistered and not settings.register_providers:
+    found.unregistered = unregistered = tuple(one.namespace for one in providers if not one.registered)
+    if unregistered and not found.settings.register_providers:
         commands = "; ".join(f"az provider register -n {namespace}" for namespace in unregistered)
         found.block(
             f"The subscription is not registered with {', '.join(unregistered)}: set register_providers, or "
@@ -71,15 +67,14 @@ def check_providers(
         found.facts["providers"] = (
             f"{', '.join(unregistered)} will be registered" if unregistered else "all registered"
         )
-    return found, unregistered
 
 
-def check_resources(existing: ExistingResources, location: str) -> Findings:
+def check_resources(found: Preflight) -> None:
     """Block if Azure still changes the environment or the app, or if the environment failed."""
-    found, names = Findings(), existing.names
+    existing, names = found.existing, found.existing.names
     group = "will be created" if existing.group is None else "exists"
     found.facts["resource group"] = f"{names.resource_group} {group}"
-    found.facts["region"] = location or "that of the resource group"
+    found.facts["region"] = found.settings.location or "that of the resource group"
     found.facts["environment"] = _plan(names.environment, existing.environment, "exists and is not changed")
     found.facts["app"] = _plan(names.app, existing.app, "exists")
     environment = EnvironmentState(existing.environment or {})
@@ -99,7 +94,6 @@ def check_resources(existing: ExistingResources, location: str) -> Findings:
             f"The environment {names.environment} is internal: the endpoint can be reached only from its "
             "virtual network. Deploy and chat from there, or choose another environment_name."
         )
-    return found
 
 
 def not_checked(error: AzureFailed) -> str:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.models import EnvironmentState
 from nbtoolkit.azure.errors.translate import translate_errors
-from nbtoolkit.provisioning.checks.result import Findings
+from nbtoolkit.provisioning.checks import Preflight
 
 _KINDS_WITHOUT_SHARES = ("BlobStorage", "BlockBlobStorage")
 
@@ -35,13 +34,13 @@ def unavailable_name(cloud: Cloud, names: ResourceNames) -> str | None:
     return f"{name} is not a valid name of a storage account: {answer.message}"
 
 
-def check_storage(existing: ExistingResources, location: str) -> Findings:
+def check_storage(found: Preflight) -> None:
     """Block if a replica cannot mount the share of an existing account, or this kernel cannot reach it."""
-    found, name = Findings(), existing.names.storage_account
+    existing, location, name = found.existing, found.settings.location, found.existing.names.storage_account
     account, share = existing.storage_account, existing.names.file_share
     if account is None:
         found.facts["storage"] = f"{name} will be created, with the share {share}"
-        return found
+        return
     found.facts["storage"] = f"{name} exists, share {share} " + (
         "will be created" if existing.file_share is None else "exists"
     )
@@ -63,21 +62,25 @@ def check_storage(existing: ExistingResources, location: str) -> Findings:
             'a key: enable "Allow storage account key access" in its Configuration page, or choose another '
             "storage_account. If a policy of your organisation forbids it, request an exemption."
         )
-    _check_network(found, existing, properties)
+    _check_network(found, properties)
     region = normalize_region(str(account.get("location") or location))
     if region != location:
         found.warn(
             f"The storage account {name} is in {region} and the app in {location}: models load more "
             "slowly, and traffic between regions is billed."
         )
-    _check_protocol(found, existing)
-    return found
+    protocol = ((existing.file_share or {}).get("properties") or {}).get("enabledProtocols")
+    if protocol not in (None, "", "SMB"):
+        found.block(
+            f"The share {share} uses the protocol {protocol}, and the app mounts SMB: "
+            "choose another file_share."
+        )
 
 
-def _check_network(found: Findings, existing: ExistingResources, properties: Mapping[str, Any]) -> None:
-    name = existing.names.storage_account
+def _check_network(found: Preflight, properties: Mapping[str, Any]) -> None:
+    name = found.existing.names.storage_account
     rules: Mapping[str, Any] = properties.get("networkAcls") or {}
-    subnet = _subnet(existing)
+    subnet = EnvironmentState(found.existing.environment or {}).network.get("infrastructureSubnetId")
     private = subnet and any(_is_approved(one) for one in properties.get("privateEndpointConnections") or ())
     closed = properties.get("publicNetworkAccess") in ("Disabled", "SecuredByPerimeter")
     if private and (closed or rules.get("defaultAction") == "Deny"):
@@ -110,20 +113,6 @@ def _check_network(found: Findings, existing: ExistingResources, properties: Map
             )
 
 
-def _check_protocol(found: Findings, existing: ExistingResources) -> None:
-    share: Mapping[str, Any] = (existing.file_share or {}).get("properties") or {}
-    protocol = share.get("enabledProtocols")
-    if protocol not in (None, "", "SMB"):
-        found.block(
-            f"The share {existing.names.file_share} uses the protocol {protocol}, and the app mounts SMB: "
-            "choose another file_share."
-        )
-
-
 def _is_approved(connection: Mapping[str, Any]) -> bool:
     state = (connection.get("properties") or {}).get("privateLinkServiceConnectionState") or {}
     return state.get("status") in (None, "Approved")
-
-
-def _subnet(existing: ExistingResources) -> str | None:
-    return EnvironmentState(existing.environment or {}).network.get("infrastructureSubnetId")
