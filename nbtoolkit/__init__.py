@@ -11,65 +11,32 @@ from typing import TYPE_CHECKING, Any
 from nbtoolkit._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from nbtoolkit.azure.target import AzureTarget as AzureTarget
-    from nbtoolkit.deployment import Deployment as Deployment
-    from nbtoolkit.deployment import DeploySettings as DeploySettings
-    from nbtoolkit.deployment import deploy as deploy
-    from nbtoolkit.deployment import rollback as rollback
-    from nbtoolkit.endpoint import Endpoint as Endpoint
-    from nbtoolkit.inference.comparison import compare as compare
-    from nbtoolkit.inference.settings import InferenceSettings as InferenceSettings
-    from nbtoolkit.local.target import LocalTarget as LocalTarget
-    from nbtoolkit.models.adapter import Adapter as Adapter
-    from nbtoolkit.models.base_model import Base as Base
-    from nbtoolkit.operate import OperateSettings as OperateSettings
-    from nbtoolkit.operate import ScaleSettings as ScaleSettings
-    from nbtoolkit.operate import SecretSettings as SecretSettings
-    from nbtoolkit.operate import TeardownSettings as TeardownSettings
-    from nbtoolkit.operate import links as links
-    from nbtoolkit.operate import put_secret as put_secret
-    from nbtoolkit.operate import repair as repair
-    from nbtoolkit.operate import scale as scale
-    from nbtoolkit.operate import teardown as teardown
-    from nbtoolkit.progress import PrintProgress as PrintProgress
-    from nbtoolkit.provisioning import ProvisionSettings as ProvisionSettings
-    from nbtoolkit.provisioning import provision as provision
-    from nbtoolkit.serving.release import Release as Release
-    from nbtoolkit.smoke.report import SmokeReport as SmokeReport
-    from nbtoolkit.smoke.settings import SmokeSettings as SmokeSettings
-    from nbtoolkit.smoke.workflow import smoke_test as smoke_test
-    from nbtoolkit.workspace import Workspace as Workspace
-
-_HOME = {
-    "Adapter": "models.adapter",
-    "AzureTarget": "azure.target",
-    "Base": "models.base_model",
-    "Deployment": "deployment",
-    "DeploySettings": "deployment",
-    "Endpoint": "endpoint",
-    "InferenceSettings": "inference.settings",
-    "LocalTarget": "local.target",
-    "OperateSettings": "operate",
-    "PrintProgress": "progress",
-    "ProvisionSettings": "provisioning",
-    "Release": "serving.release",
-    "ScaleSettings": "operate",
-    "SecretSettings": "operate",
-    "SmokeReport": "smoke.report",
-    "SmokeSettings": "smoke.settings",
-    "TeardownSettings": "operate",
-    "Workspace": "workspace",
-    "compare": "inference.comparison",
-    "deploy": "deployment",
-    "links": "operate",
-    "provision": "provisioning",
-    "put_secret": "operate",
-    "repair": "operate",
-    "rollback": "deployment",
-    "scale": "operate",
-    "smoke_test": "smoke.workflow",
-    "teardown": "operate",
-}
+    from nbtoolkit.azure.target import AzureTarget
+    from nbtoolkit.deployment import Deployment, DeploySettings, deploy, rollback
+    from nbtoolkit.endpoint import Endpoint
+    from nbtoolkit.inference.comparison import compare
+    from nbtoolkit.inference.settings import InferenceSettings
+    from nbtoolkit.local.target import LocalTarget
+    from nbtoolkit.models.adapter import Adapter
+    from nbtoolkit.models.base_model import Base
+    from nbtoolkit.operate import (
+        OperateSettings,
+        ScaleSettings,
+        SecretSettings,
+        TeardownSettings,
+        links,
+        put_secret,
+        repair,
+        scale,
+        teardown,
+    )
+    from nbtoolkit.progress import PrintProgress
+    from nbtoolkit.provisioning import ProvisionSettings, provision
+    from nbtoolkit.serving.release import Release
+    from nbtoolkit.smoke.report import SmokeReport
+    from nbtoolkit.smoke.settings import SmokeSettings
+    from nbtoolkit.smoke.workflow import smoke_test
+    from nbtoolkit.workspace import Workspace
 
 __all__ = [
     "Adapter",
@@ -102,11 +69,41 @@ __all__ = [
     "teardown",
 ]
 
+_EXPORTS = {
+    "azure.target": ("AzureTarget",),
+    "deployment": ("DeploySettings", "Deployment", "deploy", "rollback"),
+    "endpoint": ("Endpoint",),
+    "inference.comparison": ("compare",),
+    "inference.settings": ("InferenceSettings",),
+    "local.target": ("LocalTarget",),
+    "models.adapter": ("Adapter",),
+    "models.base_model": ("Base",),
+    "operate": (
+        "OperateSettings",
+        "ScaleSettings",
+        "SecretSettings",
+        "TeardownSettings",
+        "links",
+        "put_secret",
+        "repair",
+        "scale",
+        "teardown",
+    ),
+    "progress": ("PrintProgress",),
+    "provisioning": ("ProvisionSettings", "provision"),
+    "serving.release": ("Release",),
+    "smoke.report": ("SmokeReport",),
+    "smoke.settings": ("SmokeSettings",),
+    "smoke.workflow": ("smoke_test",),
+    "workspace": ("Workspace",),
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'nbtoolkit' has no attribute {name!r}")
-    return getattr(import_module(f"nbtoolkit.{_HOME[name]}"), name)
+    for module, names in _EXPORTS.items():
+        if name in names:
+            return getattr(import_module(f"nbtoolkit.{module}"), name)
+    raise AttributeError(f"module 'nbtoolkit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

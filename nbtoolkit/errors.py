@@ -40,18 +40,22 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, dataclass_transform
 
 
-@dataclass(eq=False, repr=False)
-class NbtoolkitError(Exception):
-    """State what happened, the cause, and the next step.
+@dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(field,))
+class _DeclaredAttributes(Exception):
+    """Make every subclass a dataclass with keyword attributes, compared by identity."""
 
-    Subclasses declare their attributes as fields of a dataclass.
-    """
+    def __init_subclass__(cls) -> None:
+        dataclass(eq=False, repr=False, kw_only=True)(cls)
 
-    message: str
-    next_step: str = field(kw_only=True)
+
+class NbtoolkitError(_DeclaredAttributes):
+    """State what happened, the cause, and the next step; subclasses declare their attributes as fields."""
+
+    message: str = field(kw_only=False)
+    next_step: str
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
@@ -71,14 +75,12 @@ class NbtoolkitError(Exception):
         return [*lines, f"Full traceback: {path}"]
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class InvalidSettings(NbtoolkitError, ValueError):
     """A setting, a parameter or the content of a file is not valid; ``problems`` lists what is wrong."""
 
     problems: Collection[Any] = ()
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class BrokenFile(InvalidSettings):
     """A file cannot be parsed; the message names path, line and key."""
 
@@ -89,14 +91,12 @@ class BrokenFile(InvalidSettings):
     key: str | None = None
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class WorkspaceNotFound(NbtoolkitError, FileNotFoundError):
     """Neither the ``start`` folder nor a folder above it is a workspace."""
 
     start: PurePath
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class InvalidAdapter(NbtoolkitError, ValueError):
     """A folder is not a servable LoRA adapter; ``check`` is the id of the smoke test's check."""
 
@@ -105,14 +105,12 @@ class InvalidAdapter(NbtoolkitError, ValueError):
     problem: str = ""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class InvalidBase(NbtoolkitError, ValueError):
     """A folder is not a usable base model."""
 
     path: PurePath | None = None
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class StoreError(NbtoolkitError, OSError):
     """A file store refused or failed; ``status`` and ``code`` are the service's, None without an answer."""
 
@@ -129,14 +127,12 @@ class NotInStore(StoreError, FileNotFoundError):
     """The store has no such file."""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class SyncRefused(NbtoolkitError, ValueError):
     """Some files must not or cannot be sent; none was sent; ``problems`` pairs name and reason."""
 
     problems: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class ReleaseChanged(NbtoolkitError, RuntimeError):
     """Another deploy published pointer ``n`` to ``release`` first; ``by`` names its author."""
 
@@ -145,7 +141,6 @@ class ReleaseChanged(NbtoolkitError, RuntimeError):
     n: int
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class SmokeTestFailed(NbtoolkitError, RuntimeError):
     """A check failed, or there is no green report for these bytes.
 
@@ -159,7 +154,6 @@ class SmokeTestFailed(NbtoolkitError, RuntimeError):
     phase: str | None = None
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class DeployFailed(NbtoolkitError, RuntimeError):
     """The new release did not become healthy and the old one serves again."""
 
@@ -168,7 +162,6 @@ class DeployFailed(NbtoolkitError, RuntimeError):
     log: Sequence[str] = ()
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class ServerFailed(NbtoolkitError, RuntimeError):
     """The server ended or did not start; the message contains its last log lines."""
 
@@ -177,7 +170,6 @@ class ServerFailed(NbtoolkitError, RuntimeError):
     log: Sequence[str] = ()
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class NotReady(NbtoolkitError, TimeoutError):
     """The endpoint did not become ready in time; the message contains the reason.
 
@@ -188,7 +180,6 @@ class NotReady(NbtoolkitError, TimeoutError):
     lasting: bool | None = None
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class RequestRefused(NbtoolkitError, RuntimeError):
     """The endpoint returned an error; ``retry_after`` is in seconds."""
 
@@ -197,7 +188,6 @@ class RequestRefused(NbtoolkitError, RuntimeError):
     retry_after: float | None = None
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class Busy(NbtoolkitError, RuntimeError):
     """Another operation, ``step``, holds this workspace and target; ``since`` is an ISO time."""
 
@@ -207,7 +197,6 @@ class Busy(NbtoolkitError, RuntimeError):
     since: str | None = None
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class AzureFailed(NbtoolkitError, RuntimeError):
     """Azure refused or failed a request.
 
@@ -220,7 +209,6 @@ class AzureFailed(NbtoolkitError, RuntimeError):
     causes: Sequence[Any] = ()
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class NotSignedIn(AzureFailed, PermissionError):
     """No credential source returns a token for Azure; ``reasons`` maps each source's name to its reason."""
 
@@ -231,14 +219,12 @@ class QuotaShort(AzureFailed):
     """Azure has fewer GPUs or environments left for this subscription and region than are needed."""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class Blocked(NbtoolkitError, RuntimeError):
     """``blockers`` must be resolved before anything is written to Azure."""
 
     blockers: Sequence[str]
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class ProvisionFailed(NbtoolkitError, RuntimeError):
     """A deployment to Azure failed; ``causes`` has the cause and next step of each resource."""
 
@@ -246,7 +232,6 @@ class ProvisionFailed(NbtoolkitError, RuntimeError):
     portal_url: str = ""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class WheelsUnavailable(NbtoolkitError, RuntimeError):
     """A locked package of the container cannot be downloaded; ``output`` is pip's."""
 
@@ -254,28 +239,24 @@ class WheelsUnavailable(NbtoolkitError, RuntimeError):
     files: Sequence[str] = ()
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class StaleResult(NbtoolkitError, RuntimeError):
     """``fields`` of a form changed since the run whose result was requested."""
 
     fields: Sequence[str]
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class NotApplied(NbtoolkitError, RuntimeError):
     """A step that costs money was planned and not run; ``plan`` is the plan."""
 
     plan: Any
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class MissingDependency(NbtoolkitError, ImportError):
     """An optional extra is not installed; ``package`` cannot be imported."""
 
     package: str
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class Cancelled(NbtoolkitError, RuntimeError):
     """The user cancelled; the message names what still runs."""
 

@@ -16,7 +16,6 @@ from typing import Literal
 from nbtoolkit.errors import BrokenFile
 
 _HERE = Path(__file__).parent
-_OLDEST_GLIBC = 5
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _LINE = re.compile(
     r"(?P<name>[\w.-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})"
@@ -61,8 +60,10 @@ class ContainerRuntime:
     def platforms(self) -> tuple[str, ...]:
         """The platform tags whose wheels run in the image, the best first."""
         tags: list[str] = []
-        for minor in range(self.glibc, _OLDEST_GLIBC - 1, -1):
-            tags += [f"manylinux_2_{minor}_x86_64", *(f"{old}_x86_64" for old in _legacy(minor))]
+        for minor in range(self.glibc, min(_LEGACY) - 1, -1):
+            tags.append(f"manylinux_2_{minor}_x86_64")
+            if minor in _LEGACY:
+                tags.append(f"{_LEGACY[minor]}_x86_64")
         return (*tags, "linux_x86_64")
 
     @cached_property
@@ -79,10 +80,6 @@ class ContainerRuntime:
     def wheels(self) -> tuple[LockedWheel, ...]:
         """The wheels of the lock; raises :class:`BrokenFile`."""
         return tuple(parse_lock(self.lock_content.decode(), self.lock))
-
-
-def _legacy(minor: int) -> tuple[str, ...]:
-    return (_LEGACY[minor],) if minor in _LEGACY else ()
 
 
 def parse_lock(text: str, path: Path) -> list[LockedWheel]:

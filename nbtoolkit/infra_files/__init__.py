@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class InfraFile:
 
         Raises :class:`InvalidSettings` if the parameter is a reference to a key vault.
         """
-        value = self._values.get(self._key_in_file(key))
+        value = self._values.get(self._spelling(key, self._values))
         if isinstance(value, _Reference):
             raise InvalidSettings(
                 f"{self.path}: {key!r} refers to a key vault, so its value is not in the file.",
@@ -53,9 +53,9 @@ class InfraFile:
 
         Raises :class:`InvalidSettings` if the value has the wrong type for the key.
         """
-        key_in_file = self._key_in_file(key)
-        kind = self._kinds.get(self._schema_key(key))
-        if kind and not schema.fits(kind, value):
+        key_in_file = self._spelling(key, self._values)
+        kind = self._kinds.get(self._spelling(key, self._kinds))
+        if kind and not kind.fits(value):
             raise InvalidSettings(
                 f"{self.path.name}: {key!r} cannot be {value!r}: wanted {kind}, or None for the default.",
                 next_step=f"use {kind}",
@@ -102,19 +102,18 @@ class InfraFile:
     def _value_key(self, key: str) -> Key:
         return ("parameters", key, "value") if self._nested else (key,)
 
-    def _key_in_file(self, key: str) -> str:
-        """Return the key in the file's spelling: Azure ignores the case of parameter names."""
-        if key in self._values or not self._nested:
-            return key
-        return next((other for other in self._values if other.casefold() == key.casefold()), key)
+    def _spelling(self, key: str, known: Iterable[str]) -> str:
+        """Return the key as ``known`` spells it: Azure ignores the case of parameter names."""
+        same = (other for other in known if other.casefold() == key.casefold())
+        return next(same, key) if self._nested else key
 
     def _validated_values(self) -> dict[str, Any]:
         """Return the values; raises BrokenFile for invalid JSON and for values of the wrong type."""
         content = parse_object(self._text, self.path)
         values, problems = self._parameters(content) if self._nested else (content, [])
         for key, value in values.items():
-            kind = self._kinds.get(self._schema_key(key))
-            if kind and not isinstance(value, _Reference) and not schema.fits(kind, value):
+            kind = self._kinds.get(self._spelling(key, self._kinds))
+            if kind and not isinstance(value, _Reference) and not kind.fits(value):
                 problems.append((self._value_key(key), f"wanted {kind} or null, found {json.dumps(value)}"))
         if not problems:
             return values
@@ -128,12 +127,6 @@ class InfraFile:
         raise BrokenFile(
             "\n".join(error.message for error in found), next_step=f"correct {self.path.name}", path=self.path
         )
-
-    def _schema_key(self, key: str) -> str:
-        """Return the key in the AI Toolkit's spelling."""
-        if not self._nested:
-            return key
-        return next((known for known in self._kinds if known.casefold() == key.casefold()), key)
 
     def _parameters(self, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[Key, str]]]:
         parameters = content.get("parameters", {})

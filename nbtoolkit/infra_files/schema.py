@@ -21,13 +21,13 @@ class ValueKind:
     def __str__(self) -> str:
         return self.label
 
+    def fits(self, value: Any) -> bool:
+        """Return whether a value has this type or is null."""
+        return value is None or self.accepts(value)
 
-def _is_text_list(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
 
-
-def _is_text_object(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(entry, kind) for entry in value)
 
 
 def _choice(*names: str) -> ValueKind:
@@ -38,13 +38,13 @@ Kinds = Mapping[str, ValueKind]
 """Key → type of its value."""
 
 TEXT = ValueKind("a text", lambda value: isinstance(value, str))
-TEXTS = ValueKind("a list of texts", _is_text_list)
-TEXTS_BY_NAME = ValueKind("an object of texts", _is_text_object)
-OBJECT = ValueKind("an object", lambda value: isinstance(value, dict))
-OBJECTS = ValueKind(
-    "a list of objects",
-    lambda value: isinstance(value, list) and all(isinstance(entry, dict) for entry in value),
+TEXTS = ValueKind("a list of texts", _is_list_of(str))
+TEXTS_BY_NAME = ValueKind(
+    "an object of texts",
+    lambda value: isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values()),
 )
+OBJECT = ValueKind("an object", lambda value: isinstance(value, dict))
+OBJECTS = ValueKind("a list of objects", _is_list_of(dict))
 COUNT = ValueKind("a whole number above 0", lambda value: type(value) is int and value > 0)
 AMOUNT = ValueKind("a whole number, 0 or above", lambda value: type(value) is int and value >= 0)
 FLAG = ValueKind("true or false", lambda value: isinstance(value, bool))
@@ -122,11 +122,6 @@ FINETUNING_PARAMETERS: Kinds = {
 }
 
 _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentParameters.json#"
-
-
-def fits(kind: ValueKind, value: Any) -> bool:
-    """Tell whether a value has the type ``kind`` or is null."""
-    return value is None or kind.accepts(value)
 
 
 def new_config(kinds: Kinds) -> str:

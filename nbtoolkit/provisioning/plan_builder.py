@@ -15,6 +15,7 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.provisioning.checks import as_sentence
 from nbtoolkit.provisioning.checks.permissions import blockers_of_refusal
 from nbtoolkit.provisioning.conflicts import choose_profile, conflicts
 from nbtoolkit.provisioning.discovery import Discovery, app_deployment, discover
@@ -171,13 +172,9 @@ def _with_prediction(
     if built.added_profile is None:  # Azure would miss a profile that is still to be added
         causes = deployment.validate(compiled, parameters, progress)
         if causes:
-            return replace(built, blockers=tuple(f"{one} {_sentence(one.next_step)}" for one in causes))
+            return replace(built, blockers=tuple(f"{one} {as_sentence(one.next_step)}" for one in causes))
     progress.phase("Predicting the changes in Azure")
     try:
         return replace(built, what_if=deployment.what_if(compiled, parameters, progress))
     except AzureFailed as failed:
         return replace(built, warnings=(*built.warnings, f"No prediction: {failed.message}"))
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."

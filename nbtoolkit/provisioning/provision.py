@@ -34,8 +34,6 @@ from nbtoolkit.utils.display import FactTable
 from nbtoolkit.workspace import Workspace
 
 TARGET = "azure"
-READY_TIMEOUT = 60.0
-"""Seconds to wait for the new revision of a changed app; one that pulls an image takes longer."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,14 +72,15 @@ def provision(
     workspace: Workspace | None = None,
     cloud: Cloud | None = None,
     progress: Progress | None = None,
-    ready_timeout: float = READY_TIMEOUT,
+    ready_timeout: float = 60,
 ) -> Provision:
     """Create the resources of the inference app and write ``infra/inference.config.json``.
 
     Without ``apply`` nothing is created: raises :class:`NotApplied` with the plan. If everything exists as
     the settings define it, nothing is written to Azure. Of existing resources only the app is changed, and it
     keeps its secrets, tags, domains and variables. A running deployment of the app is waited for, not started
-    again. ``ready_timeout`` is in seconds, for the new revision of a changed app.
+    again. ``ready_timeout`` is in seconds, for the new revision of a changed app; one that pulls an image
+    takes longer.
 
     Raises :class:`Blocked` with every blocker, :class:`ProvisionFailed` with cause and next step of each
     resource, :class:`Cancelled` with what Azure still finishes, :class:`Busy`, :class:`NotSignedIn`,
@@ -207,9 +206,14 @@ def _finish(
     names = replace(plan.names, endpoint=endpoint)
     names.write(workspace)
     if settings.remember:
-        inherited = set(INHERITED) - settings.model_fields_set
-        values = _non_default_values(plan.settings)
-        saved_defaults.write(workspace, {key: values[key] for key in values if key not in inherited})
+        defaults, inherited = ProvisionSettings(), set(INHERITED) - settings.model_fields_set
+        values = {name: getattr(plan.settings, name) for name in saved_defaults.PARAMETERS}
+        changed = {
+            name: value
+            for name, value in values.items()
+            if name not in inherited and value != getattr(defaults, name)
+        }
+        saved_defaults.write(workspace, changed)
     return Provision(
         **vars(names),
         created=() if plan.nothing_to_do else tuple(plan.creates),
@@ -217,10 +221,3 @@ def _finish(
         seconds=time.monotonic() - start,
         costs=plan.costs,
     )
-
-
-def _non_default_values(settings: ProvisionSettings) -> dict[str, Any]:
-    """Return the settings that have a template parameter and differ from their default."""
-    defaults = ProvisionSettings()
-    values = {name: getattr(settings, name) for name in saved_defaults.PARAMETERS}
-    return {name: value for name, value in values.items() if value != getattr(defaults, name)}

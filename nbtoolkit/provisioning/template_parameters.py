@@ -16,20 +16,6 @@ from nbtoolkit.provisioning.settings import ProvisionSettings
 
 API_KEY = "nbtoolkit-api-key"
 REGISTRY_PASSWORD = "registry-password"  # noqa: S105 - the name of a secret, not one
-_COPIED = (
-    "commands",
-    "max_replicas",
-    "gpu",
-    "engine",
-    "quantization",
-    "image",
-    "min_replicas",
-    "concurrent_requests",
-    "cooldown",
-    "termination_grace",
-    "base_model",
-)
-"""Settings that become a parameter without a change."""
 
 
 def template_parameters(
@@ -40,9 +26,8 @@ def template_parameters(
     Existing resources are not created again, and the app keeps its variables, tags, domains and rules.
     """
     names, app = existing.names, AppState(existing.app or {})
-    values: dict[str, Any] = {PARAMETERS[name]: getattr(settings, name) for name in _COPIED}
+    values: dict[str, Any] = {key: getattr(settings, name) for name, key in PARAMETERS.items()}
     values |= {
-        "location": settings.location,
         "storageAccountName": names.storage_account,
         "fileShareName": names.file_share,
         "acaEnvironmentName": names.environment,

@@ -58,11 +58,6 @@ class Settings(BaseModel):
             raise _invalid(type(self), problems)
 
     @classmethod
-    def of(cls, **values: Any) -> Self:
-        """Return the settings, as calling the class does; raises :class:`InvalidSettings`."""
-        return cls(**values)
-
-    @classmethod
     def from_notebook(
         cls, namespace: Mapping[str, Any] | None = None, *, shared_with: tuple[type[Settings], ...] = ()
     ) -> Self:

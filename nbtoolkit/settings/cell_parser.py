@@ -129,35 +129,33 @@ def _is_parameter_statement(statement: ast.stmt, assigned: Collection[str]) -> b
 
 
 def _bindings(statement: ast.stmt, inside: Kind | Literal[""]) -> Iterator[Binding]:
-    line = statement.lineno
+    """Yield what a statement binds; ``inside`` is the kind of assignments in a compound statement."""
+    targets: list[ast.expr] = []
+    names: list[str] = []
+    kind: Kind = inside or "computed"
     match statement:
         case ast.Assign(targets=targets, value=value):
-            kind: Kind = inside or ("literal" if _is_literal(value) else "computed")
-            for target in targets:
-                yield from (Binding(name, line, kind) for name in _targets(target))
-        case ast.AnnAssign(target=target, value=ast.expr() as value):
             kind = inside or ("literal" if _is_literal(value) else "computed")
-            yield from (Binding(name, line, kind) for name in _targets(target))
+        case ast.AnnAssign(target=target, value=ast.expr() as value):
+            targets, kind = [target], inside or ("literal" if _is_literal(value) else "computed")
         case ast.AugAssign(target=target):
-            yield from (Binding(name, line, inside or "computed") for name in _targets(target))
+            targets = [target]
         case ast.Delete(targets=targets):
-            for target in targets:
-                yield from (Binding(name, line, "deleted") for name in _targets(target))
-        case ast.Import(names=names) | ast.ImportFrom(names=names):
-            for alias in names:
-                yield Binding(alias.asname or alias.name.partition(".")[0], line, "definition")
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            yield Binding(name, line, "definition")
+            kind = "deleted"
         case ast.For(target=target) | ast.AsyncFor(target=target):
-            yield from (Binding(name, line, "block") for name in _targets(target))
-            yield from _nested(statement)
+            targets, kind = [target], "block"
         case ast.With(items=items) | ast.AsyncWith(items=items):
-            for item in items:
-                if item.optional_vars is not None:
-                    yield from (Binding(name, line, "block") for name in _targets(item.optional_vars))
-            yield from _nested(statement)
+            targets, kind = [item.optional_vars for item in items if item.optional_vars], "block"
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            names, kind = [one.asname or one.name.partition(".")[0] for one in aliases], "definition"
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield Binding(name, statement.lineno, "definition")
+            return  # the body binds no name of the notebook
         case _:
-            yield from _nested(statement)
+            pass
+    names += [name for target in targets for name in _targets(target)]
+    yield from (Binding(name, statement.lineno, kind) for name in names)
+    yield from _nested(statement)
 
 
 def _nested(statement: ast.stmt) -> Iterator[Binding]:

@@ -164,7 +164,7 @@ def value_text(cls: type[BaseModel], name: str, value: Any, max_length: int = _M
     """Return a value as text of at most ``max_length`` characters, paths in quotes, secrets hidden."""
     field = cls.model_fields.get(name)
     if value is not None and (
-        _SECRET_NAME.search(name) or (field and _accepts_any(field, SecretStr, SecretBytes))
+        _SECRET_NAME.search(name) or (field and accepts(field, (SecretStr, SecretBytes)))
     ):
         return "(hidden)"
     text = repr(_without_paths(value))
@@ -184,8 +184,8 @@ def _without_paths(value: Any, depth: int = 4) -> Any:
     return value
 
 
-def accepts(field: FieldInfo, kind: type) -> bool:
-    """Tell whether the setting itself (not an entry of it) can have that type."""
+def accepts(field: FieldInfo, kind: type | tuple[type, ...]) -> bool:
+    """Return whether the setting itself (not an entry of it) can have that type."""
     return any(isinstance(part, type) and issubclass(part, kind) for part in _alternatives(field.annotation))
 
 
@@ -208,7 +208,3 @@ def _alternatives(annotation: Any) -> list[Any]:
     if origin is typing.Union or getattr(origin, "__name__", "") == "UnionType":
         return [part for arg in typing.get_args(annotation) for part in _alternatives(arg)]
     return [annotation]
-
-
-def _accepts_any(field: FieldInfo, *types: type) -> bool:
-    return any(accepts(field, kind) for kind in types)

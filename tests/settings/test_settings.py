@@ -56,7 +56,6 @@ def test_the_item_of_a_setting_is_named() -> None:
     "build",
     [
         lambda **values: Step(**values),
-        lambda **values: Step.of(**values),
         lambda **values: Step.model_validate(values),
         lambda **values: Step.model_validate_json('{"length": "long"}'),
     ],

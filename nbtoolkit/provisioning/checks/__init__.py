@@ -14,6 +14,11 @@ from nbtoolkit.provisioning.validation import raise_if_blocked
 from nbtoolkit.utils.display import html_list, html_table, text_list, text_table
 
 
+def as_sentence(next_step: str) -> str:
+    """Return the next step of an error as a sentence."""
+    return f"{next_step[:1].upper()}{next_step[1:]}."
+
+
 @dataclass
 class Preflight:
     """The result of all checks before a provision; each check adds its findings.

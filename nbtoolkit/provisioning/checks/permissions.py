@@ -9,7 +9,7 @@ from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import AzureFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.provisioning.checks import Preflight
+from nbtoolkit.provisioning.checks import Preflight, as_sentence
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.utils.threads import query_all
 
@@ -74,7 +74,7 @@ def blockers_of_refusal(
 
     One request.
     """
-    sentence = f"{refusal.message} {refusal.next_step[:1].upper()}{refusal.next_step[1:]}."
+    sentence = f"{refusal.message} {as_sentence(refusal.next_step)}"
     query = {"group": lambda: permissions.group_permissions(cloud, names.subscription, names.resource_group)}
     grants = query_all(query, progress)["group"]
     if not isinstance(grants, Grants):
