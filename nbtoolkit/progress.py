@@ -1,4 +1,4 @@
-"""How a workflow reports what it does, and how it is cancelled."""
+"""Report the phases of a workflow, and cancel it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def silent(_: int) -> None:
 
 
 class Progress:
-    """Receive a workflow's phases and pass a cancel request back to it; silent as it is.
+    """Receive the phases of a workflow and pass a cancel request to it; this base class shows nothing.
 
     Every method may be called from any thread and raises :class:`Cancelled` once :meth:`cancel`
     was called, so a workflow that reports at least every two seconds can be cancelled within two.
@@ -39,26 +39,26 @@ class Progress:
         self.show(text)
 
     def advance(self, done: float, total: float | None = None, unit: str = "") -> None:
-        """Tell how far the current phase is; ``unit`` is ``"B"`` for bytes or a plural noun."""
+        """Report the progress of the current phase; ``unit`` is ``"B"`` for bytes or a plural noun."""
         self.check()
         self.show_advance(done, total, unit)
 
     def note(self, text: str) -> None:
-        """Tell one more fact about the current phase, such as the reason for waiting."""
+        """Report a fact about the current phase, such as the reason for waiting."""
         self.check()
         self.show(f"  {text}")
 
     def check(self) -> None:
-        """Raise :class:`Cancelled` if the user asked for it."""
+        """Raise :class:`Cancelled` if the user has cancelled."""
         if self._cancelled.is_set():
             raise Cancelled(
                 f"Cancelled while: {self.current_phase or 'starting'}.",
-                next_step="run the step again; it goes on from what is done",
+                next_step="run the step again; it continues from what is done",
                 phase=self.current_phase,
             )
 
     def sleep(self, seconds: float) -> None:
-        """Wait, but not longer than until a cancel request."""
+        """Sleep; raise :class:`Cancelled` as soon as the user cancels."""
         self._cancelled.wait(seconds)
         self.check()
 
@@ -89,18 +89,18 @@ class Progress:
             self.sleep(pause)
 
     def cancel(self) -> None:
-        """Ask the workflow to stop at its next report."""
+        """Request that the workflow stops at its next report."""
         self._cancelled.set()
 
     def show(self, text: str) -> None:
         """Display one line; does nothing here."""
 
     def show_advance(self, done: float, total: float | None, unit: str) -> None:
-        """Display how far the phase is; does nothing here."""
+        """Display the progress of the phase; does nothing here."""
 
 
 class UncancellableProgress(Progress):
-    """Show on another progress what must not be left half done, and heed no cancel of it."""
+    """Show an operation that must finish on another progress, and ignore a cancel of it."""
 
     def __init__(self, outer: Progress) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class UncancellableProgress(Progress):
         self._outer.show(text)
 
     def show_advance(self, done: float, total: float | None, unit: str) -> None:
-        """Display how far the phase is."""
+        """Display the progress of the phase."""
         self._outer.show_advance(done, total, unit)
 
 
@@ -125,7 +125,7 @@ class PrintProgress(Progress):
         self._last = ""
 
     def show(self, text: str) -> None:
-        """Print the line, unless it repeats the one before."""
+        """Print the line, unless it is the same as the last."""
         if text == self._last:
             return
         self._last = text

@@ -62,7 +62,7 @@ class Workspace:
         )
 
     def path(self, relative: Path | str) -> Path:
-        """Return an absolute path: what is relative is relative to the workspace; ``~`` is the home."""
+        """Return an absolute path; a relative one starts at the workspace, ``~`` is the home folder."""
         return Path(os.path.normpath(self.root / Path(relative).expanduser()))
 
     @property
@@ -84,7 +84,7 @@ class Workspace:
 
     @property
     def cache(self) -> Path:
-        """The folder of what can be made again, such as dequantised models."""
+        """The folder of files that can be created again, such as dequantised models."""
         return _made(self.state / "cache")
 
     @contextmanager
@@ -92,7 +92,7 @@ class Workspace:
         """Hold this workspace and ``target`` for one operation named ``step``.
 
         Raises :class:`Busy`, with ``pid``, ``step``, ``since`` and ``target`` of the holder, at once. The
-        operating system frees the lock of a killed process; the note beside it only says who holds it.
+        operating system releases the lock of a killed process; a note next to it names the holder.
         """
         from filelock import FileLock, Timeout  # late: most uses of a workspace need no lock
 
@@ -144,7 +144,7 @@ def _file_stem(target: str) -> str:
 
 
 def _holder(note: Path) -> dict[str, Any] | None:
-    """Read who holds the lock; wait shortly for a holder that has not written its note yet."""
+    """Return the holder's note; wait shortly for a holder that has not written it yet."""
     import psutil
 
     for _ in range(20):
@@ -153,7 +153,7 @@ def _holder(note: Path) -> dict[str, Any] | None:
             if psutil.pid_exists(int(holder["pid"])):
                 return holder
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # missing, or the rest of a killed holder: the present one is about to write
+            pass  # missing, or left by a killed holder: the current one is about to write
         time.sleep(0.01)
     return None
 

@@ -45,9 +45,7 @@ def requirements(engine: str) -> list[str]:
     return needed
 
 
-def resolve(
-    runtime: ContainerRuntime, needed: Sequence[str], constraints: Path, brought: Mapping[str, str] = BROUGHT
-) -> list[LockedWheel]:
+def resolve(runtime: ContainerRuntime, needed: Sequence[str], constraints: Path) -> list[LockedWheel]:
     """Return the wheels for an image, without those it already contains; sizes are 0.
 
     Raises :class:`InvalidSettings` with pip's output if the requirements conflict.
@@ -55,8 +53,8 @@ def resolve(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         pins = folder / "brought.txt"
-        pins.write_text("".join(f"{name}=={version}\n" for name, version in brought.items()))
-        for name, version in brought.items():
+        pins.write_text("".join(f"{name}=={version}\n" for name, version in BROUGHT.items()))
+        for name, version in BROUGHT.items():
             _placeholder(folder, name, version)
         report = folder / "report.json"
         command = [
@@ -73,7 +71,7 @@ def resolve(
             )
         found = json.loads(report.read_text(encoding="utf-8"))["install"]
     wheels = [_wheel(one) for one in found]
-    return sorted((one for one in wheels if one.name not in brought), key=lambda one: one.name)
+    return sorted((one for one in wheels if one.name not in BROUGHT), key=lambda one: one.name)
 
 
 def lock_text(runtime: ContainerRuntime, wheels: Sequence[LockedWheel]) -> str:

@@ -170,19 +170,22 @@ class InfraFiles:
 
         Raises :class:`InvalidSettings` if there is none, or if there are two that differ.
         """
-        paths = self._existing_paths("inference.parameters.json")
-        if not paths[0].exists():
-            other = paths[0].parent.parent / paths[0].name
+        file = self.find_inference_parameters()
+        if not file.exists:
+            other = file.path.parent.parent / file.path.name
             raise InvalidSettings(
-                f"There is no parameter file: neither {paths[0]} nor {other}.",
+                f"There is no parameter file: neither {file.path} nor {other}.",
                 next_step="write one with the defaults: InfraFiles(workspace).create_inference_parameters()",
             )
-        return InfraFile(self.workspace, paths, schema.INFERENCE_PARAMETERS, nested=True)
+        return file
+
+    def find_inference_parameters(self) -> InfraFile:
+        """Return the parameter file; if there is none, ``exists`` is False and every value is null."""
+        return self._parameters("inference.parameters.json", schema.INFERENCE_PARAMETERS)
 
     def create_inference_parameters(self) -> InfraFile:
         """Return the parameter file; if there is none, write one in which every value is null."""
-        paths = self._existing_paths("inference.parameters.json")
-        file = InfraFile(self.workspace, paths, schema.INFERENCE_PARAMETERS, nested=True)
+        file = self.find_inference_parameters()
         if not file.exists:
             file.save()
         return file
@@ -190,8 +193,7 @@ class InfraFiles:
     @property
     def finetuning_parameters(self) -> InfraFile:
         """``infra/provision/finetuning.parameters.json``, or the same file directly in ``infra/``."""
-        paths = self._existing_paths("finetuning.parameters.json")
-        return InfraFile(self.workspace, paths, schema.FINETUNING_PARAMETERS, nested=True)
+        return self._parameters("finetuning.parameters.json", schema.FINETUNING_PARAMETERS)
 
     @property
     def endpoint(self) -> str | None:
@@ -202,8 +204,8 @@ class InfraFiles:
     def _config(self, name: str, kinds: schema.Kinds) -> InfraFile:
         return InfraFile(self.workspace, (self.workspace.path(f"infra/{name}"),), kinds, nested=False)
 
-    def _existing_paths(self, name: str) -> tuple[Path, ...]:
-        """Return the existing paths, two if their texts are equal; the default path if there is none."""
+    def _parameters(self, name: str, kinds: schema.Kinds) -> InfraFile:
+        """Return the file at its existing paths, two if their texts are equal, else at the default path."""
         both = (self.workspace.path(f"infra/provision/{name}"), self.workspace.path(f"infra/{name}"))
         existing = tuple(path for path in both if path.exists())
         if len(existing) == 2 and read_text(existing[0]) != read_text(existing[1]):
@@ -211,7 +213,7 @@ class InfraFiles:
                 f"Two parameter files differ: {existing[0]} and {existing[1]}.",
                 next_step="keep the correct one and delete the other",
             )
-        return existing or both[:1]
+        return InfraFile(self.workspace, existing or both[:1], kinds, nested=True)
 
 
 class _Reference:

@@ -16,8 +16,8 @@ from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.errors import AzureFailed, InvalidSettings, NotSignedIn
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.permissions import blockers_of_refusal
-from nbtoolkit.provisioning.existing_app import inherit_from_app
-from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.provisioning.settings import NAMES, ProvisionSettings
+from nbtoolkit.provisioning.template_parameters import inherit_from_app
 from nbtoolkit.provisioning.validation import blockers, raise_if_blocked
 from nbtoolkit.utils.display import FactTable
 from nbtoolkit.utils.threads import run_cancellable
@@ -129,12 +129,7 @@ def _with_names(settings: ProvisionSettings, existing: ExistingResources) -> Pro
     return settings.with_values(
         resource_group=names.resource_group,
         location=settings.location or region or group,
-        storage_account=names.storage_account,
-        file_share=names.file_share,
-        environment_name=names.environment,
-        environment_storage=names.environment_storage,
-        app=names.app,
-        log_analytics=names.log_analytics,
+        **{name: getattr(names, name.removesuffix("_name")) for name in NAMES},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
+from itertools import starmap
 from typing import Any
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
@@ -64,20 +65,16 @@ class ProvisionPlan(FactTable):
         """Azure's prediction, or the known changes without it."""
         if self.what_if is not None:
             return self.what_if
-        ids = self.names.ids
-        changed = [ResourceChange(ids["environment"], "change")] if self.added_profile else []
-        changed += (
-            [ResourceChange(ids["app"], "change")] if self.changes and self.existing.app is not None else []
-        )
-        listed = {change.id for change in changed} | set(self.creates)
-        created = [ResourceChange(id_, "create") for id_ in self.creates]
-        kept = [
-            ResourceChange(id_, "keep")
-            for name, id_ in ids.items()
-            if id_ not in listed and getattr(self.existing, name) is not None
-        ]
-        group = [ResourceChange(self.names.group_id, "create")] if self.existing.group is None else []
-        return WhatIf((*group, *created, *changed, *kept))
+        ids, existing = self.names.ids, self.existing
+        created = [self.names.group_id] if existing.group is None else []
+        verbs = dict.fromkeys([*created, *self.creates], "create")
+        if self.added_profile:
+            verbs[ids["environment"]] = "change"
+        if self.changes and existing.app is not None:
+            verbs[ids["app"]] = "change"
+        exists = [id_ for name, id_ in ids.items() if getattr(existing, name) is not None]
+        verbs |= {id_: "keep" for id_ in exists if id_ not in verbs}
+        return WhatIf(tuple(starmap(ResourceChange, verbs.items())))
 
     @property
     def title(self) -> str:

@@ -19,16 +19,17 @@ from nbtoolkit.provisioning.checks import as_sentence
 from nbtoolkit.provisioning.checks.permissions import blockers_of_refusal
 from nbtoolkit.provisioning.conflicts import choose_profile, conflicts
 from nbtoolkit.provisioning.discovery import Discovery, app_deployment, discover
-from nbtoolkit.provisioning.existing_app import app_changes, secret_changes
 from nbtoolkit.provisioning.plan import ProvisionPlan, cost_rows
 from nbtoolkit.provisioning.preflight import preflight
 from nbtoolkit.provisioning.rollout_capacity import RolloutCapacity, check_rollout_capacity
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.provisioning.template_parameters import (
     all_secret_names,
+    app_changes,
     fingerprint,
     fingerprinted_settings,
     missing_secrets,
+    secret_changes,
     secret_values,
     template_parameters,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from nbtoolkit.azure.arm import permissions, resource_providers
@@ -97,7 +98,10 @@ def _queries(
             f"read the subscription {subscription}",
             lambda: cloud.subscriptions().subscriptions.get(subscription),
         ),
-        **{namespace: _provider(cloud, subscription, namespace) for namespace in _needed_providers(existing)},
+        **{
+            namespace: partial(resource_providers.get_provider, cloud, subscription, namespace)
+            for namespace in _needed_providers(existing)
+        },
         "price": lambda: price_of(cloud, hardware, region, cache) if region else None,
     }
     if existing.group is not None:
@@ -115,10 +119,6 @@ def _needed_providers(existing: ExistingResources) -> list[str]:
     """Return the providers of the resources to create or change; that of logs only for a new workspace."""
     logs = existing.environment is None and existing.log_analytics is None
     return [one for one in REQUIRED_PROVIDERS if logs or one != "Microsoft.OperationalInsights"]
-
-
-def _provider(cloud: Cloud, subscription: str, namespace: str) -> Callable[[], ResourceProvider]:
-    return lambda: resource_providers.get_provider(cloud, subscription, namespace)
 
 
 def _check_permissions(found: Preflight, answers: dict[str, Any], cloud: Cloud, progress: Progress) -> None:

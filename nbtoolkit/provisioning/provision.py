@@ -23,12 +23,11 @@ from nbtoolkit.errors import NotApplied, ProvisionFailed
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.provisioning import saved_defaults
 from nbtoolkit.provisioning.discovery import Discovery, app_deployment, discover, wait_for_changes
-from nbtoolkit.provisioning.existing_app import INHERITED
 from nbtoolkit.provisioning.plan import ProvisionPlan
 from nbtoolkit.provisioning.plan_builder import SETTINGS_TAG, build_plan, deployment_tags
 from nbtoolkit.provisioning.rollout_capacity import wait_for_revision
 from nbtoolkit.provisioning.settings import ProvisionSettings
-from nbtoolkit.provisioning.template_parameters import secret_values
+from nbtoolkit.provisioning.template_parameters import INHERITED, secret_values
 from nbtoolkit.provisioning.validation import blockers, raise_if_blocked
 from nbtoolkit.utils.display import FactTable
 from nbtoolkit.workspace import Workspace

@@ -49,14 +49,20 @@ def check_rollout_capacity(
             restart=True, allow_downtime=settings.allow_downtime, progress=progress
         )
     except QuotaShort:
-        return _insufficient(state.name, run_cancellable(progress, activation.headroom).text)
-    if method != "restart":
+        method = None
+    if method not in (None, "restart"):
         return RolloutCapacity(downtime=method == "downtime")
-    # a revision that never became ready holds the machines that the new one needs
     headroom = run_cancellable(progress, activation.headroom)
-    if headroom.sufficient is not False or settings.allow_downtime:
+    # a revision that never became ready holds the machines that the new one needs
+    if method == "restart" and (headroom.sufficient is not False or settings.allow_downtime):
         return RolloutCapacity(downtime=headroom.sufficient is False)
-    return _insufficient(state.name, headroom.text)
+    return RolloutCapacity(
+        blockers=(
+            f"The change of the app {state.name} starts a new revision, and there is no GPU for it next to "
+            f"the running one ({headroom.text}): set allow_downtime, which stops the app first, so that "
+            f"nothing answers for some minutes; or raise the quota: {QUOTA_PAGE}",
+        )
+    )
 
 
 def wait_for_revision(app: ContainerApp, progress: Progress, timeout: float) -> str:
@@ -80,13 +86,3 @@ def wait_for_revision(app: ContainerApp, progress: Progress, timeout: float) -> 
 
     progress.wait_until(is_ready, timeout=timeout, interval=sdk.POLL_INTERVAL)
     return note
-
-
-def _insufficient(app: str, headroom: str) -> RolloutCapacity:
-    return RolloutCapacity(
-        blockers=(
-            f"The change of the app {app} starts a new revision, and there is no GPU for it next to the "
-            f"running one ({headroom}): set allow_downtime, which stops the app first, so that nothing "
-            f"answers for some minutes; or raise the quota: {QUOTA_PAGE}",
-        )
-    )

@@ -53,14 +53,12 @@ def read(workspace: Workspace) -> dict[str, Any]:
     provision, and that step's parameter file. Raises :class:`InvalidSettings` if a file cannot be read.
     """
     infra = InfraFiles(workspace)
-    paths = ("infra/provision/inference.parameters.json", "infra/inference.parameters.json")
-    has_parameters = any(workspace.path(path).exists() for path in paths)
     fine_tuning = {name: PARAMETERS[name] for name in (*_FINE_TUNING, "log_analytics")}
     layers = [
         _values(infra.finetuning_parameters, fine_tuning),
         _values(infra.finetuning_config, _CONFIG_KEYS),
         _values(infra.inference_config, {**_CONFIG_KEYS, "app": "ACA_APP_NAME"}),
-        _values(infra.inference_parameters, PARAMETERS) if has_parameters else {},
+        _values(infra.find_inference_parameters(), PARAMETERS),
     ]
     return {name: value for layer in layers for name, value in layer.items()}
 
@@ -70,7 +68,7 @@ def write(workspace: Workspace, values: Mapping[str, Any]) -> bool:
 
     Creates a missing file. Returns whether anything changed.
     """
-    file = InfraFiles(workspace).create_inference_parameters()
+    file = InfraFiles(workspace).find_inference_parameters()
     for name, value in values.items():
         file.set(PARAMETERS[name], list(value) if isinstance(value, tuple) else value)
     return file.save()

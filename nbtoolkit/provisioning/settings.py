@@ -16,6 +16,9 @@ from nbtoolkit.workspace import Workspace
 
 _DEFAULT = "blank: from the workspace's parameter file or fine-tuning step, else a default name"
 
+NAMES = ("storage_account", "file_share", "environment_name", "environment_storage", "app", "log_analytics")
+"""Settings that name a resource; :class:`ResourceNames` has them without ``_name``."""
+
 
 class Consent(Settings):
     """The notebook parameter that lets a step create what costs money; without it the step only plans."""
@@ -135,16 +138,8 @@ class ProvisionSettings(Settings):
         """
         parts = group_id.split("/")
         subscription, group = (parts[2], parts[4]) if group_id else (self.subscription, self.resource_group)
-        return ResourceNames.derive(
-            subscription,
-            group,
-            storage_account=self.storage_account,
-            file_share=self.file_share,
-            environment=self.environment_name,
-            environment_storage=self.environment_storage,
-            app=self.app,
-            log_analytics=self.log_analytics,
-        )
+        chosen = {name.removesuffix("_name"): getattr(self, name) for name in NAMES}
+        return ResourceNames.derive(subscription, group, **chosen)
 
     def with_values(self, **values: Any) -> ProvisionSettings:
         """Return the settings with some values replaced and validated; the other unset fields stay unset."""

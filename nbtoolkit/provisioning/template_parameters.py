@@ -1,4 +1,4 @@
-"""Build the template's parameters from the settings, and keep what an existing app has."""
+"""Build the template's parameters, keep values of an existing app, and list how they change it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.container_apps.models import AppState, secret_name
-from nbtoolkit.provisioning.existing_app import INHERITED
+from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.provisioning.saved_defaults import PARAMETERS
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
 API_KEY = "nbtoolkit-api-key"
 REGISTRY_PASSWORD = "registry-password"  # noqa: S105 - the name of a secret, not one
+_LABELS = {
+    "min_replicas": "minimum replicas",
+    "max_replicas": "maximum replicas",
+    "cooldown": "cooldown in seconds",
+    "concurrent_requests": "requests per replica",
+    "termination_grace": "seconds for open requests",
+}
+INHERITED = tuple(_LABELS)
+"""Settings that an app's JSON holds: a change is found without the settings of the last run."""
 
 
 def template_parameters(
@@ -23,17 +33,12 @@ def template_parameters(
 ) -> dict[str, Any]:
     """Return the template's parameters without the values of secrets.
 
-    Existing resources are not created again, and the app keeps its variables, tags, domains and rules.
+    Every name is set in ``settings``. Existing resources are not created again, and the app keeps its
+    variables, tags, domains and rules.
     """
-    names, app = existing.names, AppState(existing.app or {})
+    app = AppState(existing.app or {})
     values: dict[str, Any] = {key: getattr(settings, name) for name, key in PARAMETERS.items()}
     values |= {
-        "storageAccountName": names.storage_account,
-        "fileShareName": names.file_share,
-        "acaEnvironmentName": names.environment,
-        "acaEnvironmentStorageName": names.environment_storage,
-        "acaAppName": names.app,
-        "acaLogAnalyticsName": names.log_analytics,
         "workloadProfileName": profile,
         "createStorage": existing.storage_account is None,
         "createFileShare": existing.file_share is None,
@@ -124,3 +129,64 @@ def _registry(settings: ProvisionSettings, app: AppState) -> dict[str, str | Non
         "registryPasswordSecret": REGISTRY_PASSWORD if settings.registry_password is not None else None,
         "registryIdentity": settings.registry_identity,
     }
+
+
+def inherit_from_app(settings: ProvisionSettings, app: Mapping[str, Any] | None) -> ProvisionSettings:
+    """Return the settings with values of the app for those that are not set.
+
+    So a change by `scale()` or in the portal is kept. A value outside the limits of the setting is ignored.
+    """
+    if app is None:
+        return settings
+    chosen = settings.model_fields_set
+    for name, value in _inherited_values(AppState(app)).items():
+        if name not in chosen:
+            with suppress(InvalidSettings):
+                settings = settings.with_values(**{name: value})
+    minimum, maximum = settings.min_replicas, settings.max_replicas
+    if minimum <= maximum:
+        return settings
+    if "min_replicas" in chosen:  # a chosen limit overrules the app's other limit
+        return settings.with_values(max_replicas=minimum)
+    return settings.with_values(min_replicas=maximum)
+
+
+def app_changes(settings: ProvisionSettings, app: AppState, profile: str, image: str) -> list[str]:
+    """Return one sentence for each change of the app; additions by other tools do not count."""
+    values = _inherited_values(app)
+    pairs: list[tuple[str, Any, Any]] = [
+        ("image", app.image, image),
+        ("workload profile", app.workload_profile, profile),
+        *((label, values[name], getattr(settings, name)) for name, label in _LABELS.items()),
+    ]
+    if settings.allowed_ip_ranges:
+        pairs.append(("allowed addresses", app.allowed_ip_ranges, list(settings.allowed_ip_ranges)))
+    if settings.registry_server:
+        pairs.append(("registry", app.registry.get("server"), settings.registry_server))
+    pairs += [
+        (f"variable {name}", app.user_variables.get(name), value)
+        for name, value in settings.environment_variables.items()
+    ]
+    pairs += [(f"tag {name}", app.tags.get(name), value) for name, value in settings.tags.items()]
+    return [
+        f"{label}: {_shown(before)} → {_shown(after)}" for label, before, after in pairs if before != after
+    ]
+
+
+def secret_changes(existing: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """Return which secrets would be added or replaced, by name; values are compared and never shown."""
+    return [
+        f"secret {name}: {'replaced' if name in existing else 'added'}"
+        for name, value in wanted.items()
+        if existing.get(name) != value
+    ]
+
+
+def _inherited_values(app: AppState) -> dict[str, int]:
+    return {**app.scale, "termination_grace": app.termination_grace}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "all"
+    return "–" if value in (None, "") else str(value)

@@ -44,17 +44,23 @@ class Settings(BaseModel):
     )
 
     def __init__(self, **values: Any) -> None:
-        mangled = {name: text for name, text in map(self._mangled, values.items()) if text}
-        values = {name: self._path_as_text(name, value) for name, value in values.items()}
-        problems = [SettingProblem(name, text) for name, text in mangled.items()]
+        problems: list[SettingProblem] = []
+        for name, value in values.items():
+            field = type(self).model_fields.get(name)
+            if field is None:
+                continue
+            if text := mangled_text(field, value):
+                problems.append(SettingProblem(name, text))
+            if isinstance(value, PurePath) and accepts(field, str) and not accepts(field, PurePath):
+                values[name] = str(value)  # such as base=Path(...)
+        mangled = {problem.setting for problem in problems}
         try:
             super().__init__(**values)
         except ValidationError as error:
             found = problems_of(type(self), error, values)
             problems += [problem for problem in found if problem.setting not in mangled]
-        if (
-            problems
-        ):  # not raised in the handler: the chained pydantic error contains the values, also secrets
+        # not raised in the handler: the chained pydantic error contains the values, also secrets
+        if problems:
             raise _invalid(type(self), problems)
 
     @classmethod
@@ -129,19 +135,6 @@ class Settings(BaseModel):
         names = dict.fromkeys([*type(self).model_fields, *type(other).model_fields])
         missing = object()
         return [n for n in names if getattr(self, n, missing) != getattr(other, n, missing)]
-
-    @classmethod
-    def _mangled(cls, item: tuple[str, Any]) -> tuple[str, str | None]:
-        name, value = item
-        field = cls.model_fields.get(name)
-        return name, mangled_text(field, value) if field else None
-
-    @classmethod
-    def _path_as_text(cls, name: str, value: Any) -> Any:
-        """Return a path as text if the setting accepts only text, such as ``base=Path(...)``."""
-        field = cls.model_fields.get(name)
-        is_text = field is not None and accepts(field, str) and not accepts(field, PurePath)
-        return str(value) if is_text and isinstance(value, PurePath) else value
 
     @classmethod
     def _is_secret(cls, name: str) -> bool:

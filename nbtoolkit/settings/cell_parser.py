@@ -113,17 +113,14 @@ def _loads(node: ast.AST) -> set[str]:
 
 
 def _is_parameter_statement(statement: ast.stmt, assigned: Collection[str]) -> bool:
-    """Tell whether a parameters cell that assigned these names before may contain the statement."""
+    """Return whether a parameters cell that assigned these names before may contain the statement."""
     match statement:
         case ast.Assign() | ast.AnnAssign() | ast.Import() | ast.ImportFrom() | ast.Pass() | ast.Delete():
             return True
         case ast.Expr():
             return not _loads(statement) & set(assigned)
-        case ast.If(body=body, orelse=orelse):
-            return all(_is_parameter_statement(part, assigned) for part in [*body, *orelse])
-        case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=final):
-            parts = [*body, *(part for handler in handlers for part in handler.body), *orelse, *final]
-            return all(_is_parameter_statement(part, assigned) for part in parts)
+        case ast.If() | ast.Try():
+            return all(_is_parameter_statement(part, assigned) for part in _children(statement))
         case _:
             return False
 
@@ -155,16 +152,17 @@ def _bindings(statement: ast.stmt, inside: Kind | Literal[""]) -> Iterator[Bindi
             pass
     names += [name for target in targets for name in _targets(target)]
     yield from (Binding(name, statement.lineno, kind) for name in names)
-    yield from _nested(statement)
+    for part in _children(statement):
+        yield from _bindings(part, "conditional")
 
 
-def _nested(statement: ast.stmt) -> Iterator[Binding]:
+def _children(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """Yield the statements directly inside a compound statement."""
     for node in ast.iter_child_nodes(statement):
         if isinstance(node, ast.stmt):
-            yield from _bindings(node, "conditional")
+            yield node
         elif isinstance(node, ast.ExceptHandler | ast.match_case):
-            for part in node.body:
-                yield from _bindings(part, "conditional")
+            yield from node.body
 
 
 def _targets(target: ast.expr) -> list[str]:

@@ -120,7 +120,7 @@ class _ExecutedNotebook:
         return [run for run in runs if run]
 
     def _is_parameters(self, cell: Cell) -> bool:
-        """Tell whether a cell only assigns settings and takes no value from other cells."""
+        """Return whether a cell only assigns settings and takes no value from other cells."""
         if not cell.assigns_only or any(self._is_data(name) for name in cell.external):
             return False
         return cell.injected or any(n in self._all_fields or self._nearest_field(n) for n in cell.assigned)
@@ -133,7 +133,7 @@ class _ExecutedNotebook:
         return _is_plain(self._namespace[name]) and not _is_hidden(name, self._namespace[name])
 
     def _is_other_object(self, name: str) -> bool:
-        """Tell whether the name of a setting is bound to another object, such as by ``import secrets``."""
+        """Return whether the name of a setting is bound to another object, such as by ``import secrets``."""
         value, (cell, binding) = self._namespace[name], self._last[name]
         if _is_plain(value) or self._is_parameters(cell):
             return binding.kind == "definition" and not _is_plain(value)
@@ -227,7 +227,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_hidden(name: str, value: Any) -> bool:
-    """Tell whether IPython or a startup file defined the name before the first cell."""
+    """Return whether IPython or a startup file defined the name before the first cell."""
     return name in _IPYTHON_NAMES or _shell().user_ns_hidden.get(name, _shell) is value
 
 

@@ -1,15 +1,17 @@
-"""The template's parameters: what an existing app keeps, secrets, and what is created_resources."""
+"""The template's parameters: what an existing app keeps, secrets, and what is created."""
 
 from __future__ import annotations
 
-from nbtoolkit.provisioning.existing_app import secret_changes
+from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.provisioning.template_parameters import (
     all_secret_names,
+    app_changes,
     missing_secrets,
+    secret_changes,
     secret_values,
     template_parameters,
 )
-from tests.support.app_json import APP, existing, settings
+from tests.support.app_json import APP, app_with, existing, settings
 
 
 def test_the_parameters_keep_what_an_existing_app_has() -> None:
@@ -59,3 +61,16 @@ def test_only_missing_resources_are_created() -> None:
     some = template_parameters(settings(), there, "p", ["k"])
     assert [some[name] for name in creates] == [False, True, False, False, False]
     assert existing(storage_account={}).to_create[0] == names.ids["file_share"]
+
+
+def test_a_scale_rule_without_a_number_of_requests_has_azures_default() -> None:
+    for http in ({}, {"metadata": {}}, {"metadata": {"concurrentRequests": "10"}}):
+        app = AppState(app_with(template={"scale": {"rules": [{"name": "http", "http": http}]}}))
+        assert app.scale["concurrent_requests"] == 10
+
+
+def test_app_changes_names_differences_and_not_additions_of_others() -> None:
+    app = AppState(APP)
+    assert app_changes(settings(), app, "theirs", "img:1") == []
+    found = app_changes(settings(max_replicas=3, environment_variables={"MINE": "2"}), app, "theirs", "img:2")
+    assert found == ["image: img:1 → img:2", "maximum replicas: 1 → 3", "variable MINE: 1 → 2"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from nbtoolkit.azure.arm import permissions
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.permissions import Grants
@@ -37,12 +39,16 @@ _ALWAYS = (
     "Microsoft.App/containerApps/revisions/restart/action",
     "Microsoft.App/containerApps/revisions/replicas/read",
 )
-_STORAGE = ("Microsoft.Storage/storageAccounts/write", "Microsoft.Storage/storageAccounts/fileServices/write")
-_SHARE = ("Microsoft.Storage/storageAccounts/fileServices/shares/write",)
-_WORKSPACE = ("Microsoft.OperationalInsights/workspaces/write",)
-_LOGS = ("Microsoft.OperationalInsights/workspaces/sharedKeys/action",)
-_ENVIRONMENT = ("Microsoft.App/managedEnvironments/write",)
-_MOUNT = ("Microsoft.App/managedEnvironments/storages/write",)
+_TO_CREATE = {
+    "storage_account": (
+        "Microsoft.Storage/storageAccounts/write",
+        "Microsoft.Storage/storageAccounts/fileServices/write",
+    ),
+    "file_share": ("Microsoft.Storage/storageAccounts/fileServices/shares/write",),
+    "environment": ("Microsoft.OperationalInsights/workspaces/sharedKeys/action",),
+    "environment_storage": ("Microsoft.App/managedEnvironments/storages/write",),
+}
+"""Resource that does not exist yet → the actions that create it."""
 _LATER = {
     "Microsoft.App/managedEnvironments/storages/write": "repair() after a key was rotated",
     "Microsoft.App/containerApps/delete": "teardown()",
@@ -53,17 +59,13 @@ _CREATE_GROUP = "Microsoft.Resources/subscriptions/resourceGroups/write"
 
 def _required_actions(found: Preflight) -> list[str]:
     """Return the actions that are needed in the resource group, given the existing resources."""
-    actions, existing = [*_ALWAYS], found.existing
-    if existing.storage_account is None:
-        actions += _STORAGE
-    if existing.file_share is None:
-        actions += _SHARE
-    if existing.environment is None:
-        actions += [*(_WORKSPACE if existing.log_analytics is None else ()), *_LOGS]
+    existing = found.existing
+    missing = [actions for name, actions in _TO_CREATE.items() if getattr(existing, name) is None]
+    actions = [*_ALWAYS, *chain.from_iterable(missing)]
+    if existing.environment is None and existing.log_analytics is None:
+        actions.append("Microsoft.OperationalInsights/workspaces/write")
     if existing.environment is None or found.added_profile:
-        actions += _ENVIRONMENT
-    if existing.environment_storage is None:
-        actions += _MOUNT
+        actions.append("Microsoft.App/managedEnvironments/write")
     return actions
 
 
