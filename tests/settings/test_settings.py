@@ -20,7 +20,7 @@ def message(**values: Any) -> str:
 
 
 def test_values_are_converted_to_the_type_of_the_field() -> None:
-    step = Step.of(adapters="models/tone", base=2, length="32", ratio="0.25", keep="true")
+    step = Step(adapters="models/tone", base=2, length="32", ratio="0.25", keep="true")
     assert step.adapters == {"tone": Path("models/tone")}
     assert (step.base, step.length, step.ratio, step.keep) == ("2", 32, 0.25, True)
     assert Step(base=Path("models/base")).base == "models/base"
