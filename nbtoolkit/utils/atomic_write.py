@@ -1,4 +1,4 @@
-"""Write a small file so that a reader, or a crash, sees the old content or the new, never half of it."""
+"""Replace a small file atomically: readers and crashes leave the old content or the new."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             scratch.replace(target)
         finally:
             scratch.unlink(missing_ok=True)
-        if os.name == "posix":  # the new name too must survive a power cut
+        if os.name == "posix":  # the rename must survive a power failure too
             folder = os.open(target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)

@@ -1,4 +1,4 @@
-"""Parse the JSON that people and tools leave in files, and say exactly where it is broken."""
+"""Read JSON files that people edit; errors name line, column and key of the problem."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DECODER = json.JSONDecoder()
 
 
 class Member(NamedTuple):
-    """A member of an object: its keys from the outside in, and where its key and value lie in the text."""
+    """A member of an object: its keys from the outside in, and the positions of key and value in the text."""
 
     path: tuple[str, ...]
     key_start: int
@@ -28,13 +28,13 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; a byte order mark is ignored.
 
     Raises :class:`BrokenFile` with ``path``, ``line``, ``column`` and ``key`` (the nearest key before the
-    place) where it is no JSON object, names a key twice or cannot be read.
+    problem) if it is not a JSON object, has a key twice or cannot be read.
     """
     return parse_object(read_text(path), path)
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text as it is, line ends and byte order mark included; raises BrokenFile."""
+    """Return a file's text with its line ends and byte order mark; raises BrokenFile."""
     try:
         return path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -45,14 +45,14 @@ def read_text(path: Path) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise BrokenFile(
-            f"{path} is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}.",
+            f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}.",
             next_step="save the file as UTF-8",
             path=path,
         ) from error
 
 
 def parse_object(text: str, path: Path) -> dict[str, Any]:
-    """Return the JSON object in a text that came from ``path``; raises BrokenFile."""
+    """Return the JSON object in the text of the file ``path``; raises BrokenFile."""
     mark = len(text) - len(text.removeprefix("\ufeff"))
     try:
         value = json.loads(text[mark:], object_pairs_hook=_unique)
@@ -98,7 +98,7 @@ def _skip(text: str, position: int) -> int:
 
 
 def _second(text: str, key: str) -> int:
-    """Return where a key appears a second time in one object; inside of lists, where it appears last."""
+    """Return the second position of a key in one object, its last position if that is inside of a list."""
     seen: set[tuple[str, ...]] = set()
     position = 0
     try:
@@ -109,14 +109,14 @@ def _second(text: str, key: str) -> int:
                     return position
                 seen.add(member.path)
     except (ValueError, IndexError):
-        pass  # broken further on: the place found so far is the best there is
+        pass  # not valid further on: the position found so far is the best one
     return position
 
 
 def broken(path: Path, text: str, position: int, problem: str, key: str | None = None) -> BrokenFile:
     """Return the error for a problem at a position of a file's text, with line, column and key.
 
-    The key is the nearest one before the position where none is given.
+    Without ``key`` it names the nearest key before the position.
     """
     line = text.count("\n", 0, position) + 1
     column = position - (text.rfind("\n", 0, position) + 1) + 1

@@ -1,4 +1,4 @@
-"""Which certificates this machine trusts, for every HTTP client of ours alike."""
+"""The TLS context of all HTTP clients: the certificates that the environment trusts."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import ssl
 from functools import cache
 from pathlib import Path
 
-_OURS = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-_THEIRS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return what the environment trusts: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else ``REQUESTS_CA_BUNDLE``
-    or ``CURL_CA_BUNDLE``, which a company's proxy needs and which the Azure SDK and ``az`` read.
+    """Return the TLS context of ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else of the bundle that the Azure SDK
+    reads: ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, which a company's proxy requires.
 
-    Loading them costs 20 ms, most of a short local request, so each choice is loaded once.
+    Loading certificates costs 20 ms, most of a short local request, so each choice is loaded once.
     """
-    return _context(*(os.environ.get(name) for name in (*_OURS, *_THEIRS)))
+    return _context(*map(os.environ.get, _VARIABLES))
 
 
 @cache
@@ -27,7 +26,6 @@ def _context(file: str | None, folder: str | None, *bundles: str | None) -> ssl.
         import httpx
 
         return httpx.create_ssl_context()
-    where = Path(bundle)
-    return ssl.create_default_context(
-        cafile=None if where.is_dir() else bundle, capath=bundle if where.is_dir() else None
-    )
+    if Path(bundle).is_dir():
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle)

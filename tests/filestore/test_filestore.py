@@ -43,7 +43,7 @@ def names(store: FileStore, folder: str) -> list[str]:
     return [entry.name for entry in store.list(folder)]
 
 
-def test_what_was_written_is_listed_and_read(store: FileStore, tmp_path: Path) -> None:
+def test_written_files_are_listed_and_read(store: FileStore, tmp_path: Path) -> None:
     source = tmp_path / "source.bin"
     source.write_bytes(os.urandom(5 << 20))  # more than one chunk
     filestore.make_folders(store, "a/b")
@@ -69,7 +69,7 @@ def test_a_missing_folder_lists_nothing_and_a_missing_file_is_an_error(store: Fi
     store.delete_folder("no")
 
 
-def test_folders_are_made_one_by_one_as_on_azure_files(store: FileStore) -> None:
+def test_folders_are_created_one_by_one_as_on_azure_files(store: FileStore) -> None:
     with pytest.raises(NotInStore):
         store.make_folder("a/b")
     with pytest.raises(NotInStore):
@@ -117,7 +117,7 @@ def test_the_root_itself_is_never_deleted(store: FileStore) -> None:
         store.delete_folder("")
 
 
-def test_rename_refuses_to_overwrite_unless_asked(store: FileStore) -> None:
+def test_rename_overwrites_only_with_overwrite(store: FileStore) -> None:
     store.make_folder("a")
     store.write("a/old", b"old")
     store.write("a/new", b"new")
@@ -158,11 +158,11 @@ def race(store: FileStore) -> None:
     assert names(store, "a") == ["one"]
 
 
-def test_of_many_renames_to_one_name_exactly_one_wins(store: FileStore) -> None:
+def test_exactly_one_of_many_concurrent_renames_succeeds(store: FileStore) -> None:
     race(store)
 
 
-def test_it_does_without_hard_links_too(local: LocalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exclusive_rename_without_hard_links(local: LocalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, target: Path) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -170,7 +170,7 @@ def test_it_does_without_hard_links_too(local: LocalFolder, monkeypatch: pytest.
     race(local)
 
 
-def test_another_failure_of_the_link_is_not_taken_for_a_missing_feature(
+def test_exclusive_rename_raises_other_errors_of_the_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Path, target: Path) -> None:
@@ -183,7 +183,7 @@ def test_another_failure_of_the_link_is_not_taken_for_a_missing_feature(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_write_that_is_stopped_leaves_nothing(store: FileStore, tmp_path: Path) -> None:
+def test_a_cancelled_write_leaves_nothing(store: FileStore, tmp_path: Path) -> None:
     source = tmp_path / "big"
     source.write_bytes(bytes(3 * chunked_io.CHUNK))
     store.make_folder("a")
@@ -212,7 +212,7 @@ def test_a_source_that_is_not_what_was_planned_never_gets_the_name(store: FileSt
     assert store.list("a") == []
 
 
-def test_what_does_not_read_back_as_it_was_sent_never_gets_the_name(
+def test_a_write_that_does_not_verify_raises_and_keeps_the_old_file(
     local: LocalFolder,
 ) -> None:
     class Corrupting(LocalFolder):
@@ -238,14 +238,14 @@ def test_a_version_changes_with_every_write(store: FileStore) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs rights that can be taken away")
-def test_a_folder_without_rights_is_named(local: LocalFolder) -> None:
+def test_a_folder_without_permission_is_named(local: LocalFolder) -> None:
     local.make_folder("a")
     (local.root / "a").chmod(0o500)
     with pytest.raises(StoreError, match="Could not write a/file"):
         local.write("a/file", b"x")
 
 
-def test_a_temporary_name_tells_a_living_writer_from_a_dead_one() -> None:
+def test_a_temporary_name_shows_whether_its_writer_is_running() -> None:
     name = temp_files.temp_name()
     fields = name.split("-")
     assert temp_files.is_temporary(name)

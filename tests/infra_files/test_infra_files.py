@@ -263,7 +263,7 @@ def test_a_parameter_file_with_another_structure_is_rejected(infra: InfraFiles, 
 
 def test_another_encoding_is_named_in_the_error(infra: InfraFiles) -> None:
     infra.workspace.path("infra/inference.config.json").write_bytes(CONFIG.encode("utf-16"))
-    with pytest.raises(BrokenFile, match="no UTF-8 text: byte 0 is 0xff"):
+    with pytest.raises(BrokenFile, match="not UTF-8 text: byte 0 is 0xff"):
         _ = infra.inference_config
 
 

@@ -1,4 +1,4 @@
-"""What of a folder is sent, what stays at home, and what is refused."""
+"""Which files of a folder are sent, ignored or refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def problems_of(folder: Path) -> dict[str, str]:
     return found
 
 
-def test_secrets_caches_and_training_leftovers_stay_at_home(tmp_path: Path) -> None:
+def test_secrets_caches_and_training_state_are_ignored(tmp_path: Path) -> None:
     home = [
         ".git/config",
         ".env",
@@ -72,7 +72,7 @@ def test_secrets_caches_and_training_leftovers_stay_at_home(tmp_path: Path) -> N
     assert sent(tmp_path) == sorted(sends)
 
 
-def test_the_users_file_ignores_more_and_brings_back(tmp_path: Path) -> None:
+def test_the_ignore_file_excludes_and_includes(tmp_path: Path) -> None:
     fill(tmp_path, "a.py", "a.log", "logs/x.py", "keep/lookup.pkl", "other.pkl", "docs/a.md", "docs/b.md")
     (tmp_path / IGNORE_FILE).write_text(
         "\ufeff# mine\n*.log\n/logs/\n!keep/lookup.pkl\ndocs/*\n!docs/b.md\n", "utf-8"
@@ -80,7 +80,7 @@ def test_the_users_file_ignores_more_and_brings_back(tmp_path: Path) -> None:
     assert sent(tmp_path) == ["a.py", "docs/b.md", "keep/lookup.pkl"]
 
 
-def test_a_secret_that_is_brought_back_is_refused_aloud(tmp_path: Path) -> None:
+def test_an_ignore_file_that_includes_a_secret_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "a.py", ".env", "sub/server.key", ".git/config", ".ENV")
     (tmp_path / IGNORE_FILE).write_text("!.env\n!*.key\n!.git\n")
     found = problems_of(tmp_path)
@@ -92,7 +92,7 @@ def test_a_secret_that_is_brought_back_is_refused_aloud(tmp_path: Path) -> None:
     assert all("never sent" in reason for reason in found.values())
 
 
-def test_a_certificate_may_be_brought_back_and_a_private_key_may_not(tmp_path: Path) -> None:
+def test_an_ignore_file_may_include_a_certificate_and_no_private_key(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n")
     (tmp_path / IGNORE_FILE).write_text("!*.pem\n")
     assert sent(tmp_path) == ["ca.pem"]
@@ -109,7 +109,7 @@ def test_a_broken_ignore_file_names_file_and_line(tmp_path: Path) -> None:
         scan_folder(tmp_path)
 
 
-def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "file")
     with pytest.raises(SyncRefused, match="is not a folder"):
         scan_folder(tmp_path / "file")
@@ -128,9 +128,7 @@ def test_links_inside_the_folder_are_followed(tmp_path: Path) -> None:
 
 
 @links
-def test_junctions_which_look_like_plain_folders_are_seen_by_where_they_lead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_junctions_are_detected_by_their_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outside = fill(tmp_path / "outside", "passwords")
     folder = fill(tmp_path / "folder", "sub/a.txt", ".ssh/id")
     (folder / "out").symlink_to(outside)
@@ -148,7 +146,7 @@ def test_junctions_which_look_like_plain_folders_are_seen_by_where_they_lead(
 
 
 @links
-def test_links_that_leave_lead_nowhere_or_in_a_circle_are_refused_in_one_list(tmp_path: Path) -> None:
+def test_leaving_broken_and_circular_links_are_refused_in_one_list(tmp_path: Path) -> None:
     outside = fill(tmp_path / "outside", "passwords", "folder/x").resolve()
     folder = fill(tmp_path / "folder", "fine.py", "sub/fine.py", ".env")
     (folder / "out").symlink_to(outside / "passwords")
@@ -230,10 +228,10 @@ BAD_NAMES = {
 
 
 @pytest.mark.parametrize(("name", "reason"), BAD_NAMES.items(), ids=range(len(BAD_NAMES)))
-def test_names_that_azure_files_cannot_hold_are_told_with_the_reason(name: str, reason: str) -> None:
+def test_names_that_are_not_valid_on_azure_files_have_a_reason(name: str, reason: str) -> None:
     prefix = "1/2/3/4/5/6" if "deep" in reason else "inference"
-    [(told, why)] = name_rules.find_problems([name], prefix)
-    assert told == name
+    [(reported, why)] = name_rules.find_problems([name], prefix)
+    assert reported == name
     assert reason in why
 
 
@@ -253,7 +251,7 @@ def test_names_at_the_limits_are_fine() -> None:
     assert name_rules.find_problems(fine, "p") == []
 
 
-def test_names_that_are_one_on_the_share_are_refused() -> None:
+def test_names_that_collide_on_the_share_are_refused() -> None:
     clashing = [
         "Readme.md",
         "README.md",
@@ -265,7 +263,7 @@ def test_names_that_are_one_on_the_share_are_refused() -> None:
         "straße",
         "strasse",
     ]
-    told = name_rules.find_problems(clashing)
-    assert [name for name, _ in told] == ["Readme.md", "caf\u00e9", "data/y"]
-    assert "'README.md'" in told[0][1]
-    assert "'Data'" in told[2][1]
+    reported = name_rules.find_problems(clashing)
+    assert [name for name, _ in reported] == ["Readme.md", "caf\u00e9", "data/y"]
+    assert "'README.md'" in reported[0][1]
+    assert "'Data'" in reported[2][1]

@@ -1,4 +1,4 @@
-"""Bringing files to a folder of a store."""
+"""Plan and apply a sync to a folder of a store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PREFIX = "nbtoolkit/adapters/abc"
 
 
 class Counting(LocalFolder):
-    """A store that counts requests, as each would cost a round trip."""
+    """A store that records its calls: each would be a request."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -58,7 +58,7 @@ class Counting(LocalFolder):
         super().make_folder(path)
 
     def taken(self) -> Counter[str]:
-        """Return how often each kind was called since the last time."""
+        """Return the number of calls of each method since the last call."""
         counts = Counter(kind for kind, _ in self.calls)
         self.calls.clear()
         return counts
@@ -112,7 +112,7 @@ def test_an_unchanged_sync_costs_one_listing_per_folder_and_nothing_else(
     assert store.taken() == {"list": 4, "read": 1}  # the manifest
 
 
-def test_two_thousand_unchanged_files_are_settled_by_listings(store: Counting, tmp_path: Path) -> None:
+def test_two_thousand_unchanged_files_cost_only_listings(store: Counting, tmp_path: Path) -> None:
     many = tmp_path / "many"
     for i in range(2000):
         file = many / f"{i % 20}" / f"{i}.txt"
@@ -125,7 +125,7 @@ def test_two_thousand_unchanged_files_are_settled_by_listings(store: Counting, t
     assert store.taken() == {"list": 21, "read": 1}
 
 
-def test_a_plan_changes_nothing_and_says_what_is_missing(store: Counting, folder: Path) -> None:
+def test_a_plan_changes_nothing_and_lists_missing_files(store: Counting, folder: Path) -> None:
     first = sync.plan(folder, store, PREFIX, content_addressed=True)
     assert not store.root.exists()
     assert [file.name for file in first.missing] == ["a.txt", "other/d.txt", "sub/b.txt", "sub/deep/c.txt"]
@@ -171,7 +171,7 @@ def test_a_change_of_equal_size_is_sent_and_nothing_else(store: Counting, folder
     assert store.taken()["sha256"] == 0
 
 
-def test_a_file_that_was_edited_on_the_share_is_noticed_and_replaced(store: Counting, folder: Path) -> None:
+def test_a_file_edited_on_the_share_is_replaced(store: Counting, folder: Path) -> None:
     sync.sync(folder, store, "inference")
     store.write("inference/a.txt", b"x" * (folder / "a.txt").stat().st_size)
     assert sync.sync(folder, store, "inference").sent_files == 1
@@ -201,7 +201,7 @@ def test_a_file_of_another_size_in_a_content_addressed_folder_is_replaced(
     assert contents(store.root / PREFIX) == contents(folder)
 
 
-def test_extra_files_are_deleted_only_when_asked_and_only_below_the_prefix(
+def test_extra_files_are_deleted_only_with_delete_extra_and_below_the_prefix(
     store: Counting, folder: Path
 ) -> None:
     sync.sync(folder, store, "inference")
@@ -225,9 +225,7 @@ def test_extra_files_are_deleted_only_when_asked_and_only_below_the_prefix(
     assert store.read("inference-2/x") == b"extra"
 
 
-def test_a_folder_in_the_way_of_a_file_is_refused_or_deleted_when_asked(
-    store: Counting, folder: Path
-) -> None:
+def test_a_folder_with_the_name_of_a_file_is_refused_or_deleted(store: Counting, folder: Path) -> None:
     make_folders(store, "inference/a.txt/below")
     store.write("inference/sub", b"a file where a folder is wanted")
     with pytest.raises(SyncRefused, match=r"'a.txt': is a folder there") as caught:
@@ -247,7 +245,7 @@ def test_bytes_and_files_from_anywhere_can_be_sent(store: Counting, folder: Path
     }
 
 
-def test_names_that_cannot_be_are_refused_before_anything_is_sent(store: Counting, folder: Path) -> None:
+def test_invalid_names_are_refused_before_any_file_is_sent(store: Counting, folder: Path) -> None:
     if os.name == "nt":
         (folder / "aux.").write_text("")
     else:
@@ -276,9 +274,7 @@ def test_a_file_that_changes_after_the_plan_is_refused(store: Counting, folder: 
         sync.apply(planned, store)
 
 
-def test_what_killed_writers_left_is_swept_and_a_living_writers_file_stays(
-    store: Counting, folder: Path
-) -> None:
+def test_temporary_files_of_killed_writers_are_deleted_and_others_stay(store: Counting, folder: Path) -> None:
     sync.sync(folder, store, PREFIX, content_addressed=True)
     living = temp_files.temp_name()
     fields = living.split("-")
@@ -295,7 +291,7 @@ def test_what_killed_writers_left_is_swept_and_a_living_writers_file_stays(
     assert [entry.name for entry in store.list(MANIFESTS)] == ["inference.json"]
 
 
-def test_a_file_that_vanishes_after_sending_is_noticed(store: Counting, folder: Path) -> None:
+def test_a_file_that_is_missing_after_the_upload_raises(store: Counting, folder: Path) -> None:
     class Losing(Counting):
         def write(self, path: str, *args, **kwargs) -> str:
             written = super().write(path, *args, **kwargs)
@@ -308,7 +304,7 @@ def test_a_file_that_vanishes_after_sending_is_noticed(store: Counting, folder: 
 
 
 class Slow(LocalFolder):
-    """A store that takes a while for every chunk."""
+    """A store that needs 50 ms for every chunk."""
 
     def write(self, path: str, source: Source, *, sent: Sent = silent, **kwargs) -> str:
         def slowly(count: int) -> None:
@@ -319,11 +315,11 @@ class Slow(LocalFolder):
 
 
 class Recording(Progress):
-    """Keep what was told; cancel once so many bytes went out."""
+    """Keep what was reported; cancel once so many bytes went out."""
 
     def __init__(self, cancel_at: int | None = None) -> None:
         super().__init__()
-        self.told: list[tuple[float, float | None, str]] = []
+        self.reported: list[tuple[float, float | None, str]] = []
         self.phases: list[str] = []
         self.threads: set[int] = set()
         self.cancel_at = cancel_at
@@ -335,26 +331,24 @@ class Recording(Progress):
         self.threads.add(threading.get_ident())
         if not self.phases:
             return  # planning
-        self.told.append((done, total, unit))
+        self.reported.append((done, total, unit))
         if self.cancel_at is not None and done >= self.cancel_at:
             self.cancel()
 
 
-def test_progress_tells_bytes_of_bytes_from_the_calling_thread(store: Counting, tmp_path: Path) -> None:
+def test_progress_reports_bytes_from_the_calling_thread(store: Counting, tmp_path: Path) -> None:
     big = tmp_path / "big.bin"
     big.write_bytes(bytes(4 * chunked_io.CHUNK))
     progress = Recording()
     sync.sync({"big.bin": big, "small": b"x"}, Slow(store.root), PREFIX, progress=progress)
     total = 4 * chunked_io.CHUNK + 1
     assert progress.phases == [f"Sending 2 files to {PREFIX} (16.8 MB)"]
-    assert {(t, unit) for _, t, unit in progress.told if t} == {(total, "B")}
-    assert max(done for done, t, _ in progress.told if t) == total
+    assert {(t, unit) for _, t, unit in progress.reported if t} == {(total, "B")}
+    assert max(done for done, t, _ in progress.reported if t) == total
     assert progress.threads == {threading.get_ident()}
 
 
-def test_a_cancel_stops_soon_leaves_no_temporary_file_and_the_next_run_goes_on(
-    store: Counting, tmp_path: Path
-) -> None:
+def test_a_cancelled_sync_leaves_no_temporary_file_and_is_continued(store: Counting, tmp_path: Path) -> None:
     folder = tmp_path / "wheels"
     folder.mkdir()
     with (folder / "big.whl").open("wb") as big:
@@ -376,7 +370,7 @@ def test_a_cancel_stops_soon_leaves_no_temporary_file_and_the_next_run_goes_on(
     assert not {path for kind, path in store.calls if kind == "write"} & {f"{PREFIX}/{f}" for f in finished}
 
 
-def test_what_hangs_does_not_hold_up_a_cancel(store: Counting) -> None:
+def test_a_hanging_write_does_not_delay_a_cancel(store: Counting) -> None:
     hanging = threading.Event()
 
     class Hanging(LocalFolder):
@@ -394,7 +388,7 @@ def test_what_hangs_does_not_hold_up_a_cancel(store: Counting) -> None:
     hanging.set()
 
 
-def test_two_deploys_of_the_same_content_do_not_disturb_each_other(store: Counting, tmp_path: Path) -> None:
+def test_two_concurrent_syncs_of_the_same_content_succeed(store: Counting, tmp_path: Path) -> None:
     folder = tmp_path / "wheels"
     folder.mkdir()
     for i in range(40):

@@ -1,16 +1,16 @@
-"""One table of facts for every value that has some, in a notebook and as text."""
+"""Tables of facts in HTML and plain text."""
 
 from __future__ import annotations
 
 from nbtoolkit.utils.display import html_table, text_table
 
 
-def test_texts_stand_below_each_other_and_longer_ones_are_indented() -> None:
+def test_text_table_aligns_and_indents() -> None:
     assert text_table([("a", "1"), ("long", "2\n3")]) == "a     1\nlong  2\n      3"
     assert text_table([]) == ""
 
 
-def test_what_comes_from_outside_is_escaped_and_addresses_become_links() -> None:
+def test_html_is_escaped_and_urls_become_links() -> None:
     shown = html_table(
         [("<b>", "<i>"), ("page", "https://a.example/x"), ("both", "see https://a.example")], "<u>"
     )
@@ -21,7 +21,7 @@ def test_what_comes_from_outside_is_escaped_and_addresses_become_links() -> None
     assert "<caption>" not in html_table([("a", "b")])
 
 
-def test_a_long_address_is_shortened_only_to_the_eye() -> None:
+def test_only_the_text_of_a_long_url_is_shortened() -> None:
     url = "https://portal.example/" + "x" * 100 + "/app"
     shown = html_table([("page", url)])
     assert f'href="{url}"' in shown

@@ -22,7 +22,7 @@ def wait_for_threads(count: int) -> None:
     wait_until(lambda: alive() <= count)
 
 
-def test_work_runs_after_a_burst_and_a_pause_that_ended_all_threads() -> None:
+def test_a_call_runs_after_all_idle_threads_ended() -> None:
     before = alive()
     threads = DaemonPool(2, idle_timeout=0.1)
     for _ in range(3):
@@ -33,14 +33,14 @@ def test_work_runs_after_a_burst_and_a_pause_that_ended_all_threads() -> None:
         wait_for_threads(before)
 
 
-def test_no_work_is_lost_where_threads_end_just_then() -> None:
+def test_no_call_is_lost_while_threads_end() -> None:
     threads = DaemonPool(3, idle_timeout=0.002)
     for i in range(300):
         assert threads.submit(lambda i=i: i).result(5) == i
         time.sleep(0.002)
 
 
-def test_as_many_run_at_once_as_are_allowed_and_no_more() -> None:
+def test_at_most_max_threads_calls_run_concurrently() -> None:
     threads, lock = DaemonPool(3), threading.Lock()
     running, most = 0, 0
     full = threading.Event()
@@ -62,7 +62,7 @@ def test_as_many_run_at_once_as_are_allowed_and_no_more() -> None:
     assert most == 3
 
 
-def test_closed_threads_end_after_what_was_begun() -> None:
+def test_close_ends_threads_after_the_queued_calls() -> None:
     before = alive()
     threads = DaemonPool(2)
     futures = [threads.submit(lambda: time.sleep(0.02)) for _ in range(6)]

@@ -1,4 +1,4 @@
-"""Every HTTP client trusts what the environment names, by whichever variable a company's proxy is set up."""
+"""Every HTTP client trusts the certificates that any of the environment's variables names."""
 
 from __future__ import annotations
 

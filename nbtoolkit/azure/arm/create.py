@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbtoolkit.azure.arm.existing_resources import settled_environment
+from nbtoolkit.azure.arm.existing_resources import settled
 from nbtoolkit.azure.arm.long_running import change, start_request
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
@@ -52,7 +52,7 @@ def add_profile(cloud: Cloud, names: ResourceNames, profile: Mapping[str, str], 
         if error.status is not None:
             raise
         lost = error  # the response was lost: Azure may have added the profile all the same
-    name = _name_of_type(_profiles(settled_environment(cloud, names, progress)), profile_type)
+    name = _name_of_type(_profiles(settled("environment", cloud, names, progress)), profile_type)
     if lost is not None and name is None:
         raise lost
     return name or profile["name"]

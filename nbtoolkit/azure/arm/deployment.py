@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -93,13 +93,7 @@ class ArmDeployment:
         request = _request(template, parameters)
         with translate_errors(f"check the deployment {self.name}"):
             try:
-                poller = run_cancellable(
-                    progress,
-                    lambda: self._client.begin_validate(
-                        *self._group_and_name, request, read_timeout=_READ_TIMEOUT
-                    ),
-                )
-                error: Any = _result(poller, progress).get("error")
+                error: Any = self._run(self._client.begin_validate, request, progress).get("error")
             except HttpResponseError as refused:
                 if refused.status_code != 400:
                     raise
@@ -113,13 +107,7 @@ class ArmDeployment:
         request = _request(template, parameters)
         request["properties"]["whatIfSettings"] = {"resultFormat": "FullResourcePayloads"}
         with translate_errors(f"predict the deployment {self.name}"):
-            poller = run_cancellable(
-                progress,
-                lambda: self._client.begin_what_if(
-                    *self._group_and_name, request, read_timeout=_READ_TIMEOUT
-                ),
-            )
-            result = _result(poller, progress)
+            result = self._run(self._client.begin_what_if, request, progress)
         if result.get("error"):
             causes = explain(result["error"])
             raise AzureFailed(
@@ -221,9 +209,9 @@ class ArmDeployment:
         if state is not None and state.status == "Succeeded":
             return state.outputs
         if state is None or state.status == "Canceled":
-            what = "was deleted" if state is None else "was cancelled by another client"
+            reason = "was deleted" if state is None else "was cancelled by another client"
             raise ProvisionFailed(
-                f"The deployment {self.name} {what} before it was done.",
+                f"The deployment {self.name} {reason} before it was done.",
                 next_step="run the step again; it continues with what is not done",
                 causes=[],
                 portal_url=self.portal_url,
@@ -240,11 +228,11 @@ class ArmDeployment:
     def _detached(self, reason: str) -> Cancelled:
         return Cancelled(
             f"{reason}. This run only waited for the deployment {self.name}, which continues in Azure.",
-            next_step=f"look at {self.portal_url}; to end the deployment, cancel it there",
+            next_step=f"open {self.portal_url}; to end the deployment, cancel it there",
         )
 
     def _cancelled(self, reason: str) -> Cancelled:
-        attaches = f"look at {self.portal_url}; running the step again attaches to it"
+        attaches = f"open {self.portal_url}; running the step again attaches to it"
         try:
             running, unfinished = run_cancellable(None, self._cancel, timeout=_CANCEL_TIMEOUT)
         except CallTimeout:
@@ -274,6 +262,15 @@ class ArmDeployment:
         running = self.cancel()
         return running, [operation.title for operation in self.operations() if operation.running]
 
+    def _run(
+        self, begin: Callable[..., Any], request: Mapping[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        poller = run_cancellable(
+            progress, lambda: begin(*self._group_and_name, request, read_timeout=_READ_TIMEOUT)
+        )
+        wait_for_poller(poller, progress)
+        return poller.result().as_dict()
+
     def _note_retry_after(self, response: Any) -> None:
         self._retry_after = retry_after(response.http_response.headers) or 0.0
 
@@ -284,11 +281,6 @@ class ArmDeployment:
     @property
     def _group_and_name(self) -> tuple[str, str]:
         return self.resource_group, self.name
-
-
-def _result(poller: Any, progress: Progress) -> dict[str, Any]:
-    wait_for_poller(poller, progress)
-    return poller.result().as_dict()
 
 
 def _request(template: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:

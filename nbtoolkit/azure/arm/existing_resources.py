@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.resource_names import ResourceNames
@@ -47,7 +47,7 @@ class ExistingResources:
 
     @property
     def changing(self) -> bool:
-        """Tell whether Azure is changing the environment or the app."""
+        """Return whether Azure is changing the environment or the app."""
         bodies = (self.environment, self.app)
         return any(_properties(body).get("provisioningState") not in _FINAL_STATES for body in bodies)
 
@@ -74,60 +74,36 @@ def discover(
     group = _get(lambda: groups.get(names.resource_group), "resource group", progress)
     if group is None:
         return ExistingResources(names)
-    group_id, where = str(group.get("id") or names.group_id), names.resource_group
-    apps: Any = cloud.containerapps(names.subscription)
-    storage: Any = cloud.storage(names.subscription)
-    logs: Any = cloud.workspaces(names.subscription)
-    spelled = resolve(group_id, None)
-    first = _get_all(
-        {
-            "app": partial(apps.container_apps.get, where, spelled.app),
-            "storage_account": partial(
-                storage.storage_accounts.get_properties, where, spelled.storage_account
-            ),
-            "log_analytics": partial(logs.workspaces.get, where, spelled.log_analytics),
-        },
-        progress,
-    )
+    group_id = str(group.get("id") or names.group_id)
+    requests = _requests(cloud, resolve(group_id, None))
+    first = _get_all(requests, ["app", "storage_account", "log_analytics"], progress)
     bound = resolve(group_id, first["app"])
-    second: dict[str, Callable[[], Any]] = {
-        "environment": partial(apps.managed_environments.get, where, bound.environment)
-    }
-    if first["storage_account"] is not None:
-        share = partial(storage.file_shares.get, where, bound.storage_account, bound.file_share)
-        second["file_share"] = share
-    found = ExistingResources(bound, group, **first, **_get_all(second, progress))
-    return _with_environment_storage(found, cloud, progress)
+    share = ["file_share"] if first["storage_account"] is not None else []
+    second = _get_all(_requests(cloud, bound), ["environment", *share], progress)
+    return _with_environment_storage(ExistingResources(bound, group, **first, **second), cloud, progress)
 
 
 def wait_until_settled(existing: ExistingResources, cloud: Cloud, progress: Progress) -> ExistingResources:
     """Return the snapshot with environment and app as they are after the change that Azure makes of them.
 
     Of the rest only the environment's storage is read again, as it can appear meanwhile. See
-    :func:`settled_environment` for the time limit.
+    :func:`settled` for the time limit.
     """
-    settled = replace(
+    snapshot = replace(
         existing,
-        environment=settled_environment(cloud, existing.names, progress),
-        app=settled_app(cloud, existing.names, progress),
+        environment=settled("environment", cloud, existing.names, progress),
+        app=settled("app", cloud, existing.names, progress),
     )
-    return _with_environment_storage(settled, cloud, progress)
+    return _with_environment_storage(snapshot, cloud, progress)
 
 
 def _with_environment_storage(
     existing: ExistingResources, cloud: Cloud, progress: Progress
 ) -> ExistingResources:
-    names, mount = existing.names, None
-    if existing.environment is not None:
-        apps: Any = cloud.containerapps(names.subscription)
-        request = partial(
-            apps.managed_environments_storages.get,
-            names.resource_group,
-            names.environment,
-            names.environment_storage,
-        )
-        mount = _get(request, "environment storage", progress)
-    return replace(existing, environment_storage=mount)
+    if existing.environment is None:
+        return replace(existing, environment_storage=None)
+    request = _requests(cloud, existing.names)["environment_storage"]
+    return replace(existing, environment_storage=_get(request, "environment storage", progress))
 
 
 def app_secrets(cloud: Cloud, names: ResourceNames, progress: Progress) -> list[dict[str, Any]]:
@@ -141,29 +117,30 @@ def app_secrets(cloud: Cloud, names: ResourceNames, progress: Progress) -> list[
     return [one.as_dict() for one in found or ()]
 
 
-def settled_environment(
-    cloud: Cloud, names: ResourceNames, progress: Progress, timeout: float | None = None
+def settled(
+    kind: Literal["environment", "app"], cloud: Cloud, names: ResourceNames, progress: Progress
 ) -> Body | None:
-    """Return the environment once no change of it runs, None if it does not exist.
+    """Return the environment or the app once no change of it runs, None if it does not exist.
 
-    After ``timeout`` seconds (default: :data:`SETTLE_TIMEOUT`) returns it in its present state.
+    After :data:`SETTLE_TIMEOUT` returns it in its present state.
     """
-    client: Any = cloud.containerapps(names.subscription)
-    request = partial(client.managed_environments.get, names.resource_group, names.environment)
-    return _settled("environment", names.environment, request, progress, timeout)
+    request, name, body = _requests(cloud, names)[kind], getattr(names, kind), None
 
+    def is_settled() -> bool:
+        nonlocal body
+        body = _get(request, kind, progress)
+        state = _properties(body).get("provisioningState")
+        if body is None or state in _FINAL_STATES:
+            return True
+        progress.note(f"Azure still works on the {kind} {name} ({state})")
+        return False
 
-def settled_app(
-    cloud: Cloud, names: ResourceNames, progress: Progress, timeout: float | None = None
-) -> Body | None:
-    """Return the app once no change of it runs; see :func:`settled_environment`."""
-    client: Any = cloud.containerapps(names.subscription)
-    request = partial(client.container_apps.get, names.resource_group, names.app)
-    return _settled("app", names.app, request, progress, timeout)
+    progress.wait_until(is_settled, timeout=SETTLE_TIMEOUT, interval=sdk.POLL_INTERVAL)
+    return body
 
 
 def environment_is_empty(cloud: Cloud, names: ResourceNames, progress: Progress) -> bool:
-    """Tell whether no app of the subscription is in the environment. One request per page of apps."""
+    """Return whether no app of the subscription is in the environment. One request per page of apps."""
     client: Any = cloud.containerapps(names.subscription)
     environment_id = names.environment_id.lower()
 
@@ -175,31 +152,31 @@ def environment_is_empty(cloud: Cloud, names: ResourceNames, progress: Progress)
     return run_cancellable(progress, request)
 
 
-def _settled(
-    kind: str, name: str, request: Callable[[], Any], progress: Progress, timeout: float | None
-) -> Body | None:
-    body: Body | None = None
-
-    def settled() -> bool:
-        nonlocal body
-        body = _get(request, kind, progress)
-        state = _properties(body).get("provisioningState")
-        if body is None or state in _FINAL_STATES:
-            return True
-        progress.note(f"Azure still works on the {kind} {name} ({state})")
-        return False
-
-    limit = SETTLE_TIMEOUT if timeout is None else timeout
-    progress.wait_until(settled, timeout=limit, interval=sdk.POLL_INTERVAL)
-    return body
+def _requests(cloud: Cloud, names: ResourceNames) -> dict[str, Callable[[], Any]]:
+    """Return the request that reads each resource."""
+    apps: Any = cloud.containerapps(names.subscription)
+    storage: Any = cloud.storage(names.subscription)
+    logs: Any = cloud.workspaces(names.subscription)
+    group, account = names.resource_group, names.storage_account
+    environment, mount = names.environment, names.environment_storage
+    return {
+        "app": partial(apps.container_apps.get, group, names.app),
+        "storage_account": partial(storage.storage_accounts.get_properties, group, account),
+        "file_share": partial(storage.file_shares.get, group, account, names.file_share),
+        "log_analytics": partial(logs.workspaces.get, group, names.log_analytics),
+        "environment": partial(apps.managed_environments.get, group, environment),
+        "environment_storage": partial(apps.managed_environments_storages.get, group, environment, mount),
+    }
 
 
 def _get(request: Callable[[], Any], kind: str, progress: Progress) -> Body | None:
     return run_cancellable(progress, lambda: _body(request, kind))
 
 
-def _get_all(requests: Mapping[str, Callable[[], Any]], progress: Progress) -> dict[str, Body | None]:
-    calls = {name: partial(_body, request, name.replace("_", " ")) for name, request in requests.items()}
+def _get_all(
+    requests: Mapping[str, Callable[[], Any]], names: Sequence[str], progress: Progress
+) -> dict[str, Body | None]:
+    calls = {name: partial(_body, requests[name], name.replace("_", " ")) for name in names}
     return {name: future.result() for name, future in run_all_cancellable(progress, calls).items()}
 
 

@@ -52,7 +52,8 @@ def change(
 
     Raises :class:`AzureFailed`, and :class:`Cancelled`, which says that Azure continues a started change.
     """
-    lock = _lock_of(resource_id)
+    with _locks_lock:
+        lock = _locks.setdefault(resource_id.lower(), Lock())
     progress.wait_until(lambda: lock.acquire(timeout=CANCEL_POLL), interval=0)
     try:
         with translate_errors(action):
@@ -114,8 +115,8 @@ def _retry_conflicts(
         try:
             _wait_for_end(start_request(action, begin, progress), action, progress, meanwhile)
         except HttpResponseError as error:
-            code = _conflict_code(error)
-            if code is None:
+            code = str(getattr(error.error, "code", None) or "")
+            if code not in CONFLICTS:
                 raise
             conflict = error
             progress.note(f"Azure is busy with another change ({code}); trying again")
@@ -141,15 +142,5 @@ def _wait_for_end(poller: Any, action: str, progress: Progress, meanwhile: Calla
     except (Cancelled, KeyboardInterrupt) as stopped:
         raise Cancelled(
             f"Stopped waiting for Azure to {action}; Azure continues with it.",
-            next_step="look at target.status() in a minute, then run the step again",
+            next_step="call target.status() in a minute, then run the step again",
         ) from stopped
-
-
-def _conflict_code(error: Any) -> str | None:
-    code = str(getattr(getattr(error, "error", None), "code", None) or "")
-    return code if code in CONFLICTS else None
-
-
-def _lock_of(resource_id: str) -> Lock:
-    with _locks_lock:
-        return _locks.setdefault(resource_id.lower(), Lock())

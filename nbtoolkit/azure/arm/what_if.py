@@ -123,11 +123,6 @@ class WhatIf:
             found.append(ResourceChange(resource, "keep" if verb == "change" and not real else verb, real))
         return cls(tuple(sorted(found, key=lambda change: _ORDER.index(change.verb))), noise_count)
 
-    @property
-    def changes_nothing(self) -> bool:
-        """Return whether nothing would be created, changed or deleted."""
-        return all(change.verb == "keep" for change in self.changes)
-
     def rows(self) -> list[tuple[str, str, str]]:
         """Return verb, resource and differences."""
         return [

@@ -30,18 +30,18 @@ class GpuProfile:
     name: str
     label: str
     profile_type: str
-    serverless: bool
     vcpu: int
     memory: int
-    gpus: int
     vram: float
-    gpu_quota: str | None
-    environment_quota: str | None
     meters: tuple[Meter, ...]
+    gpus: int = 1
+    serverless: bool = True
+    gpu_quota: str | None = None
+    environment_quota: str | None = None
 
     @property
     def has_gpu(self) -> bool:
-        """Tell whether there is a GPU at all."""
+        """Return whether there is a GPU at all."""
         return self.gpus > 0
 
     @classmethod
@@ -59,40 +59,32 @@ class GpuProfile:
         return self.label
 
 
-def _serverless_meters(gpu: str, vcpu: int, memory: int) -> tuple[Meter, ...]:
-    return (Meter(gpu, 1), *_consumption_meters(vcpu, memory))
-
-
-def _consumption_meters(vcpu: int, memory: int) -> tuple[Meter, ...]:
+def _consumption(vcpu: int, memory: int) -> tuple[Meter, ...]:
     return (Meter("Standard vCPU Active Usage", vcpu), Meter("Standard Memory Active Usage", memory))
 
 
-_ALL = (
+_PROFILES = (
     GpuProfile(
         name="A100",
         label="A100, 80 GB, serverless",
         profile_type="Consumption-GPU-NC24-A100",
-        serverless=True,
         vcpu=24,
         memory=220,
-        gpus=1,
         vram=79.0,
         gpu_quota="SubscriptionConsumptionNCA100Gpus",
         environment_quota="ConsumptionNCA100GpusEnvCount",
-        meters=_serverless_meters("Standard NC A100 v4 GPU Usage", 24, 220),
+        meters=(Meter("Standard NC A100 v4 GPU Usage", 1), *_consumption(24, 220)),
     ),
     GpuProfile(
         name="T4",
         label="T4, 16 GB, serverless",
         profile_type="Consumption-GPU-NC8as-T4",
-        serverless=True,
         vcpu=8,
         memory=56,
-        gpus=1,
         vram=14.5,
         gpu_quota="SubscriptionConsumptionT4Gpus",
         environment_quota="ConsumptionT4GpusEnvCount",
-        meters=_serverless_meters("Standard NC T4 v3 GPU Usage", 8, 56),
+        meters=(Meter("Standard NC T4 v3 GPU Usage", 1), *_consumption(8, 56)),
     ),
     GpuProfile(
         name="dedicated-A100",
@@ -101,10 +93,8 @@ _ALL = (
         serverless=False,
         vcpu=24,
         memory=220,
-        gpus=1,
         vram=79.0,
         gpu_quota="SubscriptionNCA100Gpus",
-        environment_quota=None,
         meters=(
             Meter("Dedicated GPU Usage", 1),
             Meter("Dedicated vCPU Usage", 24),
@@ -116,16 +106,13 @@ _ALL = (
         name="none",
         label="no GPU, 4 vCPU",
         profile_type="Consumption",
-        serverless=True,
         vcpu=4,
         memory=8,
         gpus=0,
         vram=0.0,
-        gpu_quota=None,
-        environment_quota=None,
-        meters=_consumption_meters(4, 8),
+        meters=_consumption(4, 8),
     ),
 )
 
-GPU_PROFILES: Mapping[str, GpuProfile] = MappingProxyType({profile.name: profile for profile in _ALL})
+GPU_PROFILES: Mapping[str, GpuProfile] = MappingProxyType({profile.name: profile for profile in _PROFILES})
 """All profiles, by the value of the ``gpu`` parameter."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,10 @@ def price_of(cloud: Cloud, profile: GpuProfile, region: str, cache: Path) -> Pri
     """
     name = normalize_region(region)
     prices = _load(cloud, name, cache)
-    entries = [prices.get(meter.name) for meter in profile.meters]
-    known = [entry for entry in entries if entry is not None]
-    if not known or len(known) < len(entries):
+    if any(meter.name not in prices for meter in profile.meters):
         return None
-    per_second = sum(
-        meter.amount * entry["second"] for meter, entry in zip(profile.meters, known, strict=True)
-    )
-    return Price(profile, name, per_second, str(known[0]["currency"]))
+    per_second = sum(meter.amount * prices[meter.name]["second"] for meter in profile.meters)
+    return Price(profile, name, per_second, str(prices[profile.meters[0].name]["currency"]))
 
 
 def unknown_price_reason(profile: GpuProfile, region: str, cache: Path) -> str:
@@ -84,10 +81,8 @@ def _load(cloud: Cloud, region: str, cache: Path) -> Mapping[str, Mapping[str, A
         return cached
     prices = _download(cloud, region)
     if prices:
-        try:
+        with suppress(StoreError):  # the next plan downloads the list again
             write_atomically(file, json.dumps({"at": time.time(), "meters": prices}).encode())
-        except StoreError:
-            return prices  # the next plan downloads the list again
     return prices
 
 
@@ -103,12 +98,8 @@ def _read_cache(file: Path) -> dict[str, Any] | None:
 def _download(cloud: Cloud, region: str) -> dict[str, dict[str, Any]]:
     import httpx
 
-    conditions = {
-        "serviceName": "Azure Container Apps",
-        "armRegionName": region,
-        "priceType": "Consumption",
-    }
-    query = " and ".join(f"{name} eq '{value}'" for name, value in conditions.items())
+    query = f"serviceName eq 'Azure Container Apps' and armRegionName eq '{region}'"
+    query += " and priceType eq 'Consumption'"
     url, parameters = URL, {"$filter": query}
     prices: dict[str, dict[str, Any]] = {}
     try:

@@ -42,27 +42,12 @@ class QuotaHeadroom:
     environments: QuotaUsage | None
 
     @property
-    def limit(self) -> int | None:
-        """GPUs that the subscription may have in the region; None if not known."""
-        return self.gpus.limit if self.gpus else None
-
-    @property
-    def used(self) -> int | None:
-        """GPUs in use; None if not known."""
-        return self.gpus.used if self.gpus else None
-
-    @property
-    def free(self) -> int | None:
-        """GPUs left; None if not known, and if none is needed."""
-        return self.gpus.free if self.gpus else None
-
-    @property
     def environments_free(self) -> int | None:
         """Environments with such a GPU profile that may still be created; None if not known."""
         return self.gpu_environments.free if self.gpu_environments else None
 
     def has(self, gpus: int) -> bool | None:
-        """Tell whether so many more GPUs are left; None if not known."""
+        """Return whether so many more GPUs are left; None if not known."""
         if gpus <= 0 or not self.profile.has_gpu:
             return True
         return None if self.gpus is None else self.gpus.free >= gpus

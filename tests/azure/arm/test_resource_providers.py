@@ -28,7 +28,7 @@ def test_register_providers_raises_after_the_timeout(azure_double: AzureDouble) 
     assert "run the step again" in caught.value.next_step
 
 
-def test_offers_tells_whether_a_region_has_a_resource_type(azure_double: AzureDouble) -> None:
+def test_offers_returns_whether_a_region_has_a_resource_type(azure_double: AzureDouble) -> None:
     found = get_provider(Cloud.shared(), SUBSCRIPTION, "Microsoft.App")
     assert found.offers("managedEnvironments", "West US 3") is True
     assert found.offers("managedEnvironments", "atlantis") is False

@@ -1,4 +1,4 @@
-"""Signing in: from what is there, once, within limits; by hand only where somebody asks for it."""
+"""Sign in from the available sources, once, within timeouts; interactively only on request."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def jwt(**claims: str) -> str:
     )
 
 
-def test_the_first_source_that_answers_is_kept_and_asked_once_for_many_requests() -> None:
+def test_the_first_source_with_a_token_is_kept_and_requested_once() -> None:
     first, second = Fake(token()), Fake(token("other"))
     mine = shared(source("one", Unavailable("not here")), source("two", first), source("three", second))
     assert {mine.get_token(ARM_SCOPE).token for _ in range(5)} == {"t0"}
@@ -108,7 +108,7 @@ def test_many_threads_cost_one_token() -> None:
     assert len(fake.asked) == 1
 
 
-def test_a_token_is_fetched_anew_before_it_ends_and_for_every_other_scope() -> None:
+def test_a_token_is_requested_again_before_it_expires_and_for_each_scope() -> None:
     fake = Fake(token("a", seconds=shared_credential.REFRESH_BEFORE_EXPIRY - 1), token("b"), token("c"))
     mine = shared(source("one", fake))
     assert mine.get_token("x").token == "a"
@@ -117,7 +117,7 @@ def test_a_token_is_fetched_anew_before_it_ends_and_for_every_other_scope() -> N
     assert [scopes for scopes, _ in fake.asked] == [("x",), ("x",), ("y",)]
 
 
-def test_a_revoked_token_is_not_taken_from_memory() -> None:
+def test_a_revoked_token_is_not_read_from_the_cache() -> None:
     fake = Fake(token("a"), token("b"))
     mine = shared(source("one", fake))
     mine.get_token_info("x")
@@ -127,7 +127,7 @@ def test_a_revoked_token_is_not_taken_from_memory() -> None:
 
 
 @pytest.mark.parametrize("authority", ["https://login.microsoftonline.us", "login.chinacloudapi.cn/"])
-def test_another_cloud_is_refused_in_one_sentence(authority: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_cloud_is_refused(authority: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", authority)
     fake = Fake(token())
     with pytest.raises(NotSignedIn, match=r"AZURE_AUTHORITY_HOST names login\.\w+.*another cloud") as caught:
@@ -160,7 +160,7 @@ def test_slow_and_failing_sources_are_named_with_their_reason() -> None:
     assert isinstance(caught.value, PermissionError)
 
 
-def test_threads_that_waited_take_the_failure_of_the_one_that_asked() -> None:
+def test_waiting_threads_raise_the_failure_of_the_thread_that_requested() -> None:
     fake = Fake(RuntimeError("no"), wait=0.1)
     mine = shared(source("one", fake))
     errors: list[NotSignedIn] = []
@@ -179,7 +179,7 @@ def test_threads_that_waited_take_the_failure_of_the_one_that_asked() -> None:
     assert len(fake.asked) == 1
 
 
-def test_after_a_failure_the_next_call_asks_again() -> None:
+def test_the_next_call_after_a_failure_requests_again() -> None:
     fake = Fake(RuntimeError("no"), token())
     mine = shared(source("one", fake))
     with pytest.raises(NotSignedIn):
@@ -198,7 +198,7 @@ def test_a_configured_environment_that_is_refused_is_not_replaced_by_another_acc
     assert "correct these environment variables" in str(caught.value)
 
 
-def test_a_missing_sdk_is_no_reason_of_a_source() -> None:
+def test_a_missing_sdk_is_raised_not_listed_as_a_reason() -> None:
     missing = MissingDependency(
         "azure.identity cannot be imported", next_step="pip install it", package="azure.identity"
     )
@@ -206,7 +206,7 @@ def test_a_missing_sdk_is_no_reason_of_a_source() -> None:
         shared(source("one", missing)).get_token(ARM_SCOPE)
 
 
-def test_the_real_sources_say_what_is_missing_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_real_sources_name_missing_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_TENANT_ID", TENANT)
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
     monkeypatch.setenv("PATH", "/nonexistent")
@@ -229,7 +229,7 @@ def test_a_reason_holds_no_secret_and_no_trace(monkeypatch: pytest.MonkeyPatch) 
     assert len(credentials.failure_reason(RuntimeError("x" * 5000))) <= 240
 
 
-def test_who_is_signed_in_is_read_from_the_token() -> None:
+def test_the_account_is_read_from_the_token() -> None:
     who = shared_credential.account_of_token(jwt(upn="ada@example.com", tid=TENANT), "Azure CLI")
     assert (who.account, who.tenant, who.source) == ("ada@example.com", TENANT, "Azure CLI")
     assert "ada@example.com" in str(who)
@@ -249,7 +249,7 @@ def test_a_token_that_azure_refuses_is_replaced_within_the_same_call(azure_doubl
     assert len([seen for seen in azure_double.requests if seen.path.endswith("/token")]) == 2
 
 
-def test_a_refused_token_is_forgotten_once_however_many_met_the_refusal() -> None:
+def test_a_refused_token_is_dropped_once_by_many_threads() -> None:
     fake = Fake(token("a"), token("b"))
     mine = shared(source("one", fake))
     mine.get_token("x")
@@ -365,7 +365,7 @@ def test_a_code_is_shown_and_the_sign_in_serves_later_kernels(by_hand: Any, tmp_
     assert "Open https://microsoft.com/devicelogin and enter the code ABCD1234" in shown.lines
     assert shared_credential.credential().get_token(ARM_SCOPE).token == "access-secret"
 
-    # another kernel: nothing in memory, and nobody is asked
+    # another kernel: nothing in memory and no prompt
     host.sent.clear()
     later = SharedCredential(
         lambda: (
@@ -406,7 +406,7 @@ def test_cancel_ends_the_sign_in_and_a_code_entered_later_changes_nothing(
 
 
 @pytest.mark.parametrize("code", ["53003", "50199", "530033"])
-def test_a_tenant_that_blocks_device_codes_gets_that_sentence(by_hand: Any, code: str) -> None:
+def test_a_tenant_that_blocks_device_codes_is_reported(by_hand: Any, code: str) -> None:
     by_hand(
         {"error": "access_denied", "error_description": f"AADSTS{code}: Access has been blocked. Trace ID: 1"}
     )
@@ -425,7 +425,7 @@ def test_other_refusals_name_their_cause(by_hand: Any) -> None:
 
 
 def test_a_headless_run_never_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sign_in, "make_credential", lambda *_: pytest.fail("asked all the same"))
+    monkeypatch.setattr(sign_in, "make_credential", lambda *_: pytest.fail("prompted all the same"))
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
     with pytest.raises(NotSignedIn, match="this run is headless") as caught:
         sign_in.sign_in(RecordingProgress())
@@ -441,7 +441,7 @@ def test_a_headless_run_never_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
         ({}, "no screen|container"),
     ],
 )
-def test_a_browser_is_refused_where_it_cannot_reach_the_kernel(
+def test_a_browser_is_refused_if_it_cannot_reach_the_kernel(
     environment: dict[str, str], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sign_in, "can_prompt", lambda: True)
@@ -455,12 +455,12 @@ def test_a_browser_is_refused_where_it_cannot_reach_the_kernel(
 original = sign_in.why_no_browser
 
 
-def test_a_kernel_on_ones_own_machine_may_use_the_browser() -> None:
+def test_a_local_kernel_may_use_the_browser() -> None:
     assert sign_in.why_no_browser({}, platform="darwin") is None
     assert sign_in.why_no_browser({}, platform="win32") is None
 
 
-def test_no_call_of_the_sdk_ever_asks_for_a_code(by_hand: Any) -> None:
+def test_no_call_of_the_sdk_prompts_for_a_code(by_hand: Any) -> None:
     host = by_hand(signed())
     sign_in.sign_in(RecordingProgress())
     host.polls[:] = [

@@ -1,4 +1,4 @@
-"""Azure's nested errors become causes in plain words, each with what to do."""
+"""Azure's nested errors become causes in plain words, each with a next step."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def account(azure_double: AzureDouble, found: ResourceNames) -> Account:
 
 @pytest.fixture
 def store(azure_double: AzureDouble, found: ResourceNames) -> AzureShare:
-    """A share whose way in is known, so that a test's faults hit what it means."""
+    """A share whose credential is known, so that faults hit only the requests of the test."""
     share = AzureShare(Cloud(), found)
     share.make_folder("a")
     azure_double.requests.clear()

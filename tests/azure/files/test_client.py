@@ -23,7 +23,7 @@ from tests.azure_double.share_setup import ACCOUNT, SHARE
 from tests.support.file_share import take_requests
 
 
-def test_with_the_role_no_key_is_asked_for(
+def test_with_the_role_no_account_key_is_read(
     azure_double: AzureDouble, found: ResourceNames, account: Account
 ) -> None:
     account.backup_role = True
@@ -34,7 +34,7 @@ def test_with_the_role_no_key_is_asked_for(
     assert not [seen for seen in azure_double.requests if "listKeys" in seen.path]
 
 
-def test_without_the_role_the_key_is_read_once_and_without_noise(
+def test_without_the_role_the_key_is_read_once_without_warnings(
     azure_double: AzureDouble, found: ResourceNames, caplog: pytest.LogCaptureFixture
 ) -> None:
     cloud = Cloud()
@@ -66,18 +66,18 @@ def test_the_key_appears_nowhere(
     store.write("file", b"x")
     with pytest.raises(StoreError) as caught:
         store.read("nothing")
-    told = [
+    reported = [
         repr(store),
         repr(vars(store)),
         str(caught.value),
         *caught.value._render_traceback_(),
         caplog.text,
     ]
-    told.append(Path(told[-2].partition(": ")[2]).read_text())
-    assert not [text for text in told for key in account.keys if key in text]
+    reported.append(Path(reported[-2].partition(": ")[2]).read_text())
+    assert not [text for text in reported for key in account.keys if key in text]
 
 
-def test_who_may_neither_use_the_data_nor_read_keys_is_told_both(
+def test_an_account_without_role_and_key_permission_gets_both_next_steps(
     azure_double: AzureDouble, found: ResourceNames
 ) -> None:
     azure_double.arm.permissions.forbid("Microsoft.Storage/storageAccounts/listKeys/action")
@@ -97,7 +97,7 @@ def test_who_may_neither_use_the_data_nor_read_keys_is_told_both(
     ],
     ids=["firewall", "no keys", "no share", "full"],
 )
-def test_a_share_that_refuses_says_why_and_what_to_do(
+def test_a_refusal_of_the_share_names_cause_and_next_step(
     azure_double: AzureDouble,
     found: ResourceNames,
     account: Account,
@@ -112,7 +112,7 @@ def test_a_share_that_refuses_says_why_and_what_to_do(
     assert SHARE in str(caught.value)
 
 
-def test_what_is_asked_after_the_connections_were_closed_opens_new_ones(store: AzureShare) -> None:
+def test_a_request_after_close_opens_new_connections(store: AzureShare) -> None:
     store.write("a/file", b"x")
     session = store._connection._transport.session
     session.close()  # as another thread that is done with this share may do
@@ -140,9 +140,7 @@ def test_a_share_with_an_unknown_certificate_is_not_trusted(
         AzureShare(cloud, found, limits).list("")
 
 
-def test_a_rename_whose_answer_was_lost_is_known_by_its_outcome(
-    azure_double: AzureDouble, store: AzureShare
-) -> None:
+def test_a_rename_with_a_lost_response_is_verified(azure_double: AzureDouble, store: AzureShare) -> None:
     store.write("a/old", b"old")
     azure_double.faults.on("PUT", "a/new", Reset("lost"))
     store.rename("a/old", "a/new")

@@ -29,7 +29,7 @@ BIG_STEPS = ("look for a part", "create", "range", "range", "range", "rename")
     ids=["throttled", "500", "before", "upload", "lost"],
 )
 @pytest.mark.parametrize(("size", "steps"), [(1000, SMALL_STEPS), (BIG, BIG_STEPS)], ids=["small", "big"])
-def test_a_write_outlives_faults_at_any_request(
+def test_a_write_is_retried_after_a_fault_of_any_request(
     azure_double: AzureDouble,
     store: AzureShare,
     size: int,
@@ -47,7 +47,7 @@ def test_a_write_outlives_faults_at_any_request(
     assert [e.name for e in store.list("a") if temp_files.is_temporary(e.name)] == []
 
 
-def test_the_service_is_left_alone_as_long_as_it_asks(azure_double: AzureDouble, store: AzureShare) -> None:
+def test_a_retry_waits_for_retry_after(azure_double: AzureDouble, store: AzureShare) -> None:
     azure_double.faults.on("GET", re_host(), Throttled(60), times=2)
     start = time.monotonic()
     store.list("a")
@@ -56,7 +56,9 @@ def test_the_service_is_left_alone_as_long_as_it_asks(azure_double: AzureDouble,
 
 
 @pytest.mark.parametrize("when", ["before", "answer"])
-def test_reading_outlives_resets(azure_double: AzureDouble, store: AzureShare, when: str) -> None:
+def test_a_read_is_retried_after_connection_resets(
+    azure_double: AzureDouble, store: AzureShare, when: str
+) -> None:
     data, sha256 = content()
     store.write("a/big", data)
     azure_double.faults.on("GET", re_host(), Reset(when), times=3)
@@ -67,7 +69,9 @@ def test_reading_outlives_resets(azure_double: AzureDouble, store: AzureShare, w
     assert [entry.name for entry in store.list("a")] == ["big"]
 
 
-def test_other_changes_outlive_a_lost_answer(azure_double: AzureDouble, store: AzureShare) -> None:
+def test_other_changes_are_retried_after_a_lost_response(
+    azure_double: AzureDouble, store: AzureShare
+) -> None:
     store.write("a/file", b"x")
     for method in ("PUT", "DELETE"):
         azure_double.faults.on(method, re_host(), Reset("lost"))
@@ -81,7 +85,7 @@ def test_other_changes_outlive_a_lost_answer(azure_double: AzureDouble, store: A
 
 
 def garbled(request: Request, serve: Handler, clock: Clock) -> Response:
-    """Change a byte on the way."""
+    """Change a byte in transit."""
     data = bytearray(request.body.read())
     if data:
         data[len(data) // 2] ^= 1
@@ -102,7 +106,7 @@ def _body(data: bytes, request: Request) -> Body:
 
 
 @pytest.mark.parametrize("size", [1000, BIG], ids=["small", "big"])
-def test_what_is_garbled_on_the_way_is_sent_and_fetched_again(
+def test_a_corrupted_range_is_sent_and_downloaded_again(
     azure_double: AzureDouble, store: AzureShare, size: int
 ) -> None:
     data, _ = content(size)
@@ -115,7 +119,7 @@ def test_what_is_garbled_on_the_way_is_sent_and_fetched_again(
     assert fetched.hits == 1
 
 
-def test_a_service_that_stays_away_is_named_with_what_to_do(
+def test_retries_end_after_the_timeout_with_a_next_step(
     azure_double: AzureDouble, found: ResourceNames
 ) -> None:
     store = AzureShare(Cloud(), found, ShareLimits(retry_busy=1, retry_unreachable=1))
@@ -131,7 +135,7 @@ def test_a_service_that_stays_away_is_named_with_what_to_do(
     assert "HTTPS_PROXY" in caught.value.next_step
 
 
-def test_what_a_replica_holds_open_is_waited_for_a_moment(
+def test_a_file_held_open_by_a_replica_is_retried_until_the_timeout(
     azure_double: AzureDouble, found: ResourceNames, store: AzureShare
 ) -> None:
     azure_double.faults.on("PUT", "a/file", Refusing(409, "SharingViolation"), times=2)

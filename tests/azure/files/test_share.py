@@ -30,7 +30,7 @@ def tree(folder: Path, count: int, folders: int) -> Path:
     "count", [200, pytest.param(2000, marks=pytest.mark.all)], ids=["200 files", "2,000 files"]
 )
 @pytest.mark.parametrize("content_addressed", [True, False], ids=["by content", "compared"])
-def test_an_unchanged_sync_asks_once_for_each_folder_and_writes_nothing(
+def test_an_unchanged_sync_lists_each_folder_once_and_writes_nothing(
     azure_double: AzureDouble, store: AzureShare, tmp_path: Path, count: int, content_addressed: bool
 ) -> None:
     folder = tree(tmp_path / "many", count, folders=10)
@@ -73,7 +73,7 @@ def test_deleting_ends_at_the_first_error_and_at_a_cancel(
     azure_double.faults.on("DELETE", "a/many/000", Refusing(403, "AuthorizationFailure"))
     with pytest.raises(StoreError, match="firewall"):
         store.delete_folder("a/many")
-    time.sleep(0.5)  # what was under way ends
+    time.sleep(0.5)  # running requests end
     assert len([*folder.iterdir()]) > 100
 
     azure_double.faults.on("DELETE", "a/many", Slow(20), times=1000)

@@ -74,7 +74,7 @@ def test_a_request_to_resource_manager_that_is_throttled_is_repeated_over_the_sa
     cloud.close()
 
 
-def test_a_cloud_that_nobody_closes_leaves_no_connection_open(
+def test_a_cloud_without_close_leaves_no_connection_open(
     azure_double: AzureDouble, connections: Callable[[], set[int]]
 ) -> None:
     before = connections()

@@ -32,26 +32,26 @@ def interrupted(double: AzureDouble, store: AzureShare, data: bytes, sha256: str
     double.faults.on("PUT", r"\.part", Refusing(403, "AuthorizationFailure"), nth=4, times=100)
     with pytest.raises(StoreError, match="firewall"):
         store.write("a/big", data, sha256=sha256)
-    time.sleep(0.3)  # ranges that are under way end
+    time.sleep(0.3)  # running ranges end
     double.faults.clear()
     double.requests.clear()
 
 
-def test_a_failed_upload_is_gone_on_with(azure_double: AzureDouble, store: AzureShare) -> None:
+def test_a_failed_upload_is_resumed(azure_double: AzureDouble, store: AzureShare) -> None:
     data, sha256 = content(LONG)
     interrupted(azure_double, store, data, sha256)
     [left] = store.list("a")
     assert temp_files.is_partial_upload_of(left.name, sha256)
 
-    told: list[int] = []
-    assert store.write("a/big", data, sha256=sha256, sent=told.append) == sha256
-    assert sum(told) == LONG  # progress tells the whole file
+    reported: list[int] = []
+    assert store.write("a/big", data, sha256=sha256, sent=reported.append) == sha256
+    assert sum(reported) == LONG  # progress reports the whole file
     assert 0 < ranges(azure_double) < 6
     assert store.sha256("a/big") == sha256
     assert [entry.name for entry in store.list("a")] == ["big"]
 
 
-def test_other_content_is_never_gone_on_with(azure_double: AzureDouble, store: AzureShare) -> None:
+def test_an_upload_of_other_content_is_never_resumed(azure_double: AzureDouble, store: AzureShare) -> None:
     data, sha256 = content(LONG)
     interrupted(azure_double, store, data, sha256)
     other, other_sha256 = content(LONG)
@@ -74,14 +74,14 @@ def test_ranges_of_another_content_are_never_published(
     planned, sha256 = content(LONG)
     changed = planned[: chunked_io.CHUNK] + os.urandom(LONG - chunked_io.CHUNK)
     interrupted(azure_double, store, changed, sha256)  # before it was read to its end
-    told: list[int] = []
-    assert store.write("a/big", planned, sha256=sha256, sent=told.append) == sha256
-    assert sum(told) == LONG
+    reported: list[int] = []
+    assert store.write("a/big", planned, sha256=sha256, sent=reported.append) == sha256
+    assert sum(reported) == LONG
     assert store.read("a/big") == planned
     assert [entry.name for entry in store.list("a")] == ["big"]
 
 
-def test_two_writers_of_the_same_content_leave_each_other_alone(store: AzureShare) -> None:
+def test_two_concurrent_uploads_of_the_same_content_succeed(store: AzureShare) -> None:
     data, sha256 = content()
     errors: list[Exception] = []
 
@@ -116,7 +116,7 @@ sync.sync(Path(sys.argv[1]), store, "a/adapter", content_addressed=True)
 """
 
 
-def test_a_killed_upload_is_gone_on_with_by_the_next_sync(
+def test_a_killed_upload_is_resumed_by_the_next_sync(
     azure_double: AzureDouble, store: AzureShare, found: ResourceNames, tmp_path: Path
 ) -> None:
     data, sha256 = content(16 * chunked_io.CHUNK)
@@ -133,7 +133,7 @@ def test_a_killed_upload_is_gone_on_with_by_the_next_sync(
     child.send_signal(signal.SIGKILL)
     child.communicate()
     azure_double.faults.clear()
-    time.sleep(0.3)  # what is under way on the double ends
+    time.sleep(0.3)  # running requests end on the double
 
     planned = sync.plan(folder, store, "a/adapter", content_addressed=True)
     assert "model.safetensors" in [file.name for file in planned.missing]
@@ -166,7 +166,7 @@ class CancelAfter(Progress):
 
 @pytest.mark.parametrize("size", [1000, BIG], ids=["small", "big"])
 @pytest.mark.parametrize("fault", [Throttled(3000), Slow(3000)], ids=["throttled", "slow"])
-def test_a_cancel_is_heard_while_the_service_keeps_silent(
+def test_a_cancel_ends_an_upload_while_the_service_does_not_respond(
     azure_double: AzureDouble, store: AzureShare, size: int, fault: Callable[..., Response]
 ) -> None:
     azure_double.faults.on("PUT", r"\.part", fault, times=100)
@@ -182,9 +182,9 @@ def test_a_cancel_ends_the_comparison_with_a_big_file_on_the_share(
 ) -> None:
     data, sha256 = content(LONG)
     store.write("a/big", data)
-    told: list[int] = []
-    assert store.sha256("a/big", told.append) == sha256
-    assert sum(told) == LONG
+    reported: list[int] = []
+    assert store.sha256("a/big", reported.append) == sha256
+    assert sum(reported) == LONG
 
     azure_double.faults.on("GET", "a/big", Throttled(3000), nth=3, times=100)
     threading.Timer(0.3, (progress := Progress()).cancel).start()
@@ -198,9 +198,7 @@ def test_a_cancel_ends_the_comparison_with_a_big_file_on_the_share(
     assert time.monotonic() - start < 2
 
 
-def test_a_cancel_is_heard_while_a_lost_rename_is_looked_for(
-    azure_double: AzureDouble, store: AzureShare
-) -> None:
+def test_a_cancel_ends_the_check_of_a_lost_rename(azure_double: AzureDouble, store: AzureShare) -> None:
     azure_double.faults.on("PUT", "a/file", Reset("lost"))
     azure_double.faults.on("HEAD", re_host(), Throttled(3000), times=100)
     progress = CancelAfter(0.3)
