@@ -35,7 +35,7 @@ def test_adapters_are_swapped_under_their_name_in_the_real_engine(tmp_path: Path
         first, plain = ask("tone"), ask("tiny")
         assert first[0] == deployment.release.adapters[0].sha256[:16]
         assert first[1] != plain[1]
-        assert "".join(deployment.endpoint.chat("hello", max_tokens=4))
+        assert "".join(deployment.endpoint.chat("hello", max_tokens=4, temperature=0))
         deployment = deploy(settings("two"), target=target)
         assert deployment.how == "hot swap"
         second = ask("tone")
