@@ -38,7 +38,7 @@ COMMANDS = ["cd /mount/inference", "export FROM_COMMAND=yes", "python3 ./server.
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalProject]:
-    """A workspace with a server of its own; this environment's Python runs it."""
+    """A workspace with a custom server, run by the Python of this environment."""
     monkeypatch.setattr(
         launch_spec, "create_environment", lambda folder, progress: Path(sys.executable).parent
     )
@@ -87,7 +87,7 @@ def test_deploying_changed_code_sends_only_that_and_restarts(project: LocalProje
     assert (project.target.mount / "inference/made-by-the-server.txt").read_text() == "keep me"
 
 
-def test_deploying_the_same_2000_files_again_sends_nothing_and_starts_it_anew(project: LocalProject) -> None:
+def test_a_repeated_deploy_of_2000_files_sends_none_and_restarts_the_server(project: LocalProject) -> None:
     for number in range(2_000):
         file = project.workspace.root / f"inference/assets/{number % 20}/{number}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def test_share_that_needs_quotes_is_refused_where_a_command_names_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("commands", "code", "said"),
+    ("commands", "code", "message"),
     [
         (["X=1", "cd /tmp", 'echo "$X $PWD"'], 0, "1 /tmp"),
         (["echo a", "exit 4", "echo b"], 4, "start command 2 of 3 failed with exit code 4"),
@@ -202,7 +202,7 @@ def test_share_that_needs_quotes_is_refused_where_a_command_names_it() -> None:
     ],
 )
 def test_commands_share_one_shell_that_ends_at_the_first_failure(
-    commands: list[str], code: int, said: str
+    commands: list[str], code: int, message: str
 ) -> None:
     done = subprocess.run(
         [launch_spec.shell(), "-c", launch_spec.start_script(commands)],
@@ -211,7 +211,7 @@ def test_commands_share_one_shell_that_ends_at_the_first_failure(
         check=False,
     )
     assert done.returncode == code
-    assert said in done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
     assert "no\n" not in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""A deploy killed at any moment, and deploys that race: what is served is always one whole release."""
+"""Deploys that are killed or that race: every answer comes from exactly one complete release."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 
 from nbtoolkit import Deployment, deploy
 from nbtoolkit.errors import ReleaseChanged
 from nbtoolkit.releases import publisher
 from tests.support.recording_progress import call_at
+from tests.support.request_loop import RequestLoop
 from tests.support.stub_deploy import LocalProject
 
 REPO = Path(__file__).parents[2]
@@ -39,52 +39,8 @@ print("done", flush=True)
 """
 
 
-class Watch:
-    """A client that asks all the time; every answer must be whole and from one release.
-
-    ``interruptions`` are requests that got no answer, as only a restart may let happen.
-    """
-
-    def __init__(self, deployment: Deployment) -> None:
-        self.answers: set[tuple[str, str]] = set()
-        self.wrong: list[str] = []
-        self.interruptions: list[str] = []
-        self._deployment = deployment
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        endpoint = self._deployment.endpoint
-        headers = {"Authorization": f"Bearer {endpoint.key.get_secret_value()}"}
-        body = {"model": "tone", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        with httpx.Client(base_url=endpoint.url, headers=headers, timeout=20) as client:
-            while not self._stop.wait(0.01):
-                try:
-                    response = client.post("/v1/chat/completions", json=body)
-                except httpx.HTTPError as error:  # for a moment nobody listens
-                    self.interruptions.append(repr(error))
-                    continue
-                if response.status_code == 503:  # and then it says that it is not ready
-                    self.interruptions.append(response.text)
-                    continue
-                if response.status_code != 200:
-                    self.wrong.append(response.text)
-                    continue
-                answer = response.json()
-                word = answer["choices"][0]["message"]["content"].strip()
-                self.answers.add((answer["system_fingerprint"], word))
-
-
 def finished(project: LocalProject) -> dict[str, tuple[int, int]]:
-    """The whole files on the share: name → inode and time."""
+    """Return the complete files on the share: name → inode and time."""
     return {
         str(path.relative_to(project.target.mount)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for folder in ("adapters", "code", "releases", "reports")
@@ -108,10 +64,13 @@ def test_killed_deploy_never_half_serves_and_the_next_one_finishes_it(
             word = f"word{number}"
             folder = project.adapter(word, size=8_000_000)
             before, concurrency = concurrency, 16 if number % 4 else 8 + number
-            restarts = concurrency != before  # into every fourth, and out of it
+            restarts = concurrency != before  # every fourth round restarts, and the one after it
             arguments = [str(stub_code), str(project.workspace.root), str(folder), str(concurrency)]
             command = [sys.executable, "-c", DEPLOY, *arguments]
-            with Watch(first) as watch, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            with (
+                RequestLoop(first.endpoint, interval=0.01) as requests,
+                subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child,
+            ):
                 assert child.stdout
                 assert child.stdout.readline() == "go\n"
                 time.sleep(chance.uniform(0, 1.0))
@@ -125,13 +84,14 @@ def test_killed_deploy_never_half_serves_and_the_next_one_finishes_it(
             assert {name: after[name] for name in whole} == whole, "a finished file was written again"
             assert done.sync.sent_files == len(after) - len(whole)
             assert project.says() == word
-            assert watch.wrong == []
-            assert restarts or watch.interruptions == []
-            assert watch.answers
-            assert all(words[fingerprint] == said for fingerprint, said in watch.answers)
+            interrupted = [failure for failure in requests.failures if failure[0] in (None, 503)]
+            assert requests.failures == interrupted, "a request got an error that a restart does not explain"
+            assert restarts or interrupted == []
+            assert requests.answers
+            assert all(words[fingerprint] == word for fingerprint, word in requests.answers)
     finally:
         project.target.destroy()
-    assert cut_short > rounds / 4, "too few deploys were really cut short to show anything"
+    assert cut_short > rounds / 4, "too few deploys were killed before they had finished"
 
 
 def race(project: LocalProject, word: str, meeting: threading.Barrier) -> Deployment | ReleaseChanged:

@@ -63,11 +63,11 @@ def test_every_answer_is_from_the_adapter_that_was_public(tmp_path: Path, reques
     sentences = list(demo.PROMPTS)
     asked: list[Asked] = []
     try:
-        # "tone" changes with every swap; "fixed" must not be touched by them.
+        # every swap replaces "tone" and must not change "fixed"
         adapters = {"tone": demo.adapter(NAMES[0]), "fixed": talkative_adapter(tmp_path)}
         started = time.monotonic()
         deployment = deploy(settings(adapters), target=target)
-        assert "tone" in deployment.release.reports, "these swaps shall be proven ones"
+        assert "tone" in deployment.release.reports, "every swap must be proven"
         shas = {a.name: a.sha256 for a in deployment.release.adapters}
         public = [Swap(started, time.monotonic(), shas["tone"])]
         word_of = {shas["tone"][:16]: words[NAMES[0]]}
@@ -111,7 +111,7 @@ def test_every_answer_is_from_the_adapter_that_was_public(tmp_path: Path, reques
             continue
         assert one.text in word_of[one.fingerprint], one
         before = [swap for swap in public if swap.returned <= one.began][-1:]
-        # Not one that was called after the request had surely arrived: half a second is for a busy machine.
+        # a swap that began after the request arrived does not count; a busy machine may take half a second
         during = [swap for swap in public if swap.called <= one.began + 0.5 and swap.returned > one.began]
         allowed = {swap.sha256[:16] for swap in [*before, *during]}
         assert one.fingerprint in allowed, (one, public)

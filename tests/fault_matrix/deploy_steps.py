@@ -15,8 +15,8 @@ from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.progress import Progress
 from tests.azure_double import AzureDouble
 from tests.support import stub_deploy
+from tests.support.request_loop import RequestLoop
 
-from .continuous_client import ContinuousClient
 from .provision_steps import ProvisionStep
 from .share_checks import pointers, share_problems, word_of, workspace_problems
 from .steps import new_cloud
@@ -113,9 +113,12 @@ class DeployStep:
         if app.before is None:
             yield
             return
-        with ContinuousClient(app.target().endpoint(), {app.before, app.word}) as client:
+        with RequestLoop(app.target().endpoint(), interval=0.1) as requests:
             yield
-        self._client_problems = client.problems
+        words = {word for _, word in requests.answers} - {app.before, app.word}
+        self._client_problems = [
+            f"{status or 'no response'} during the step: {text}" for status, text in requests.failures
+        ] + [f"the response during the step was {word}" for word in sorted(words)]
 
     def check_after_fault(self, error: Exception | None) -> list[str]:
         app = self._app
