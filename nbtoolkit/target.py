@@ -59,7 +59,7 @@ class WheelSource(Protocol):
 
 
 class DeployingTarget(Protocol):
-    """What a deploy needs: a share, and replicas of the server that poll it for releases."""
+    """The part that a deploy uses: a share, and replicas of the server that poll it for releases."""
 
     @property
     def workspace(self) -> Workspace:
@@ -156,7 +156,7 @@ class DeployingTarget(Protocol):
 
 
 class OperableTarget(Protocol):
-    """What operating needs: status, logs, the endpoint, and stopping."""
+    """The part that operating uses: status, logs, the endpoint, and stopping."""
 
     @property
     def key_location(self) -> str:
@@ -195,7 +195,7 @@ class OperableTarget(Protocol):
 
 
 class CustomServerTarget(Protocol):
-    """What the user's own server (``server="own"``) needs in addition."""
+    """The part that only a custom server (``server="own"``) uses."""
 
     def has_start_commands(self) -> bool:
         """Return whether the target itself defines how the custom server starts."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from nbtoolkit.deployment.fingerprint_proof import Proof
 from nbtoolkit.deployment.resolve_release import resolve_release
-from nbtoolkit.deployment.result import Deployment
-from nbtoolkit.deployment.rollout import Rollout, RolloutOutcome
+from nbtoolkit.deployment.rollout import Rollout, RolloutMethod
 from nbtoolkit.deployment.settings import DeploySettings
+from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import Cancelled, InvalidSettings
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.progress import SILENT, Progress
@@ -20,12 +21,62 @@ from nbtoolkit.serving.share_layout import OWN, Pointer
 from nbtoolkit.sync import SyncResult
 from nbtoolkit.target import Target
 from nbtoolkit.target_factory import TargetName, resolve_target
+from nbtoolkit.utils.display import FactTable
 from nbtoolkit.utils.threads import run_cancellable
 
 _STATE_TIMEOUT = 1.5
 """Seconds that a cancel waits for the state of share and target."""
 
 __all__ = ["DeploySettings", "Deployment", "Proof", "deploy", "rollback"]
+
+
+@dataclass(frozen=True, repr=False)
+class Deployment(FactTable):
+    """A served release: its endpoint, its proof, the files sent, and how to roll back.
+
+    ``seconds`` is the time from the call to the proof; ``previous`` the id of the previous release.
+    """
+
+    release: Release
+    endpoint: Endpoint
+    proof: Proof
+    target: Target = field(repr=False)
+    sync: SyncResult
+    seconds: float
+    how: RolloutMethod
+    previous: str | None = None
+    phases: str = ""
+    """The phases of the startup with their seconds, if the target reports them."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the rows of the table, as label and text."""
+        release, has_key = self.release, bool(self.endpoint.key.get_secret_value())
+        rows = [
+            ("endpoint", self.endpoint.url),
+            *([("key", f"endpoint.key; kept in {self.target.key_location}")] if has_key else []),
+            ("release", f"{release.id}, by {self.how}, {self.seconds:.1f} s"),
+            *([("start", self.phases)] if self.phases else []),
+        ]
+        if release.base:
+            rows.append(("base", release.base.name))
+        rows += [
+            (f"adapter {one.name}", f"sha256 {one.sha256[:16]}…, rank {one.rank}") for one in release.adapters
+        ]
+        if release.override_reason:
+            rows.append(("override", release.override_reason))
+        call = "rollback()" if self.target.name == "local" else "rollback(target=deployment.target)"
+        back = (
+            f"{call} restores {self.previous}"
+            if self.previous
+            else "nothing was deployed before this release"
+        )
+        return [
+            *rows,
+            ("sent", str(self.sync)),
+            ("proof", str(self.proof)),
+            ("go back", back),
+            ("stop", "deployment.target.stop()"),
+        ]
 
 
 def deploy(
@@ -80,7 +131,7 @@ def deploy(
             base=resolved.base,
             wheels=resolved.wheels.files if resolved.wheels else None,
         )
-        return _deployed(target, resolved.release, rollout.run(), sent, start)
+        return _deployed(rollout, sent, start)
 
 
 def rollback(
@@ -114,21 +165,20 @@ def rollback(
             progress=progress,
         )
         rollout.check()
-        return _deployed(target, release, rollout.run(), SyncResult(), start)
+        return _deployed(rollout, SyncResult(), start)
 
 
-def _deployed(
-    target: Target, release: Release, outcome: RolloutOutcome, sent: SyncResult, start: float
-) -> Deployment:
-    endpoint = target.endpoint()
+def _deployed(rollout: Rollout, sent: SyncResult, start: float) -> Deployment:
+    proof = rollout.run()
+    target, release = rollout.target, rollout.release
     return Deployment(
         release=release,
-        endpoint=endpoint,
-        proof=outcome.proof,
+        endpoint=target.endpoint(),
+        proof=proof,
         target=target,
         sync=sent,
         seconds=time.monotonic() - start,
-        how=outcome.how,
+        how=rollout.method,
         previous=_before(publisher.pointer_history(target.share), release.id),
         phases=target.startup_phases(),
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from nbtoolkit.deployment.hash_cache import use_cached_sha256
 from nbtoolkit.deployment.settings import DeploySettings
 from nbtoolkit.deployment.smoke_gate import check_smoke_reports
-from nbtoolkit.errors import InvalidSettings
+from nbtoolkit.errors import InvalidSettings, StoreError
 from nbtoolkit.infra_files import InfraFiles
 from nbtoolkit.models import share_models
 from nbtoolkit.models.adapter import Adapter
@@ -22,7 +25,13 @@ from nbtoolkit.serving.content_hash import code_sha256
 from nbtoolkit.serving.release import Release, ServedCode
 from nbtoolkit.serving.share_layout import OWN
 from nbtoolkit.target import Target, WheelSource
+from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.utils.threads import run_cancellable
+from nbtoolkit.workspace import Workspace
+
+_MAX_CACHED_HASHES = 200
+_MIN_AGE = 2.0
+"""Seconds after a change until another change is sure to alter a file's timestamps."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +119,39 @@ def _commands(settings: DeploySettings, target: Target, progress: Progress) -> t
             next_step='add them, such as ["cd /mount/inference", "python3 ./my_server.py"]',
         )
     return with_fixed_port(commands, settings.own_port)
+
+
+def use_cached_sha256(adapter: Adapter, workspace: Workspace, *, min_age: float = _MIN_AGE) -> None:
+    """Set the adapter's sha256 from the cache if its files are unchanged, else compute and cache it.
+
+    Files are unchanged if size, inode and both timestamps are. Files that are sent are hashed again on
+    upload and by the server. Files younger than ``min_age`` seconds are not cached.
+    """
+    path = workspace.state / "adapter-hashes.json"
+    known = _read_hashes(path)
+    key, mark = str(adapter.path), _mark(adapter)
+    found = known.get(key)
+    if found and found.get("mark") == mark:
+        adapter.__dict__["sha256"] = found["sha256"]  # where cached_property stores it
+        return
+    sha256 = adapter.sha256
+    newest = max(max(file.stat().st_mtime, file.stat().st_ctime) for file in adapter.files)
+    if mark != _mark(adapter) or time.time() - newest < min_age:
+        return
+    known.pop(key, None)
+    known[key] = {"mark": mark, "sha256": sha256}
+    with suppress(StoreError):  # a full disk must not fail this deploy
+        write_atomically(path, json.dumps(dict(list(known.items())[-_MAX_CACHED_HASHES:])).encode())
+
+
+def _mark(adapter: Adapter) -> list[list[Any]]:
+    stats = [(name, file.stat()) for name, file in sorted(adapter.named_files.items())]
+    return [[name, s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns] for name, s in stats]
+
+
+def _read_hashes(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

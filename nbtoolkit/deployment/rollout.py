@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Literal
 
 from nbtoolkit.deployment.fingerprint_proof import PreviousAnswers, Proof, prove, read_fingerprints
@@ -33,15 +32,6 @@ _RESTORE_TIMEOUT = 300.0
 _LOG_LINES = 20
 
 
-@dataclass(frozen=True)
-class RolloutOutcome:
-    """The method of a rollout, its proof, and the previous release."""
-
-    how: RolloutMethod
-    proof: Proof
-    before: Release | None
-
-
 class Rollout:
     """The rollout of one release to a target.
 
@@ -59,8 +49,8 @@ class Rollout:
         allow_downtime: bool,
         progress: Progress,
     ) -> None:
-        self._target = target
-        self._release = release
+        self.target = target
+        self.release = release
         self._seen = seen
         self._by = publisher.publisher_name(target.workspace.root)
         self._timeout = timeout
@@ -68,12 +58,12 @@ class Rollout:
         self._progress = progress
         self._before = run_cancellable(progress, lambda: current_release(target, seen))
         self._slept = self._before is None and run_cancellable(progress, target.is_asleep)
-        self._method: RolloutMethod = run_cancellable(progress, self._choose_method)
+        self.method: RolloutMethod = run_cancellable(progress, self._choose_method)
 
     @property
     def loads_base(self) -> bool:
         """Whether an engine must load another base model than the previous release."""
-        before, now = self._before, self._release
+        before, now = self._before, self.release
         if before is None or before.base is None or now.base is None:
             return now.base is not None
         same = (before.base.sha256, before.engine.quantization) == (now.base.sha256, now.engine.quantization)
@@ -81,16 +71,16 @@ class Rollout:
 
     def check(self) -> None:
         """Raise, before anything is sent, if the release needs a restart that is not possible."""
-        if self._method == "restart":
-            self._target.check_restart(allow_downtime=self._allow_downtime, progress=self._progress)
+        if self.method == "restart":
+            self.target.check_restart(allow_downtime=self._allow_downtime, progress=self._progress)
 
-    def run(self) -> RolloutOutcome:
+    def run(self) -> Proof:
         """Publish, activate, wait until every replica serves the release, and prove it.
 
         Raises :class:`ReleaseChanged` if another deploy won, :class:`DeployFailed` after the previous release
         was restored, and :class:`Cancelled` or KeyboardInterrupt unchanged.
         """
-        prints = read_fingerprints(self._target.share, self._release)
+        prints = read_fingerprints(self.target.share, self.release)
         old = self._previous_answers(prints)
         pointer = self._publish()
         try:
@@ -99,49 +89,49 @@ class Rollout:
             raise
         except Exception as problem:  # on any error, the pointer must not stay on the failed release
             with suppress(OSError):  # the share does not answer: restoring requests it again
-                raise_if_superseded(self._target, pointer)  # else the other deploy is responsible
+                raise_if_superseded(self.target, pointer)  # else the other deploy is responsible
             raise self._restore(pointer, problem) from problem
 
     def _choose_method(self) -> RolloutMethod:
-        if not self._target.replicas():
+        if not self.target.replicas():
             return "start"
-        if self._release.code.kind == "own":
+        if self.release.code.kind == "own":
             return "restart"
         if self._before is None:
             return "start"
-        if self._release.id == self._before.id:
+        if self.release.id == self._before.id:
             return "unchanged"
-        return "restart" if self._release.needs_restart_from(self._before) else "hot swap"
+        return "restart" if self.release.needs_restart_from(self._before) else "hot swap"
 
     def _previous_answers(self, prints: Mapping[str, Fingerprint]) -> PreviousAnswers | None:
-        if self._method != "hot swap" or self._before is None:
+        if self.method != "hot swap" or self._before is None:
             return None
-        return PreviousAnswers(self._target.endpoint(), self._before, self._release, prints)
+        return PreviousAnswers(self.target.endpoint(), self._before, self.release, prints)
 
     def _publish(self) -> Pointer:
         """Publish the release and return its pointer; keeps the active one if it names this release."""
         seen = self._seen
-        if seen and seen.release == self._release.id and not self._refused(seen.n):
+        if seen and seen.release == self.release.id and not self._refused(seen.n):
             return seen
-        self._progress.phase(f"Publishing {self._release.id}")
+        self._progress.phase(f"Publishing {self.release.id}")
         expected = seen.n if seen else 0
-        return publisher.publish_release(self._target.share, self._release.id, expected=expected, by=self._by)
+        return publisher.publish_release(self.target.share, self.release.id, expected=expected, by=self._by)
 
     def _refused(self, n: int) -> bool:
         """Return whether a server refused this pointer: it does not retry the same one."""
-        beats = (self._target.heartbeat(replica) for replica in self._target.replicas())
+        beats = (self.target.heartbeat(replica) for replica in self.target.replicas())
         return any(beat and beat.failed and beat.failed.n == n for beat in beats)
 
     def _serve(
         self, pointer: Pointer, prints: Mapping[str, Fingerprint], old: PreviousAnswers | None
-    ) -> RolloutOutcome:
-        how, target, release = self._method, self._target, self._release
+    ) -> Proof:
+        how, target, release = self.method, self.target, self.release
         target.activate(
             release, restart=how == "restart", allow_downtime=self._allow_downtime, progress=self._progress
         )
         if release.code.kind == "own":
             wait_until_responding(target, self._timeout, self._progress)
-            return RolloutOutcome(how, Proof(not_proven={"your own server": NOT_OURS}), self._before)
+            return Proof(not_proven={"your own server": NOT_OURS})
         wait_until_served(
             target,
             release,
@@ -157,7 +147,7 @@ class Rollout:
         if proof.refuted:
             raise_if_superseded(target, pointer)
             raise Unhealthy(f"another adapter is served: {proof}")
-        return RolloutOutcome(how, proof, self._before)
+        return proof
 
     def _restore(self, pointer: Pointer, why: Exception) -> DeployFailed:
         """Restore the previous release, or stop without one; return the error that reports it."""
@@ -168,7 +158,7 @@ class Rollout:
             now = self._restore_previous(pointer, progress)
         except KeyboardInterrupt as stopped:
             raise Cancelled(
-                f"Release {self._release.id} did not become healthy: {reason}\n"
+                f"Release {self.release.id} did not become healthy: {reason}\n"
                 "Interrupted while the previous release was being restored.",
                 next_step="rollback() to go back",
             ) from stopped
@@ -176,38 +166,38 @@ class Rollout:
             now = f"Restoring the previous release failed too: {_reason(problem)}"
         lines = "".join(f"\n  {line}" for line in log)
         return DeployFailed(
-            f"Release {self._release.id} did not become healthy: {reason}\n{now}\nLast log lines:{lines}",
+            f"Release {self.release.id} did not become healthy: {reason}\n{now}\nLast log lines:{lines}",
             next_step=_next_step(why),
-            release=self._release.id,
+            release=self.release.id,
             reason=reason,
             log=log,
         )
 
     def _last_log(self) -> list[str]:
         try:
-            return list(self._target.logs(tail=_LOG_LINES))
+            return list(self.target.logs(tail=_LOG_LINES))
         except Exception as problem:  # noqa: BLE001  a missing log must not prevent the restore
             return [f"(the log cannot be read: {_reason(problem)})"]
 
     def _restore_previous(self, pointer: Pointer, progress: Progress) -> str:
-        before, share = self._before, self._target.share
-        replaced = before and before.code.kind == self._release.code.kind == "own"
-        if before and before.id == self._release.id and not replaced:
+        before, share = self._before, self.target.share
+        replaced = before and before.code.kind == self.release.code.kind == "own"
+        if before and before.id == self.release.id and not replaced:
             return "It served before too, and was left unchanged."
         if before is None or replaced:
             return self._stop_or_sleep(pointer, replaced=bool(replaced), progress=progress)
         progress.phase(f"Restoring {before.id}")
         back = publisher.publish_release(share, before.id, expected=pointer.n, by=self._by)
-        names = self._target.replicas(refresh=True)
-        beats = {name: self._target.heartbeat(name) for name in names}
+        names = self.target.replicas(refresh=True)
+        beats = {name: self.target.heartbeat(name) for name in names}
         still = frozenset(name for name, beat in beats.items() if beat and beat.release == before.id)
-        self._target.activate(before, restart=not still, allow_downtime=True, progress=progress)
+        self.target.activate(before, restart=not still, allow_downtime=True, progress=progress)
         timeout = max(_RESTORE_TIMEOUT, self._timeout)
         if before.code.kind == "own":
-            wait_until_responding(self._target, timeout, progress)
+            wait_until_responding(self.target, timeout, progress)
             return f"Release {before.id} serves again."
         wait_until_served(
-            self._target,
+            self.target,
             before,
             back,
             timeout,
@@ -215,19 +205,19 @@ class Rollout:
             restarted=not still,
             allow_downtime=True,
             # failed new servers run next to the old ones, which have served all the time
-            only=still if still and self._method == "restart" else None,
+            only=still if still and self.method == "restart" else None,
         )
-        check_models_respond(self._target.endpoint(), before)
+        check_models_respond(self.target.endpoint(), before)
         return f"Release {before.id} serves again."
 
     def _stop_or_sleep(self, pointer: Pointer, *, replaced: bool, progress: Progress) -> str:
         """Stop the target if nothing served before; a sleeping one sleeps again."""
-        last, target = self._seen, self._target
+        last, target = self._seen, self.target
         if (
-            self._release.code.kind == "own" and target.has_start_commands()
+            self.release.code.kind == "own" and target.has_start_commands()
         ):  # it ran before, created by others
             return "The app, which nbtoolkit did not create, is unchanged, with the new files in inference/."
-        known = last is not None and last.release != self._release.id and not replaced
+        known = last is not None and last.release != self.release.id and not replaced
         if not (known and self._slept):
             target.stop(progress)
         if replaced:

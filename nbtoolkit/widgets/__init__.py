@@ -6,28 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbtoolkit.widgets.chat import ChatForm as ChatForm
-    from nbtoolkit.widgets.deploy_form import DeployForm as DeployForm
-    from nbtoolkit.widgets.forms import Form as Form
-    from nbtoolkit.widgets.log_view import LogView as LogView
-    from nbtoolkit.widgets.operate_forms import ScaleForm as ScaleForm
-    from nbtoolkit.widgets.operate_forms import SecretForm as SecretForm
-    from nbtoolkit.widgets.operate_forms import TeardownForm as TeardownForm
-    from nbtoolkit.widgets.provision_form import ProvisionForm as ProvisionForm
-    from nbtoolkit.widgets.sign_in_form import SignIn as SignIn
-    from nbtoolkit.widgets.smoke_form import SmokeForm as SmokeForm
+    from nbtoolkit.widgets.azure_forms import ProvisionForm, ScaleForm, SecretForm, TeardownForm
+    from nbtoolkit.widgets.chat import ChatForm
+    from nbtoolkit.widgets.forms import Form
+    from nbtoolkit.widgets.log_view import LogView
+    from nbtoolkit.widgets.model_forms import DeployForm, SmokeForm
+    from nbtoolkit.widgets.sign_in_form import SignIn
 
 _MODULES = {
     "ChatForm": "chat",
-    "DeployForm": "deploy_form",
+    "DeployForm": "model_forms",
     "Form": "forms",
     "LogView": "log_view",
-    "ProvisionForm": "provision_form",
-    "ScaleForm": "operate_forms",
-    "SecretForm": "operate_forms",
+    "ProvisionForm": "azure_forms",
+    "ScaleForm": "azure_forms",
+    "SecretForm": "azure_forms",
     "SignIn": "sign_in_form",
-    "SmokeForm": "smoke_form",
-    "TeardownForm": "operate_forms",
+    "SmokeForm": "model_forms",
+    "TeardownForm": "azure_forms",
 }
 
 __all__ = [

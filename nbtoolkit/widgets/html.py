@@ -89,14 +89,9 @@ def error_card(error: BaseException) -> str:
     return _card(_RED, type(error).__name__, body)
 
 
-def success_card(title: str, body: str) -> str:
-    """Return the result of a successful run; ``body`` is HTML, from :func:`html_of`."""
-    return _card(_GREEN, title, body)
-
-
-def failure_card(title: str, body: str) -> str:
-    """Return a result that reports a failure; ``body`` is HTML, from :func:`html_of`."""
-    return _card(_RED, title, body)
+def result_card(title: str, body: str, *, success: bool) -> str:
+    """Return the result of a run that ended; ``body`` is HTML, from :func:`html_of`."""
+    return _card(_GREEN if success else _RED, title, body)
 
 
 def html_of(value: object) -> str:
@@ -118,17 +113,6 @@ def log_block(lines: Iterable[str]) -> str:
         f'<details style="{FONT_STYLE};{MUTED_STYLE}"><summary style="cursor:pointer">Log</summary>'
         f'<pre style="{style}">{escape(text)}</pre></details>'
     )
-
-
-def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Return pairs of name and value as a table."""
-    cells = "".join(
-        f'<tr><td style="text-align:left;padding:1px 16px 1px 0;vertical-align:top;{MUTED_STYLE}">'
-        f"{escape(name)}</td>"
-        f'<td style="text-align:left;padding:1px 0;white-space:pre-wrap">{escape(value)}</td></tr>'
-        for name, value in rows
-    )
-    return f'<table style="{FONT_STYLE};{TEXT_STYLE};border-collapse:collapse;margin:2px 0">{cells}</table>'
 
 
 def transcript(turns: Iterable[Turn]) -> str:

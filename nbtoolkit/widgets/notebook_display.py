@@ -10,7 +10,7 @@ from nbtoolkit.widgets.html import html_of
 
 
 def is_interactive() -> bool:
-    """Tell whether a frontend with a user runs this cell, and not papermill or a script."""
+    """Return whether a frontend with a user runs this cell, and not papermill or a script."""
     ipython = sys.modules.get("IPython")  # not imported here: a script without IPython has no notebook
     shell = None if ipython is None else ipython.get_ipython()
     return getattr(shell, "kernel", None) is not None and not is_headless()

@@ -11,9 +11,10 @@ from nbtoolkit.azure.auth.interactive_sign_in import SignInSettings, blockers, s
 from nbtoolkit.azure.auth.shared_credential import SignedIn
 from nbtoolkit.errors import NotSignedIn
 from nbtoolkit.progress import Progress
+from nbtoolkit.utils.display import html_table
 from nbtoolkit.widgets.forms import Form
 from nbtoolkit.widgets.forms.background_run import BackgroundRun, RunStatus
-from nbtoolkit.widgets.html import FONT_STYLE, MUTED_STYLE, TEXT_STYLE, table, text_line
+from nbtoolkit.widgets.html import FONT_STYLE, MUTED_STYLE, TEXT_STYLE, text_line
 
 
 class SignIn(Form[SignInSettings, SignedIn]):
@@ -95,7 +96,7 @@ class _NoSignIn:
         return self._error.message
 
     def _repr_html_(self) -> str:
-        return text_line("Not signed in.") + table(self._error.reasons.items())
+        return text_line("Not signed in.") + html_table(self._error.reasons.items())
 
 
 def _sign_in_status() -> SignedIn | _NoSignIn:

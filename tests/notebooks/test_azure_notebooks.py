@@ -29,10 +29,10 @@ CANARY = "hf_canary-0123456789abcdef"
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run left: exit code, what papermill said, and the texts of the notebook's outputs."""
+    """What a run left: exit code, the output of papermill, and the texts of the notebook's outputs."""
 
     code: int
-    said: str
+    output: str
     notebook: Any
 
     @property
@@ -113,19 +113,19 @@ def test_the_notebooks_go_the_whole_road(runs: Runs, monkeypatch: pytest.MonkeyP
     assert not (runs.root / "infra" / "inference.config.json").exists()
 
     provisioned = runs.run("02_provision", *new, "-p", "apply", "True", "-y", "secrets: [HF_TOKEN]")
-    assert provisioned.code == 0, provisioned.said
+    assert provisioned.code == 0, provisioned.output
     assert "azurecontainerapps.io" in provisioned.last
     assert "portal.azure.com" in provisioned.last
 
     deployed = runs.run(
         "03_deploy", "-r", "adapters", "adapters/tone", "-r", "base", "tiny", "-r", "wheels_lock", "none"
     )
-    assert deployed.code == 0, deployed.said
+    assert deployed.code == 0, deployed.output
     assert "proven" in deployed.last
     assert "Waiting until the server serves" in deployed.text
 
     asked = runs.run("04_inference", "-y", 'prompts: ["Hello!", "How are you?"]')
-    assert asked.code == 0, asked.said
+    assert asked.code == 0, asked.output
     assert "brave" in asked.text
     assert "How are you?" in asked.text
 
@@ -139,14 +139,14 @@ def test_the_notebooks_go_the_whole_road(runs: Runs, monkeypatch: pytest.MonkeyP
     assert target.app.get().name == app
 
     gone = runs.run("05_operate", "-r", "scope", "all", "-r", "confirm_name", app)
-    assert gone.code == 0, gone.said
+    assert gone.code == 0, gone.output
     if folder := os.environ.get("NBTOOLKIT_TEXTS"):
         for name, ran in {"02": planned, "02b": provisioned, "03": deployed, "04": asked, "05": gone}.items():
             Path(folder, f"{name}.txt").write_text(ran.text)
     assert "deleted  container app" in gone.last
 
     for ran in (planned, provisioned, deployed, asked, wrong, gone):
-        found = ran.said + json.dumps(ran.notebook)
+        found = ran.output + json.dumps(ran.notebook)
         assert not [value for value in hidden if value in found]
         assert "widget-view" not in found
         assert "\x1b[" not in ran.text.replace("\x1b[0", "")
@@ -169,7 +169,7 @@ def test_a_run_that_must_fail_fails_and_says_what_to_do(
     assert says in ran.text
     assert next_step in ran.text
     assert "Next:" in ran.text
-    assert next_step in ran.said
+    assert next_step in ran.output
 
 
 @pytest.mark.timeout(120)
@@ -177,7 +177,7 @@ def test_the_smoke_test_runs_on_a_real_model_and_fails_for_a_bad_adapter(runs: R
     tiny_base(runs.root / "tiny")
     tiny_adapter(runs.root / "good", runs.root / "tiny", seed=1)
     green = runs.run("01_smoke_test", "-r", "adapter", "good", "-r", "base", "tiny", "-y", "levels: [static]")
-    assert green.code == 0, green.said
+    assert green.code == 0, green.output
     assert "A1" in green.last
     weights = runs.root / "good" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])

@@ -22,7 +22,7 @@ Break = Callable[[Path], None]
 
 
 def checkout(repo: Path, folder: Path) -> Path:
-    """A workspace with the notebook, beside the installed package."""
+    """A workspace with the notebook and without the source of the package."""
     (folder / "infra").mkdir(parents=True)
     for part in ("notebooks", "nbtoolkit/demo/adapters"):
         shutil.copytree(repo / part, folder / part)

@@ -18,8 +18,8 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.smoke.check import Check
 from nbtoolkit.smoke.report import SmokeReport
 from nbtoolkit.smoke.settings import LEVELS, SmokeSettings
-from nbtoolkit.widgets import DeployForm, SmokeForm, deploy_form, smoke_form
-from nbtoolkit.widgets.model_picker import adapter_folders, adapter_lines, base_folders
+from nbtoolkit.widgets import DeployForm, SmokeForm, model_forms
+from nbtoolkit.widgets.model_forms import adapter_folders, adapter_lines, base_folders
 from nbtoolkit.workspace import Workspace
 from tests.support.model_folders import write_adapter, write_base
 from tests.support.wait import wait_until
@@ -84,8 +84,8 @@ def test_a_green_report_unblocks_its_bytes_only(workspace: Workspace) -> None:
 
 def test_a_failed_report_is_a_blocker_with_the_failed_check(workspace: Workspace) -> None:
     report(workspace, "fail")
-    assert "A6 numbers: all zero" in deploy_form.deploy_blockers(settings(), workspace)[0]
-    assert deploy_form.deploy_blockers(settings(override_reason="a test"), workspace) == []
+    assert "A6 numbers: all zero" in model_forms.deploy_blockers(settings(), workspace)[0]
+    assert model_forms.deploy_blockers(settings(override_reason="a test"), workspace) == []
 
 
 def test_unreadable_folders_are_blockers_and_hide_the_second_button(workspace: Workspace) -> None:
@@ -106,9 +106,9 @@ def test_empty_settings_are_a_blocker(workspace: Workspace) -> None:
 
 def test_a_custom_server_needs_its_folder(workspace: Workspace) -> None:
     custom = DeploySettings(server="own")
-    assert "inference" in deploy_form.deploy_blockers(custom, workspace)[0]
+    assert "inference" in model_forms.deploy_blockers(custom, workspace)[0]
     workspace.path("inference").mkdir()
-    assert deploy_form.deploy_blockers(custom, workspace) == []
+    assert model_forms.deploy_blockers(custom, workspace) == []
 
 
 def test_the_form_displays_the_target_status(workspace: Workspace) -> None:
@@ -129,8 +129,8 @@ def test_the_second_button_smoke_tests_every_adapter_and_then_deploys(
         steps.append(f"deploy to {target.workspace.root}")
         return "deployed"
 
-    monkeypatch.setattr(deploy_form, "smoke_test", fake_smoke_test)
-    monkeypatch.setattr(deploy_form, "deploy", fake_deploy)
+    monkeypatch.setattr(model_forms, "smoke_test", fake_smoke_test)
+    monkeypatch.setattr(model_forms, "deploy", fake_deploy)
     form = DeployForm(settings(), workspace=workspace)
     form.view.secondary_button.click()
     assert form.result() == "deployed"
@@ -141,7 +141,7 @@ def test_a_failed_smoke_test_is_displayed_as_failed(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        smoke_form, "smoke_test", lambda settings, *, progress, workspace: report(workspace, "fail")
+        model_forms, "smoke_test", lambda settings, *, progress, workspace: report(workspace, "fail")
     )
     form = SmokeForm(SmokeSettings(adapter="adapters/tone", base="model-cache/tiny"), workspace=workspace)
     assert form.blockers() == []
@@ -191,8 +191,8 @@ def test_the_target_of_the_settings_can_be_changed_in_the_form(
         return "deployed"
 
     report(workspace)
-    monkeypatch.setattr(deploy_form, "deploy", fake_deploy)
-    monkeypatch.setattr(deploy_form, "config_blocker", lambda _: "")
+    monkeypatch.setattr(model_forms, "deploy", fake_deploy)
+    monkeypatch.setattr(model_forms, "config_blocker", lambda _: "")
     form = DeployForm(settings(target="azure"), workspace=workspace)
     form.result()
     form.set(target="local")
@@ -203,6 +203,6 @@ def test_the_target_of_the_settings_can_be_changed_in_the_form(
 
 def test_models_on_the_share_are_not_checked_by_the_forms(workspace: Workspace) -> None:
     on_share = settings(adapters={"tone": "/mount/models/run/adapter"}, base="/mount/model-cache/phi")
-    assert deploy_form.deploy_blockers(on_share, workspace) == []
+    assert model_forms.deploy_blockers(on_share, workspace) == []
     smoke = SmokeSettings(adapter=Path("/mount/models/run/adapter"), base="/mount/model-cache/phi")
-    assert smoke_form.smoke_blockers(smoke, workspace) == []
+    assert model_forms.smoke_blockers(smoke, workspace) == []

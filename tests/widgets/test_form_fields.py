@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, field_validator
 from nbtoolkit.settings import Settings
 from nbtoolkit.widgets.forms.fields import FieldKind, field_specs
 from nbtoolkit.widgets.forms.inputs import Input
-from nbtoolkit.widgets.forms.state import FormState
+from nbtoolkit.widgets.forms.model import FormState
 
 
 class Everything(Settings):

@@ -50,7 +50,7 @@ def entra(monkeypatch: pytest.MonkeyPatch) -> Entra:
     fake = Entra()
     monkeypatch.setattr(sign_in_form, "sign_in", fake.sign_in)
     monkeypatch.setattr(shared_credential, "_shared", SharedCredential(lambda: ()))
-    monkeypatch.setattr("nbtoolkit.widgets.forms.background_run._slots", {})
+    monkeypatch.setattr("nbtoolkit.widgets.forms.background_run._runs", {})
     return fake
 
 

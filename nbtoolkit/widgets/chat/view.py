@@ -16,7 +16,7 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import start_daemon
 from nbtoolkit.widgets.chat.session import ChatSession
 from nbtoolkit.widgets.forms.inputs import Input, button
-from nbtoolkit.widgets.forms.state import FormState
+from nbtoolkit.widgets.forms.model import FormState
 from nbtoolkit.widgets.html import error_card, heading, muted_line, transcript
 
 _REDRAW_INTERVAL = 0.1  # seconds between two redraws

@@ -7,11 +7,12 @@ from typing import Any
 
 from nbtoolkit.errors import StaleResult
 from nbtoolkit.progress import PrintProgress
+from nbtoolkit.utils.display import html_table
 from nbtoolkit.widgets.forms.background_run import RunStatus
 from nbtoolkit.widgets.forms.fields import FieldKind
 from nbtoolkit.widgets.forms.model import FormModel, ResultT, SettingsT
 from nbtoolkit.widgets.forms.model import SecondaryAction as SecondaryAction
-from nbtoolkit.widgets.html import blocker_card, heading, table
+from nbtoolkit.widgets.html import blocker_card, heading
 from nbtoolkit.widgets.notebook_display import NotebookDisplay, is_interactive
 
 
@@ -23,7 +24,7 @@ class Form(FormModel[SettingsT, ResultT], NotebookDisplay):
     runs while there is one. ``suggestions`` maps a field name to a function that lists texts to pick from.
     ``advanced`` names fields to fold away, in addition to those that the model marks as advanced.
     ``status()`` returns the state of the target, shown when the form opens and after a run.
-    ``is_success(result)`` tells whether a result is shown as a success. ``run_label`` is the text of the
+    ``is_success(result)`` returns whether a result is shown as a success. ``run_label`` is the text of the
     button that runs the step.
 
     With ``needs_apply=True``, for a step that costs money, ``run`` is first called with ``apply=False`` and
@@ -100,4 +101,4 @@ class Form(FormModel[SettingsT, ResultT], NotebookDisplay):
 
     def _repr_html_(self) -> str:
         title = heading(f"{self.step} ({self._run_status()})")
-        return title + table(self._rows()) + blocker_card(self.blockers())
+        return title + html_table(self._rows()) + blocker_card(self.blockers())

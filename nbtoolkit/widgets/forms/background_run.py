@@ -173,32 +173,25 @@ class _RunProgress(Progress):
         self._run.notify()
 
 
-class RunSlot:
-    """Hold the run in progress of one step on one target of one workspace, in this process."""
+RunKey = tuple[str, str, str]
+"""The workspace, target and step of a run."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._run: BackgroundRun[Any] | None = None
-
-    @property
-    def running(self) -> BackgroundRun[Any] | None:
-        """The run in progress."""
-        run = self._run
-        return run if run is not None and run.status is RunStatus.RUNNING else None
-
-    def start(self, run: BackgroundRun[ResultT]) -> BackgroundRun[ResultT]:
-        """Start ``run`` and return it; if another run is in progress, return that one instead."""
-        with self._lock:
-            if self.running is not None:
-                return self.running
-            self._run = run
-            run.start()
-            return run
+_runs: dict[RunKey, BackgroundRun[Any]] = {}
+_runs_lock = threading.Lock()
 
 
-_slots: dict[tuple[str, str, str], RunSlot] = {}
+def running(key: RunKey) -> BackgroundRun[Any] | None:
+    """Return the run in progress in this process."""
+    run = _runs.get(key)
+    return run if run is not None and run.status is RunStatus.RUNNING else None
 
 
-def run_slot(workspace: str, target: str, step: str) -> RunSlot:
-    """Return the slot of this process for a workspace, target and step."""
-    return _slots.setdefault((workspace, target, step), RunSlot())
+def start_once(key: RunKey, run: BackgroundRun[ResultT]) -> BackgroundRun[ResultT]:
+    """Start ``run`` and return it; if another run is in progress, return that one instead."""
+    with _runs_lock:
+        in_progress = running(key)
+        if in_progress is not None:
+            return in_progress
+        _runs[key] = run
+        run.start()
+        return run

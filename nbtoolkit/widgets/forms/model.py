@@ -1,20 +1,115 @@
-"""A form without widgets: its settings, its blockers and its run."""
+"""A form without widgets: its values, valid or not, its blockers and its run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.progress import Progress
 from nbtoolkit.settings import Settings
-from nbtoolkit.widgets.forms.background_run import BackgroundRun, run_slot
-from nbtoolkit.widgets.forms.state import FormState
+from nbtoolkit.widgets.forms.background_run import BackgroundRun, RunKey, running, start_once
+from nbtoolkit.widgets.forms.fields import OMITTED, FieldSpec, field_specs
 from nbtoolkit.workspace import Workspace
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class ValidationResult(Generic[SettingsT]):
+    """The settings with the current values, or the problems of invalid values.
+
+    ``problems`` maps field names to sentences; the name ``""`` has those that concern several fields.
+    """
+
+    settings: SettingsT | None
+    problems: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class FormState(Generic[SettingsT]):
+    """Hold the value of each field of a settings model.
+
+    The initial values are the defaults of the model, or those of ``initial`` settings.
+    """
+
+    def __init__(self, initial: SettingsT | type[SettingsT]) -> None:
+        self.model: type[SettingsT] = initial if isinstance(initial, type) else type(initial)
+        self.specs: tuple[FieldSpec, ...] = field_specs(self.model)
+        self._values: dict[str, Any] = {spec.name: spec.default for spec in self.specs}
+        self._input_errors: dict[str, str] = {}
+        if not isinstance(initial, type):
+            self.load(initial)
+
+    def load(self, settings: SettingsT) -> None:
+        """Set all values to those of the given settings."""
+        for spec in self.specs:
+            self.set_value(spec.name, getattr(settings, spec.name))
+
+    def set_value(self, name: str, value: Any) -> None:
+        """Set the value of a field; :meth:`validate` validates it."""
+        if name not in self._values:
+            raise InvalidSettings(
+                f"The form has no field {name!r}.", next_step=f"use one of: {', '.join(self._values)}"
+            )
+        self._values[name] = value
+        self._input_errors.pop(name, None)
+
+    def set_input(self, name: str, entered: Any) -> None:
+        """Set the value of a field from its input widget."""
+        spec = self.spec(name)
+        try:
+            self.set_value(name, spec.from_input(entered))
+        except ValueError as error:
+            self._input_errors[name] = str(error)
+
+    def spec(self, name: str) -> FieldSpec:
+        """Return the description of a field."""
+        return next(spec for spec in self.specs if spec.name == name)
+
+    def input_value(self, name: str) -> Any:
+        """Return the value for the input widget of a field."""
+        return self.spec(name).to_input(self._values[name])
+
+    def is_set(self, name: str) -> bool:
+        """Return whether a field has a value, without revealing it."""
+        return self._values[name] not in (OMITTED, None)
+
+    def is_default(self, name: str) -> bool:
+        """Return whether a field has its default value."""
+        return self._values[name] == self.spec(name).default
+
+    def validate(self) -> ValidationResult[SettingsT]:
+        """Validate the values with the settings model; never raises for invalid values."""
+        values = {name: value for name, value in self._values.items() if value is not OMITTED}
+        try:
+            settings = self.model(**values)
+        except InvalidSettings as error:
+            return ValidationResult(None, {**_problems(error, self.specs), **self._input_errors})
+        if self._input_errors:
+            return ValidationResult(None, dict(self._input_errors))
+        return ValidationResult(settings)
+
+    def changed_since(self, settings: Settings) -> list[str]:
+        """Return the names of the fields that differ from the settings of a run."""
+        validated = self.validate()
+        if validated.settings is None:
+            return [name for name in validated.problems if name] or list(self._values)
+        return validated.settings.changed(settings)
+
+
+def _problems(error: InvalidSettings, specs: Sequence[FieldSpec]) -> dict[str, str]:
+    helps = {spec.name: spec.help for spec in specs}
+    problems: dict[str, list[str]] = {}
+    for setting, text in error.problems:
+        name = setting if setting in helps else ""
+        if text.startswith("must be set"):
+            text = "A value is needed"
+        # the form shows the help text of the field anyway
+        sentence = text.removeprefix("= ").removesuffix(f" ({helps.get(name)})")
+        problems.setdefault(name, []).append(sentence)
+    return {name: "; ".join(sentences) for name, sentences in problems.items()} or {"": error.message}
 
 
 @dataclass(frozen=True)
@@ -64,12 +159,12 @@ class FormModel(Generic[SettingsT, ResultT]):
         self._function = run
         self._find_blockers = blockers
         self._apply = apply
-        self._slot = run_slot(str(workspace.root) if workspace else "", target, step)
+        self._key: RunKey = (str(workspace.root) if workspace else "", target, step)
         self._listeners: list[Callable[[BackgroundRun[Any]], None]] = []
-        running = self._slot.running
-        if running is not None:
-            self.state.load(running.settings)
-            self._attach(running)
+        run_in_progress = running(self._key)
+        if run_in_progress is not None:
+            self.state.load(run_in_progress.settings)
+            self._attach(run_in_progress)
 
     @property
     def settings(self) -> SettingsT:
@@ -108,9 +203,9 @@ class FormModel(Generic[SettingsT, ResultT]):
         ``run`` replaces the form's function for this run. Raises :class:`InvalidSettings` if the values are
         invalid or the step is blocked.
         """
-        running = self._slot.running
-        if running is not None:
-            return self._attach(running)
+        run_in_progress = running(self._key)
+        if run_in_progress is not None:
+            return self._attach(run_in_progress)
         settings = self.settings
         blockers = self._find_blockers(settings) if self._find_blockers and run is None else []
         if blockers:
@@ -127,8 +222,7 @@ class FormModel(Generic[SettingsT, ResultT]):
         new_run: BackgroundRun[ResultT] = BackgroundRun(settings, call)
         new_run.subscribe(self._notify)
         self.current_run = new_run  # set before the start, because listeners read it
-        started = self._slot.start(new_run)
-        return new_run if started is new_run else self._attach(started)
+        return self._attach(start_once(self._key, new_run))
 
     def _attach(self, run: BackgroundRun[ResultT]) -> BackgroundRun[ResultT]:
         if run is not self.current_run:

@@ -11,7 +11,7 @@ import ipywidgets as w
 
 from nbtoolkit.errors import NotApplied
 from nbtoolkit.widgets.forms.background_run import BackgroundRun, RunStatus
-from nbtoolkit.widgets.html import error_card, failure_card, html_of, log_block, success_card, text_line
+from nbtoolkit.widgets.html import error_card, html_of, log_block, result_card, text_line
 
 _REDRAW_INTERVAL = 0.1  # seconds between two redraws of the progress bar
 _LOG_LINES = 60
@@ -92,14 +92,15 @@ class RunView:
         error = run.error
         if isinstance(error, NotApplied):
             plan = error.message if error.plan is None else error.plan
-            return success_card(f"Plan of {self._step}", html_of(plan))
+            return result_card(f"Plan of {self._step}", html_of(plan), success=True)
         if error is not None:
             return error_card(error)
         body = html_of(run.result)
         if not self._is_success(run):
-            return failure_card(f"{self._step} failed", body)
+            return result_card(f"{self._step} failed", body, success=False)
         # a result such as the plan of a teardown has its own headline
-        return success_card(getattr(run.result, "headline", "") or f"{self._step} finished", body)
+        headline = getattr(run.result, "headline", "") or f"{self._step} finished"
+        return result_card(headline, body, success=True)
 
 
 def _phase_line(run: BackgroundRun[Any]) -> str:

@@ -1,27 +1,71 @@
-"""The form of a deploy."""
+"""The forms of the steps with models: the smoke test and the deploy."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.deployment import Deployment, DeploySettings, deploy
-from nbtoolkit.deployment.hash_cache import use_cached_sha256
+from nbtoolkit.deployment.resolve_release import use_cached_sha256
 from nbtoolkit.deployment.smoke_gate import check_smoke_reports
 from nbtoolkit.errors import InvalidSettings, NbtoolkitError, SmokeTestFailed
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.share_models import share_path
 from nbtoolkit.progress import Progress
+from nbtoolkit.smoke.report import SmokeReport
+from nbtoolkit.smoke.settings import SmokeSettings
 from nbtoolkit.smoke.workflow import smoke_test
 from nbtoolkit.target import Target
 from nbtoolkit.target_factory import resolve_target
 from nbtoolkit.widgets.forms import Form, SecondaryAction
 from nbtoolkit.widgets.html import muted_line
-from nbtoolkit.widgets.model_picker import adapter_lines, base_folders
 from nbtoolkit.workspace import Workspace
 
-_MAIN_FIELDS = ("adapters", "base", "target", "server")
+_DEPLOY_FIELDS = ("adapters", "base", "target", "server")
+_SMOKE_FIELDS = ("adapter", "base", "levels")
+_MAX_DEPTH = 5
+_MAX_FOLDERS = 4000  # so that a form opens quickly even if the workspace is a home directory
+_SKIPPED = {"node_modules", "site-packages", "__pycache__", "venv", "env"}
+_GENERIC_NAMES = ("adapter", "checkpoint", "output", "final", "best", "lora")
+
+
+class SmokeForm(Form[SmokeSettings, SmokeReport]):
+    """Smoke-test an adapter on its base; headless, ``result()`` is :func:`nbtoolkit.smoke_test`."""
+
+    def __init__(self, settings: SmokeSettings | None = None, *, workspace: Workspace | None = None) -> None:
+        self.workspace = workspace or Workspace.find()
+        super().__init__(
+            settings or SmokeSettings,
+            self._smoke_test,
+            step="Smoke test",
+            workspace=self.workspace,
+            blockers=partial(smoke_blockers, workspace=self.workspace),
+            suggestions={
+                "adapter": partial(adapter_folders, self.workspace),
+                "base": partial(base_folders, self.workspace),
+            },
+            advanced=[name for name in SmokeSettings.model_fields if name not in _SMOKE_FIELDS],
+            is_success=lambda report: report.green,
+        )
+
+    def _smoke_test(self, settings: SmokeSettings, *, progress: Progress) -> SmokeReport:
+        return smoke_test(settings, progress=progress, workspace=self.workspace)
+
+
+def smoke_blockers(settings: SmokeSettings, workspace: Workspace) -> list[str]:
+    """Return why the smoke test cannot start; the test itself reports an invalid adapter.
+
+    Models on the share are not checked here, because the test fetches them.
+    """
+    blockers = base_blockers(settings.base, workspace)
+    folder = workspace.path(settings.adapter)
+    if not share_path(settings.adapter) and not folder.is_dir():
+        blockers.append(f"The adapter {folder} is not a folder.")
+    return blockers
 
 
 class DeployForm(Form[DeploySettings, Deployment]):
@@ -40,7 +84,7 @@ class DeployForm(Form[DeploySettings, Deployment]):
     ) -> None:
         self.workspace = workspace or Workspace.find()
         self.target = target
-        main_fields = [name for name in _MAIN_FIELDS if target is None or name != "target"]
+        main_fields = [name for name in _DEPLOY_FIELDS if target is None or name != "target"]
         super().__init__(
             settings or DeploySettings,
             self._deploy,
@@ -144,12 +188,7 @@ def deploy_blockers(settings: DeploySettings, workspace: Workspace) -> list[str]
 
 def model_blockers(settings: DeploySettings, workspace: Workspace) -> list[str]:
     """Return why the base or an adapter on this machine cannot be read; empty if they can."""
-    blockers: list[str] = []
-    try:
-        if not share_path(settings.base):
-            Base.resolve(settings.base, workspace)
-    except NbtoolkitError as error:
-        blockers.append(error.message)
+    blockers = base_blockers(settings.base, workspace)
     for name, folder in settings.adapters.items():
         if share_path(folder):
             continue
@@ -158,3 +197,54 @@ def model_blockers(settings: DeploySettings, workspace: Workspace) -> list[str]:
         except NbtoolkitError as error:
             blockers.append(f"{name}: {error.message}")
     return blockers
+
+
+def base_blockers(base: str, workspace: Workspace) -> list[str]:
+    """Return why a base on this machine cannot be read; empty if it can, or if it is on the share."""
+    try:
+        if not share_path(base):
+            Base.resolve(base, workspace)
+    except NbtoolkitError as error:
+        return [error.message]
+    return []
+
+
+def adapter_lines(workspace: Workspace) -> list[str]:
+    """Return ``name = folder`` for every LoRA folder, relative to the workspace.
+
+    A folder with a generic name such as ``adapter`` gets the name of its parent.
+    """
+    lines: dict[str, str] = {}
+    for folder in adapter_folders(workspace):
+        lines.setdefault(_adapter_name(folder), folder)
+    return [f"{name} = {folder}" for name, folder in lines.items()]
+
+
+def adapter_folders(workspace: Workspace) -> list[str]:
+    """Return every LoRA folder, relative to the workspace."""
+    folders = (folder for folder, files in _walk(workspace) if "adapter_config.json" in files)
+    return [folder.relative_to(workspace.root).as_posix() for folder in folders]
+
+
+def base_folders(workspace: Workspace) -> list[str]:
+    """Return every folder of a base model, relative to the workspace, including cached ones."""
+    weights = {"model.safetensors", "model.safetensors.index.json"}
+    folders = [folder for folder, files in _walk(workspace) if "config.json" in files and weights & files]
+    folders += [file.parent for file in sorted(workspace.cache.glob("*/config.json"))]
+    return [folder.relative_to(workspace.root).as_posix() for folder in folders]
+
+
+def _walk(workspace: Workspace) -> Iterator[tuple[Path, set[str]]]:
+    for count, (parent, folders, files) in enumerate(os.walk(workspace.root)):
+        folder = Path(parent)
+        if count > _MAX_FOLDERS:
+            return
+        deep = len(folder.relative_to(workspace.root).parts) >= _MAX_DEPTH
+        folders[:] = [] if deep else sorted(f for f in folders if f not in _SKIPPED and not f.startswith("."))
+        yield folder, set(files)
+
+
+def _adapter_name(folder: str) -> str:
+    parts = Path(folder).parts
+    specific = [part for part in parts if not part.lower().startswith(_GENERIC_NAMES)]
+    return (specific or parts or ("adapter",))[-1]
