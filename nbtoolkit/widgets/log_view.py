@@ -58,8 +58,8 @@ class _LogWidgets:
         self._text = w.HTML(layout=w.Layout(width="100%", flex="0 0 auto"))
         self._note = w.HTML()
         buttons = [
-            button("Follow", "primary", lambda _: self._start(follow=True)),
-            button("Stop following", "", lambda _: self._reader.cancel()),
+            button("Follow", "primary", partial(self._start, follow=True)),
+            button("Stop following", "", lambda: self._reader.cancel()),
         ]
         title = w.HTML(heading(f"Log: {log.target}"))
         # column-reverse keeps the newest line in view without a script

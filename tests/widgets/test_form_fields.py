@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, SecretStr, field_validator
 
 from nbtoolkit.settings import Settings
-from nbtoolkit.widgets.forms.fields import FieldKind, field_specs
+from nbtoolkit.widgets.forms.fields import OMITTED, FieldKind, field_specs
 from nbtoolkit.widgets.forms.inputs import Input
 from nbtoolkit.widgets.forms.model import FormState
 
@@ -94,11 +94,8 @@ def test_every_field_type_has_its_input_widget() -> None:
 
 def test_title_help_and_advanced_come_from_the_settings_model() -> None:
     specs = {spec.name: spec for spec in field_specs(Everything)}
-    assert (specs["name"].title, specs["name"].help, specs["name"].required) == (
-        "Name",
-        "how it is called",
-        True,
-    )
+    assert (specs["name"].title, specs["name"].help) == ("Name", "how it is called")
+    assert specs["name"].default is OMITTED, "the model has no default"
     assert specs["noted"].help == "from the annotation"
     assert [name for name, spec in specs.items() if spec.advanced] == ["deep"]
 

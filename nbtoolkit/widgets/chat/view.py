@@ -74,13 +74,13 @@ class ChatView:
         self._state: FormState[Any] = FormState(session.settings)
         self.model = w.Dropdown(description="Model", style={"description_width": "initial"})
         self.compare = w.Checkbox(description="Compare with the base", indent=False)
-        self.reload_button = button("Reload models", "", self._reload_pressed)
+        self.reload_button = button("Reload models", "", self._load)
         self.prompt = w.Textarea(
             placeholder="Write to the model…", rows=3, layout=w.Layout(width="100%", margin="2px 0")
         )
-        self.send_button = button("Send", "primary", self._send_pressed)
-        self.stop_button = button("Stop", "", self._stop_pressed)
-        self.clear_button = button("Clear", "", self._clear_pressed)
+        self.send_button = button("Send", "primary", self._send)
+        self.stop_button = button("Stop", "", session.conversation.stop)
+        self.clear_button = button("Clear", "", session.conversation.clear)
         self._message = w.HTML(layout=w.Layout(width="auto"))
         self._turns = w.HTML(layout=w.Layout(width="100%", flex="0 0 auto"))
         self._actions = w.HBox([self.send_button, self.clear_button])
@@ -91,8 +91,8 @@ class ChatView:
             for spec in self._state.specs
         }
         self.widget = self._build()
-        self.model.observe(self._changed, names="value")
-        self.prompt.observe(self._changed, names="value")
+        self.model.observe(lambda _: self._refresh(), names="value")
+        self.prompt.observe(lambda _: self._refresh(), names="value")
         self._load()
         self._redrawer = Redrawer(self._draw)
         session.conversation.changed = self._redrawer.request
@@ -161,17 +161,11 @@ class ChatView:
         self._show_message(message)
         self.send_button.disabled = not (model and self.prompt.value.strip() and validated.settings)
 
-    def _changed(self, _: object) -> None:
-        self._refresh()
-
     def _input_changed(self, name: str, entered: Any) -> None:
         self._state.set_input(name, entered)
         self._refresh()
 
-    def _reload_pressed(self, _: w.Button) -> None:
-        self._load()
-
-    def _send_pressed(self, _: w.Button) -> None:
+    def _send(self) -> None:
         prompt, model = self.prompt.value.strip(), self.model.value
         if not (prompt and model) or self._session.conversation.open:
             return  # this press was queued while a cell was running
@@ -179,12 +173,6 @@ class ChatView:
         models = [base, model] if base else [model]
         self.prompt.value = ""
         self._session.conversation.send(prompt, models, self._session.settings)
-
-    def _stop_pressed(self, _: w.Button) -> None:
-        self._session.conversation.stop()
-
-    def _clear_pressed(self, _: w.Button) -> None:
-        self._session.conversation.clear()
 
     # Below: called by the redraw thread.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Any, Literal, Union
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -49,11 +49,6 @@ class FieldSpec:
     advanced: bool = False
     choices: tuple[tuple[str, Any], ...] = ()
     default: Any = OMITTED
-
-    @property
-    def required(self) -> bool:
-        """Whether the model has no default for the field."""
-        return self.default is OMITTED
 
     def to_input(self, value: Any) -> Any:
         """Return the input for a value: a text, a flag, the label of a choice or the selected labels.
@@ -118,13 +113,13 @@ def field_specs(model: type[BaseModel]) -> tuple[FieldSpec, ...]:
 
     Raises TypeError for a field whose type has no input widget.
     """
-    hints = typing.get_type_hints(model, include_extras=False)
+    hints = typing.get_type_hints(model)  # without Annotated
     return tuple(_spec(name, info, hints[name]) for name, info in model.model_fields.items())
 
 
 def _spec(name: str, info: FieldInfo, hint: Any) -> FieldSpec:
     extra: Mapping[str, Any] = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    bare, optional = _without_none(_without_annotation(hint))
+    bare, optional = _without_none(hint)
     kind, choices = _kind(name, bare, multiline=bool(extra.get("multiline")))
     if kind is FieldKind.FLAG and optional:
         kind, choices = FieldKind.CHOICE, (("yes", True), ("no", False))
@@ -145,16 +140,10 @@ def _spec(name: str, info: FieldInfo, hint: Any) -> FieldSpec:
     )
 
 
-def _without_annotation(hint: Any) -> Any:
-    while typing.get_origin(hint) is Annotated:
-        hint = typing.get_args(hint)[0]
-    return hint
-
-
 def _without_none(hint: Any) -> tuple[Any, bool]:
     if typing.get_origin(hint) not in (Union, types.UnionType):
         return hint, False
-    members = [_without_annotation(member) for member in typing.get_args(hint)]
+    members = typing.get_args(hint)
     rest = [member for member in members if member is not type(None)]
     return (rest[0] if len(rest) == 1 else hint), len(rest) < len(members)
 
@@ -170,7 +159,7 @@ def _kind(name: str, hint: Any, *, multiline: bool) -> tuple[FieldKind, tuple[tu
     if hint in _TEXT_TYPES:
         return (FieldKind.PARAGRAPH if multiline else FieldKind.TEXT), ()
     if origin in (list, tuple, set, frozenset):
-        inner = _without_annotation((typing.get_args(hint) or (str,))[0])
+        inner = (typing.get_args(hint) or (str,))[0]
         if typing.get_origin(inner) is Literal:
             return FieldKind.MULTI_CHOICE, tuple((str(value), value) for value in typing.get_args(inner))
         return FieldKind.LINES, ()

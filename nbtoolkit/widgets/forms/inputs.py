@@ -7,7 +7,6 @@ from typing import Any
 
 import ipywidgets as w
 import traitlets
-from pydantic_core import PydanticUndefined
 
 from nbtoolkit.widgets.forms.fields import OMITTED, FieldKind, FieldSpec
 from nbtoolkit.widgets.html import help_line, problem_line
@@ -129,15 +128,15 @@ def _widget(spec: FieldSpec, value: Any, suggestions: Sequence[str], *, is_set: 
 
 
 def _placeholder(spec: FieldSpec) -> str:
-    if spec.required or spec.default in (None, "", OMITTED, PydanticUndefined):
+    if spec.default in (None, "", OMITTED):
         return "default" if spec.optional else ""
     return f"default: {spec.to_input(spec.default)}"
 
 
-def button(label: str, style: str, on_click: Callable[[w.Button], None]) -> w.Button:
+def button(label: str, style: str, on_click: Callable[[], None]) -> w.Button:
     """Return a button; ``style`` is one of ipywidgets' button styles."""
     new_button = w.Button(
         description=label, button_style=style, layout=w.Layout(width="auto", min_width="96px")
     )
-    new_button.on_click(on_click)
+    new_button.on_click(lambda _: on_click())
     return new_button

@@ -22,14 +22,12 @@ class FormView:
 
     def __init__(self, form: FormModel[Any, Any]) -> None:
         self._form = form
-        self.run_button = button(form.run_label, "primary", self._run_pressed)
-        self.apply_button = button("Apply", "danger", self._apply_pressed)
-        self.cancel_button = button("Cancel", "", self._cancel_pressed)
-        self.check_button = button("Check again", "", self._check_pressed)
+        self.run_button = button(form.run_label, "primary", partial(self.start, apply=False))
+        self.apply_button = button("Apply", "danger", partial(self.start, apply=True))
+        self.cancel_button = button("Cancel", "", self._cancel)
+        self.check_button = button("Check again", "", self.refresh)
         secondary = form.secondary_action
-        self.secondary_button = button(
-            secondary.label if secondary else "", "primary", self._secondary_pressed
-        )
+        self.secondary_button = button(secondary.label if secondary else "", "primary", self._start_secondary)
         self._inputs = {spec.name: self._input(spec.name) for spec in form.state.specs}
         self._blockers = w.HTML(layout=w.Layout(width="auto"))
         self._stale = w.HTML(layout=w.Layout(width="auto"))
@@ -123,12 +121,6 @@ class FormView:
         self._stale.value = muted_line(f"Changed since the run below: {titles}.") if titles else ""
         self._stale.layout.display = None if titles else "none"
 
-    def _run_pressed(self, _: w.Button) -> None:
-        self.start(apply=False)
-
-    def _apply_pressed(self, _: w.Button) -> None:
-        self.start(apply=True)
-
     def start(self, **options: Any) -> None:
         """Start the step; if a press comes too late to be valid, show the error."""
         self.cancel_button.disabled = False
@@ -141,16 +133,13 @@ class FormView:
             return
         self.refresh()
 
-    def _secondary_pressed(self, _: w.Button) -> None:
+    def _start_secondary(self) -> None:
         if self._form.secondary_action is not None:
             self.start(run=self._form.secondary_action.run)
 
-    def _cancel_pressed(self, _: w.Button) -> None:
+    def _cancel(self) -> None:
         self.cancel_button.disabled = True
         self._form.cancel()
-
-    def _check_pressed(self, _: w.Button) -> None:
-        self.refresh()
 
     # Below: called by worker threads.
 
