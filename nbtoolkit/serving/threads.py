@@ -1,11 +1,12 @@
-"""Daemon threads: the process can end while they run."""
+"""Daemon threads, which do not keep the process alive, and imports in such threads."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -40,3 +41,19 @@ async def run_in_daemon(work: Callable[[], Result], name: str) -> Result:
 
     start_daemon(run, name)
     return await future
+
+
+@contextmanager
+def paused_gc() -> Generator[None]:
+    """Pause automatic garbage collection of the process, around an import that runs in a thread.
+
+    In CPython up to 3.11, a finalizer that imports (such as a ResourceWarning) and is run by a collection
+    inside the import system's locks breaks the import with ``KeyError: <thread id>``.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

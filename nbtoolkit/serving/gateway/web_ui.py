@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..openai_errors import ApiError
-from ..threads import run_in_daemon
+from ..threads import paused_gc, run_in_daemon
 from .auth import COOKIE_SECONDS, ApiKeyAuth, LoginThrottle
 from .engine_proxy import EngineProxy
 from .login_pages import loading_page, login_page
@@ -71,7 +71,8 @@ class WebUi:
     def _build(self) -> FastAPI:
         # Before the import, which reads these variables.
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False")
-        from .gradio_app import build_gradio_app
+        with paused_gc():
+            from .gradio_app import build_gradio_app
 
         return build_gradio_app(self._proxy)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...openai_errors import ApiError
-from ...threads import start_daemon
+from ...threads import paused_gc, start_daemon
 from ..config import EngineConfig
 from .detokenizer import TokenNames
 from .errors import EngineStartRefused, exit_process, unknown_model
@@ -180,11 +180,12 @@ class Engine:
         """Load, then decode until the process ends."""
         try:
             self._set_phase("importing torch")  # takes seconds, in which /health already responds
-            from .adapters import Adapters
-            from .cpu_kernels import pack
-            from .model_loader import cuda_error, load, reserve_cpu_core
-            from .model_runner import ModelRunner
-            from .scheduler import Scheduler
+            with paused_gc():
+                from .adapters import Adapters
+                from .cpu_kernels import pack
+                from .model_loader import cuda_error, load, reserve_cpu_core
+                from .model_runner import ModelRunner
+                from .scheduler import Scheduler
 
             reserve_cpu_core()
             self._cuda_error = cuda_error()
