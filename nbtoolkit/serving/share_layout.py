@@ -69,10 +69,15 @@ def heartbeat_path(replica: str) -> str:
     return f"{REPLICAS}/{replica}.json"
 
 
-class Pointer(BaseModel):
-    """Which release is public; the highest valid number counts."""
+Phase = Literal["starting", "loading", "ready", "restarting", "draining", "stopped", "failed"]
 
+
+class _ShareFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Pointer(_ShareFile):
+    """Which release is public; the highest valid number counts."""
 
     n: int
     release: str
@@ -81,24 +86,20 @@ class Pointer(BaseModel):
     at: datetime
 
 
-class Failure(BaseModel):
+class Failure(_ShareFile):
     """Why a published release is not served."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     n: int
     release: str
     error: str
 
 
-class Heartbeat(BaseModel):
-    """What one replica serves; its gateway writes it on every change and every few seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class Heartbeat(_ShareFile):
+    """The state of one replica; its gateway writes it on every change and every few seconds."""
 
     replica: str
     at: datetime
-    phase: Literal["starting", "loading", "ready", "restarting", "draining", "stopped", "failed"]
+    phase: Phase
     n: int | None = None
     """Number of the served pointer."""
     release: str | None = None

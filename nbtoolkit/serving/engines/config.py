@@ -22,7 +22,8 @@ class BaseModelFolder(_ConfigModel):
 class EngineConfig(_ConfigModel):
     """Settings of an engine process; constant while it runs."""
 
-    port: int = Field(ge=0, le=65535)
+    port: int = Field(default=0, ge=0, le=65535)
+    """The loopback port, which the gateway chooses when it starts the process."""
     base: BaseModelFolder
     tokenizer_path: Path
     chat_template: str | None = None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import socket
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Any
 
+from ..engines.config import EngineConfig
 from .config import PACKAGE
 
 _IMPORT_ROOT = Path(__file__).resolve().parents[PACKAGE.count(".") + 2]
@@ -33,7 +32,7 @@ class EngineProcess:
         self._reader = asyncio.create_task(self._forward_output())
 
     @classmethod
-    async def start(cls, command: tuple[str, ...], settings: dict[str, Any]) -> EngineProcess:
+    async def start(cls, command: tuple[str, ...], config: EngineConfig) -> EngineProcess:
         """Start an engine on a free loopback port; returns before it is ready."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -45,7 +44,7 @@ class EngineProcess:
         process = await asyncio.create_subprocess_exec(
             *command,
             "--settings",
-            json.dumps({**settings, "port": port}),
+            config.model_copy(update={"port": port}).model_dump_json(),
             stdin=asyncio.subprocess.PIPE,  # never written: at its end of file the engine exits
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

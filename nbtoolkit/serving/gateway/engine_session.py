@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..engines.config import BaseModelFolder, EngineConfig
 from ..fingerprint import judge
 from ..release import Release, ServedAdapter
 from .config import GatewayConfig
@@ -48,18 +49,17 @@ class EngineSession:
         tokenizer, find_folder = release.tokenizer, self._published.folder
         base = await asyncio.to_thread(find_folder, release.base.path, f"base model {release.base.name!r}")
         folder = await asyncio.to_thread(find_folder, tokenizer.path, "the tokenizer") if tokenizer else base
-        settings: dict[str, Any] = {
-            "base": {"name": release.base.name, "path": str(base)},
-            "tokenizer_path": str(folder),
-            "chat_template": tokenizer.chat_template if tokenizer else None,
-            "dtype": release.engine.dtype,
-            "quantization": release.engine.quantization,
-            "max_model_len": release.engine.max_model_len,
-            "max_batch": release.engine.max_batch,
-            "network_mount": self._settings.network_mount,
-            "device": "auto",
-        }
-        self._process = await EngineProcess.start(self._settings.engine_command, settings)
+        config = EngineConfig(
+            base=BaseModelFolder(name=release.base.name, path=base),
+            tokenizer_path=folder,
+            chat_template=tokenizer.chat_template if tokenizer else None,
+            dtype=release.engine.dtype,
+            quantization=release.engine.quantization,
+            max_model_len=release.engine.max_model_len,
+            max_batch=release.engine.max_batch,
+            network_mount=self._settings.network_mount,
+        )
+        self._process = await EngineProcess.start(self._settings.engine_command, config)
         self._replica.engine_starts += 1
         self.ended = asyncio.create_task(self._process.wait())
         self.client = EngineClient(self._process.port, self._process.key)

@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..openai_errors import ApiError
 from ..release import Release
-from ..share_layout import Failure, Heartbeat
-
-Phase = Literal["starting", "loading", "ready", "restarting", "draining", "stopped", "failed"]
+from ..share_layout import Failure, Heartbeat, Phase
 
 
 @dataclass(eq=False)

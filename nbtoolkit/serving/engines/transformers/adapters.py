@@ -102,10 +102,8 @@ class Adapters:
         except Exception as error:
             self._drop(name)
             text = " ".join(str(error).split())[:1000]
-            raise ApiError(
-                f"The adapter in {folder} does not fit this base: {type(error).__name__}: {text}",
-                param="lora_path",
-                code="adapter_refused",
+            raise _refused(
+                f"The adapter in {folder} does not fit this base: {type(error).__name__}: {text}"
             ) from error
         self._names.append(name)
         self._refresh_layers()
@@ -145,12 +143,10 @@ class Adapters:
                 if not torch.equal(values, bias):
                     changed.append(key)
         if changed:
-            raise ApiError(
+            raise _refused(
                 f"The adapter in {folder} changes {len(changed)} biases of the base itself "
                 f"({_listed(changed)}): every other answer of this base would change too. Train it again "
-                'with bias="none", or merge it into the base and deploy the result as a base model.',
-                param="lora_path",
-                code="adapter_refused",
+                'with bias="none", or merge it into the base and deploy the result as a base model.'
             )
 
     def _drop(self, name: str) -> None:
@@ -193,39 +189,27 @@ def _checked_config(folder: Path) -> PeftConfig:
     """Read the adapter's config and refuse what this engine cannot serve."""
     for name in ("adapter_config.json", WEIGHTS):
         if not (folder / name).is_file():
-            raise ApiError(f"{folder} does not contain {name}.", param="lora_path", code="adapter_refused")
+            raise _refused(f"{folder} does not contain {name}.")
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except Exception as error:
-        raise ApiError(
-            f"peft cannot read {folder / 'adapter_config.json'}: {error}",
-            param="lora_path",
-            code="adapter_refused",
-        ) from error
+        raise _refused(f"peft cannot read {folder / 'adapter_config.json'}: {error}") from error
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     if kind != "LORA":
-        raise ApiError(
-            f"{folder} is a {kind} adapter; only LORA is served.", param="lora_path", code="adapter_refused"
-        )
+        raise _refused(f"{folder} is a {kind} adapter; only LORA is served.")
     initialisation = getattr(config, "init_lora_weights", True)
     if isinstance(initialisation, str) and initialisation.lower().startswith(_REWRITES_BASE):
-        raise ApiError(
+        raise _refused(
             f"{folder} was initialised with {initialisation!r}, which changes the base's own weights: every "
             "other answer of this base would change too. Convert it to a plain LoRA: save it with "
-            "path_initial_model_for_weight_conversion.",
-            param="lora_path",
-            code="adapter_refused",
+            "path_initial_model_for_weight_conversion."
         )
     for field, meaning in (
         ("layer_replication", "repeats layers of the base"),
         ("alora_invocation_tokens", "is an activated LoRA"),
     ):
         if getattr(config, field, None):
-            raise ApiError(
-                f"{folder} {meaning} ({field}), which cannot be switched off for the base.",
-                param="lora_path",
-                code="adapter_refused",
-            )
+            raise _refused(f"{folder} {meaning} ({field}), which cannot be switched off for the base.")
     config.inference_mode = True
     return config
 
@@ -233,12 +217,15 @@ def _checked_config(folder: Path) -> PeftConfig:
 def _keys_differ(folder: Path, missing: list[str], unexpected: list[str]) -> ApiError:
     parts = [f"{len(missing)} missing ({_listed(missing)})"] if missing else []
     parts += [f"{len(unexpected)} unexpected ({_listed(unexpected)})"] if unexpected else []
-    return ApiError(
+    return _refused(
         f"The keys of the adapter in {folder} do not fit this base: {'; '.join(parts)}.",
-        param="lora_path",
-        code="adapter_refused",
-        details={"missing_keys": missing, "unexpected_keys": unexpected},
+        missing_keys=missing,
+        unexpected_keys=unexpected,
     )
+
+
+def _refused(message: str, **details: list[str]) -> ApiError:
+    return ApiError(message, param="lora_path", code="adapter_refused", details=details)
 
 
 def _listed(keys: list[str]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from .detokenizer import TokenNames
 from .openai_schema import ChatRequest, CompletionRequest
@@ -30,40 +31,48 @@ class AnswerState:
         self.finish = event.finish
 
 
-class ResponseFormatter(Protocol):
+class ResponseFormatter(ABC):
     """Formats the responses of one endpoint."""
 
-    head: dict[str, Any]
-
-    def whole(self, choices: Sequence_[AnswerState]) -> list[dict[str, Any]]:
-        """Return the ``choices`` of a complete response."""
-        ...
-
-    def opening(self, index: int) -> dict[str, Any] | None:
-        """Return the first chunk's choice, if the endpoint sends one before any text."""
-        ...
-
-    def piece(self, index: int, event: TokenEvent) -> dict[str, Any]:
-        """Return the choice of the chunk that adds the event's text."""
-        ...
-
+    response_object: str
     chunk_object: str
+    id_prefix: str
 
-
-def _head(kind: str, prefix: str, model: str) -> dict[str, Any]:
-    return {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
-
-
-class ChatFormatter:
-    """``/v1/chat/completions``."""
-
-    chunk_object = "chat.completion.chunk"
-
-    def __init__(self, request: ChatRequest, names: TokenNames) -> None:
-        self.head = _head("chat.completion", "chatcmpl", request.model)
+    def __init__(
+        self, request: ChatRequest | CompletionRequest, names: TokenNames, with_logprobs: bool
+    ) -> None:
+        self.head: dict[str, Any] = {
+            "id": f"{self.id_prefix}-{uuid.uuid4().hex}",
+            "object": self.response_object,
+            "created": int(time.time()),
+            "model": request.model,
+        }
         self._names = names
         self._tokens_as_ids = bool(request.return_tokens_as_token_ids)
-        self._with_logprobs = bool(request.logprobs)
+        self._with_logprobs = with_logprobs
+
+    @abstractmethod
+    def whole(self, choices: Sequence_[AnswerState]) -> list[dict[str, Any]]:
+        """Return the ``choices`` of a complete response."""
+
+    @abstractmethod
+    def opening(self, index: int) -> dict[str, Any] | None:
+        """Return the first chunk's choice, if the endpoint sends one before any text."""
+
+    @abstractmethod
+    def piece(self, index: int, event: TokenEvent) -> dict[str, Any]:
+        """Return the choice of the chunk that adds the event's text."""
+
+    def _name(self, token: int) -> str:
+        return self._names.text(token, as_id=self._tokens_as_ids)
+
+
+class ChatFormatter(ResponseFormatter):
+    """``/v1/chat/completions``."""
+
+    response_object = "chat.completion"
+    chunk_object = "chat.completion.chunk"
+    id_prefix = "chatcmpl"
 
     def whole(self, choices: Sequence_[AnswerState]) -> list[dict[str, Any]]:
         """Return the choices with their messages."""
@@ -106,22 +115,17 @@ class ChatFormatter:
 
     def _token_entry(self, token: int, logprob: float) -> dict[str, Any]:
         return {
-            "token": self._names.text(token, as_id=self._tokens_as_ids),
+            "token": self._name(token),
             "logprob": logprob,
             "bytes": list(self._names.raw(token)),
         }
 
 
-class CompletionFormatter:
+class CompletionFormatter(ResponseFormatter):
     """``/v1/completions``."""
 
-    chunk_object = "text_completion"
-
-    def __init__(self, request: CompletionRequest, names: TokenNames) -> None:
-        self.head = _head("text_completion", "cmpl", request.model)
-        self._names = names
-        self._tokens_as_ids = bool(request.return_tokens_as_token_ids)
-        self._with_logprobs = request.logprobs is not None
+    response_object = chunk_object = "text_completion"
+    id_prefix = "cmpl"
 
     def whole(self, choices: Sequence_[AnswerState]) -> list[dict[str, Any]]:
         """Return the choices with their texts."""
@@ -145,15 +149,12 @@ class CompletionFormatter:
     def _logprobs(self, entries: Sequence_[TokenLogprob]) -> dict[str, Any] | None:
         if not self._with_logprobs:
             return None
-
-        def name(token: int) -> str:
-            return self._names.text(token, as_id=self._tokens_as_ids)
-
         return {
-            "tokens": [name(entry.choice.token) for entry in entries],
+            "tokens": [self._name(entry.choice.token) for entry in entries],
             "token_logprobs": [entry.choice.logprob for entry in entries],
             "top_logprobs": [
-                {name(token): logprob for token, logprob in reversed(entry.choice.top)} for entry in entries
+                {self._name(token): logprob for token, logprob in reversed(entry.choice.top)}
+                for entry in entries
             ],
             "text_offset": [entry.offset for entry in entries],
         }

@@ -96,7 +96,8 @@ def build(engine: Engine, key: str) -> FastAPI:
         prompt = chat_prompt(loaded, body)
         wanted = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        generation = GenerationStream(engine, body, ChatFormatter(body, engine.token_names))
+        formatter = ChatFormatter(body, engine.token_names, logprobs is not None)
+        generation = GenerationStream(engine, body, formatter)
         generation.submit([prompt], adapter, [max_answer_tokens(loaded, prompt, wanted)], logprobs)
         return await _respond(generation, request)
 
@@ -106,7 +107,8 @@ def build(engine: Engine, key: str) -> FastAPI:
         adapter = engine.adapter_of(body.model)
         prompts = completion_prompts(loaded, body)
         lengths = [max_answer_tokens(loaded, prompt, body.max_tokens) for prompt in prompts]
-        generation = GenerationStream(engine, body, CompletionFormatter(body, engine.token_names))
+        formatter = CompletionFormatter(body, engine.token_names, body.logprobs is not None)
+        generation = GenerationStream(engine, body, formatter)
         generation.submit(prompts, adapter, lengths, body.logprobs)
         return await _respond(generation, request)
 

@@ -255,13 +255,15 @@ def test_an_adapter_without_safetensors_is_refused(base: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("seconds", [0, 4])
-def test_the_engine_ends_with_a_killed_front_even_one_that_it_never_saw(base: Path, seconds: float) -> None:
+def test_the_engine_ends_with_a_killed_gateway_even_one_that_it_never_saw(base: Path, seconds: float) -> None:
     script = (
-        "import asyncio, json, sys\n"
+        "import asyncio, sys\n"
+        "from nbtoolkit.serving.engines.config import EngineConfig\n"
         "from nbtoolkit.serving.gateway.engine_process import EngineProcess\n"
         "async def main():\n"
         "    command = (sys.executable, '-P', '-m', 'nbtoolkit.serving.engines.transformers')\n"
-        "    engine = await EngineProcess.start(command, json.loads(sys.argv[1]))\n"
+        "    config = EngineConfig.model_validate_json(sys.argv[1])\n"
+        "    engine = await EngineProcess.start(command, config)\n"
         "    print(engine._process.pid, flush=True)\n"
         "    await engine.wait()\n"
         "asyncio.run(main())"
