@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit.azure import sdk
 from tests.azure_double import AzureDouble
 from tests.azure_double.fixtures import azure_double as azure_double
 from tests.support.azure_project import AzureProject, MakeProject
@@ -78,11 +77,8 @@ def stub_engine(stub_code: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def make_project(
-    azure_double: AzureDouble, stub_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> MakeProject:
+def make_project(azure_double: AzureDouble, stub_engine: None, tmp_path: Path) -> MakeProject:
     """Create a workspace with an app on the double; the options are those of ``AzureProject``."""
-    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.05)
     return lambda **options: AzureProject(azure_double, tmp_path / "project", **options)
 
 

@@ -1,3 +1,1 @@
-"""Azure's doors: sign-in, Container Apps, Azure Files. Only this package imports the Azure SDK."""
-
-from __future__ import annotations
+"""Azure: sign-in, Container Apps and Azure Files. Only this package imports the Azure SDK."""

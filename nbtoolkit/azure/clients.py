@@ -7,8 +7,14 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import finalize
 
-from nbtoolkit.azure import sdk
-from nbtoolkit.azure.sdk import ARM_SCOPE, CONNECT_TIMEOUT, READ_TIMEOUT, USER_AGENT, import_from
+from nbtoolkit.azure.sdk import (
+    ARM_SCOPE,
+    CONNECT_TIMEOUT,
+    POLL_INTERVAL,
+    READ_TIMEOUT,
+    USER_AGENT,
+    import_from,
+)
 from nbtoolkit.utils.tls import tls_context
 
 if TYPE_CHECKING:
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from azure.mgmt.resource.subscriptions import SubscriptionClient
     from azure.mgmt.storage import StorageManagementClient
 
+_HEADERS = {"User-Agent": USER_AGENT}
 _PIPELINE = "nbtoolkit.azure.pipeline"
 _Client = TypeVar("_Client")
 
@@ -30,12 +37,16 @@ class Cloud:
     """Create the SDK's clients for one credential, each once; safe to use from many threads.
 
     Creating one costs an import the first time and no request. Without ``credential`` the shared sign-in of
-    this process is used. Proxies and certificates are those of the environment. Raises
+    this process is used. ``poll_interval`` is the number of seconds between two polls of a long-running
+    operation if Azure sends no Retry-After. Proxies and certificates are those of the environment. Raises
     :class:`MissingDependency` if the SDK is not installed.
     """
 
-    def __init__(self, credential: TokenCredential | None = None) -> None:
+    def __init__(
+        self, credential: TokenCredential | None = None, *, poll_interval: float = POLL_INTERVAL
+    ) -> None:
         self._credential = credential
+        self.poll_interval = poll_interval
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = Lock()
 
@@ -92,20 +103,21 @@ class Cloud:
         return self.credential.get_token(scope).token
 
     def http(self) -> httpx.Client:
-        """Return a plain HTTP client, for log streams and public prices."""
+        """Return a plain HTTP client, for public prices and requests to the app."""
         import httpx
 
         def make() -> httpx.Client:
-            agent = {"User-Agent": USER_AGENT}
-            client = httpx.Client(headers=agent, timeout=30, verify=tls_context())
+            client = httpx.Client(headers=_HEADERS, timeout=30, verify=tls_context())
             finalize(self, client.close)  # httpx leaves idle connections open when a client is collected
             return client
 
-        return self._once(("httpx", ""), make)
+        return self.keep(("httpx", ""), make)
 
-    def keep(self, key: tuple[str, str], make: Callable[[], _Client]) -> _Client:
-        """Return the value of ``make`` for this key, created once and kept as long as the sign-in."""
-        return self._once(key, make)
+    def async_http(self) -> httpx.AsyncClient:
+        """Return a new plain HTTP client for log streams; the caller closes it."""
+        import httpx
+
+        return httpx.AsyncClient(headers=_HEADERS, timeout=30, verify=tls_context())
 
     def close(self) -> None:
         """Close the connections of all clients; a client that is needed later is created again."""
@@ -121,7 +133,7 @@ class Cloud:
             return import_from(module, name)(
                 credential,
                 *scope,
-                polling_interval=sdk.POLL_INTERVAL,
+                polling_interval=self.poll_interval,
                 transport=import_from(_PIPELINE, "DrainingTransport")(
                     # If the SDK can read a 409, it registers a resource provider without consent.
                     except_for=409,
@@ -133,9 +145,10 @@ class Cloud:
                 retry_policy=import_from(_PIPELINE, "RetryAllMethods")(),
             )
 
-        return self._once((name, subscription.lower()), make)
+        return self.keep((name, subscription.lower()), make)
 
-    def _once(self, key: tuple[str, str], make: Callable[[], _Client]) -> _Client:
+    def keep(self, key: tuple[str, str], make: Callable[[], _Client]) -> _Client:
+        """Return the value of ``make`` for this key, created once and kept as long as the sign-in."""
         with self._lock:
             if key not in self._clients:
                 self._clients[key] = make()

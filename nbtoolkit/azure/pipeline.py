@@ -12,7 +12,7 @@ from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 
 from nbtoolkit.azure.sdk import ARM_SCOPE
 
-# The SDK logs every retried request as a warning; a request that fails for good reaches the user as an error.
+# The SDK logs every retried request as a warning; a request that fails finally is raised as an error.
 logging.getLogger("azure.core").addHandler(logging.NullHandler())
 
 RETRIED_METHODS = frozenset({"HEAD", "GET", "PUT", "PATCH", "POST", "DELETE", "OPTIONS", "TRACE"})

@@ -1,4 +1,4 @@
-"""Parse resource ids of Azure Resource Manager: type, name, and a title for messages."""
+"""Parse resource ids of Azure Resource Manager: type, name, title for messages, and portal page."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ WORKSPACE = "microsoft.operationalinsights/workspaces"
 DEPLOYMENT = "microsoft.resources/deployments"
 PROFILE = "microsoft.app/managedenvironments/workloadprofiles"
 """A workload profile of an environment; it has no resource id of its own in Azure."""
+
+QUOTA_PAGE = "https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas"
+"""Page on which quotas are shown and raised; the provider there is called Azure Container Apps."""
 
 _TITLES = {
     APP: "container app",
@@ -64,3 +67,8 @@ def title_of(resource_id: str) -> str:
     kind = kind_of(resource_id)
     name = name_of(resource_id) if kind == PROFILE else resource_id.rpartition("/")[2]
     return f"{_TITLES.get(kind, kind)} {name}"
+
+
+def portal_url(resource_id: str) -> str:
+    """Return the URL of the portal's page of a resource."""
+    return f"https://portal.azure.com/#resource{resource_id}"

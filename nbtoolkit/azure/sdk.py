@@ -16,7 +16,7 @@ from nbtoolkit.installation import install_hint
 ARM_SCOPE = "https://management.azure.com/.default"
 USER_AGENT = f"nbtoolkit/{__version__}"
 """User-Agent of all requests, so that Azure's logs name this toolkit."""
-POLL_INTERVAL = 2
+POLL_INTERVAL = 2.0
 """Seconds between two polls of a long-running operation if Azure sends no Retry-After."""
 CONNECT_TIMEOUT, READ_TIMEOUT = 20, 60
 """Seconds until a host that does not answer counts as lost; the SDK's default is 300 for both."""

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from functools import cached_property
+
+from pydantic import SecretStr
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.azure.capacity.memory_fit import Quantization, check_memory
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import ContainerApp
-from nbtoolkit.azure.container_apps.endpoint import API_KEY_SECRET, AppEndpoint
 from nbtoolkit.azure.container_apps.managed_app import check_managed, is_managed
+from nbtoolkit.azure.container_apps.models import API_KEY_SECRET
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
 from nbtoolkit.azure.container_apps.revisions import AppSnapshot
-from nbtoolkit.azure.portal_urls import portal_url
 from nbtoolkit.azure.startup.activation import Activation, app_hardware
 from nbtoolkit.azure.startup.heartbeats import Heartbeats, is_ending
 from nbtoolkit.azure.startup.monitor import CAPACITY_SECONDS, StartupMonitor
+from nbtoolkit.azure.startup.pollers import WakeUpPoller, probe
 from nbtoolkit.azure.startup.status import build_status
 from nbtoolkit.azure.startup.timeline import Timeline
-from nbtoolkit.azure.startup.wake_up import WakeUpPoller, probe
 from nbtoolkit.container_runtime.wheel_download import SharedWheels, resolve_wheels
 from nbtoolkit.endpoint import Endpoint
+from nbtoolkit.errors import NotReady
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
@@ -34,7 +37,8 @@ from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
 HEARTBEAT_POLLS_PER_ARM_POLL = 5
-_PROBE_TIMEOUT = 10.0
+_KEY_MAX_AGE = 60.0
+"""Seconds for which the endpoint's key is cached; it may be replaced at any time."""
 
 
 class AzureTarget:
@@ -66,6 +70,8 @@ class AzureTarget:
         self._store = store
         self._capacity_seconds = capacity_seconds
         self._monitor: StartupMonitor | None = None
+        self._key = SecretStr(""), float("-inf")
+        """The cached key of the endpoint, and when it was read."""
 
     def __repr__(self) -> str:
         return f"AzureTarget({str(self.workspace.root)!r})"
@@ -100,13 +106,9 @@ class AzureTarget:
     def _poller(self) -> AppPoller:
         return AppPoller(self.app, HEARTBEAT_POLLS_PER_ARM_POLL * self.poll)
 
-    @cached_property
-    def _endpoint(self) -> AppEndpoint:
-        return AppEndpoint(self.app)
-
     @property
     def key_location(self) -> str:
-        """Where the endpoint's key is stored, as text."""
+        """The location of the endpoint's key, as text."""
         return f"secret {API_KEY_SECRET} of the app {self.provisioned.app}"
 
     @property
@@ -179,7 +181,7 @@ class AzureTarget:
         monitor = self._start_monitor(before, replaced=method in ("restart", "revision", "downtime"))
         activation.run(method, release, progress, lambda: monitor.report(progress))
         self._poller.invalidate()
-        url = run_cancellable(progress, self._endpoint.url)
+        url = run_cancellable(progress, self.app.url)
         monitor.send_wake_ups(WakeUpPoller(url, managed=managed))
         self._heartbeats.delete_stale({replica.name for replica in before.live})
 
@@ -203,9 +205,7 @@ class AzureTarget:
             if self._heartbeats.ready_replicas():
                 return  # a hot swap: the heartbeats report its result
             # the replicas that were to swap have ended since
-            self._start_monitor(AppSnapshot(), replaced=False).send_wake_ups(
-                WakeUpPoller(self._endpoint.url())
-            )
+            self._start_monitor(AppSnapshot(), replaced=False).send_wake_ups(WakeUpPoller(self.app.url()))
         if self._monitor:
             self._monitor.check()
 
@@ -226,7 +226,7 @@ class AzureTarget:
         replaced = self._monitor.replaced if self._monitor else frozenset[str]()
         if not current or not any(one.ready and one.name not in replaced for one in snapshot.latest_replicas):
             return False
-        responder, _ = probe(self.cloud.http(), f"{self._endpoint.url()}/", _PROBE_TIMEOUT)
+        responder, _ = probe(self.cloud.http(), f"{self.app.url()}/", timeout=10)
         return responder == "server"
 
     def status(self) -> TargetStatus:
@@ -247,10 +247,25 @@ class AzureTarget:
         return (str(line) for line in app_log(self.app, follow=follow, tail=tail, progress=progress))
 
     def endpoint(self) -> Endpoint:
-        """Return the app's URL, and its key from the app's secrets; using it wakes the app."""
+        """Return the app's URL, and its key from the app's secrets; at most one request a minute.
+
+        The key is empty for a custom server without one. Using the endpoint wakes the app. Raises
+        :class:`NotReady` if nbtoolkit's server has no key.
+        """
         if self._monitor:
             self._monitor.finish()
-        return self._endpoint.endpoint()
+        key, read_at = self._key
+        if time.monotonic() - read_at > _KEY_MAX_AGE:
+            key = SecretStr(self.app.secrets().get(API_KEY_SECRET) or "")
+            if not key and is_managed(self.app.get()):
+                raise NotReady(
+                    f"The app {self.provisioned.app} has no secret {API_KEY_SECRET}: its endpoint cannot be "
+                    "used.",
+                    next_step="run provision(): it makes one",
+                    reason="no key",
+                )
+            self._key = key, time.monotonic()
+        return Endpoint(self.app.url(), key)
 
     def is_asleep(self) -> bool:
         """Return whether no replica runs and a request would start one."""
@@ -280,10 +295,6 @@ class AzureTarget:
         self.stop(progress)
         progress.phase("Deleting what was served")
         self.share.delete_folder(share.ROOT, lambda _: progress.check())
-
-    def portal(self) -> str:
-        """Return the app's page in the Azure portal."""
-        return portal_url(self.provisioned.app_id)
 
     def _start_monitor(self, before: AppSnapshot, *, replaced: bool) -> StartupMonitor:
         self._monitor = StartupMonitor(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from nbtoolkit.azure import portal_urls
 from nbtoolkit.azure.logs.log_analytics import log_query_page
+from nbtoolkit.azure.resource_id import portal_url
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.utils.display import LINK
 
@@ -52,29 +52,17 @@ def links(target: AzureTarget | None = None) -> Links:
     Three requests to Azure, none to the app. Opening the endpoint or the live log may wake the app.
     """
     target = target or AzureTarget()
-    names = target.provisioned
-    chat = "the app's own page; opening it wakes the app"
-    return Links(
-        (
-            *([Link("Chat", names.endpoint, chat)] if names.endpoint else []),
-            Link("App", portal_urls.app_page(names), "the container app in the portal"),
-            Link(
-                "Live log",
-                portal_urls.log_stream_page(names),
-                "the output of the container; opening it may wake the app",
-            ),
-            Link(
-                "All logs",
-                log_query_page(target.app),
-                "Log Analytics with the query ready to run; some minutes behind",
-            ),
-            Link(
-                "Files", portal_urls.portal_url(names.account_id), "the storage account with the file share"
-            ),
-            Link(
-                "Resource group",
-                portal_urls.portal_url(names.group_id),
-                "all resources of the group, and their costs",
-            ),
-        )
-    )
+    names, app_page = target.provisioned, portal_url(target.provisioned.app_id)
+    pages = [
+        Link("Chat", names.endpoint or "", "the app's own page; opening it wakes the app"),
+        Link("App", app_page, "the container app in the portal"),
+        Link("Live log", f"{app_page}/logstream", "the output of the container; opening it may wake the app"),
+        Link(
+            "All logs",
+            log_query_page(target.app),
+            "Log Analytics with the query ready to run; some minutes behind",
+        ),
+        Link("Files", portal_url(names.account_id), "the storage account with the file share"),
+        Link("Resource group", portal_url(names.group_id), "all resources of the group, and their costs"),
+    ]
+    return Links(tuple(page for page in pages if page.url))

@@ -14,8 +14,10 @@ from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.container_apps.models import EnvironmentState
+from nbtoolkit.azure.logs.log_analytics import workspace_of
 from nbtoolkit.errors import AzureFailed, Busy, InvalidSettings
-from nbtoolkit.operate.teardown_dependents import log_workspace_of, needed_by_others, soft_deleted_share
+from nbtoolkit.operate.teardown_dependents import needed_by_others, soft_deleted_share
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.settings import Settings
 from nbtoolkit.utils.display import FactTable, html_table, text_table
@@ -179,7 +181,8 @@ def _app_and_dependencies(names: ResourceNames, cloud: Cloud, created: Sequence[
         environment = environments[0] if environments else ""
     if not environment:
         return found
-    logs = log_workspace_of(cloud, environment)
+    state = EnvironmentState(delete.get_resource(cloud, environment) or {})
+    logs = workspace_of(cloud, resource_id.parse_location(environment).subscription, state)
     return [*found, environment, *([logs] if logs else [])]
 
 

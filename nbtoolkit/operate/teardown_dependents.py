@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -39,9 +40,8 @@ def needed_by_others(
     kinds = {resource_id.kind_of(id_) for id_ in candidates}
     if not kinds & {resource_id.ENVIRONMENT, resource_id.ACCOUNT, resource_id.WORKSPACE}:
         return reasons
-    subscription = names.subscription
-    environments = run_cancellable(progress, lambda: _environments(cloud, subscription))
-    other_apps = run_cancellable(progress, lambda: _other_apps(cloud, subscription, names.app_id))
+    environments = run_cancellable(progress, lambda: _environments(cloud, names.subscription))
+    other_apps = run_cancellable(progress, lambda: _other_apps(cloud, names))
     for id_ in candidates:
         users = other_apps.get(id_.lower())
         if resource_id.kind_of(id_) == resource_id.ENVIRONMENT and users:
@@ -62,17 +62,6 @@ def needed_by_others(
     return reasons
 
 
-def log_workspace_of(cloud: Cloud, environment_id: str) -> str | None:
-    """Return the id of the Log Analytics workspace of an environment, None without one. Two requests."""
-    customer = EnvironmentState(delete.get_resource(cloud, environment_id) or {}).log_workspace
-    if not customer:
-        return None
-    client: Any = cloud.workspaces(resource_id.parse_location(environment_id).subscription)
-    with translate_errors("list the Log Analytics workspaces"):
-        listed = [one.as_dict() for one in client.workspaces.list()]
-    return next((str(one["id"]) for one in listed if _properties(one).get("customerId") == customer), None)
-
-
 def soft_deleted_share(cloud: Cloud, share_id: str) -> RemainingResource | None:
     """Return what remains of a deleted share if its account retains deleted shares, else None."""
     service = share_id.rpartition("/shares/")[0]
@@ -91,15 +80,15 @@ def _environments(cloud: Cloud, subscription: str) -> list[Body]:
         return [one.as_dict() for one in client.managed_environments.list_by_subscription()]
 
 
-def _other_apps(cloud: Cloud, subscription: str, app_id: str) -> dict[str, list[str]]:
-    """Return environment id in lower case → its apps other than ``app_id``."""
-    client: Any = cloud.containerapps(subscription)
+def _other_apps(cloud: Cloud, names: ResourceNames) -> dict[str, list[str]]:
+    """Return environment id in lower case → its apps other than this workspace's."""
+    client: Any = cloud.containerapps(names.subscription)
     with translate_errors("list the apps of the subscription"):
         apps = [one.as_dict() for one in client.container_apps.list_by_subscription()]
-    found: dict[str, list[str]] = {}
+    found = defaultdict[str, list[str]](list)
     for app in apps:
-        if str(app["id"]).lower() != app_id.lower():
-            found.setdefault(AppState(app).environment_id.lower(), []).append(f"app {app['name']}")
+        if str(app["id"]).lower() != names.app_id.lower():
+            found[AppState(app).environment_id.lower()].append(f"app {app['name']}")
     return found
 
 
@@ -108,15 +97,15 @@ def _mounting(cloud: Cloud, environments: list[Body], account: str, deleted: Ite
     account_name = account.rpartition("/")[2]
     found: list[str] = []
     for environment in environments:
-        place = resource_id.parse_location(str(environment["id"]))
-        client: Any = cloud.containerapps(place.subscription)
-        with translate_errors(f"list the storages of the environment {place.name}"):
-            listed = client.managed_environments_storages.list(place.group, place.name).as_dict()
+        subscription, group, name = resource_id.parse_location(str(environment["id"]))
+        client: Any = cloud.containerapps(subscription)
+        with translate_errors(f"list the storages of the environment {name}"):
+            listed = client.managed_environments_storages.list(group, name).as_dict()
         for storage in listed.get("value") or ():
             file: Body = _properties(storage).get("azureFile") or {}
             storage_id = f"{environment['id']}/storages/{storage['name']}".lower()
             if file.get("accountName") == account_name and storage_id not in deleted:
-                found.append(f"environment {place.name}")
+                found.append(f"environment {name}")
     return list(dict.fromkeys(found))
 
 

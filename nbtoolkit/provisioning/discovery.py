@@ -12,7 +12,7 @@ from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
-from nbtoolkit.azure.portal_urls import portal_url
+from nbtoolkit.azure.resource_id import portal_url
 from nbtoolkit.errors import AzureFailed, InvalidSettings, NotSignedIn
 from nbtoolkit.progress import Progress
 from nbtoolkit.provisioning.checks.permissions import blockers_of_refusal

@@ -12,7 +12,7 @@ from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.what_if import ResourceChange, WhatIf
 from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
-from nbtoolkit.azure.portal_urls import portal_url
+from nbtoolkit.azure.resource_id import portal_url
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.utils.display import FactTable, html_list, text_list
 

@@ -14,10 +14,9 @@ from nbtoolkit.azure.arm.deployment import load_template
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.resource_providers import register_providers
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.container_apps.app import ContainerApp
-from nbtoolkit.azure.container_apps.downtime import stopped
+from nbtoolkit.azure.container_apps.app import ContainerApp, stopped
 from nbtoolkit.azure.container_apps.models import AppState
-from nbtoolkit.azure.portal_urls import portal_url
+from nbtoolkit.azure.resource_id import portal_url
 from nbtoolkit.azure.startup.capacity_failures import with_replica_details
 from nbtoolkit.errors import NotApplied, ProvisionFailed
 from nbtoolkit.progress import SILENT, Progress

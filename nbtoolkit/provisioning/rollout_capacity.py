@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
-from nbtoolkit.azure.portal_urls import QUOTA_PAGE
+from nbtoolkit.azure.resource_id import QUOTA_PAGE
 from nbtoolkit.azure.startup.activation import Activation
 from nbtoolkit.azure.startup.timeline import phase_of
 from nbtoolkit.errors import QuotaShort
@@ -84,5 +83,5 @@ def wait_for_revision(app: ContainerApp, progress: Progress, timeout: float) -> 
         note = f"The new revision {state.latest_revision} is not ready yet ({reason}); {serving} meanwhile."
         return False
 
-    progress.wait_until(is_ready, timeout=timeout, interval=sdk.POLL_INTERVAL)
+    progress.wait_until(is_ready, timeout=timeout, interval=app.cloud.poll_interval)
     return note

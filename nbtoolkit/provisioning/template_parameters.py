@@ -10,12 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
-from nbtoolkit.azure.container_apps.models import AppState, secret_name
+from nbtoolkit.azure.container_apps.models import API_KEY_SECRET, AppState, secret_name
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.provisioning.saved_defaults import PARAMETERS
 from nbtoolkit.provisioning.settings import ProvisionSettings
 
-API_KEY = "nbtoolkit-api-key"
 REGISTRY_PASSWORD = "registry-password"  # noqa: S105 - the name of a secret, not one
 _LABELS = {
     "min_replicas": "minimum replicas",
@@ -62,7 +61,7 @@ def template_parameters(
 
 def all_secret_names(settings: ProvisionSettings, existing: ExistingResources) -> list[str]:
     """Return the names of all secrets that the app will have: the existing ones, then the new ones."""
-    new = [API_KEY, *map(secret_name, settings.secrets)]
+    new = [API_KEY_SECRET, *map(secret_name, settings.secrets)]
     if settings.hf_token is not None:
         new.append("hf-token")
     if settings.registry_password is not None:
@@ -77,7 +76,7 @@ def secret_values(
 
     Keep them in memory only.
     """
-    values = {API_KEY: secrets.token_urlsafe(32), **existing}
+    values = {API_KEY_SECRET: secrets.token_urlsafe(32), **existing}
     values |= {secret_name(name): environ[name] for name in settings.secrets if environ.get(name)}
     if settings.hf_token is not None:
         values["hf-token"] = settings.hf_token.get_secret_value()

@@ -5,11 +5,13 @@ A call that hangs is abandoned: its thread ends by itself and does not keep the 
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from nbtoolkit.errors import AzureFailed, NotSignedIn
@@ -17,6 +19,9 @@ from nbtoolkit.progress import SILENT, Progress, Sent
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+
+StartTask = Callable[[Coroutine[Any, Any, None]], Future[None]]
+"""Start a coroutine in another thread's event loop and return its future."""
 
 CANCEL_POLL = 0.25
 """Seconds between two checks for a cancel."""
@@ -44,6 +49,23 @@ def start_daemon(call: Callable[[], T], *, name: str) -> Future[T]:
     future: Future[T] = Future()
     threading.Thread(target=_run, args=(future, call), name=f"nbtoolkit-{name}", daemon=True).start()
     return future
+
+
+@contextmanager
+def event_loop(*, name: str) -> Generator[StartTask]:
+    """Run an event loop in a daemon thread; tasks that still run at the end of the block are cancelled."""
+    loop, stopped = asyncio.new_event_loop(), asyncio.Event()
+
+    def serve() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(stopped.wait())
+
+    ended = start_daemon(serve, name=name)
+    try:
+        yield lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop)
+    finally:
+        loop.call_soon_threadsafe(stopped.set)
+        wait([ended], STOP_GRACE)
 
 
 class DaemonPool:

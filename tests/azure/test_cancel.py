@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit.azure import sdk
-from nbtoolkit.azure.arm import subscriptions as places
+from nbtoolkit.azure.arm import subscriptions
 from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
@@ -46,8 +45,7 @@ class Hang:
 
 
 @pytest.fixture
-def hang(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
-    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.05)
+def hang(azure_double: AzureDouble) -> Iterator[Hang]:
     azure_double.clock.scale = 0.002
     earlier = set(threading.enumerate())  # idle threads of the pool of Azure Files
     found = Hang()
@@ -76,7 +74,7 @@ def cancelled(hang: Hang, run: Callable[[Progress], object]) -> Cancelled:
 
 
 @pytest.mark.parametrize(
-    ("method", "where", "says"),
+    ("method", "path", "message"),
     [
         ("GET", "/resourcegroups/my-rg$", "Reading what exists on Azure"),
         ("GET", "/managedEnvironments/[^/]+$", "Reading what exists on Azure"),
@@ -92,17 +90,17 @@ def cancelled(hang: Hang, run: Callable[[Progress], object]) -> Cancelled:
     ],
 )
 def test_provision_is_cancelled_while_a_request_hangs(
-    azure_double: AzureDouble, workspace_root: Path, hang: Hang, method: str, where: str, says: str
+    azure_double: AzureDouble, workspace_root: Path, hang: Hang, method: str, path: str, message: str
 ) -> None:
     azure_double.arm.groups.add("my-rg", "westus3")
-    azure_double.faults.on(method, where, hang)
+    azure_double.faults.on(method, path, hang)
     settings = ProvisionSettings(subscription=SUBSCRIPTION, resource_group="my-rg", gpu="none")
 
     def run(progress: Progress) -> None:
         provision(settings, apply=True, workspace=Workspace(workspace_root), progress=progress)
 
     error = cancelled(hang, run)
-    assert re.search(says, error.message), error.message
+    assert re.search(message, error.message), error.message
 
 
 def test_a_cancel_of_a_deployment_without_a_response_is_reported(
@@ -132,7 +130,8 @@ def test_all_clients_have_connect_and_read_timeouts() -> None:
 def test_listing_regions_is_cancelled_while_a_request_hangs(azure_double: AzureDouble, hang: Hang) -> None:
     azure_double.faults.on("GET", "/locations/westus3/usages$", hang)
     cancelled(
-        hang, lambda progress: places.regions(SUBSCRIPTION, quota_regions=("westus3",), progress=progress)
+        hang,
+        lambda progress: subscriptions.regions(SUBSCRIPTION, quota_regions=("westus3",), progress=progress),
     )
 
 
@@ -146,23 +145,24 @@ def test_a_cancelled_write_without_a_response_may_have_been_applied(
 
 
 def test_a_cancelled_change_of_secrets_writes_nothing() -> None:
-    wrote: list[object] = []
-    reading, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    written: list[object] = []
+    reading, proceed, ended = threading.Event(), threading.Event(), threading.Event()
 
     def list_secrets(*_: object) -> SimpleNamespace:
         reading.set()
-        go_on.wait(10)
+        proceed.wait(10)
         threading.Timer(0.2, ended.set).start()
         return SimpleNamespace(value=[])
 
-    operations = SimpleNamespace(list_secrets=list_secrets, begin_update=lambda *given: wrote.append(given))
-    cloud = SimpleNamespace(containerapps=lambda _: SimpleNamespace(container_apps=operations))
+    operations = SimpleNamespace(list_secrets=list_secrets, begin_update=lambda *given: written.append(given))
+    client = SimpleNamespace(container_apps=operations)
+    cloud: Any = SimpleNamespace(containerapps=lambda _: client, poll_interval=0.01)
     app = ContainerApp(cloud, ResourceNames("s", "rg", "account", "share", "tones"))  # type: ignore[arg-type]
     hanging = SimpleNamespace(met=reading)
     cancelled(hanging, lambda progress: app.set_secrets({"a": "b"}, progress))  # type: ignore[arg-type]
-    go_on.set()
+    proceed.set()
     assert ended.wait(5)
-    assert wrote == []
+    assert written == []
 
 
 def test_an_abandoned_change_does_not_block_the_next_one() -> None:

@@ -1,4 +1,4 @@
-"""The whole road on Azure's double with the real model: provision, deploy, chat, swap, rollback, teardown."""
+"""All steps on Azure's double with the real model: provision, deploy, chat, swap, rollback, teardown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nbtoolkit.errors import NotApplied
 from nbtoolkit.provisioning import ProvisionSettings, provision
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 
-GROUP = "rg-road"
+GROUP = "rg-end-to-end"
 QUESTION = "I lost my dog yesterday."
 
 
@@ -35,13 +35,13 @@ def workspace(repo: Path, tmp_path: Path) -> Workspace:
     for name in demo.ADAPTERS:
         shutil.copytree(demo.adapter(name), root / "adapters" / name)
     unpacked = repo / "model-cache"
-    if unpacked.is_dir():  # unpacking once a test session is enough
+    if unpacked.is_dir():  # unpack once for all tests
         (root / "model-cache").symlink_to(unpacked)
     return Workspace(root)
 
 
 @pytest.mark.timeout(600)
-def test_an_adapter_goes_from_a_folder_to_a_proven_endpoint_and_away_again(
+def test_adapter_is_provisioned_deployed_swapped_rolled_back_and_torn_down(
     azure_double: AzureDouble, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workspace.root)
@@ -77,8 +77,8 @@ def test_an_adapter_goes_from_a_folder_to_a_proven_endpoint_and_away_again(
     assert deployment.how == "start"
     assert "proven" in str(deployment.proof)
     words = {name: set(tones.values()) for name, tones in demo.ADAPTERS.items()}
-    said = deployment.endpoint.chat(QUESTION, "tone", stream=False)
-    assert said.strip() in words["tone-emotion"]
+    answer = deployment.endpoint.chat(QUESTION, "tone", stream=False)
+    assert answer.strip() in words["tone-emotion"]
 
     azure_double.requests.clear()
     swapped = deploy(settings("tone-color"), progress=progress)

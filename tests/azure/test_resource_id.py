@@ -1,10 +1,10 @@
-"""What the id of a resource says, the same wherever it is shown."""
+"""Type, name and title of a resource from its id."""
 
 from __future__ import annotations
 
 import pytest
 
-from nbtoolkit.azure.arm import delete as removal
+from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.deployment_operations import DeploymentOperation
 from nbtoolkit.azure.arm.what_if import ResourceChange
 from nbtoolkit.azure.errors.arm_error import Cause
@@ -14,7 +14,7 @@ GROUP = "/subscriptions/s/resourceGroups/rg"
 STORE = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/acc/fileServices/default/shares/files"
 
 
-def test_an_id_is_type_and_name() -> None:
+def test_id_has_type_and_name() -> None:
     assert type_of(STORE) == "Microsoft.Storage/storageAccounts/fileServices/shares"
     assert kind_of(STORE) == SHARE
     assert name_of(STORE) == "acc/default/files"
@@ -36,17 +36,17 @@ def test_an_id_is_type_and_name() -> None:
         (f"{GROUP}/providers/Microsoft.Web/sites/x", "microsoft.web/sites x"),
     ],
 )
-def test_a_plan_a_deployment_and_a_teardown_call_it_the_same(resource: str, title: str) -> None:
+def test_title_is_the_same_in_a_plan_a_deployment_and_a_teardown(resource: str, title: str) -> None:
     assert (
         title_of(resource)
         == ResourceChange(resource, "keep").title
         == DeploymentOperation(resource, "Running", True).title
         == title
     )
-    assert str(removal.RemainingResource(resource, "costs nothing")) == f"{title}: costs nothing"
+    assert str(RemainingResource(resource, "costs nothing")) == f"{title}: costs nothing"
 
 
-def test_a_cause_names_the_innermost_type_as_azure_spells_it() -> None:
+def test_cause_names_the_innermost_type_in_azures_spelling() -> None:
     assert (
         Cause("c", "m", STORE, "n").resource
         == "Microsoft.Storage/storageAccounts/fileServices/shares acc/default/files"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,11 +66,16 @@ def test_logs_wake_nothing(at_rest: ServedApp) -> None:
 
 
 def test_followed_logs_wake_nothing(at_rest: ServedApp) -> None:
-    progress = Progress()
-    timer = threading.Timer(1.5, progress.cancel)
-    timer.start()
+    before = len(at_rest.double.requests)
+
+    class CancelWhenFollowed(Progress):
+        def check(self) -> None:
+            if any(seen.query.get("follow") == "true" for seen in at_rest.double.requests[before:]):
+                self.cancel()
+            super().check()
+
     with pytest.raises(Cancelled):
-        list(at_rest.target().logs(follow=True, progress=progress))
+        list(at_rest.target().logs(follow=True, progress=CancelWhenFollowed()))
 
 
 def test_preflight_wakes_nothing(at_rest: ServedApp) -> None:

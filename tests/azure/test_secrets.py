@@ -31,7 +31,7 @@ from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.errors import NbtoolkitError
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 from tests.azure_double.faults import Broken, ExpiredToken, Reset
-from tests.fault_matrix.fast_azure import SCALE, short_timeouts
+from tests.fault_matrix.fast_azure import POLL_INTERVAL, SCALE, short_timeouts
 from tests.support import stub_deploy
 from tests.support.secret_search import SecretSearch
 
@@ -120,7 +120,7 @@ class Road:
         changed = self.settings.with_values(max_replicas=3)
         for number, (method, where, kind) in enumerate(FAILURES):
             self.double.faults.on(method, where, kind, times=1_000_000)
-            cloud = Cloud(SharedCredential())
+            cloud = Cloud(SharedCredential(), poll_interval=POLL_INTERVAL)
             target = AzureTarget(self.workspace, cloud, poll=0.1)
             runs = (
                 lambda cloud=cloud: provision(changed, apply=True, workspace=self.workspace, cloud=cloud),

@@ -65,7 +65,7 @@ def test_status_wakes_nothing_and_deploy_wakes_a_sleeping_app(make_project: Make
     project, progress = make_project(), RecordingProgress()
     project.deploy("brave")
     project.double.apps.scale_to_zero(APP)
-    project.double.apps.limits.hold_seconds = 5  # the ingress gives up, and is asked again
+    project.double.apps.limits.hold_seconds = 5  # the ingress times out, and the request is repeated
     before = project.double.apps.ingress_requests(APP)
     status = project.target.status()
     assert (status.state, status.release) == ("asleep", None)
@@ -157,7 +157,7 @@ def test_ten_minutes_without_a_machine_are_reported_as_lack_of_capacity(make_pro
     with pytest.raises(DeployFailed, match="has no capacity for one in this region now") as failed:
         project.deploy("calm", progress)
     assert "A100, 80 GB, serverless" in str(failed.value)
-    assert "AssigningReplica (Azure looks for a free machine)" in progress
+    assert "AssigningReplica (Azure searches for a free machine)" in progress
     assert project.target.status().state in ("stopped", "asleep")
 
 

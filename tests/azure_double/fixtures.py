@@ -25,7 +25,7 @@ def azure_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Az
         traffic.watch(double)
         for name, value in double.environ().items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(clients, "_shared", None)
+        monkeypatch.setattr(clients, "_shared", clients.Cloud(poll_interval=0.05))
         monkeypatch.setattr(shared_credential, "_shared", None)
         yield double
         if clients._shared is not None:

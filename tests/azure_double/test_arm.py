@@ -23,7 +23,6 @@ from azure.identity import ClientSecretCredential, EnvironmentCredential
 from azure.mgmt.resource.resources import ResourceManagementClient
 from azure.storage.fileshare import ShareServiceClient
 
-from nbtoolkit.azure import sdk
 from nbtoolkit.azure.clients import Cloud
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Request, Response
 from tests.azure_double.faults import Broken, ExpiredToken, Reset, Slow, Throttled
@@ -71,7 +70,6 @@ class Azure:
 
 @pytest.fixture
 def azure(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch) -> Azure:
-    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.05)
     monkeypatch.setattr("nbtoolkit.azure.clients.USER_AGENT", "tests")  # these are no calls of the product
     azure_double.arm.groups.add(GROUP)
     return Azure(azure_double, Cloud.shared())

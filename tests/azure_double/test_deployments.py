@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
-from nbtoolkit.azure import sdk
 from nbtoolkit.azure.clients import Cloud
 from tests.azure_double import SUBSCRIPTION, AzureDouble, Call, Refused
 from tests.azure_double.deployment_bodies import camel
@@ -137,8 +136,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture
-def azure(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch, template: dict[str, Any]) -> Azure:
-    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.05)
+def azure(azure_double: AzureDouble, template: dict[str, Any]) -> Azure:
     azure_double.arm.groups.add(GROUP)
     return Azure(azure_double, Cloud.shared(), template)
 

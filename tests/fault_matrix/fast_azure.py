@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from azure.core.pipeline.transport import HttpTransport
 
-from nbtoolkit.azure import sdk
+from nbtoolkit.azure import clients
 from nbtoolkit.azure.arm import long_running
 from nbtoolkit.azure.container_apps.app import ContainerApp
-from nbtoolkit.azure.container_apps.stale_cache import StaleCache
+from nbtoolkit.azure.container_apps.replica_poller import StaleCache
 from nbtoolkit.azure.files.concurrency import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
 from tests.azure_double import AzureDouble
@@ -22,6 +22,8 @@ from tests.support.stub_deploy import server_code, use_stub
 
 SCALE = 0.002
 """Real seconds for one second of Azure."""
+POLL_INTERVAL = 0.05
+"""Seconds between two polls of a long-running operation."""
 
 
 @contextmanager
@@ -35,9 +37,11 @@ def fast_azure(root: Path, *, stub: bool = True) -> Iterator[AzureDouble]:
         short_timeouts(patch)
         with AzureDouble(root / "azure", scale=SCALE) as double:
             os.environ.update(double.environ())
-            double.apps.limits.deadline = 20 if stub else 150  # a real engine starts slowly
+            if not stub:
+                double.apps.limits.deadline = 150  # a real engine starts slowly
             yield double
     finally:
+        clients.Cloud.shared().close()
         patch.undo()
         engine.undo()
         os.environ.clear()
@@ -46,7 +50,7 @@ def fast_azure(root: Path, *, stub: bool = True) -> Iterator[AzureDouble]:
 
 def short_timeouts(patch: pytest.MonkeyPatch) -> None:
     """Scale the product's timeouts for Azure down to those of the double."""
-    patch.setattr(sdk, "POLL_INTERVAL", 0.05)
+    patch.setattr(clients, "_shared", clients.Cloud(poll_interval=POLL_INTERVAL))
     for function in (long_running.change, ContainerApp.__init__):
         patch.setitem(function.__kwdefaults__, "retry_timeout", 2.0)
     limits = ShareLimits(retry_busy=1.5, retry_unreachable=1.0, retry_in_use=0.5)

@@ -8,6 +8,8 @@ from nbtoolkit.azure.auth.shared_credential import SharedCredential
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.progress import Progress
 
+from .fast_azure import POLL_INTERVAL
+
 _clouds: list[Cloud] = []
 
 
@@ -34,7 +36,7 @@ class Step(Protocol):
 
 def new_cloud() -> Cloud:
     """Return clients with their own sign-in."""
-    _clouds.append(Cloud(SharedCredential()))
+    _clouds.append(Cloud(SharedCredential(), poll_interval=POLL_INTERVAL))
     return _clouds[-1]
 
 

@@ -26,7 +26,6 @@ from nbtoolkit import (
     scale,
     teardown,
 )
-from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm import subscriptions
 from nbtoolkit.errors import Cancelled, NotApplied
 from tests.azure_double import SUBSCRIPTION, AzureDouble
@@ -149,7 +148,6 @@ def test_every_operation_has_a_source_and_every_body_its_type(
 ) -> None:
     if find_bicep() is None:
         pytest.skip(NO_COMPILER)
-    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.1)
     azure_double.clock.scale = 0.004
     monkeypatch.chdir(tmp_path)
     traffic = Traffic(BicepTypes(shared / "azure" / "types" / "bicep"))

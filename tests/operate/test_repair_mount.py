@@ -62,7 +62,7 @@ def test_a_key_newer_than_the_written_one_is_found_while_the_app_sleeps(make_pro
     project.double.apps.scale_to_zero(APP)
     rotate_key(project)
     assert "the key was rotated at 20" in repair(target=project.target).reason
-    rotate_key(project, 2)  # nobody mounts with the second one
+    rotate_key(project, 2)  # no mount uses the second one
     assert not repair(target=project.target).written
     assert project.target.status().state == "asleep"
     note = (project.workspace.state / "azure-mounts.json").read_text()

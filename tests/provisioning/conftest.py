@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit.azure import sdk
 from nbtoolkit.provisioning import Preflight, ProvisionSettings, preflight
 from nbtoolkit.workspace import Workspace
 from tests.azure_double import SUBSCRIPTION, AzureDouble
@@ -16,11 +15,8 @@ from tests.support.provision_project import FAST, ProvisionProject
 
 
 @pytest.fixture
-def project(
-    azure_double: AzureDouble, workspace_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> ProvisionProject:
+def project(azure_double: AzureDouble, workspace_root: Path) -> ProvisionProject:
     """A workspace without a resource group yet, and a double that runs fast."""
-    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.05)
     azure_double.clock.scale = FAST
     return ProvisionProject(azure_double, workspace_root)
 

@@ -1,7 +1,8 @@
-"""DaemonPool and run_cancellable: limits, idle timeout, errors, timeouts, interpreter exit."""
+"""DaemonPool, run_cancellable and event_loop: limits, idle timeout, errors, timeouts, interpreter exit."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from nbtoolkit.progress import Progress
-from nbtoolkit.utils.threads import CallTimeout, DaemonPool, run_all_cancellable, run_cancellable
+from nbtoolkit.utils.threads import CallTimeout, DaemonPool, event_loop, run_all_cancellable, run_cancellable
 from tests.support.wait import wait_until
 
 
@@ -111,3 +112,30 @@ except Cancelled:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True
     )
     assert ended.stdout == "cancelled\n"
+
+
+def test_event_loop_runs_tasks_in_one_thread_and_cancels_them_at_the_end() -> None:
+    seen: list[str] = []
+    threads = set[threading.Thread]()
+
+    async def fail() -> None:
+        threads.add(threading.current_thread())
+        raise ValueError("no")
+
+    async def wait_forever() -> None:
+        threads.add(threading.current_thread())
+        seen.append("started")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("cancelled")
+
+    with event_loop(name="test") as start:
+        endless = start(wait_forever())
+        with pytest.raises(ValueError, match="no"):
+            start(fail()).result(10)
+    assert endless.cancelled()
+    assert seen == ["started", "cancelled"]
+    (thread,) = threads
+    thread.join(10)
+    assert not thread.is_alive()

@@ -7,16 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from nbtoolkit.azure import sdk
 from tests.azure_double import AzureDouble
 
 VIEW_THREADS = ("nbtoolkit-azure-lists", "nbtoolkit-status", "nbtoolkit-log")
 
 
 @pytest.fixture
-def azure(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureDouble]:
-    """Azure with fast polling; waits for the requests of all views before the double ends."""
-    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.05)
+def azure(azure_double: AzureDouble) -> Iterator[AzureDouble]:
+    """The double; waits for the requests of all views before the double ends."""
     yield azure_double
     for thread in threading.enumerate():
         if thread.name in VIEW_THREADS:

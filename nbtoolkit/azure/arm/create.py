@@ -47,7 +47,7 @@ def add_profile(cloud: Cloud, names: ResourceNames, profile: Mapping[str, str], 
     action = f"add the profile {profile['name']} to the environment {names.environment}"
     lost: AzureFailed | None = None
     try:
-        change(names.environment_id, action, begin, progress)
+        change(names.environment_id, action, begin, progress, retry_interval=cloud.poll_interval)
     except AzureFailed as error:
         if error.status is not None:
             raise

@@ -117,7 +117,13 @@ def delete(
     def deleted() -> bool:
         nonlocal refusal
         try:
-            change(resource_id, f"delete the {title_of(resource_id)}", begin, progress)
+            change(
+                resource_id,
+                f"delete the {title_of(resource_id)}",
+                begin,
+                progress,
+                retry_interval=cloud.poll_interval,
+            )
         except AzureFailed as error:
             if error.status == 404:
                 return True

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.deployment_operations import (
     DeploymentOperation,
     DeploymentState,
@@ -164,17 +163,15 @@ class ArmDeployment:
             raise
         return True
 
-    def watch(
-        self, progress: Progress, *, cancels: bool = True, poll_interval: float | None = None
-    ) -> Mapping[str, Any]:
+    def watch(self, progress: Progress, *, cancels: bool = True) -> Mapping[str, Any]:
         """Wait for the end, report each resource's start and end, and return the outputs.
 
-        Polls every ``poll_interval`` seconds (default: that of the SDK's clients), or after the Retry-After
-        of the last response if that is longer. Raises :class:`ProvisionFailed` with ``causes``. A cancel, or
+        Polls in the interval of the SDK's clients, or after the Retry-After of the last response if that is
+        longer. Raises :class:`ProvisionFailed` with ``causes``. A cancel, or
         ■, cancels the deployment in Azure and raises :class:`Cancelled`, which names what Azure still
         finishes; without ``cancels``, as for a deployment of another client, it only ends the wait.
         """
-        interval = float(sdk.POLL_INTERVAL if poll_interval is None else poll_interval)
+        interval = self.cloud.poll_interval
         reported: dict[str, str] = {}
         failures = 0
 

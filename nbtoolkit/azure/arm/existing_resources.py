@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
@@ -135,7 +134,7 @@ def settled(
         progress.note(f"Azure still works on the {kind} {name} ({state})")
         return False
 
-    progress.wait_until(is_settled, timeout=SETTLE_TIMEOUT, interval=sdk.POLL_INTERVAL)
+    progress.wait_until(is_settled, timeout=SETTLE_TIMEOUT, interval=cloud.poll_interval)
     return body
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any, TypeVar
 
-from nbtoolkit.azure import sdk
 from nbtoolkit.azure.errors.translate import translate_errors
-from nbtoolkit.azure.sdk import retry_after
+from nbtoolkit.azure.sdk import POLL_INTERVAL, retry_after
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import CANCEL_POLL, run_cancellable
@@ -40,14 +39,14 @@ def change(
     meanwhile: Callable[[], None] | None = None,
     *,
     retry_timeout: float = RETRY_TIMEOUT,
-    retry_interval: float | None = None,
+    retry_interval: float = POLL_INTERVAL,
 ) -> None:
     """Make one change of a resource and wait for its end; ``action`` names it, as in "stop the app x".
 
     ``begin`` starts the change and returns the SDK's poller, or None for one that ends with its request.
     Changes of one resource from this process run one after another. If Azure reports a conflict with a change
     of another client, the request is repeated for ``retry_timeout`` seconds, with pauses that grow from
-    ``retry_interval`` (default: the poll interval of the SDK's clients). ``meanwhile`` is called
+    ``retry_interval``. ``meanwhile`` is called
     repeatedly until the end; an error that it raises ends the wait.
 
     Raises :class:`AzureFailed`, and :class:`Cancelled`, which says that Azure continues a started change.
@@ -57,8 +56,7 @@ def change(
     progress.wait_until(lambda: lock.acquire(timeout=CANCEL_POLL), interval=0)
     try:
         with translate_errors(action):
-            interval = float(sdk.POLL_INTERVAL if retry_interval is None else retry_interval)
-            _retry_conflicts(begin, action, progress, meanwhile, retry_timeout, interval)
+            _retry_conflicts(begin, action, progress, meanwhile, retry_timeout, retry_interval)
     finally:
         lock.release()
 

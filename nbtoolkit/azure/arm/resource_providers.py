@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.long_running import start_request
 from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
@@ -59,13 +58,11 @@ def register_providers(
     namespaces: Iterable[str] = REQUIRED_PROVIDERS,
     progress: Progress | None = None,
     timeout: float = 600,
-    interval: float | None = None,
 ) -> None:
     """Register providers in a subscription and wait until they are; free of cost, takes about a minute.
 
-    Polls every ``interval`` seconds (default: that of the SDK's clients). Needs the action
-    ``<namespace>/register/action`` in the subscription. Raises :class:`AzureFailed`, also after ``timeout``
-    seconds; Azure continues the registration then.
+    Needs the action ``<namespace>/register/action`` in the subscription. Raises :class:`AzureFailed`, also
+    after ``timeout`` seconds; Azure continues the registration then.
     """
     progress = progress or SILENT()
     client: Any = cloud.resources(subscription).providers
@@ -86,8 +83,7 @@ def register_providers(
             progress.note(f"waiting for {', '.join(pending)}")
         return not pending
 
-    poll_interval = sdk.POLL_INTERVAL if interval is None else interval
-    if not progress.wait_until(registered, timeout=timeout, interval=poll_interval):
+    if not progress.wait_until(registered, timeout=timeout, interval=cloud.poll_interval):
         raise AzureFailed(
             f"Azure is still registering {', '.join(pending)} after {timeout:.0f} s.",
             next_step="wait some minutes, then run the step again",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nbtoolkit.azure.arm.long_running import RETRY_TIMEOUT, change
@@ -12,8 +13,8 @@ from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
 from nbtoolkit.azure.container_apps.revisions import ReplicaState, RevisionState
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.azure.resource_id import parse_location
-from nbtoolkit.errors import AzureFailed
-from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.errors import AzureFailed, Cancelled, InvalidSettings, NbtoolkitError
+from nbtoolkit.progress import SILENT, Progress, UncancellableProgress
 
 if TYPE_CHECKING:
     from nbtoolkit.azure.arm.resource_names import ResourceNames
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 OnPoll = Callable[[], None]
 """Called while Azure works on a change; an error that it raises ends the wait."""
+_NEXT_STEP = "scale(ScaleSettings(running=True)) or the portal starts it"
 _NOT_IN_SUFFIX = re.compile(r"[^a-z0-9]+")
 
 
@@ -42,15 +44,22 @@ class ContainerApp:
     def __repr__(self) -> str:
         return f"ContainerApp({self.provisioned.app!r})"
 
-    @property
-    def id(self) -> str:
-        """The app's resource id."""
-        return self.provisioned.app_id
-
     def get(self) -> AppState:
         """Return the app's current state."""
         with translate_errors(f"read the app {self.provisioned.app}"):
             return AppState(self._client.container_apps.get(*self._path).as_dict())
+
+    def url(self) -> str:
+        """Return the URL of the endpoint from the config file, else from ARM in one request."""
+        if self.provisioned.endpoint:
+            return self.provisioned.endpoint
+        host = self.get().host
+        if not host:
+            raise InvalidSettings(
+                f"The app {self.provisioned.app} has no public address: its ingress is off.",
+                next_step="turn on the ingress of the app, or run provision() again",
+            )
+        return f"https://{host}"
 
     def environment(self, environment_id: str | None = None) -> EnvironmentState:
         """Return the app's environment, also from another resource group; two requests without an id."""
@@ -111,11 +120,13 @@ class ContainerApp:
         self, properties: Mapping[str, Any], progress: Progress | None = None, on_poll: OnPoll | None = None
     ) -> None:
         """Change some properties by JSON merge: lists are replaced, properties not named stay."""
-
-        def begin() -> Any:
-            return self._client.container_apps.begin_update(*self._path, {"properties": dict(properties)})
-
-        self._change(f"update the app {self.provisioned.app}", begin, progress, on_poll)
+        body = {"properties": dict(properties)}
+        self._change(
+            f"update the app {self.provisioned.app}",
+            lambda: self._client.container_apps.begin_update(*self._path, body),
+            progress,
+            on_poll,
+        )
 
     def new_revision(
         self,
@@ -137,36 +148,41 @@ class ContainerApp:
 
     def restart(self, revision: str, progress: Progress | None = None) -> None:
         """Restart an active revision; Azure replaces its replicas after this returns."""
-
-        def begin() -> None:
-            self._client.container_apps_revisions.restart_revision(*self._path, revision)
-
-        self._change(f"restart {revision}", begin, progress)
+        self._change(
+            f"restart {revision}",
+            lambda: self._client.container_apps_revisions.restart_revision(*self._path, revision),
+            progress,
+        )
 
     def stop(self, progress: Progress | None = None) -> None:
         """Stop the app: no replica runs, none is billed, and no request starts one."""
-
-        def begin() -> Any:
-            return self._client.container_apps.begin_stop(*self._path)
-
-        self._change(f"stop the app {self.provisioned.app}", begin, progress)
+        self._change(
+            f"stop the app {self.provisioned.app}",
+            lambda: self._client.container_apps.begin_stop(*self._path),
+            progress,
+        )
 
     def start(self, progress: Progress | None = None, on_poll: OnPoll | None = None) -> None:
         """Start a stopped app; with ``min_replicas=0`` the next request starts a replica."""
-
-        def begin() -> Any:
-            return self._client.container_apps.begin_start(*self._path)
-
-        self._change(f"start the app {self.provisioned.app}", begin, progress, on_poll)
+        self._change(
+            f"start the app {self.provisioned.app}",
+            lambda: self._client.container_apps.begin_start(*self._path),
+            progress,
+            on_poll,
+        )
 
     def _change(
-        self,
-        what: str,
-        begin: Callable[[], Any],
-        progress: Progress | None,
-        on_poll: OnPoll | None = None,
+        self, action: str, begin: Callable[[], Any], progress: Progress | None, on_poll: OnPoll | None = None
     ) -> None:
-        change(self.id, what, begin, progress or SILENT(), on_poll, retry_timeout=self._retry_timeout)
+        change(
+            self.provisioned.app_id,
+            action,
+            begin,
+            progress or SILENT(),
+            on_poll,
+            retry_timeout=self._retry_timeout,
+            retry_interval=self.cloud.poll_interval,
+        )
 
     def _list_secrets(self) -> list[dict[str, Any]]:
         with translate_errors(f"list the secrets of the app {self.provisioned.app}"):
@@ -179,3 +195,41 @@ class ContainerApp:
     @property
     def _path(self) -> tuple[str, str]:
         return self.provisioned.resource_group, self.provisioned.app
+
+
+@contextmanager
+def stopped(app: ContainerApp, progress: Progress, on_poll: OnPoll | None = None) -> Generator[None]:
+    """Stop the app, run the caller's block, and start the app again in any case.
+
+    ``on_poll`` is called while Azure starts it. An error gets the app's state added to its message, and an
+    interrupt becomes :class:`Cancelled`.
+    """
+    is_down = False  # also True for a stop that Azure still works on
+    try:
+        app.stop(progress)
+        is_down = True
+        yield
+        is_down = False
+        app.start(progress, on_poll)
+    except KeyboardInterrupt as interrupt:
+        state = _start_again(app, progress, is_down=True)
+        raise Cancelled(f"Interrupted. {state}", next_step="run the step again") from interrupt
+    except NbtoolkitError as error:
+        state = _start_again(app, progress, is_down=is_down or isinstance(error, Cancelled))
+        error.message = f"{error.message} {state}"
+        raise
+
+
+def _start_again(app: ContainerApp, progress: Progress, *, is_down: bool) -> str:
+    """Start the app if it is stopped, also after a cancel; return its state as a sentence."""
+    name, uncancellable = app.provisioned.app, UncancellableProgress(progress)
+    try:
+        if not is_down and not app.get().stopped:
+            return f"The app {name} is not stopped."
+        uncancellable.note(f"starting the app {name} again")
+        app.start(uncancellable)
+    except NbtoolkitError as error:
+        return f"The app {name} may be stopped: starting it again failed ({error.message}). {_NEXT_STEP}."
+    except KeyboardInterrupt:
+        return f"The app {name} may be stopped: its start was interrupted too. {_NEXT_STEP}."
+    return f"The app {name} was started again."

@@ -46,7 +46,7 @@ def unsupported_features(
     the template supports.
     """
     traffic: list[Json] = app.ingress.get("traffic") or []
-    rules = app.scale_rules
+    rules, mode = app.scale_rules, app.configuration.get("activeRevisionsMode")
     foreign_rules = [rule for rule in rules if not _is_plain_http(rule)] or rules[1:]
     vault = [one["name"] for one in secrets if one.get("keyVaultUrl")]
     renamed = [
@@ -60,12 +60,12 @@ def unsupported_features(
         "more than one volume": len(app.volumes) > 1,
         "Dapr": (app.configuration.get("dapr") or {}).get("enabled"),
         "more than one registry": len(app.configuration.get("registries") or ()) > 1,
-        "several active revisions at once": _revisions_mode(app) != "single",
+        "several active revisions at once": str(mode or "Single").lower() != "single",
         "traffic to specific revisions": any(not one.get("latestRevision") for one in traffic),
         "revision labels": any(one.get("label") for one in traffic),
         "service bindings": app.template.get("serviceBinds"),
         "a service": app.configuration.get("service"),
-        f"custom scale rules ({_names(foreign_rules)})": foreign_rules,
+        f"custom scale rules ({', '.join(str(rule.get('name')) for rule in foreign_rules)})": foreign_rules,
         f"secrets from a key vault ({', '.join(vault)})": vault,
         f"variables whose names differ from their secrets ({', '.join(renamed)})": renamed,
     }
@@ -78,16 +78,8 @@ def _has_other_identity(app: AppState, registry_identity: str) -> bool:
     return "SystemAssigned" in str(identity.get("type")) or bool(users - {registry_identity.lower()})
 
 
-def _revisions_mode(app: AppState) -> str:
-    return str(app.configuration.get("activeRevisionsMode") or "Single").lower()
-
-
 def _is_plain_http(rule: Json) -> bool:
     """Return whether a rule scales only by HTTP requests, as the template's rule does."""
     http: Json = rule.get("http") or {}
     kinds = {kind for kind in ("azureQueue", "custom", "tcp") if rule.get(kind)}
     return bool(http) and not kinds and not http.get("auth") and not http.get("identity")
-
-
-def _names(rules: list[Json]) -> str:
-    return ", ".join(str(rule.get("name")) for rule in rules)

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+T = TypeVar("T")
 Json = Mapping[str, Any]
 
+API_KEY_SECRET = "nbtoolkit-api-key"  # noqa: S105 - the name of a secret
+"""The secret of the app that holds the endpoint's key."""
 TEMPLATE_VARIABLE_PREFIX = "NBTOOLKIT_"
 """Environment variables with this prefix are set by nbtoolkit's template."""
 _INGRESS_OPTIONS = ("clientCertificateMode", "corsPolicy", "additionalPortMappings")
+
+
+class _Property(Generic[T]):
+    """A value at ``path`` in the properties of Azure's JSON; ``default`` if it is missing or empty."""
+
+    def __init__(self, default: T, *path: str) -> None:
+        self._default = default
+        self._path = path
+
+    def __get__(self, state: Any, owner: type) -> T:
+        value: Any = state.body.get("properties") or {}
+        for key in self._path:
+            value = value.get(key) or {}
+        return value or self._default
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,40 @@ class AppState:
     """
 
     body: Json = field(repr=False)
+
+    provisioning_state = _Property("", "provisioningState")
+    """The state of the last change, such as ``Succeeded`` or ``Failed``."""
+    running_status = _Property("", "runningStatus")
+    """``Running``, ``Stopped`` or a state between these."""
+    workload_profile = _Property("", "workloadProfileName")
+    """The name of the app's workload profile; empty for Consumption."""
+    latest_revision = _Property[str | None](None, "latestRevisionName")
+    """The name of the newest revision."""
+    latest_ready_revision = _Property[str | None](None, "latestReadyRevisionName")
+    """The name of the newest revision that became ready."""
+    event_stream = _Property[str | None](None, "eventStreamEndpoint")
+    """The URL of the stream of system events."""
+    configuration = _Property[Json]({}, "configuration")
+    """The part of the body that all revisions share: ingress, secrets, registries."""
+    ingress = _Property[Json]({}, "configuration", "ingress")
+    """The ingress configuration; empty if the ingress is off."""
+    host = _Property[str | None](None, "configuration", "ingress", "fqdn")
+    """The public host name; None without ingress."""
+    template = _Property[Json]({}, "template")
+    """The part of the body that makes a revision: containers, scale, volumes."""
+    containers = _Property[Sequence[Json]]((), "template", "containers")
+    """The containers of the template."""
+    volumes = _Property[Sequence[Json]]((), "template", "volumes")
+    """The volumes of the template."""
+    termination_grace = _Property(30, "template", "terminationGracePeriodSeconds")
+    """The seconds that a replica has for open requests when it ends."""
+    min_replicas = _Property(0, "template", "scale", "minReplicas")
+    """The minimum number of replicas."""
+    max_replicas = _Property(10, "template", "scale", "maxReplicas")
+    """The maximum number of replicas."""
+    scale_rules = _Property[Sequence[Json]]((), "template", "scale", "rules")
+    """The scale rules of the template."""
+    _cooldown = _Property(300, "template", "scale", "cooldownPeriod")
 
     def __repr__(self) -> str:
         return f"AppState({self.name!r}, running_status={self.running_status!r})"
@@ -38,16 +88,6 @@ class AppState:
         return dict(self.body.get("tags") or {})
 
     @property
-    def provisioning_state(self) -> str:
-        """The state of the last change, such as ``Succeeded`` or ``Failed``."""
-        return self._properties.get("provisioningState") or ""
-
-    @property
-    def running_status(self) -> str:
-        """``Running``, ``Stopped`` or a state between these."""
-        return self._properties.get("runningStatus") or ""
-
-    @property
     def stopped(self) -> bool:
         """Whether the app was stopped: no request starts a replica."""
         return self.running_status.lower() == "stopped"
@@ -55,62 +95,8 @@ class AppState:
     @property
     def environment_id(self) -> str:
         """The resource id of the app's environment."""
-        return self._properties.get("environmentId") or self._properties.get("managedEnvironmentId") or ""
-
-    @property
-    def workload_profile(self) -> str:
-        """The name of the app's workload profile; empty for Consumption."""
-        return self._properties.get("workloadProfileName") or ""
-
-    @property
-    def latest_revision(self) -> str | None:
-        """The name of the newest revision."""
-        return self._properties.get("latestRevisionName")
-
-    @property
-    def latest_ready_revision(self) -> str | None:
-        """The name of the newest revision that became ready."""
-        return self._properties.get("latestReadyRevisionName")
-
-    @property
-    def event_stream(self) -> str | None:
-        """The URL of the stream of system events."""
-        return self._properties.get("eventStreamEndpoint")
-
-    @property
-    def host(self) -> str | None:
-        """The public host name; None without ingress."""
-        return self.ingress.get("fqdn") or None
-
-    @cached_property
-    def configuration(self) -> Json:
-        """The part of the body that all revisions share: ingress, secrets, registries."""
-        return self._properties.get("configuration") or {}
-
-    @cached_property
-    def ingress(self) -> Json:
-        """The ingress configuration; empty if the ingress is off."""
-        return self.configuration.get("ingress") or {}
-
-    @cached_property
-    def template(self) -> Json:
-        """The part of the body that makes a revision: containers, scale, volumes."""
-        return self._properties.get("template") or {}
-
-    @property
-    def containers(self) -> list[Json]:
-        """The containers of the template."""
-        return list(self.template.get("containers") or ())
-
-    @property
-    def volumes(self) -> list[Json]:
-        """The volumes of the template."""
-        return list(self.template.get("volumes") or ())
-
-    @property
-    def scale_rules(self) -> list[Json]:
-        """The scale rules of the template."""
-        return list(self._scale.get("rules") or ())
+        properties: Json = self.body.get("properties") or {}
+        return properties.get("environmentId") or properties.get("managedEnvironmentId") or ""
 
     @property
     def image(self) -> str:
@@ -182,16 +168,6 @@ class AppState:
         return {key: value for key, value in registries[0].items() if value}
 
     @property
-    def min_replicas(self) -> int:
-        """The minimum number of replicas."""
-        return int(self._scale.get("minReplicas") or 0)
-
-    @property
-    def max_replicas(self) -> int:
-        """The maximum number of replicas."""
-        return int(self._scale.get("maxReplicas") or 10)
-
-    @property
     def scale(self) -> dict[str, int]:
         """The scale settings by the names of :class:`ProvisionSettings`."""
         metadata: list[Json] = [(rule.get("http") or {}).get("metadata") or {} for rule in self.scale_rules]
@@ -199,27 +175,14 @@ class AppState:
         return {
             "min_replicas": self.min_replicas,
             "max_replicas": self.max_replicas,
-            "cooldown": int(self._scale.get("cooldownPeriod") or 300),
+            "cooldown": self._cooldown,
             "concurrent_requests": int(requests or 10),
         }
-
-    @property
-    def termination_grace(self) -> int:
-        """The seconds that a replica has for open requests when it ends."""
-        return int(self.template.get("terminationGracePeriodSeconds") or 30)
 
     @property
     def first_container(self) -> Json:
         """The first container; {} without any."""
         return next(iter(self.containers), {})
-
-    @property
-    def _properties(self) -> Json:
-        return self.body.get("properties") or {}
-
-    @property
-    def _scale(self) -> Json:
-        return self.template.get("scale") or {}
 
     def _ip_ranges(self, action: str) -> list[str]:
         rules: list[Json] = self.ingress.get("ipSecurityRestrictions") or []
@@ -232,6 +195,16 @@ class EnvironmentState:
 
     body: Json = field(repr=False)
 
+    provisioning_state = _Property("", "provisioningState")
+    """The state of the last change, such as ``Succeeded`` or ``Failed``."""
+    log_workspace = _Property[str | None](
+        None, "appLogsConfiguration", "logAnalyticsConfiguration", "customerId"
+    )
+    """The customer id of the Log Analytics workspace; None if logs go elsewhere."""
+    network = _Property[Json]({}, "vnetConfiguration")
+    """The virtual network configuration; {} without one."""
+    _profiles = _Property[Sequence[Json]]((), "workloadProfiles")
+
     @property
     def name(self) -> str:
         """The environment's name."""
@@ -243,11 +216,6 @@ class EnvironmentState:
         return self.body.get("location") or ""
 
     @property
-    def provisioning_state(self) -> str:
-        """The state of the last change, such as ``Succeeded`` or ``Failed``."""
-        return self.properties.get("provisioningState") or ""
-
-    @property
     def profiles(self) -> dict[str, str]:
         """Workload profile name → type."""
         return {one["name"]: one["workloadProfileType"] for one in self._profiles}
@@ -256,26 +224,6 @@ class EnvironmentState:
     def machine_limits(self) -> dict[str, int]:
         """Workload profile name → maximum number of machines; serverless profiles have none."""
         return {one["name"]: one["maximumCount"] for one in self._profiles if one.get("maximumCount")}
-
-    @property
-    def log_workspace(self) -> str | None:
-        """The customer id of the Log Analytics workspace; None if logs go elsewhere."""
-        logs: Json = self.properties.get("appLogsConfiguration") or {}
-        return (logs.get("logAnalyticsConfiguration") or {}).get("customerId")
-
-    @property
-    def network(self) -> Json:
-        """The virtual network configuration; {} without one."""
-        return self.properties.get("vnetConfiguration") or {}
-
-    @property
-    def properties(self) -> Json:
-        """The properties of the body."""
-        return self.body.get("properties") or {}
-
-    @property
-    def _profiles(self) -> list[Json]:
-        return list(self.properties.get("workloadProfiles") or ())
 
 
 def secret_name(variable: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbtoolkit.azure.errors.catalog import CatalogEntry
-from nbtoolkit.azure.portal_urls import QUOTA_PAGE
+from nbtoolkit.azure.resource_id import QUOTA_PAGE
 
 _RUN_AGAIN = "run the step again; it continues with what is not done"
 _OTHER_REGION = "choose another region, or another GPU, in the settings"

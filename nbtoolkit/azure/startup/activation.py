@@ -9,14 +9,12 @@ from typing import Any, Literal
 
 from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES, GpuProfile
 from nbtoolkit.azure.capacity.quota import quota_headroom
-from nbtoolkit.azure.container_apps.app import ContainerApp, OnPoll
-from nbtoolkit.azure.container_apps.downtime import stopped
+from nbtoolkit.azure.container_apps.app import ContainerApp, OnPoll, stopped
 from nbtoolkit.azure.container_apps.managed_app import is_managed
 from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
 from nbtoolkit.azure.container_apps.revisions import AppSnapshot
-from nbtoolkit.azure.portal_urls import QUOTA_PAGE
-from nbtoolkit.azure.resource_id import parse_location
+from nbtoolkit.azure.resource_id import QUOTA_PAGE, parse_location
 from nbtoolkit.azure.startup.failures import revision_failure
 from nbtoolkit.azure.startup.timeline import ASSIGNING, phase_of
 from nbtoolkit.errors import QuotaShort

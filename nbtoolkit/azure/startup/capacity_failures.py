@@ -13,8 +13,8 @@ from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
 from nbtoolkit.azure.container_apps.revisions import ReplicaState
 from nbtoolkit.azure.startup.activation import Activation, app_hardware
-from nbtoolkit.azure.startup.event_poller import latest_events
 from nbtoolkit.azure.startup.failures import StartupFailure, event_failure, no_capacity, replica_failure
+from nbtoolkit.azure.startup.pollers import latest_events
 from nbtoolkit.azure.startup.timeline import ASSIGNING, ON_A_MACHINE, StartupEvent, phase_of
 from nbtoolkit.errors import NbtoolkitError, ProvisionFailed
 from nbtoolkit.progress import Progress

@@ -24,24 +24,35 @@ class StartupFailure:
 
 
 _READ_LOG = "correct what the log names (target.logs()), then deploy again"
-_MOUNT_CAUSES = (
-    (
-        re.compile(r"permission denied|error\(13\)|EACCES", re.IGNORECASE),
-        "the storage account refuses the key that the environment mounts with: it was rotated, or shared-key "
-        "access or the storage firewall was changed",
-        "repair(): it writes the current key into the environment, or reports why no key helps",
-    ),
-    (
-        re.compile(r"no such file|error\(2\)|ENOENT|not found", re.IGNORECASE),
-        "the file share does not exist any more",
-        "provision() again: it creates the share, then deploy again",
-    ),
-)
+_CRASH = re.compile(r"CrashLoopBackOff|Persistent Failure|OOMKilled|exit code", re.IGNORECASE)
+_MOUNT = re.compile(r"MountVolume|FailedMount|mount error|mount failed", re.IGNORECASE)
 _IMAGE = re.compile(
     r"ImagePull|ErrImage|pull(ing)? image.*(fail|error)|failed to pull|manifest unknown", re.IGNORECASE
 )
-_CRASH = re.compile(r"CrashLoopBackOff|Persistent Failure|OOMKilled|exit code", re.IGNORECASE)
-_MOUNT = re.compile(r"MountVolume|FailedMount|mount error|mount failed", re.IGNORECASE)
+_CAUSES = (
+    (
+        (_IMAGE,),
+        "the image of {name} cannot be pulled: {details}",
+        "correct the image or its registry's sign-in with provision(); Docker Hub may limit pulls",
+    ),
+    (
+        (_MOUNT, re.compile(r"permission denied|error\(13\)|EACCES", re.IGNORECASE)),
+        "{name} cannot mount the share: the storage account refuses the key that the environment mounts "
+        "with: it was rotated, or shared-key access or the storage firewall was changed ({details})",
+        "repair(): it writes the current key into the environment, or reports why no key helps",
+    ),
+    (
+        (_MOUNT, re.compile(r"no such file|error\(2\)|ENOENT|not found", re.IGNORECASE)),
+        "{name} cannot mount the share: the file share does not exist any more ({details})",
+        "provision() again: it creates the share, then deploy again",
+    ),
+    (
+        (_MOUNT,),
+        "{name} cannot mount the share: {details}",
+        "check that the share exists and the storage account admits the environment, then provision() again",
+    ),
+)
+"""Patterns that must all match Azure's details → reason and next step; the first match counts."""
 
 
 def is_mount_failure(text: str) -> bool:
@@ -72,9 +83,7 @@ def replica_failure(
     ``last_error`` is from its heartbeat; ``restarts_before`` happened before this start.
     """
     details = replica.reasons
-    if _IMAGE.search(details):
-        return _pull_failure(details, replica.name)
-    if found := _mount_failure(details, replica.name):
+    if found := _pull_or_mount_failure(details, replica.name):
         return found
     crashes = replica.restarts - restarts_before
     if crashes >= MAX_CRASHES or (crashes and "OOMKilled" in details):
@@ -96,7 +105,7 @@ def event_failure(events: Iterable[StartupEvent], live: Mapping[str, ReplicaStat
                 failures.pop(event.replica, None)
     for name, texts in failures.items():
         if len(texts) >= MAX_EVENT_FAILURES:
-            return _mount_failure(texts[-1], name) or _pull_failure(texts[-1], name)
+            return _pull_or_mount_failure(texts[-1], name)
     return None
 
 
@@ -123,24 +132,9 @@ def unreachable_endpoint(app: str, url: str, response: str) -> StartupFailure:
     )
 
 
-def _pull_failure(details: str, name: str) -> StartupFailure:
-    return StartupFailure(
-        f"the image of {name} cannot be pulled: {_shorten(details)}",
-        "correct the image or its registry's sign-in with provision(); Docker Hub may limit pulls",
-    )
-
-
-def _mount_failure(details: str, name: str) -> StartupFailure | None:
-    if not _MOUNT.search(details):
-        return None
-    for pattern, cause, step in _MOUNT_CAUSES:
-        if pattern.search(details):
-            return StartupFailure(f"{name} cannot mount the share: {cause} ({_shorten(details)})", step)
-    return StartupFailure(
-        f"{name} cannot mount the share: {_shorten(details)}",
-        "check that the share exists and the storage account admits the environment, then provision() again",
-    )
-
-
-def _shorten(details: str) -> str:
-    return " ".join(details.split())[:400]
+def _pull_or_mount_failure(details: str, name: str) -> StartupFailure | None:
+    shown = " ".join(details.split())[:400]
+    for patterns, reason, next_step in _CAUSES:
+        if all(pattern.search(details) for pattern in patterns):
+            return StartupFailure(reason.format(name=name, details=shown), next_step)
+    return None

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from nbtoolkit.azure.container_apps.stale_cache import StaleCache
+from nbtoolkit.azure.container_apps.replica_poller import StaleCache
 from nbtoolkit.errors import NotInStore
 from nbtoolkit.filestore import FileStore
 from nbtoolkit.serving import share_layout as share

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
 from nbtoolkit.azure.container_apps.revisions import AppSnapshot, ReplicaState
-from nbtoolkit.azure.portal_urls import portal_url
+from nbtoolkit.azure.resource_id import portal_url
 from nbtoolkit.azure.startup.capacity_failures import capacity_failure, is_activation_timeout
-from nbtoolkit.azure.startup.event_poller import EventPoller
 from nbtoolkit.azure.startup.failures import (
     StartupFailure,
     event_failure,
@@ -18,8 +17,8 @@ from nbtoolkit.azure.startup.failures import (
     unreachable_endpoint,
 )
 from nbtoolkit.azure.startup.heartbeats import Heartbeats
+from nbtoolkit.azure.startup.pollers import EventPoller, WakeUpPoller
 from nbtoolkit.azure.startup.timeline import ASSIGNING, StartupEvent, Timeline
-from nbtoolkit.azure.startup.wake_up import WakeUpPoller
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share_layout import Heartbeat

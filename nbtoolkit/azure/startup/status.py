@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.container_apps.models import AppState
 from nbtoolkit.azure.container_apps.revisions import AppSnapshot
-from nbtoolkit.azure.portal_urls import portal_url
+from nbtoolkit.azure.resource_id import portal_url
 from nbtoolkit.azure.startup.failures import replica_failure, revision_failure
 from nbtoolkit.azure.startup.heartbeats import age_of
 from nbtoolkit.azure.startup.timeline import READY, phase_of
@@ -73,12 +73,9 @@ def _condition(
         if failure := replica_failure(replica, beat and beat.last_error):
             return bad, failure.reason
     if custom:
-        ready = any(replica.ready for replica in snapshot.live)
-        return (
-            ("ready", "it listens; its answers are not proven")
-            if ready
-            else ("starting", "its start commands run")
-        )
+        if any(replica.ready for replica in snapshot.live):
+            return "ready", "it listens; its answers are not proven"
+        return "starting", "its start commands run"
     return _managed_condition(snapshot, heartbeats, published)
 
 
@@ -107,10 +104,9 @@ def _replicas(app: AppState, snapshot: AppSnapshot, heartbeats: Mapping[str, Hea
     limits = f"from {app.min_replicas} to {app.max_replicas}"
     if not snapshot.live:
         return f"none; {limits}"
-    return f"{', '.join(_replica(one.name, heartbeats.get(one.name)) for one in snapshot.live)}; {limits}"
-
-
-def _replica(name: str, beat: Heartbeat | None) -> str:
-    if beat is None:
-        return f"{name} (no heartbeat yet)"
-    return f"{name} ({beat.phase}, {max(0, int(age_of(beat)))} s ago)"
+    beats = [(one.name, heartbeats.get(one.name)) for one in snapshot.live]
+    shown = [
+        f"{name} ({beat.phase}, {max(0, int(age_of(beat)))} s ago)" if beat else f"{name} (no heartbeat yet)"
+        for name, beat in beats
+    ]
+    return f"{', '.join(shown)}; {limits}"

@@ -20,7 +20,7 @@ FAILED = "failed"
 
 _DESCRIPTIONS = {
     REQUESTED: "Azure shows no replica yet",
-    ASSIGNING: "Azure looks for a free machine",
+    ASSIGNING: "Azure searches for a free machine",
     PULLING: "the machine pulls the image and mounts the share",
     INSTALLING: "packages are installed on the replica's local disk",
     LOADING: "the engine reads the base model from the share",
@@ -56,12 +56,6 @@ class StartupEvent:
     replica: str
     reason: str
     message: str = ""
-
-    @classmethod
-    def from_text(cls, replica: str, text: str) -> StartupEvent:
-        """Parse the text of a system log line, ``reason: message``."""
-        reason, _, message = text.partition(": ")
-        return cls(replica, reason, message)
 
 
 @dataclass

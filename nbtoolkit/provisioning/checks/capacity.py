@@ -9,7 +9,7 @@ from nbtoolkit.azure.capacity.quota import QuotaHeadroom
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
 from nbtoolkit.azure.files.share import AzureShare
-from nbtoolkit.azure.portal_urls import QUOTA_PAGE
+from nbtoolkit.azure.resource_id import QUOTA_PAGE
 from nbtoolkit.errors import AzureFailed, InvalidBase, MissingDependency, StoreError
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.share_models import describe_base, share_path

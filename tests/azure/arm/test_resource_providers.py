@@ -16,7 +16,7 @@ def test_register_providers_waits_until_they_are_registered(azure_double: AzureD
     cloud = Cloud.shared()
     assert not get_provider(cloud, SUBSCRIPTION, "Microsoft.App").registered
     progress = Progress()
-    register_providers(cloud, SUBSCRIPTION, ["Microsoft.App"], progress, interval=0.05)
+    register_providers(cloud, SUBSCRIPTION, ["Microsoft.App"], progress)
     assert get_provider(cloud, SUBSCRIPTION, "Microsoft.App").registered
     assert progress.current_phase == "Registering Microsoft.App"
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from azure.core.exceptions import HttpResponseError
 
-from nbtoolkit.azure import sdk
 from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.container_apps.app import ContainerApp
@@ -76,12 +75,13 @@ def app_with(**answers: list[Any]) -> tuple[ContainerApp, Operations]:
         container_apps_revisions=operations,
         container_apps_revision_replicas=operations,
     )
-    return ContainerApp(SimpleNamespace(containerapps=lambda _: client), NAMES), operations  # type: ignore[arg-type]
+    cloud: Any = SimpleNamespace(containerapps=lambda _: client, poll_interval=0.01)
+    return ContainerApp(cloud, NAMES), operations
 
 
 def refused(status: int, code: str) -> HttpResponseError:
     """Return the SDK's exception for a response of ARM."""
-    content = json.dumps({"error": {"code": code, "message": f"said {code}"}})
+    content = json.dumps({"error": {"code": code, "message": f"message of {code}"}})
     response = SimpleNamespace(
         status_code=status,
         reason="no",
@@ -92,11 +92,6 @@ def refused(status: int, code: str) -> HttpResponseError:
         request=SimpleNamespace(method="POST", url="https://management.azure.com/x"),
     )
     return HttpResponseError(response=response)  # type: ignore[arg-type]
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sdk, "POLL_INTERVAL", 0.01)
 
 
 def exchanges(shared: Path, part: str) -> Iterator[Any]:

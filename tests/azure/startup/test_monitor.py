@@ -9,8 +9,8 @@ import pytest
 
 from nbtoolkit.azure.container_apps.revisions import AppSnapshot, ReplicaState, RevisionState
 from nbtoolkit.azure.startup.monitor import StartupMonitor
+from nbtoolkit.azure.startup.pollers import WakeUpPoller
 from nbtoolkit.azure.startup.timeline import StartupEvent, Timeline
-from nbtoolkit.azure.startup.wake_up import WakeUpPoller
 from nbtoolkit.errors import ServerFailed
 from tests.azure.startup.conftest import FAILED_REVISION, IngressStub, app_of
 from tests.support.replica_states import NOW, ManualClock, replica

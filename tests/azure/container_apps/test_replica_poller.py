@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nbtoolkit.azure.container_apps.stale_cache import StaleCache
+from nbtoolkit.azure.container_apps.replica_poller import StaleCache
 from nbtoolkit.errors import AzureFailed, NotInStore
 from nbtoolkit.filestore import LocalFolder
 

@@ -1,11 +1,17 @@
-"""Wake an app that is scaled to zero, and keep it awake while a deploy waits for it."""
+"""Poll in the background while a start waits: requests that wake the app, and its system events."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Self
 
+from nbtoolkit.azure.container_apps.app import ContainerApp
+from nbtoolkit.azure.startup.timeline import StartupEvent
+from nbtoolkit.errors import NbtoolkitError
+from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import start_daemon
 from nbtoolkit.utils.tls import tls_context
 
@@ -13,7 +19,9 @@ if TYPE_CHECKING:
     import httpx
 
 LEASE = 60.0
-"""Seconds after the last :meth:`WakeUpPoller.extend` until requests end, so that no GPU is kept running."""
+"""Seconds after the last :meth:`LeasedPoller.extend` until polling ends, so that no GPU is kept running."""
+EVENT_INTERVAL = 5.0
+"""Seconds between two polls of the events."""
 RESPONSE_TIMEOUT = 250.0
 """Seconds for a response; the ingress times out after 240."""
 AWAKE_INTERVAL = 60.0
@@ -25,10 +33,62 @@ UNREACHABLE_SECONDS = 120.0
 
 Responder = Literal["server", "starting", "refused", "none"]
 """Who responded: the server, the ingress while a replica starts, an IP restriction, or something else."""
+_MAX_EVENTS = 100
 
 
-class WakeUpPoller:
-    """Request ``url``/health from a daemon thread until the server responds, then once a minute.
+class LeasedPoller(ABC):
+    """Poll from a daemon thread until :meth:`stop`, or until the lease is not extended any more."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._stopped = threading.Event()
+        self.extend()
+
+    def start(self) -> Self:
+        """Start polling."""
+        start_daemon(self._run, name=self._name)
+        return self
+
+    def extend(self) -> None:
+        """Extend polling by :data:`LEASE` seconds."""
+        self._lease_end = time.monotonic() + LEASE
+
+    def stop(self) -> None:
+        """Stop polling; a request without a response yet ends in its thread."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set() and time.monotonic() < self._lease_end:
+            self._stopped.wait(self._poll())
+
+    @abstractmethod
+    def _poll(self) -> float:
+        """Poll once and return the seconds until the next poll."""
+
+
+class EventPoller(LeasedPoller):
+    """Poll the latest system events; there are none while reading fails."""
+
+    def __init__(self, app: ContainerApp) -> None:
+        super().__init__("events")
+        self._app = app
+        self._events: Sequence[StartupEvent] = ()
+
+    def latest(self) -> Sequence[StartupEvent]:
+        """Return the latest known events in order, and extend the lease."""
+        self.extend()
+        return self._events
+
+    def _poll(self) -> float:
+        try:
+            self._events = latest_events(self._app)
+        except NbtoolkitError:  # events are optional, and the next poll may succeed
+            return 2 * EVENT_INTERVAL
+        return EVENT_INTERVAL
+
+
+class WakeUpPoller(LeasedPoller):
+    """Request ``url``/health until the server responds, then once a minute.
 
     The ingress holds the first request while it starts a replica, and responds 504 after 240 s; that is not a
     failure. ``last_response`` describes the last response. With ``managed`` only JSON counts as a response
@@ -45,11 +105,12 @@ class WakeUpPoller:
     ) -> None:
         import httpx
 
+        super().__init__("wake-up")
         self.url = url
         self._managed = managed
         self._interval = interval
         self._unreachable_after = unreachable_after
-        self.last_response = "the first request is on its way"
+        self.last_response = "the first request was sent"
         self.awake = False
         self.ingress_timeouts = 0
         """How often the ingress held a request until it timed out."""
@@ -58,21 +119,6 @@ class WakeUpPoller:
         self._failures: list[str] = []
         self._failing_since = 0.0
         self._client = httpx.Client(verify=tls_context())
-        self._stopped = threading.Event()
-        self._lease_end = time.monotonic() + LEASE
-
-    def start(self) -> WakeUpPoller:
-        """Start sending requests."""
-        start_daemon(self._run, name="wake-up")
-        return self
-
-    def extend(self) -> None:
-        """Extend the requests by :data:`LEASE` seconds."""
-        self._lease_end = time.monotonic() + LEASE
-
-    def stop(self) -> None:
-        """Send no more requests; one that the ingress holds ends in its thread."""
-        self._stopped.set()
 
     def unreachable_reason(self) -> str:
         """Return the responses that came instead of the app's; empty while this may be transient."""
@@ -83,9 +129,11 @@ class WakeUpPoller:
 
     def _run(self) -> None:
         with self._client:
-            while not self._stopped.is_set() and time.monotonic() < self._lease_end:
-                self._record(*probe(self._client, f"{self.url}/health", managed=self._managed))
-                self._stopped.wait(AWAKE_INTERVAL if self.awake else self._interval)
+            super()._run()
+
+    def _poll(self) -> float:
+        self._record(*probe(self._client, f"{self.url}/health", managed=self._managed))
+        return AWAKE_INTERVAL if self.awake else self._interval
 
     def _record(self, responder: Responder, description: str) -> None:
         self.last_response = description
@@ -98,6 +146,18 @@ class WakeUpPoller:
             self._failing_since = self._failing_since if self._failures else time.monotonic()
             self._failures = [*self._failures[-MIN_FAILURES:], description]
         self.refused = description if responder == "refused" else ""
+
+
+def latest_events(app: ContainerApp, progress: Progress | None = None) -> tuple[StartupEvent, ...]:
+    """Return the latest system events in order; three requests."""
+    from nbtoolkit.azure.logs.stream import app_log
+
+    events = [
+        line
+        for line in app_log(app, ["system"], tail=_MAX_EVENTS, progress=progress)
+        if line.kind == "system"
+    ]
+    return tuple(StartupEvent(one.source, *one.text.partition(": ")[::2]) for one in events)
 
 
 def probe(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from nbtoolkit.azure.startup.wake_up import WakeUpPoller, probe
+from nbtoolkit.azure.startup.pollers import WakeUpPoller, probe
 from tests.azure.startup.conftest import IngressStub
 from tests.support.wait import wait_until
 
