@@ -24,33 +24,24 @@ def conflicts(
             f"There is no resource group {names.resource_group} in this subscription: choose one from the "
             "list, or create it with create_resource_group."
         ]
-    found = [*_region_conflict(settings, existing), *_storage_conflict(existing)]
+    found: list[str] = []
+    region = existing.location
+    if existing.environment is not None and settings.location not in ("", region):
+        found.append(
+            f"The environment {names.environment} is in {region}, and the app must be in the same "
+            f"region: leave location blank, or choose another environment_name for {settings.location}."
+        )
+    storage = existing.environment_storage or {}
+    file: Mapping[str, Any] = (storage.get("properties") or {}).get("azureFile") or {}
+    mounted = (file.get("accountName"), file.get("shareName"))
+    if file and mounted != (names.storage_account, names.file_share):
+        found.append(
+            f"The storage {names.environment_storage} of the environment mounts another share "
+            f"({'/'.join(map(str, mounted))}): choose another environment_storage."
+        )
     if existing.app is not None:
         found += _app_conflicts(settings, existing, AppState(existing.app), secrets)
     return found
-
-
-def _region_conflict(settings: ProvisionSettings, existing: ExistingResources) -> list[str]:
-    region = existing.location
-    if existing.environment is None or not settings.location or settings.location == region:
-        return []
-    return [
-        f"The environment {existing.names.environment} is in {region}, and the app must be in the same "
-        f"region: leave location blank, or choose another environment_name for {settings.location}."
-    ]
-
-
-def _storage_conflict(existing: ExistingResources) -> list[str]:
-    """Refuse to redirect a storage of the environment that mounts another share."""
-    storage = existing.environment_storage or {}
-    file: Mapping[str, Any] = (storage.get("properties") or {}).get("azureFile") or {}
-    mounted, names = (file.get("accountName"), file.get("shareName")), existing.names
-    if not file or mounted == (names.storage_account, names.file_share):
-        return []
-    return [
-        f"The storage {names.environment_storage} of the environment mounts another share "
-        f"({'/'.join(map(str, mounted))}): choose another environment_storage."
-    ]
 
 
 def _app_conflicts(

@@ -21,7 +21,7 @@ from nbtoolkit.provisioning.conflicts import choose_profile, conflicts
 from nbtoolkit.provisioning.discovery import Discovery, app_deployment, discover
 from nbtoolkit.provisioning.plan import ProvisionPlan, cost_rows
 from nbtoolkit.provisioning.preflight import preflight
-from nbtoolkit.provisioning.rollout_capacity import RolloutCapacity, check_rollout_capacity
+from nbtoolkit.provisioning.rollout_capacity import check_rollout_capacity
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.provisioning.template_parameters import (
     all_secret_names,
@@ -76,10 +76,10 @@ def build_plan(found: Discovery, cloud: Cloud, progress: Progress, workspace: Wo
     kept_image = _image_of_others(settings, existing, deployment)
     image = kept_image or image_of(settings, compiled)
     changes = _changes(found, choice.profile, image, secrets, compiled)
-    capacity = RolloutCapacity()
+    downtime = False
     if changes and not found_blockers:
-        capacity = check_rollout_capacity(settings, existing, choice.profile, cloud, progress)
-        found_blockers += capacity.blockers
+        downtime, too_few = check_rollout_capacity(settings, existing, choice.profile, cloud, progress)
+        found_blockers += too_few
     parameters = template_parameters(settings, existing, choice.profile, all_secret_names(settings, existing))
     built = ProvisionPlan(
         settings=settings,
@@ -87,7 +87,7 @@ def build_plan(found: Discovery, cloud: Cloud, progress: Progress, workspace: Wo
         blockers=tuple(dict.fromkeys(found_blockers)),
         warnings=checked.warnings,
         changes=tuple(changes),
-        downtime=capacity.downtime,
+        downtime=downtime,
         added_profile=choice.added,
         unregistered=checked.unregistered,
         costs=cost_rows(settings, checked.facts.get("price", "unknown")),

@@ -10,7 +10,7 @@ from nbtoolkit.azure.arm import permissions, resource_providers
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.resource_providers import REQUIRED_PROVIDERS, ResourceProvider
 from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
-from nbtoolkit.azure.capacity.prices import Price, price_of, unknown_price_reason
+from nbtoolkit.azure.capacity.prices import price_text
 from nbtoolkit.azure.capacity.quota import QuotaHeadroom, quota_headroom
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import or_none
@@ -19,13 +19,14 @@ from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.provisioning.checks import Preflight
 from nbtoolkit.provisioning.checks.capacity import check_memory, check_quota
 from nbtoolkit.provisioning.checks.permissions import check_group, check_subscription
-from nbtoolkit.provisioning.checks.provisioning_state import (
+from nbtoolkit.provisioning.checks.resources import (
     check_providers,
     check_resources,
+    check_storage,
     check_subscription_state,
     not_checked,
+    unavailable_name,
 )
-from nbtoolkit.provisioning.checks.storage import check_storage, unavailable_name
 from nbtoolkit.provisioning.discovery import discover
 from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.provisioning.validation import engine_warnings
@@ -33,8 +34,6 @@ from nbtoolkit.utils.threads import query_all
 from nbtoolkit.workspace import Workspace
 
 __all__ = ["Preflight", "preflight"]
-
-Queries = dict[str, Callable[[], Any]]
 
 
 def preflight(
@@ -57,8 +56,7 @@ def preflight(
         discovery = discover(settings.completed(workspace), cloud, progress, workspace)
         settings, existing = discovery.settings, discovery.existing
     progress.phase("Checking permissions, providers and quotas")
-    hardware = GpuProfile.by_name(settings.gpu)
-    answers = query_all(_queries(settings, existing, hardware, workspace, cloud), progress)
+    answers = query_all(_queries(settings, existing, workspace, cloud), progress)
     found = Preflight(settings, existing, added_profile=added)
     check_subscription_state(found, answers["subscription"])
     check_resources(found)
@@ -73,11 +71,7 @@ def preflight(
     for sentence in engine_warnings(settings):
         found.warn(sentence)
     check_memory(found, workspace, cloud, progress)
-    price = answers["price"]
-    known = isinstance(price, Price)
-    found.facts["price"] = (
-        str(price) if known else unknown_price_reason(hardware, settings.location, workspace.cache)
-    )
+    found.facts["price"] = str(answers["price"])
     for name, answer in answers.items():
         if isinstance(answer, AzureFailed) and name != "subscription":
             found.warn(not_checked(answer))
@@ -85,24 +79,23 @@ def preflight(
 
 
 def _queries(
-    settings: ProvisionSettings,
-    existing: ExistingResources,
-    hardware: GpuProfile,
-    workspace: Workspace,
-    cloud: Cloud,
-) -> Queries:
-    names, region, cache = existing.names, settings.location, workspace.cache
+    settings: ProvisionSettings, existing: ExistingResources, workspace: Workspace, cloud: Cloud
+) -> dict[str, Callable[[], Any]]:
+    names, region, hardware = existing.names, settings.location, GpuProfile.by_name(settings.gpu)
     subscription = names.subscription
-    queries: Queries = {
+    # that of logs only for a new workspace
+    logs = existing.environment is None and existing.log_analytics is None
+    queries: dict[str, Callable[[], Any]] = {
         "subscription": lambda: or_none(
             f"read the subscription {subscription}",
             lambda: cloud.subscriptions().subscriptions.get(subscription),
         ),
         **{
             namespace: partial(resource_providers.get_provider, cloud, subscription, namespace)
-            for namespace in _needed_providers(existing)
+            for namespace in REQUIRED_PROVIDERS
+            if logs or namespace != "Microsoft.OperationalInsights"
         },
-        "price": lambda: price_of(cloud, hardware, region, cache) if region else None,
+        "price": lambda: price_text(cloud, hardware, region, workspace.cache),
     }
     if existing.group is not None:
         queries["permissions"] = lambda: permissions.group_permissions(
@@ -113,12 +106,6 @@ def _queries(
     if existing.storage_account is None:
         queries["name"] = lambda: unavailable_name(cloud, names)
     return queries
-
-
-def _needed_providers(existing: ExistingResources) -> list[str]:
-    """Return the providers of the resources to create or change; that of logs only for a new workspace."""
-    logs = existing.environment is None and existing.log_analytics is None
-    return [one for one in REQUIRED_PROVIDERS if logs or one != "Microsoft.OperationalInsights"]
 
 
 def _check_permissions(found: Preflight, answers: dict[str, Any], cloud: Cloud, progress: Progress) -> None:

@@ -20,12 +20,11 @@ from nbtoolkit.azure.resource_id import portal_url
 from nbtoolkit.azure.startup.capacity_failures import with_replica_details
 from nbtoolkit.errors import NotApplied, ProvisionFailed
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.provisioning import saved_defaults
 from nbtoolkit.provisioning.discovery import Discovery, app_deployment, discover, wait_for_changes
 from nbtoolkit.provisioning.plan import ProvisionPlan
 from nbtoolkit.provisioning.plan_builder import SETTINGS_TAG, build_plan, deployment_tags
 from nbtoolkit.provisioning.rollout_capacity import wait_for_revision
-from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.provisioning.settings import PARAMETERS, ProvisionSettings, write_saved
 from nbtoolkit.provisioning.template_parameters import INHERITED, secret_values
 from nbtoolkit.provisioning.validation import blockers, raise_if_blocked
 from nbtoolkit.utils.display import FactTable
@@ -205,13 +204,13 @@ def _finish(
     names.write(workspace)
     if settings.remember:
         defaults, inherited = ProvisionSettings(), set(INHERITED) - settings.model_fields_set
-        values = {name: getattr(plan.settings, name) for name in saved_defaults.PARAMETERS}
+        values = {name: getattr(plan.settings, name) for name in PARAMETERS}
         changed = {
             name: value
             for name, value in values.items()
             if name not in inherited and value != getattr(defaults, name)
         }
-        saved_defaults.write(workspace, changed)
+        write_saved(workspace, changed)
     return Provision(
         **vars(names),
         created=() if plan.nothing_to_do else tuple(plan.creates),

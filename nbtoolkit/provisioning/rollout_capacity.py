@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.azure.clients import Cloud
@@ -19,28 +17,21 @@ from nbtoolkit.provisioning.settings import ProvisionSettings
 from nbtoolkit.utils.threads import run_cancellable
 
 
-@dataclass(frozen=True)
-class RolloutCapacity:
-    """Whether the app stops for the change, or why the change cannot start."""
-
-    downtime: bool = False
-    blockers: tuple[str, ...] = ()
-
-
 def check_rollout_capacity(
     settings: ProvisionSettings,
     existing: ExistingResources,
     profile: str,
     cloud: Cloud,
     progress: Progress,
-) -> RolloutCapacity:
-    """Return how a change of the app that makes a new revision can start; a few requests.
+) -> tuple[bool, list[str]]:
+    """Return whether the app stops for a change that makes a new revision, and why it cannot start.
 
+       A few requests.
     No request without a GPU. For a change of the workload profile the preflight's quota check is enough.
     """
     state = AppState(existing.app or {})
     if state.workload_profile != profile or not GpuProfile.by_name(settings.gpu).has_gpu:
-        return RolloutCapacity()
+        return False, []
     app = ContainerApp(cloud, existing.names)
     activation = run_cancellable(progress, lambda: Activation(app, AppPoller(app), state))
     try:
@@ -50,18 +41,16 @@ def check_rollout_capacity(
     except QuotaShort:
         method = None
     if method not in (None, "restart"):
-        return RolloutCapacity(downtime=method == "downtime")
+        return method == "downtime", []
     headroom = run_cancellable(progress, activation.headroom)
     # a revision that never became ready holds the machines that the new one needs
     if method == "restart" and (headroom.sufficient is not False or settings.allow_downtime):
-        return RolloutCapacity(downtime=headroom.sufficient is False)
-    return RolloutCapacity(
-        blockers=(
-            f"The change of the app {state.name} starts a new revision, and there is no GPU for it next to "
-            f"the running one ({headroom.text}): set allow_downtime, which stops the app first, so that "
-            f"nothing answers for some minutes; or raise the quota: {QUOTA_PAGE}",
-        )
-    )
+        return headroom.sufficient is False, []
+    return False, [
+        f"The change of the app {state.name} starts a new revision, and there is no GPU for it next to "
+        f"the running one ({headroom.text}): set allow_downtime, which stops the app first, so that "
+        f"nothing answers for some minutes; or raise the quota: {QUOTA_PAGE}"
+    ]
 
 
 def wait_for_revision(app: ContainerApp, progress: Progress, timeout: float) -> str:

@@ -12,8 +12,7 @@ from typing import Any
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.container_apps.models import API_KEY_SECRET, AppState, secret_name
 from nbtoolkit.errors import InvalidSettings
-from nbtoolkit.provisioning.saved_defaults import PARAMETERS
-from nbtoolkit.provisioning.settings import ProvisionSettings
+from nbtoolkit.provisioning.settings import PARAMETERS, ProvisionSettings
 
 REGISTRY_PASSWORD = "registry-password"  # noqa: S105 - the name of a secret, not one
 _LABELS = {

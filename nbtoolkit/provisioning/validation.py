@@ -50,18 +50,13 @@ def raise_if_blocked(sentences: Iterable[str]) -> None:
 
 def engine_warnings(settings: ProvisionSettings) -> list[str]:
     """Return the known limits of the chosen engine on the chosen GPU."""
-    sentences: list[str] = []
-    if settings.engine == "vllm" and settings.gpu == "T4":
-        sentences.append(
-            "vLLM does not start with every image on a T4 (its FlashInfer kernels need a compiler there): if "
-            "it fails, choose the transformers engine, or the GPU A100."
-        )
-    if settings.engine == "vllm" and not settings.image:
-        sentences.append(
-            "vLLM's image is larger than 8 GB: Container Apps may show no console logs for it, and it starts "
-            "more slowly. The startup timeline does not depend on console logs."
-        )
-    return sentences
+    warnings = {
+        "vLLM does not start with every image on a T4 (its FlashInfer kernels need a compiler there): if "
+        "it fails, choose the transformers engine, or the GPU A100.": settings.gpu == "T4",
+        "vLLM's image is larger than 8 GB: Container Apps may show no console logs for it, and it starts "
+        "more slowly. The startup timeline does not depend on console logs.": not settings.image,
+    }
+    return [one for one, applies in warnings.items() if applies and settings.engine == "vllm"]
 
 
 def _invalid_names(settings: ProvisionSettings) -> list[str]:
@@ -84,19 +79,15 @@ def _invalid_names(settings: ProvisionSettings) -> list[str]:
 
 
 def _hardware_conflicts(settings: ProvisionSettings) -> list[str]:
-    sentences: list[str] = []
-    if settings.min_replicas > settings.max_replicas:
-        sentences.append(
-            f"min_replicas is {settings.min_replicas} and max_replicas is {settings.max_replicas}: the "
-            "minimum must not exceed the maximum."
-        )
-    if settings.gpu == "none" and settings.engine == "vllm":
-        sentences.append("vLLM needs a GPU here: choose one, or the transformers engine.")
-    if settings.engine == "vllm" and not settings.commands:
-        sentences.append(f"engine is 'vllm' without start commands. {OTHER_ENGINE}")
-    if settings.gpu == "none" and settings.quantization == "nf4":
-        sentences.append("nf4 needs a GPU: choose one, or no quantization.")
-    return sentences
+    is_vllm, without_gpu = settings.engine == "vllm", settings.gpu == "none"
+    conflicts = {
+        f"min_replicas is {settings.min_replicas} and max_replicas is {settings.max_replicas}: the "
+        "minimum must not exceed the maximum.": settings.min_replicas > settings.max_replicas,
+        "vLLM needs a GPU here: choose one, or the transformers engine.": without_gpu and is_vllm,
+        f"engine is 'vllm' without start commands. {OTHER_ENGINE}": is_vllm and not settings.commands,
+        "nf4 needs a GPU: choose one, or no quantization.": without_gpu and settings.quantization == "nf4",
+    }
+    return [sentence for sentence, applies in conflicts.items() if applies]
 
 
 def _registry_conflicts(settings: ProvisionSettings) -> list[str]:
@@ -113,14 +104,14 @@ def _registry_conflicts(settings: ProvisionSettings) -> list[str]:
 
 
 def _invalid_variables(settings: ProvisionSettings) -> list[str]:
-    sentences: list[str] = []
-    for name in (*settings.environment_variables, *settings.secrets):
-        if not _VARIABLE.fullmatch(name):
-            sentences.append(f"{name!r} is not a valid name of an environment variable.")
-    for name in settings.environment_variables:
-        if _SECRET_NAME.search(name):
-            sentences.append(
-                f"{name} looks like a secret, and everyone with access to the app can read its environment: "
-                "set it in this kernel and add its name to secrets."
-            )
-    return sentences
+    invalid = [
+        f"{name!r} is not a valid name of an environment variable."
+        for name in (*settings.environment_variables, *settings.secrets)
+        if not _VARIABLE.fullmatch(name)
+    ]
+    return invalid + [
+        f"{name} looks like a secret, and everyone with access to the app can read its environment: "
+        "set it in this kernel and add its name to secrets."
+        for name in settings.environment_variables
+        if _SECRET_NAME.search(name)
+    ]

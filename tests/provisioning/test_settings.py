@@ -12,10 +12,7 @@ import pytest
 from nbtoolkit.errors import (
     InvalidSettings,
 )
-from nbtoolkit.provisioning import (
-    ProvisionSettings,
-    saved_defaults,
-)
+from nbtoolkit.provisioning.settings import ProvisionSettings, write_saved
 from nbtoolkit.provisioning.template_parameters import (
     fingerprinted_settings,
 )
@@ -78,8 +75,8 @@ def test_values_of_the_inference_step_overrule_those_of_fine_tuning(
 
 
 def test_written_settings_keep_the_other_content_of_the_parameter_file(workspace: Workspace) -> None:
-    assert saved_defaults.write(workspace, {"app": "myapp", "allowed_ip_ranges": ("10.0.0.0/8",)})
-    assert not saved_defaults.write(workspace, {"app": "myapp"})
+    assert write_saved(workspace, {"app": "myapp", "allowed_ip_ranges": ("10.0.0.0/8",)})
+    assert not write_saved(workspace, {"app": "myapp"})
     parameters = json.loads(workspace.path("infra/provision/inference.parameters.json").read_text())[
         "parameters"
     ]
@@ -92,7 +89,7 @@ def test_written_settings_keep_the_other_content_of_the_parameter_file(workspace
 def test_a_workspace_without_files_has_the_defaults(workspace_root: Path) -> None:
     workspace = Workspace(workspace_root)
     assert ProvisionSettings.for_workspace(workspace) == ProvisionSettings()
-    saved_defaults.write(workspace, {"app": "myapp"})
+    write_saved(workspace, {"app": "myapp"})
     assert ProvisionSettings.for_workspace(workspace).app == "myapp"
 
 

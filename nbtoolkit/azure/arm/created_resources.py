@@ -7,10 +7,8 @@ the record, the deployment of a run and the tag of a resource prove that this wo
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,6 +28,7 @@ RUN_TAG = "nbtoolkit-run"
 """Tag of a deployment: the run that started it."""
 MARK_TAG = "nbtoolkit-workspace"
 """Tag of a resource: the workspace that created it; the template writes it."""
+_FILE = "azure-created.json"
 
 
 class ProvisionRun(BaseModel):
@@ -159,8 +158,8 @@ def is_marked(workspace: Workspace, cloud: Cloud, id_: str, progress: Progress) 
     """Return whether a resource exists and has this workspace's tag; False for kinds without tags."""
     if kind_of(id_) not in delete.TAGGED_KINDS:
         return False
-    tags = run_cancellable(progress, lambda: delete.tags(cloud, id_))
-    return tags is not None and tags.get(MARK_TAG) == workspace_mark(workspace)
+    body = run_cancellable(progress, lambda: delete.get_resource(cloud, id_))
+    return body is not None and (body.get("tags") or {}).get(MARK_TAG) == workspace_mark(workspace)
 
 
 def reconcile_if_reachable(workspace: Workspace, cloud: Cloud, progress: Progress) -> None:
@@ -179,12 +178,8 @@ def _merge(known: Iterable[str], ids: Iterable[str]) -> tuple[str, ...]:
     return tuple(merged.values())
 
 
-def _path(workspace: Workspace) -> Path:
-    return workspace.state / "azure-created.json"
-
-
 def _read(workspace: Workspace) -> _Record:
-    path = _path(workspace)
+    path = workspace.state / _FILE
     if not path.exists():
         return _Record()
     try:
@@ -199,7 +194,7 @@ def _read(workspace: Workspace) -> _Record:
 
 def _update(workspace: Workspace, **changes: Any) -> None:
     """Write the record if a change differs from the file."""
-    path, record = _path(workspace), _read(workspace)
+    path, record = workspace.state / _FILE, _read(workspace)
     changed = record.model_copy(update=changes)
     if not path.exists() or changed != record:
-        write_atomically(path, json.dumps(changed.model_dump(mode="json"), indent=2).encode())
+        write_atomically(path, changed.model_dump_json(indent=2).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from nbtoolkit.azure.arm.long_running import change
@@ -28,10 +29,6 @@ TAGGED_KINDS = (ACCOUNT, ENVIRONMENT, WORKSPACE)
 """Kinds of resources that the template tags with the workspace that creates them."""
 
 _HAS_APPS = "ManagedEnvironmentHasContainerApps"
-EMPTY_TIMEOUT = 60.0
-"""Seconds in which an environment must register that its app was deleted."""
-RETRY_INTERVAL = 2.0
-"""Seconds between two attempts to delete such an environment."""
 
 
 class _Kind(NamedTuple):
@@ -80,17 +77,11 @@ def exists(cloud: Cloud, resource_id: str) -> bool:
 def get_resource(cloud: Cloud, resource_id: str) -> dict[str, Any] | None:
     """Return the body of a resource, None if it does not exist. One request."""
 
-    def request() -> Any:
-        return _resources(cloud, resource_id).get_by_id(resource_id, api_version=_api_version(resource_id))
-
-    found = or_none(f"look for {name_of(resource_id)}", request)
+    client, version = _client(cloud, resource_id)
+    found = or_none(
+        f"look for {name_of(resource_id)}", lambda: client.get_by_id(resource_id, api_version=version)
+    )
     return None if found is None else found.as_dict()
-
-
-def tags(cloud: Cloud, resource_id: str) -> dict[str, str] | None:
-    """Return a resource's tags, None if it does not exist. One request."""
-    found = get_resource(cloud, resource_id)
-    return None if found is None else dict(found.get("tags") or {})
 
 
 def delete(
@@ -98,8 +89,8 @@ def delete(
     resource_id: str,
     progress: Progress,
     *,
-    timeout: float = EMPTY_TIMEOUT,
-    interval: float = RETRY_INTERVAL,
+    timeout: float = 60.0,
+    interval: float = 2.0,
 ) -> None:
     """Delete a resource and wait until it is deleted; a missing one is not an error.
 
@@ -109,21 +100,14 @@ def delete(
     progress.phase(f"Deleting {title_of(resource_id)}")
     refusal: AzureFailed | None = None
 
-    def begin() -> Any:
-        return _resources(cloud, resource_id).begin_delete_by_id(
-            resource_id, api_version=_api_version(resource_id)
-        )
+    client, version = _client(cloud, resource_id)
+    begin = partial(client.begin_delete_by_id, resource_id, api_version=version)
+    action = f"delete the {title_of(resource_id)}"
 
     def deleted() -> bool:
         nonlocal refusal
         try:
-            change(
-                resource_id,
-                f"delete the {title_of(resource_id)}",
-                begin,
-                progress,
-                retry_interval=cloud.poll_interval,
-            )
+            change(resource_id, action, begin, progress, retry_interval=cloud.poll_interval)
         except AzureFailed as error:
             if error.status == 404:
                 return True
@@ -143,9 +127,5 @@ def remaining(cloud: Cloud, ids: Sequence[str]) -> list[RemainingResource]:
     return [RemainingResource(id_, _KINDS[kind_of(id_)].cost) for id_ in ids if exists(cloud, id_)]
 
 
-def _resources(cloud: Cloud, resource_id: str) -> Any:  # its generated signatures are not strict
-    return cloud.resources(resource_id.split("/")[2]).resources
-
-
-def _api_version(resource_id: str) -> str:
-    return _KINDS[kind_of(resource_id)].api_version
+def _client(cloud: Cloud, resource_id: str) -> tuple[Any, str]:  # its generated signatures are not strict
+    return cloud.resources(resource_id.split("/")[2]).resources, _KINDS[kind_of(resource_id)].api_version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -70,10 +71,7 @@ class ArmDeployment:
 
     def state(self) -> DeploymentState | None:
         """Return its state, None if there is no deployment of this name. One request."""
-
-        def request() -> Any:
-            return self._client.get(*self._group_and_name, raw_response_hook=self._note_retry_after)
-
+        request = partial(self._client.get, *self._group_and_name, raw_response_hook=self._note_retry_after)
         found = or_none(f"read the deployment {self.name}", request)
         return None if found is None else DeploymentState.parse(found.as_dict())
 
@@ -130,16 +128,14 @@ class ArmDeployment:
         """
         request = {**_request(template, parameters), "tags": dict(tags)}
         action = f"start the deployment {self.name}"
-
-        def begin() -> None:
-            self._client.begin_create_or_update(
-                *self._group_and_name,
-                request,
-                polling=False,
-                raw_response_hook=self._note_retry_after,
-                read_timeout=_READ_TIMEOUT,
-            )
-
+        begin = partial(
+            self._client.begin_create_or_update,
+            *self._group_and_name,
+            request,
+            polling=False,
+            raw_response_hook=self._note_retry_after,
+            read_timeout=_READ_TIMEOUT,
+        )
         try:
             with translate_errors(action):
                 start_request(action, begin, progress)
@@ -198,7 +194,12 @@ class ArmDeployment:
             return self._outputs(*result)
         except (Cancelled, KeyboardInterrupt) as stopped:
             reason = stopped.message.rstrip(".") if isinstance(stopped, Cancelled) else "Interrupted"
-            raise (self._cancelled(reason) if cancels else self._detached(reason)) from stopped
+            if cancels:
+                raise self._cancelled(reason) from stopped
+            raise Cancelled(
+                f"{reason}. This run only waited for the deployment {self.name}, which continues in Azure.",
+                next_step=f"open {self.portal_url}; to end the deployment, cancel it there",
+            ) from stopped
 
     def _outputs(
         self, state: DeploymentState | None, operations: Sequence[DeploymentOperation]
@@ -222,26 +223,19 @@ class ArmDeployment:
             portal_url=self.portal_url,
         )
 
-    def _detached(self, reason: str) -> Cancelled:
-        return Cancelled(
-            f"{reason}. This run only waited for the deployment {self.name}, which continues in Azure.",
-            next_step=f"open {self.portal_url}; to end the deployment, cancel it there",
-        )
-
     def _cancelled(self, reason: str) -> Cancelled:
-        attaches = f"open {self.portal_url}; running the step again attaches to it"
         try:
-            running, unfinished = run_cancellable(None, self._cancel, timeout=_CANCEL_TIMEOUT)
-        except CallTimeout:
-            return Cancelled(
-                f"{reason}. The request to cancel the deployment {self.name} has no response yet.",
-                next_step=attaches,
+            running, unfinished = run_cancellable(
+                None,
+                lambda: (self.cancel(), [one.title for one in self.operations() if one.running]),
+                timeout=_CANCEL_TIMEOUT,
             )
-        except AzureFailed as failed:
-            return Cancelled(
-                f"{reason}. Whether Azure cancels the deployment {self.name} is not known: {failed.message}",
-                next_step=attaches,
-            )
+        except (CallTimeout, AzureFailed) as failed:
+            outcome = f"The request to cancel the deployment {self.name} has no response yet."
+            if isinstance(failed, AzureFailed):
+                outcome = f"Whether Azure cancels the deployment {self.name} is not known: {failed.message}"
+            step = f"open {self.portal_url}; running the step again attaches to it"
+            return Cancelled(f"{reason}. {outcome}", next_step=step)
         if not running:
             return Cancelled(
                 f"{reason}. The deployment {self.name} had ended before the cancel request reached Azure.",
@@ -253,11 +247,6 @@ class ArmDeployment:
             next_step="run the step again to continue, or teardown() to remove what was created",
             running=unfinished,
         )
-
-    def _cancel(self) -> tuple[bool, list[str]]:
-        """Cancel it; return whether it was still running, and the resources that Azure still finishes."""
-        running = self.cancel()
-        return running, [operation.title for operation in self.operations() if operation.running]
 
     def _run(
         self, begin: Callable[..., Any], request: Mapping[str, Any], progress: Progress

@@ -46,17 +46,44 @@ def change(
     ``begin`` starts the change and returns the SDK's poller, or None for one that ends with its request.
     Changes of one resource from this process run one after another. If Azure reports a conflict with a change
     of another client, the request is repeated for ``retry_timeout`` seconds, with pauses that grow from
-    ``retry_interval``. ``meanwhile`` is called
-    repeatedly until the end; an error that it raises ends the wait.
+    ``retry_interval``. ``meanwhile`` is called repeatedly until the end; an error that it raises ends the
+    wait.
 
     Raises :class:`AzureFailed`, and :class:`Cancelled`, which says that Azure continues a started change.
     """
+    from azure.core.exceptions import HttpResponseError
+
+    conflict: HttpResponseError | None = None
+    pause = retry_interval
+
+    def changed() -> bool:
+        nonlocal conflict
+        try:
+            _wait_for_end(start_request(action, begin, progress), action, progress, meanwhile)
+        except HttpResponseError as error:
+            code = str(getattr(error.error, "code", None) or "")
+            if code not in CONFLICTS:
+                raise
+            conflict = error
+            progress.note(f"Azure is busy with another change ({code}); trying again")
+            return False
+        return True
+
+    def next_pause() -> float:
+        nonlocal pause
+        response: Any = conflict.response if conflict else None
+        current = max(pause, retry_after(response.headers) or 0.0) if response is not None else pause
+        pause = min(2 * pause, _MAX_PAUSE)
+        return current
+
     with _locks_lock:
         lock = _locks.setdefault(resource_id.lower(), Lock())
     progress.wait_until(lambda: lock.acquire(timeout=CANCEL_POLL), interval=0)
     try:
         with translate_errors(action):
-            _retry_conflicts(begin, action, progress, meanwhile, retry_timeout, retry_interval)
+            done = progress.wait_until(changed, timeout=retry_timeout, interval=next_pause)
+            if not done and conflict:
+                raise conflict
     finally:
         lock.release()
 
@@ -93,43 +120,6 @@ def wait_for_poller(poller: Any, progress: Progress, meanwhile: Callable[[], Non
 
     progress.wait_until(done, interval=0)
     poller.wait()  # raises the error of the operation
-
-
-def _retry_conflicts(
-    begin: Callable[[], Any],
-    action: str,
-    progress: Progress,
-    meanwhile: Callable[[], None] | None,
-    timeout: float,
-    interval: float,
-) -> None:
-    from azure.core.exceptions import HttpResponseError
-
-    conflict: HttpResponseError | None = None
-    pause = interval
-
-    def changed() -> bool:
-        nonlocal conflict
-        try:
-            _wait_for_end(start_request(action, begin, progress), action, progress, meanwhile)
-        except HttpResponseError as error:
-            code = str(getattr(error.error, "code", None) or "")
-            if code not in CONFLICTS:
-                raise
-            conflict = error
-            progress.note(f"Azure is busy with another change ({code}); trying again")
-            return False
-        return True
-
-    def next_pause() -> float:
-        nonlocal pause
-        response: Any = conflict.response if conflict else None
-        current = max(pause, retry_after(response.headers) or 0.0) if response is not None else pause
-        pause = min(2 * pause, _MAX_PAUSE)
-        return current
-
-    if not progress.wait_until(changed, timeout=timeout, interval=next_pause) and conflict:
-        raise conflict
 
 
 def _wait_for_end(poller: Any, action: str, progress: Progress, meanwhile: Callable[[], None] | None) -> None:

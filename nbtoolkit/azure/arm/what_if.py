@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import indent
 from typing import Any
 
 from nbtoolkit.azure.resource_id import DEPLOYMENT, kind_of, title_of
@@ -139,11 +140,11 @@ class WhatIf:
     def __str__(self) -> str:
         rows = self.rows()
         width = max((len(title) for _, title, _ in rows), default=0)
-        lines = [f"{verb:<7} {title:<{width}}".rstrip() + _indent(details) for verb, title, details in rows]
+        lines = [
+            f"{verb:<7} {title:<{width}}".rstrip() + indent(f"\n{details}" if details else "", " " * 10)
+            for verb, title, details in rows
+        ]
         return "\n".join([*(lines or ["nothing would change"]), *([self.note] if self.note else [])])
-
-    def _repr_html_(self) -> str:
-        return self.html()
 
     def html(self) -> str:
         """Return the table as HTML, escaped."""
@@ -154,9 +155,7 @@ class WhatIf:
         note = f"<div>{escape(self.note)}</div>" if self.note else ""
         return f'<table style="border-collapse:collapse">{rows}</table>{note}'
 
-
-def _indent(details: str) -> str:
-    return "".join(f"\n          {line}" for line in details.splitlines())
+    _repr_html_ = html
 
 
 def _differences(
@@ -184,22 +183,16 @@ def _text(path: str, value: Any) -> str:
 
 def _is_noise(resource: str, path: str, kind: str, before: Any, after: Any) -> bool:
     """Return whether Azure never makes a predicted difference; ``kind`` is its ``propertyChangeType``."""
-    if kind == "NoEffect" or _is_expression(after):
-        return True
-    if _is_empty(before) and _is_empty(after):
+    # an expression in brackets is evaluated only during the deployment
+    is_expression = isinstance(after, str) and after.startswith("[") and not after.startswith("[[")
+    if kind == "NoEffect" or is_expression or (_is_empty(before) and _is_empty(after)):
         return True
     if _equivalent(before, after):
         return True
     if _SERVICE not in resource.lower():
         return False
-    if _SECRET.match(path):
-        return True
-    return after is None and (bool(_READ_ONLY.match(path)) or _is_default(path, before))
-
-
-def _is_expression(value: Any) -> bool:
-    """Return whether a value is evaluated only during the deployment."""
-    return isinstance(value, str) and value.startswith("[") and not value.startswith("[[")
+    is_removed = after is None and (bool(_READ_ONLY.match(path)) or _is_default(path, before))
+    return bool(_SECRET.match(path)) or is_removed
 
 
 def _is_empty(value: Any) -> bool:
@@ -207,10 +200,10 @@ def _is_empty(value: Any) -> bool:
 
 
 def _is_default(path: str, value: Any) -> bool:
-    for pattern, values in _DEFAULTS:
-        if re.fullmatch(rf"properties\.{pattern}", path, re.IGNORECASE):
-            return any(_equivalent(value, one) for one in values)
-    return False
+    matching = (
+        values for key, values in _DEFAULTS if re.fullmatch(rf"properties\.{key}", path, re.IGNORECASE)
+    )
+    return any(_equivalent(value, one) for one in next(matching, ()))
 
 
 def _equivalent(before: Any, after: Any) -> bool:

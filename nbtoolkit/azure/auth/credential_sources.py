@@ -142,17 +142,9 @@ def get_token(credential: Any, scopes: tuple[str, ...], options: dict[str, Any],
     A source that hangs continues in its own daemon thread: none can be stopped.
     """
     try:
-        return run_cancellable(None, lambda: _token(credential, scopes, options), timeout)
+        return run_cancellable(None, lambda: credential.get_token_info(*scopes, options=options), timeout)
     except CallTimeout:
         raise TimeoutError(f"no answer in {timeout:g} s") from None
-
-
-def _token(credential: Any, scopes: tuple[str, ...], options: dict[str, Any]) -> Any:
-    get_token_info = getattr(credential, "get_token_info", None)
-    if get_token_info is not None:
-        return get_token_info(*scopes, options=options)
-    token = credential.get_token(*scopes, **options)
-    return import_from("azure.core.credentials", "AccessTokenInfo")(token.token, token.expires_on)
 
 
 def failure_reason(error: BaseException) -> str:

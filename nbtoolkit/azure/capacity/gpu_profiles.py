@@ -10,21 +10,14 @@ from nbtoolkit.errors import InvalidSettings
 
 
 @dataclass(frozen=True)
-class Meter:
-    """A meter of the public price list that bills a running replica, and the number of its units."""
-
-    name: str
-    amount: float
-
-
-@dataclass(frozen=True)
 class GpuProfile:
     """One value of the ``gpu`` parameter.
 
     ``profile_type`` is the workload profile's type in Azure. ``memory`` and ``vram`` are in GiB; ``vram`` is
     what a program can use of one GPU, which is less than its nominal size. ``gpu_quota`` and
     ``environment_quota`` are the names of its quotas, None if there is none. Serverless profiles are billed
-    per second while a replica runs, dedicated ones per hour while the profile holds a machine.
+    per second while a replica runs, dedicated ones per hour while the profile holds a machine. ``meters``
+    are those of the public price list that bill a running replica, with the number of their units.
     """
 
     name: str
@@ -33,7 +26,7 @@ class GpuProfile:
     vcpu: int
     memory: int
     vram: float
-    meters: tuple[Meter, ...]
+    meters: Mapping[str, float]
     gpus: int = 1
     serverless: bool = True
     gpu_quota: str | None = None
@@ -59,8 +52,8 @@ class GpuProfile:
         return self.label
 
 
-def _consumption(vcpu: int, memory: int) -> tuple[Meter, ...]:
-    return (Meter("Standard vCPU Active Usage", vcpu), Meter("Standard Memory Active Usage", memory))
+def _consumption(vcpu: int, memory: int) -> dict[str, float]:
+    return {"Standard vCPU Active Usage": vcpu, "Standard Memory Active Usage": memory}
 
 
 _PROFILES = (
@@ -73,7 +66,7 @@ _PROFILES = (
         vram=79.0,
         gpu_quota="SubscriptionConsumptionNCA100Gpus",
         environment_quota="ConsumptionNCA100GpusEnvCount",
-        meters=(Meter("Standard NC A100 v4 GPU Usage", 1), *_consumption(24, 220)),
+        meters={"Standard NC A100 v4 GPU Usage": 1, **_consumption(24, 220)},
     ),
     GpuProfile(
         name="T4",
@@ -84,7 +77,7 @@ _PROFILES = (
         vram=14.5,
         gpu_quota="SubscriptionConsumptionT4Gpus",
         environment_quota="ConsumptionT4GpusEnvCount",
-        meters=(Meter("Standard NC T4 v3 GPU Usage", 1), *_consumption(8, 56)),
+        meters={"Standard NC T4 v3 GPU Usage": 1, **_consumption(8, 56)},
     ),
     GpuProfile(
         name="dedicated-A100",
@@ -95,12 +88,12 @@ _PROFILES = (
         memory=220,
         vram=79.0,
         gpu_quota="SubscriptionNCA100Gpus",
-        meters=(
-            Meter("Dedicated GPU Usage", 1),
-            Meter("Dedicated vCPU Usage", 24),
-            Meter("Dedicated Memory Usage", 220),
-            Meter("Dedicated Plan Management", 1),
-        ),
+        meters={
+            "Dedicated GPU Usage": 1,
+            "Dedicated vCPU Usage": 24,
+            "Dedicated Memory Usage": 220,
+            "Dedicated Plan Management": 1,
+        },
     ),
     GpuProfile(
         name="none",

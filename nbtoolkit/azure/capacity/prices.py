@@ -34,17 +34,11 @@ class Price:
     per_second: float
     currency: str
 
-    @property
-    def per_hour(self) -> float:
-        """Price of an hour."""
-        return self.per_second * 3600
-
     def __str__(self) -> str:
         when = "while it runs" if self.profile.serverless else "while the profile holds the machine"
-        return (
-            f"{self.per_second:.6f} {self.currency} a second, {self.per_hour:.2f} {self.currency} an hour, "
-            f"{when} (list price, {self.profile.label}, {self.region})"
-        )
+        currency, per_hour = self.currency, self.per_second * 3600
+        terms = f"{when} (list price, {self.profile.label}, {self.region})"
+        return f"{self.per_second:.6f} {currency} a second, {per_hour:.2f} {currency} an hour, {terms}"
 
 
 def price_of(cloud: Cloud, profile: GpuProfile, region: str, cache: Path) -> Price | None:
@@ -55,15 +49,17 @@ def price_of(cloud: Cloud, profile: GpuProfile, region: str, cache: Path) -> Pri
     """
     name = normalize_region(region)
     prices = _load(cloud, name, cache)
-    if any(meter.name not in prices for meter in profile.meters):
+    if not profile.meters.keys() <= prices.keys():
         return None
-    per_second = sum(meter.amount * prices[meter.name]["second"] for meter in profile.meters)
-    return Price(profile, name, per_second, str(prices[profile.meters[0].name]["currency"]))
+    per_second = sum(amount * prices[meter]["second"] for meter, amount in profile.meters.items())
+    return Price(profile, name, per_second, str(prices[next(iter(profile.meters))]["currency"]))
 
 
-def unknown_price_reason(profile: GpuProfile, region: str, cache: Path) -> str:
-    """Return why :func:`price_of` returned None, as text; sends no request."""
+def price_text(cloud: Cloud, profile: GpuProfile, region: str, cache: Path) -> str:
+    """Return the list price as text, else why it is unknown; see :func:`price_of`."""
     name = normalize_region(region)
+    if name and (price := price_of(cloud, profile, name, cache)):
+        return str(price)
     if not name or _read_cache(_cache_file(cache, name)) is None:
         return "unknown: the public price list was not reachable"
     return f"unknown: the public price list has no price of {profile.label} in {name}"

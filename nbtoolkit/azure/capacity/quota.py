@@ -41,11 +41,6 @@ class QuotaHeadroom:
     gpu_environments: QuotaUsage | None
     environments: QuotaUsage | None
 
-    @property
-    def environments_free(self) -> int | None:
-        """Environments with such a GPU profile that may still be created; None if not known."""
-        return self.gpu_environments.free if self.gpu_environments else None
-
     def has(self, gpus: int) -> bool | None:
         """Return whether so many more GPUs are left; None if not known."""
         if gpus <= 0 or not self.profile.has_gpu:

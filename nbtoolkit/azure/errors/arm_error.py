@@ -78,17 +78,19 @@ class _Leaf:
             message = azure_message or "Azure names no reason."
             step = "correct what the message names and run the step again; the portal shows the operation"
             return Cause(self.code, message, self.target, step, azure_message)
-        message = explanation.message + "".join(f" The policy is {name!r}." for name in self.policies)
-        return Cause(self.code, message, self.target, explanation.next_step, azure_message, known=True)
+        message, step = explanation
+        message += "".join(f" The policy is {name!r}." for name in self.policies)
+        return Cause(self.code, message, self.target, step, azure_message, known=True)
 
 
-def _find(code: str, message: str) -> catalog.Explanation | None:
+def _find(code: str, message: str) -> tuple[str, str] | None:
     return catalog.find((*catalog.ACCESS_ERRORS, *RESOURCE_ERRORS), code, message)
 
 
 def _leaves(error: Mapping[str, Any], outer_target: str | None) -> Iterator[_Leaf]:
     code, message = str(error.get("code") or ""), str(error.get("message") or "").strip()
-    target = _resource_id(error.get("target")) or outer_target
+    named = str(error.get("target") or "")
+    target = named if named.startswith("/") else outer_target  # the path of a field is not a resource
     inner = [part for key in ("details", "innererror", "errorentity") for part in _as_list(error.get(key))]
     embedded = _parse(message)
     if embedded:  # the message is another error, as JSON text
@@ -134,11 +136,6 @@ def _as_list(value: Any) -> list[Any]:
     if isinstance(value, list):
         return value
     return [value] if isinstance(value, Mapping) else []
-
-
-def _resource_id(target: Any) -> str | None:
-    text = str(target or "")
-    return text if text.startswith("/") else None  # the path of a field is not a resource
 
 
 def _policies(error: Mapping[str, Any]) -> tuple[str, ...]:

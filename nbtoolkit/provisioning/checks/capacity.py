@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.azure.capacity.memory_fit import advice, estimate_fit
 from nbtoolkit.azure.capacity.quota import QuotaHeadroom
@@ -36,7 +35,7 @@ def check_quota(found: Preflight, quota: QuotaHeadroom) -> None:
     if not quota.profile.has_gpu:
         return
     one_more = new_environment or found.added_profile
-    if one_more and quota.environments_free == 0 and quota.gpu_environments is not None:
+    if one_more and quota.gpu_environments is not None and quota.gpu_environments.free == 0:
         found.block(
             f"All {quota.gpu_environments.limit} environments with {quota.profile.label} that the quota "
             f"allows in {quota.region} are in use: choose the environment_name of one of them, or {_RAISE}"
@@ -46,7 +45,9 @@ def check_quota(found: Preflight, quota: QuotaHeadroom) -> None:
 
 def _check_gpus(found: Preflight, quota: QuotaHeadroom) -> None:
     needed = found.settings.max_replicas * quota.profile.gpus
-    app_uses_gpus = _app_uses_gpus(found.existing, quota)
+    profiles = EnvironmentState(found.existing.environment or {}).profiles
+    profile = profiles.get(AppState(found.existing.app or {}).workload_profile)
+    app_uses_gpus = found.existing.app is not None and profile == quota.profile.profile_type
     label, region = quota.profile.label, quota.region
     if quota.gpus is None:
         found.warn(
@@ -80,14 +81,6 @@ def _check_gpus(found: Preflight, quota: QuotaHeadroom) -> None:
         )
 
 
-def _app_uses_gpus(existing: ExistingResources, quota: QuotaHeadroom) -> bool:
-    """Return whether the app itself may use the GPUs that count as used."""
-    if existing.app is None:
-        return False
-    types = EnvironmentState(existing.environment or {}).profiles
-    return types.get(AppState(existing.app).workload_profile) == quota.profile.profile_type
-
-
 def check_memory(found: Preflight, workspace: Workspace, cloud: Cloud, progress: Progress) -> None:
     """Block if the base model does not fit into the memory of the chosen GPU.
 
@@ -107,23 +100,18 @@ def check_memory(found: Preflight, workspace: Workspace, cloud: Cloud, progress:
             base = run_cancellable(progress, lambda: describe_base(share, path, workspace, progress))
         else:
             base = Base.resolve(settings.base_model, workspace, progress)
-    except (StoreError, AzureFailed) as error:
-        found.warn(
-            f"Whether {settings.base_model} fits on the GPU is unknown: {error.message} The deploy checks it "
-            "again."
-        )
+    except (StoreError, AzureFailed, InvalidBase, MissingDependency) as error:
+        reason = f": {error.message} The deploy checks it again."
+        if isinstance(error, (InvalidBase, MissingDependency)):
+            reason = f", as it is not on this machine: {error.message}"
+        found.warn(f"Whether {settings.base_model} fits on the GPU is unknown{reason}")
         return
-    except (InvalidBase, MissingDependency) as error:
-        found.warn(
-            f"Whether {settings.base_model} fits on the GPU is unknown, as it is not on this machine: "
-            f"{error.message}"
-        )
-        return
-    result = estimate_fit(base, GpuProfile.by_name(settings.gpu), settings.quantization)
+    hardware = GpuProfile.by_name(settings.gpu)
+    result = estimate_fit(base, hardware, settings.quantization)
     found.facts["base model"] = str(result)
     found.facts["loading"] = f"about {_duration(result.load_seconds)} from the share, at 60 MiB/s"
     found.fit = result
-    help_ = advice(base, GpuProfile.by_name(settings.gpu), settings.quantization)
+    help_ = advice(base, hardware, settings.quantization)
     if not result.fits:
         found.block(f"{result}. It does not fit: {help_}.")
         return

@@ -17,7 +17,7 @@ from tests.azure_double import SUBSCRIPTION, AzureDouble
 def test_headroom_is_the_limit_less_the_use(azure_double: AzureDouble) -> None:
     room = quota_headroom(Cloud.shared(), SUBSCRIPTION, "West US 3", GPU_PROFILES["T4"])
     assert (room.region, room.gpus) == ("westus3", QuotaUsage(8, 0))
-    assert room.environments_free == 2
+    assert room.gpu_environments == QuotaUsage(2, 0)
     assert (room.has(8), room.has(9)) == (True, False)
     assert "0 of 8 in use" in str(room)
     cpu = quota_headroom(Cloud.shared(), SUBSCRIPTION, "westus3", GPU_PROFILES["none"])

@@ -60,7 +60,8 @@ def test_an_existing_gpu_environment_needs_no_further_quota(check: Check, azure:
     found = check(environment_name="env")
     assert found.ok
     assert found.quota is not None
-    assert found.quota.environments_free == 0
+    assert found.quota.gpu_environments is not None
+    assert found.quota.gpu_environments.free == 0
     only(check(environment_name="other").blockers, "All 1 environments with A100")
 
 
