@@ -91,15 +91,7 @@ def download(
 def target_options(runtime: ContainerRuntime) -> list[str]:
     """Return the options that make pip choose wheels for an image instead of this machine."""
     platforms = [option for tag in runtime.platforms for option in ("--platform", tag)]
-    return [
-        "--only-binary",
-        ":all:",
-        "--implementation",
-        "cp",
-        "--python-version",
-        runtime.python,
-        *platforms,
-    ]
+    return ["--only-binary=:all:", "--implementation=cp", f"--python-version={runtime.python}", *platforms]
 
 
 def _is_cached(wheel: LockedWheel, folder: Path, progress: Progress) -> bool:

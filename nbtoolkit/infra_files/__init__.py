@@ -30,8 +30,7 @@ class InfraFile:
         self._workspace = workspace
         self._kinds = kinds
         self._nested = nested
-        new = schema.new_parameters if nested else schema.new_config
-        self._text = read_text(self.path) if self.exists else new(kinds)
+        self._text = read_text(self.path) if self.exists else schema.new_file(kinds, nested=nested)
         self._saved: str | None = self._text if self.exists else None
         self._values = self._validated_values()
 

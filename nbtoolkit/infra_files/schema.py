@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbtoolkit.errors import InvalidSettings
 
 
-@dataclass(frozen=True)
-class ValueKind:
+class ValueKind(NamedTuple):
     """A type of values, to which null is always added; ``label`` is used in messages."""
 
     label: str
@@ -49,24 +47,9 @@ COUNT = ValueKind("a whole number above 0", lambda value: type(value) is int and
 AMOUNT = ValueKind("a whole number, 0 or above", lambda value: type(value) is int and value >= 0)
 FLAG = ValueKind("true or false", lambda value: isinstance(value, bool))
 
-INFERENCE_CONFIG: Kinds = dict.fromkeys(
-    (
-        "SUBSCRIPTION_ID",
-        "RESOURCE_GROUP_NAME",
-        "STORAGE_ACCOUNT_NAME",
-        "FILE_SHARE_NAME",
-        "ACA_APP_NAME",
-        "ACA_APP_ENDPOINT",
-    ),
-    TEXT,
-)
-FINETUNING_CONFIG: Kinds = {
-    **dict.fromkeys(
-        ("SUBSCRIPTION_ID", "RESOURCE_GROUP_NAME", "STORAGE_ACCOUNT_NAME", "FILE_SHARE_NAME", "ACA_JOB_NAME"),
-        TEXT,
-    ),
-    "COMMANDS": TEXTS,
-}
+_SHARED = ("SUBSCRIPTION_ID", "RESOURCE_GROUP_NAME", "STORAGE_ACCOUNT_NAME", "FILE_SHARE_NAME")
+INFERENCE_CONFIG: Kinds = dict.fromkeys((*_SHARED, "ACA_APP_NAME", "ACA_APP_ENDPOINT"), TEXT)
+FINETUNING_CONFIG: Kinds = {**dict.fromkeys((*_SHARED, "ACA_JOB_NAME"), TEXT), "COMMANDS": TEXTS}
 _RESOURCES = (
     "location",
     "storageAccountName",
@@ -124,15 +107,11 @@ FINETUNING_PARAMETERS: Kinds = {
 _SCHEMA = "https://schema.management.azure.com/schemas/2019-04-01/deploymentParameters.json#"
 
 
-def new_config(kinds: Kinds) -> str:
-    """Return the text of a config file in which every value is null."""
-    return json.dumps(dict.fromkeys(kinds), indent=2)
-
-
-def new_parameters(kinds: Kinds) -> str:
-    """Return the text of a parameter file in which every value is null."""
+def new_file(kinds: Kinds, *, nested: bool) -> str:
+    """Return the text of a config file, or of a ``nested`` parameter file, in which every value is null."""
     parameters = {key: {"value": None} for key in kinds}
-    return json.dumps({"$schema": _SCHEMA, "contentVersion": "1.0.0.0", "parameters": parameters}, indent=2)
+    content = {"$schema": _SCHEMA, "contentVersion": "1.0.0.0", "parameters": parameters}
+    return json.dumps(content if nested else dict.fromkeys(kinds), indent=2)
 
 
 def endpoint_url(value: str) -> str:

@@ -9,7 +9,6 @@ from nbtoolkit.azure.arm.deployment import ArmDeployment
 from nbtoolkit.azure.arm.deployment_operations import DeploymentState
 from nbtoolkit.azure.arm.existing_resources import Body, ExistingResources
 from nbtoolkit.azure.arm.resource_names import ResourceNames
-from nbtoolkit.azure.capacity.quota import normalize_region
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
 from nbtoolkit.azure.resource_id import portal_url
@@ -95,7 +94,13 @@ def _complete(
     """
     if _is_failed_own_environment(existing, workspace, cloud, progress):
         existing = replace(existing, environment=None, environment_storage=None)
-    return Discovery(inherit_from_app(_with_names(settings, existing), existing.app), existing, deployment)
+    names = existing.names
+    complete = settings.with_values(
+        resource_group=names.resource_group,
+        location=settings.location or existing.location or "",
+        **{name: getattr(names, name.removesuffix("_name")) for name in NAMES},
+    )
+    return Discovery(inherit_from_app(complete, existing.app), existing, deployment)
 
 
 def _is_failed_own_environment(
@@ -103,10 +108,8 @@ def _is_failed_own_environment(
 ) -> bool:
     if EnvironmentState(existing.environment or {}).provisioning_state != "Failed":
         return False
-    created = [
-        *created_resources.recall(workspace),
-        *created_resources.created_by_last_run(workspace, cloud, progress)[0],
-    ]
+    new, _ = created_resources.created_by_last_run(workspace, cloud, progress)
+    created = [*created_resources.recall(workspace), *new]
     is_own = existing.names.ids["environment"].lower() in map(str.lower, created)
     return is_own and existing_resources.environment_is_empty(cloud, existing.names, progress)
 
@@ -122,17 +125,6 @@ def _environment_of_app(settings: ProvisionSettings, app: Body | None) -> dict[s
     return {name: value for name, value in values.items() if value and not getattr(settings, name)}
 
 
-def _with_names(settings: ProvisionSettings, existing: ExistingResources) -> ProvisionSettings:
-    names = existing.names
-    group = normalize_region(str((existing.group or {}).get("location") or ""))
-    region = existing.location if existing.environment is not None else None
-    return settings.with_values(
-        resource_group=names.resource_group,
-        location=settings.location or region or group,
-        **{name: getattr(names, name.removesuffix("_name")) for name in NAMES},
-    )
-
-
 @dataclass(frozen=True, repr=False)
 class ProvisionStatus(FactTable):
     """The provisioned resources of the workspace, and the state of its deployment in Azure."""
@@ -146,12 +138,15 @@ class ProvisionStatus(FactTable):
     def rows(self) -> list[tuple[str, str]]:
         """Return label and text of each fact."""
         names = self.provisioned
-        if names is None:
-            rows = [("provisioned", "nothing by this workspace yet")]
-        else:
-            rows = [("provisioned", f"{names.app} in {names.resource_group}")]
-            if names.endpoint:
-                rows.append(("endpoint", f"https://{names.endpoint.removeprefix('https://')}"))
+        rows = [
+            (
+                "provisioned",
+                f"{names.app} in {names.resource_group}" if names else "nothing by this workspace yet",
+            )
+        ]
+        if names and names.endpoint:
+            rows.append(("endpoint", f"https://{names.endpoint.removeprefix('https://')}"))
+        if names:
             rows.append(("portal", portal_url(names.app_id)))
         if self.running:
             rows += [("running now", self.running.name), ("its page", self.running.portal_url)]
@@ -179,9 +174,7 @@ def status(settings: ProvisionSettings, workspace: Workspace, cloud: Cloud) -> P
         state = deployment.state()
     except NotSignedIn:
         return ProvisionStatus(names, signed_in=False)
-    if state is None:
-        return ProvisionStatus(names)
-    if state.running:
+    if state is not None and state.running:
         return ProvisionStatus(names, deployment)
-    ended = f"{deployment.name} ended: {state.status}" if names is None else None
+    ended = f"{deployment.name} ended: {state.status}" if state is not None and names is None else None
     return ProvisionStatus(names, ended=ended)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -70,15 +70,17 @@ def discover(
     """
     resolve = resolve_names or (lambda _id, _app: names)
     groups: Any = cloud.resources(names.subscription).resource_groups
-    group = _get(lambda: groups.get(names.resource_group), "resource group", progress)
+    group = _get_all({"resource_group": partial(groups.get, names.resource_group)}, progress)[
+        "resource_group"
+    ]
     if group is None:
         return ExistingResources(names)
     group_id = str(group.get("id") or names.group_id)
-    requests = _requests(cloud, resolve(group_id, None))
-    first = _get_all(requests, ["app", "storage_account", "log_analytics"], progress)
+    requests = _requests(cloud, resolve(group_id, None), "app", "storage_account", "log_analytics")
+    first = _get_all(requests, progress)
     bound = resolve(group_id, first["app"])
     share = ["file_share"] if first["storage_account"] is not None else []
-    second = _get_all(_requests(cloud, bound), ["environment", *share], progress)
+    second = _get_all(_requests(cloud, bound, "environment", *share), progress)
     return _with_environment_storage(ExistingResources(bound, group, **first, **second), cloud, progress)
 
 
@@ -101,8 +103,7 @@ def _with_environment_storage(
 ) -> ExistingResources:
     if existing.environment is None:
         return replace(existing, environment_storage=None)
-    request = _requests(cloud, existing.names)["environment_storage"]
-    return replace(existing, environment_storage=_get(request, "environment storage", progress))
+    return replace(existing, **_get_all(_requests(cloud, existing.names, "environment_storage"), progress))
 
 
 def app_secrets(cloud: Cloud, names: ResourceNames, progress: Progress) -> list[dict[str, Any]]:
@@ -123,11 +124,11 @@ def settled(
 
     After :data:`SETTLE_TIMEOUT` returns it in its present state.
     """
-    request, name, body = _requests(cloud, names)[kind], getattr(names, kind), None
+    request, name, body = _requests(cloud, names, kind), getattr(names, kind), None
 
     def is_settled() -> bool:
         nonlocal body
-        body = _get(request, kind, progress)
+        body = _get_all(request, progress)[kind]
         state = _properties(body).get("provisioningState")
         if body is None or state in _FINAL_STATES:
             return True
@@ -151,14 +152,14 @@ def environment_is_empty(cloud: Cloud, names: ResourceNames, progress: Progress)
     return run_cancellable(progress, request)
 
 
-def _requests(cloud: Cloud, names: ResourceNames) -> dict[str, Callable[[], Any]]:
-    """Return the request that reads each resource."""
+def _requests(cloud: Cloud, names: ResourceNames, *kinds: str) -> dict[str, Callable[[], Any]]:
+    """Return the requests that read resources of some kinds."""
     apps: Any = cloud.containerapps(names.subscription)
     storage: Any = cloud.storage(names.subscription)
     logs: Any = cloud.workspaces(names.subscription)
     group, account = names.resource_group, names.storage_account
     environment, mount = names.environment, names.environment_storage
-    return {
+    requests = {
         "app": partial(apps.container_apps.get, group, names.app),
         "storage_account": partial(storage.storage_accounts.get_properties, group, account),
         "file_share": partial(storage.file_shares.get, group, account, names.file_share),
@@ -166,22 +167,17 @@ def _requests(cloud: Cloud, names: ResourceNames) -> dict[str, Callable[[], Any]
         "environment": partial(apps.managed_environments.get, group, environment),
         "environment_storage": partial(apps.managed_environments_storages.get, group, environment, mount),
     }
+    return {kind: requests[kind] for kind in kinds}
 
 
-def _get(request: Callable[[], Any], kind: str, progress: Progress) -> Body | None:
-    return run_cancellable(progress, lambda: _body(request, kind))
-
-
-def _get_all(
-    requests: Mapping[str, Callable[[], Any]], names: Sequence[str], progress: Progress
-) -> dict[str, Body | None]:
-    calls = {name: partial(_body, requests[name], name.replace("_", " ")) for name in names}
-    return {name: future.result() for name, future in run_all_cancellable(progress, calls).items()}
-
-
-def _body(request: Callable[[], Any], kind: str) -> Body | None:
-    found = or_none(f"read the {kind}", request)
-    return None if found is None else found.as_dict()
+def _get_all(requests: Mapping[str, Callable[[], Any]], progress: Progress) -> dict[str, Any]:
+    """Return the body of each resource, None if it does not exist; sends all requests at once."""
+    calls = {
+        kind: partial(or_none, f"read the {kind.replace('_', ' ')}", request)
+        for kind, request in requests.items()
+    }
+    found = {kind: future.result() for kind, future in run_all_cancellable(progress, calls).items()}
+    return {kind: None if one is None else one.as_dict() for kind, one in found.items()}
 
 
 def _properties(body: Body | None) -> Body:

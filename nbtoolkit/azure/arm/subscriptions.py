@@ -127,7 +127,11 @@ def regions(
     cloud = cloud or Cloud.shared()
     provider = run_cancellable(progress, lambda: get_provider(cloud, subscription, "Microsoft.App"))
     offered = provider.regions.get("managedenvironments", frozenset())
-    titles = run_cancellable(progress, lambda: _region_titles(cloud, subscription))
+    with translate_errors(f"list the regions of the subscription {subscription}"):
+        locations: list[Any] = run_cancellable(
+            progress, lambda: list(cloud.subscriptions().subscriptions.list_locations(subscription))
+        )
+    titles = {str(one.name): str(one.display_name or one.name) for one in locations}
     names = [name for name in titles if not offered or name in offered]
     wanted = set(map(normalize_region, quota_regions))
     futures = run_all_cancellable(
@@ -136,12 +140,6 @@ def regions(
     gpus = {name: future.result() for name, future in futures.items()}
     found = [Region(name, titles[name], gpus.get(name, {})) for name in names]
     return sorted(found, key=lambda one: (-sum(one.gpus.values()), one.title))
-
-
-def _region_titles(cloud: Cloud, subscription: str) -> dict[str, str]:
-    with translate_errors(f"list the regions of the subscription {subscription}"):
-        entries: list[Any] = list(cloud.subscriptions().subscriptions.list_locations(subscription))
-    return {str(entry.name): str(entry.display_name or entry.name) for entry in entries}
 
 
 def _free_gpus(cloud: Cloud, subscription: str, region: str) -> dict[str, int]:
