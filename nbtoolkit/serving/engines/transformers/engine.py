@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ...openai_errors import ApiError
 from ...threads import paused_gc, start_daemon
 from ..config import EngineConfig
-from .detokenizer import TokenNames
 from .errors import EngineStartRefused, exit_process, unknown_model
 from .sequence import Sequence, TokenEvent
 
@@ -42,7 +41,6 @@ class Engine:
         self._loaded: LoadedModel | None = None
         self._scheduler: Scheduler | None = None
         self._adapters: Adapters | None = None
-        self._token_names: TokenNames | None = None
         self._sequential_reason: str | None = None
         self._cuda_error: str | None = None
         self._events: list[tuple[Deliver, TokenEvent]] = []
@@ -70,12 +68,6 @@ class Engine:
                 code="not_ready",
             )
         return self._loaded
-
-    @property
-    def token_names(self) -> TokenNames:
-        """Names of tokens in log-probabilities."""
-        assert self._token_names
-        return self._token_names
 
     def adapter_of(self, model: str) -> str | None:
         """Return the adapter that a request's ``model`` names, None for the base; raise a 404 if unknown."""
@@ -195,7 +187,6 @@ class Engine:
             model = ModelRunner(loaded.model, loaded.max_length)
             self._sequential_reason = model.plan.sequential_reason
             self._adapters = Adapters(loaded.model)
-            self._token_names = TokenNames(loaded.backend)
             self._scheduler = Scheduler(model, self._adapters, self.config.max_batch, self._flush)
         except EngineStartRefused as error:  # a retry would not help: the process stays to report the reason
             self.error = str(error)

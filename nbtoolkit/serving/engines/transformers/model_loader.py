@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from ...dtype import cpu_has_bfloat16, serving_dtype
 from ...stop_tokens import stop_token_ids
 from ..config import EngineConfig
+from .detokenizer import TokenNames
 from .errors import EngineStartRefused
 
 
@@ -26,6 +27,7 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     backend: Tokenizer
+    token_names: TokenNames
     chat_template: str | None
     stop_ids: frozenset[int]
     max_length: int
@@ -65,7 +67,15 @@ def load(engine_config: EngineConfig, phase: Callable[[str], None]) -> LoadedMod
             f"max_model_len is {engine_config.max_model_len}, "
             f"but {engine_config.base.name} supports {limit} positions."
         )
-    return LoadedModel(model, tokenizer, backend, template, stop_ids, engine_config.max_model_len or limit)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        backend=backend,
+        token_names=TokenNames(backend),
+        chat_template=template,
+        stop_ids=stop_ids,
+        max_length=engine_config.max_model_len or limit,
+    )
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -16,10 +16,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from ...openai_errors import ApiError
 from .engine import Engine
-from .generation import GenerationStream
-from .openai_responses import ChatFormatter, CompletionFormatter
+from .openai_responses import GenerationStream
 from .openai_schema import ChatRequest, CompletionRequest, LoadAdapter, UnloadAdapter
-from .tokenization import chat_prompt, completion_prompts, max_answer_tokens
+from .tokenization import chat_prompt, completion_prompts
 
 _OPEN = {"/health"}
 """Paths that need no key: the probe's response holds no secrets."""
@@ -52,13 +51,11 @@ def build(engine: Engine, key: str) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     async def refuse_body(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part != "body")
-        message = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'] if part != 'body') or 'body'}: {problem['msg']}"
-            for problem in error.errors()[:3]
-        )
-        return ApiError(message, param=field or None, code="invalid_value").response()
+        problems = error.errors()[:3]
+        fields = [".".join(str(part) for part in problem["loc"] if part != "body") for problem in problems]
+        pairs = zip(fields, problems, strict=True)
+        message = "; ".join(f"{field or 'body'}: {problem['msg']}" for field, problem in pairs)
+        return ApiError(message, param=fields[0] or None, code="invalid_value").response()
 
     @app.get("/health")
     async def health() -> Response:
@@ -72,11 +69,11 @@ def build(engine: Engine, key: str) -> FastAPI:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         base = engine.config.base
-        length = engine.loaded.max_length
         common = {"object": "model", "created": created, "owned_by": "nbtoolkit"}
-        data = [{"id": base.name, **common, "root": str(base.path), "parent": None, "max_model_len": length}]
+        common["max_model_len"] = engine.loaded.max_length
+        data = [{"id": base.name, **common, "root": str(base.path), "parent": None}]
         for name, folder in engine.served.items():
-            data.append({"id": name, **common, "root": folder, "parent": base.name, "max_model_len": length})
+            data.append({"id": name, **common, "root": folder, "parent": base.name})
         return {"object": "list", "data": data}
 
     @app.post("/v1/load_lora_adapter")
@@ -91,25 +88,17 @@ def build(engine: Engine, key: str) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat(body: ChatRequest, request: Request) -> Response:
-        loaded = engine.loaded
-        adapter = engine.adapter_of(body.model)
-        prompt = chat_prompt(loaded, body)
+        loaded, adapter = engine.loaded, engine.adapter_of(body.model)
+        prompts = [chat_prompt(loaded, body)]
         wanted = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        formatter = ChatFormatter(body, engine.token_names, logprobs is not None)
-        generation = GenerationStream(engine, body, formatter)
-        generation.submit([prompt], adapter, [max_answer_tokens(loaded, prompt, wanted)], logprobs)
-        return await _respond(generation, request)
+        return await _respond(GenerationStream(engine, body, adapter, prompts, wanted, logprobs), request)
 
     @app.post("/v1/completions")
     async def complete(body: CompletionRequest, request: Request) -> Response:
-        loaded = engine.loaded
-        adapter = engine.adapter_of(body.model)
+        loaded, adapter = engine.loaded, engine.adapter_of(body.model)
         prompts = completion_prompts(loaded, body)
-        lengths = [max_answer_tokens(loaded, prompt, body.max_tokens) for prompt in prompts]
-        formatter = CompletionFormatter(body, engine.token_names, body.logprobs is not None)
-        generation = GenerationStream(engine, body, formatter)
-        generation.submit(prompts, adapter, lengths, body.logprobs)
+        generation = GenerationStream(engine, body, adapter, prompts, body.max_tokens, body.logprobs)
         return await _respond(generation, request)
 
     return app
