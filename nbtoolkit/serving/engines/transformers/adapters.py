@@ -70,37 +70,30 @@ class Adapters:
         config = _checked_config(folder)
         self._refuse_changed_biases(folder, config)
         self.activate(None)
+        options: dict[str, Any] = {"autocast_adapter_dtype": False, "low_cpu_mem_usage": True}
         try:
             if self._peft is None:
-                self._peft = PeftModel(
-                    self._model,
-                    config,
-                    adapter_name=name,
-                    autocast_adapter_dtype=False,
-                    low_cpu_mem_usage=True,
-                )
+                self._peft = PeftModel(self._model, config, adapter_name=name, **options)
             else:
-                self._peft.add_adapter(name, config, low_cpu_mem_usage=True, autocast_adapter_dtype=False)
-            result = self._peft.load_adapter(
-                str(folder),
-                name,
-                torch_device=str(self._model.device),
-                autocast_adapter_dtype=False,
-                low_cpu_mem_usage=True,
-            )
+                self._peft.add_adapter(name, config, **options)
+            device = str(self._model.device)
+            result = self._peft.load_adapter(str(folder), name, torch_device=device, **options)
             missing, unexpected = sorted(result.missing_keys), sorted(result.unexpected_keys)
             if missing or unexpected:
-                raise _keys_differ(folder, missing, unexpected)
-        except ApiError:
-            self._drop(name)
-            raise
-        except torch.cuda.OutOfMemoryError:
-            self._drop(name)
-            raise ApiError(
-                f"There is no memory left on {self._model.device} for the adapter in {folder}."
-            ) from None
+                kinds = {"missing": missing, "unexpected": unexpected}
+                parts = [f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in kinds.items() if keys]
+                raise _refused(
+                    f"The keys of the adapter in {folder} do not fit this base: {'; '.join(parts)}.",
+                    missing_keys=missing,
+                    unexpected_keys=unexpected,
+                )
         except Exception as error:
             self._drop(name)
+            if isinstance(error, ApiError):
+                raise
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                place = self._model.device
+                raise ApiError(f"There is no memory left on {place} for the adapter in {folder}.") from None
             text = " ".join(str(error).split())[:1000]
             raise _refused(
                 f"The adapter in {folder} does not fit this base: {type(error).__name__}: {text}"
@@ -150,24 +143,19 @@ class Adapters:
             )
 
     def _drop(self, name: str) -> None:
-        self._delete(name)
-        self._refresh_layers()
-
-    def _delete(self, name: str) -> None:
-        if self._peft is None:
-            return
-        self._deactivate()  # if an adapter is active, peft leaves its saved modules in the base
-        tuner: Any = self._peft.base_model
-        if self._names:
-            if name in self._peft.peft_config:
+        if self._peft is not None:
+            self._deactivate()  # if an adapter is active, peft leaves its saved modules in the base
+            tuner: Any = self._peft.base_model
+            if not self._names:
+                tuner.unload()
+                for leftover in ("peft_config", "_hf_peft_config_loaded"):
+                    self._model.__dict__.pop(leftover, None)
+                self._peft = None
+            elif name in self._peft.peft_config:
                 # Another one is activated first: else peft warns that it had to choose one.
                 tuner.set_adapter(next(n for n in self._names if n != name), inference_mode=True)
                 self._peft.delete_adapter(name)
-            return
-        tuner.unload()
-        for leftover in ("peft_config", "_hf_peft_config_loaded"):
-            self._model.__dict__.pop(leftover, None)
-        self._peft = None
+        self._refresh_layers()
 
     def _refresh_layers(self) -> None:
         """List peft's layers, switch all of them off and fuse them."""
@@ -214,21 +202,10 @@ def _checked_config(folder: Path) -> PeftConfig:
     return config
 
 
-def _keys_differ(folder: Path, missing: list[str], unexpected: list[str]) -> ApiError:
-    parts = [f"{len(missing)} missing ({_listed(missing)})"] if missing else []
-    parts += [f"{len(unexpected)} unexpected ({_listed(unexpected)})"] if unexpected else []
-    return _refused(
-        f"The keys of the adapter in {folder} do not fit this base: {'; '.join(parts)}.",
-        missing_keys=missing,
-        unexpected_keys=unexpected,
-    )
-
-
 def _refused(message: str, **details: list[str]) -> ApiError:
     return ApiError(message, param="lora_path", code="adapter_refused", details=details)
 
 
 def _listed(keys: list[str]) -> str:
-    return ", ".join(keys[:_MAX_LISTED]) + (
-        f" and {len(keys) - _MAX_LISTED} more" if len(keys) > _MAX_LISTED else ""
-    )
+    more = f" and {len(keys) - _MAX_LISTED} more" if len(keys) > _MAX_LISTED else ""
+    return ", ".join(keys[:_MAX_LISTED]) + more

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as Sequence_
-from typing import Protocol
 
 import torch
 from transformers import DynamicCache
@@ -22,65 +21,25 @@ StepLogits = tuple[list[Sequence], torch.Tensor]
 """Sequences and their next logits, [sequences, vocabulary]."""
 
 
-class Decoder(Protocol):
-    """The running sequences of one adapter."""
+def pop_group(waiting: deque[Sequence], room: int, tokens: int) -> list[Sequence]:
+    """Remove and return the first sequence and those directly behind it that can be prefilled with it.
 
-    sequences: list[Sequence]
-
-    def step(self) -> StepLogits:
-        """Advance by one step."""
-        ...
-
-    def leave(self, sequence: Sequence) -> None:
-        """Remove a row."""
-        ...
-
-
-class Prefill(Protocol):
-    """Prompts that are being written into the cache."""
-
-    sequences: list[Sequence]
-
-    def advance(self, budget: int) -> StepLogits | None:
-        """Process up to ``budget`` tokens per row; return the first logits when all are done."""
-        ...
-
-    def join(self, rows: Decoder, sequence: Sequence) -> None:
-        """Move a finished row into a decoder, before the decoder's next step."""
-        ...
-
-
-class WaitingQueue:
-    """Sequences that wait for a row, of all adapters, first in first out."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[Sequence] = deque()
-
-    def drop_cancelled(self) -> None:
-        """Drop the sequences whose client disconnected."""
-        if any(sequence.cancelled for sequence in self.waiting):
-            self.waiting = deque(s for s in self.waiting if not s.cancelled)
-
-    def pop_group(self, room: int, tokens: int) -> list[Sequence]:
-        """Remove and return the first sequence and those directly behind it that can be prefilled with it.
-
-        At most ``room`` sequences of one adapter and of similar length, ``tokens`` in all including padding.
-        No sequence overtakes an earlier one.
-        """
-        if not self.waiting or room <= 0:
-            return []
-        first = self.waiting.popleft()
-        together = [first]
-        longest = used = len(first.prompt)
-        while self.waiting and len(together) < room:
-            other = self.waiting[0]
-            longest = max(longest, len(other.prompt))
-            used += len(other.prompt)
-            padded = longest * (len(together) + 1)
-            if other.adapter != first.adapter or padded > tokens or padded > 2 * used:
-                break
-            together.append(self.waiting.popleft())
-        return together
+    At most ``room`` sequences of one adapter and of similar length, ``tokens`` in all including padding.
+    No sequence overtakes an earlier one.
+    """
+    if not waiting or room <= 0:
+        return []
+    together = [waiting.popleft()]
+    longest = used = len(together[0].prompt)
+    while waiting and len(together) < room:
+        other = waiting[0]
+        longest = max(longest, len(other.prompt))
+        used += len(other.prompt)
+        padded = longest * (len(together) + 1)
+        if other.adapter != together[0].adapter or padded > tokens or padded > 2 * used:
+            break
+        together.append(waiting.popleft())
+    return together
 
 
 class BatchedDecoder:
@@ -101,11 +60,6 @@ class BatchedDecoder:
         self.cache.write_each(positions, max(places))
         logits = self._model.forward(ids, positions[:, None], self.cache, max(places) + 1, 1)
         return list(rows), logits[:, -1]
-
-    def add(self, sequence: Sequence, cache: SlotCache, row: int) -> None:
-        """Add a prefilled row; its last token is not in the cache yet."""
-        self.cache.copy_row(len(self.sequences), cache, row, sequence.length)
-        self.sequences.append(sequence)
 
     def leave(self, sequence: Sequence) -> None:
         """Remove a row; the last one moves into its position."""
@@ -153,9 +107,11 @@ class BatchedPrefill:
         return [self._members[row] for row in wanted], logits[wanted, columns]
 
     def join(self, rows: Decoder, sequence: Sequence) -> None:
-        """Copy a finished row into the batch."""
+        """Copy a finished row into the batch; its last token is not in the cache yet."""
         assert isinstance(rows, BatchedDecoder)
-        rows.add(sequence, self._cache, self._members.index(sequence))
+        row = self._members.index(sequence)
+        rows.cache.copy_row(len(rows.sequences), self._cache, row, sequence.length)
+        rows.sequences.append(sequence)
 
 
 class SequentialDecoder:
@@ -164,28 +120,23 @@ class SequentialDecoder:
     def __init__(self, model: ModelRunner) -> None:
         self.sequences: list[Sequence] = []
         self._model = model
-        self._caches: dict[Sequence, DynamicCache] = {}
+        self.caches: dict[Sequence, DynamicCache] = {}
 
     def step(self) -> StepLogits:
         """Advance the first row and move it to the end."""
         row = self.sequences.pop(0)
         self.sequences.append(row)
-        cache, tokens = self._caches[row], [row.last]
+        cache, tokens = self.caches[row], [row.last]
         if self._model.plan.must_restart(row.length):
             cache, tokens = self._model.new_sequential_cache(), row.tokens
-            self._caches[row] = cache
+            self.caches[row] = cache
         logits = self._model.forward_sequential(tokens, cache, row.length - len(tokens))
         return [row], logits[:, -1]
-
-    def add(self, sequence: Sequence, cache: DynamicCache) -> None:
-        """Add a prefilled row with its cache."""
-        self.sequences.append(sequence)
-        self._caches[sequence] = cache
 
     def leave(self, sequence: Sequence) -> None:
         """Remove a row and its cache."""
         self.sequences.remove(sequence)
-        del self._caches[sequence]
+        del self.caches[sequence]
 
 
 class SequentialPrefill:
@@ -207,4 +158,9 @@ class SequentialPrefill:
     def join(self, rows: Decoder, sequence: Sequence) -> None:
         """Move the cache into the decoder."""
         assert isinstance(rows, SequentialDecoder)
-        rows.add(sequence, self._cache)
+        rows.sequences.append(sequence)
+        rows.caches[sequence] = self._cache
+
+
+Decoder = BatchedDecoder | SequentialDecoder
+Prefill = BatchedPrefill | SequentialPrefill

@@ -8,6 +8,7 @@ replaced by the last one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -16,6 +17,7 @@ _GRAIN = 64
 """Capacity is a multiple of this many tokens."""
 
 
+@dataclass
 class WriteCursor:
     """Positions that the next forward pass writes, shared by all layers.
 
@@ -23,12 +25,11 @@ class WriteCursor:
     row writes one token at its own position (``places``), or all write a range that begins at ``start``.
     """
 
-    def __init__(self) -> None:
-        self.rows = 0
-        self.length = 0
-        self.start = 0
-        self.row_index: torch.Tensor | None = None
-        self.places: torch.Tensor | None = None
+    rows: int = 0
+    length: int = 0
+    start: int = 0
+    row_index: torch.Tensor | None = None
+    places: torch.Tensor | None = None
 
 
 class SlotLayer(CacheLayerMixin):

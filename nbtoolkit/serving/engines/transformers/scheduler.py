@@ -25,7 +25,7 @@ from .batch import (
     SequentialDecoder,
     SequentialPrefill,
     StepLogits,
-    WaitingQueue,
+    pop_group,
 )
 from .errors import exit_if_device_lost, step_failed, unknown_model
 from .model_runner import ModelRunner
@@ -54,9 +54,10 @@ class Scheduler:
         self._inbox: list[Sequence] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._stopping = False
-        self._queue = WaitingQueue()
+        self._waiting: deque[Sequence] = deque()
         self._prefill: Prefill | None = None
-        self._groups: dict[str | None, Decoder] = {}
+        self.groups: dict[str | None, Decoder] = {}
+        """The running sequences of each adapter."""
         self.steps = 0
         self.tokens = 0
 
@@ -99,21 +100,15 @@ class Scheduler:
     @property
     def rows(self) -> int:
         """Number of running sequences, including those in prefill."""
-        prefill = self._prefill
-        return sum(len(rows.sequences) for rows in list(self._groups.values())) + (
-            len(prefill.sequences) if prefill else 0
-        )
+        decoding = sum(len(rows.sequences) for rows in list(self.groups.values()))
+        return decoding + (len(prefill.sequences) if (prefill := self._prefill) else 0)
 
     @property
     def waiting(self) -> int:
         """Number of sequences without a row."""
-        return len(self._queue.waiting) + len(self._inbox)
+        return len(self._waiting) + len(self._inbox)
 
     # In the scheduler's thread.
-
-    def group(self, adapter: str | None) -> Decoder:
-        """Return the running sequences of an adapter."""
-        return self._groups[adapter]
 
     def retire(self, name: str) -> None:
         """Unload an adapter as soon as its last answer is finished; at once if there is none."""
@@ -142,7 +137,7 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Whether there is work."""
-        running = self._queue.waiting or self._prefill or self._groups
+        running = self._waiting or self._prefill or self.groups
         return bool(running or self._inbox or self._calls or self._adapters.retiring)
 
     def _wait(self) -> bool:
@@ -159,40 +154,39 @@ class Scheduler:
         # Sequences first: one that was queued before its adapter was unloaded is answered.
         for sequence in arrived:
             if sequence.adapter is None or sequence.adapter in self._adapters.names:
-                self._queue.waiting.append(sequence)
+                self._waiting.append(sequence)
             else:
                 sequence.fail(unknown_model(sequence.adapter, self._adapters.names))
         for call in calls:
             call()
 
     def _drop_cancelled(self) -> None:
-        self._queue.drop_cancelled()
+        self._waiting = deque(s for s in self._waiting if not s.cancelled)
         if self._prefill:
             self._prefill.sequences = [s for s in self._prefill.sequences if not s.cancelled]
             if not self._prefill.sequences:
                 self._prefill = None
-        for rows in list(self._groups.values()):
+        for rows in list(self.groups.values()):
             for sequence in [s for s in rows.sequences if s.cancelled]:
                 self._leave(sequence)
 
     def _unload_retired(self) -> None:
         for name in list(self._adapters.retiring):
-            used = name in self._groups or any(s.adapter == name for s in self._queue.waiting)
+            used = name in self.groups or any(s.adapter == name for s in self._waiting)
             if not used and not (self._prefill and self._prefill.sequences[0].adapter == name):
                 self._adapters.unload(name)
 
     def _leave(self, sequence: Sequence) -> None:
-        rows = self._groups[sequence.adapter]
+        rows = self.groups[sequence.adapter]
         rows.leave(sequence)
         if not rows.sequences:
-            del self._groups[sequence.adapter]
+            del self.groups[sequence.adapter]
 
     def _prefill_chunk(self) -> None:
         """Continue the current prefill, or begin with the first waiting sequences."""
         if self._prefill is None:
-            group = self._queue.pop_group(
-                self._max_rows - self.rows, self.prefill_tokens if self.batched else 0
-            )
+            tokens = self.prefill_tokens if self.batched else 0
+            group = pop_group(self._waiting, self._max_rows - self.rows, tokens)
             if not group:
                 return
             self._prefill = (BatchedPrefill if self.batched else SequentialPrefill)(self.model, group)
@@ -204,12 +198,12 @@ class Scheduler:
             if result is None:
                 return
             self._prefill = None
-            rows = self._groups.get(adapter) or (BatchedDecoder if self.batched else SequentialDecoder)(
+            rows = self.groups.get(adapter) or (BatchedDecoder if self.batched else SequentialDecoder)(
                 self.model
             )
             for sequence in result[0]:
                 prefill.join(rows, sequence)
-            self._groups[adapter] = rows
+            self.groups[adapter] = rows
             self._accept(result)
         except Exception as error:  # noqa: BLE001 - an error of the model fails these requests only
             self._prefill = None
@@ -217,11 +211,11 @@ class Scheduler:
 
     def _decode_step(self) -> None:
         """Advance the next adapter in turn by one token per row."""
-        if not self._groups:
+        if not self.groups:
             return
-        adapter, rows = next(iter(self._groups.items()))
+        adapter, rows = next(iter(self.groups.items()))
         # Move it to the end: a dict keeps its order of insertion.
-        self._groups[adapter] = self._groups.pop(adapter)
+        self.groups[adapter] = self.groups.pop(adapter)
         try:
             self._adapters.activate(adapter)
             self._accept(rows.step())
@@ -245,17 +239,17 @@ class Scheduler:
     def _fail_all(self, error: Exception) -> None:
         """Fail all running and waiting sequences, and continue with an empty state."""
         exit_if_device_lost(error)
-        running = [s for rows in self._groups.values() for s in rows.sequences]
-        for sequence in [*running, *(self._prefill.sequences if self._prefill else ()), *self._queue.waiting]:
+        running = [s for rows in self.groups.values() for s in rows.sequences]
+        for sequence in [*running, *(self._prefill.sequences if self._prefill else ()), *self._waiting]:
             sequence.fail(step_failed(error))
-        self._queue.waiting.clear()
-        self._groups.clear()
+        self._waiting.clear()
+        self.groups.clear()
         self._prefill = None
         self._flush()
 
     def _fail(self, sequences: list[Sequence], adapter: str | None, error: Exception) -> None:
         exit_if_device_lost(error)
-        rows = self._groups.get(adapter)
+        rows = self.groups.get(adapter)
         for sequence in list(sequences):
             sequence.fail(step_failed(error))
             if rows and sequence in rows.sequences:

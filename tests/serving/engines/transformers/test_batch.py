@@ -273,7 +273,7 @@ def test_an_overflow_in_one_row_does_not_reach_the_next_in_its_place(tmp_path: P
     for _ in range(3):
         bench.loop.step()
     with torch.inference_mode():
-        for layer in bench.loop.group(None).cache.slots:
+        for layer in bench.loop.groups[None].cache.slots:
             layer.keys[0, :, :30] = float("nan")
             layer.values[0, :, :30] = float("nan")
     bench.loop.cancel(first)
