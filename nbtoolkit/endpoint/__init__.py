@@ -13,7 +13,7 @@ from nbtoolkit.endpoint.readiness import wait_ready
 from nbtoolkit.errors import InvalidSettings, MissingDependency, NotReady, RequestRefused
 from nbtoolkit.installation import install_hint
 from nbtoolkit.progress import SILENT, Progress
-from nbtoolkit.serving.fingerprint import Fingerprint, Verdict, judge
+from nbtoolkit.serving.fingerprint import Fingerprint, Verdict, judge, replay_request, replayed_logprobs
 
 if TYPE_CHECKING:
     import openai
@@ -191,19 +191,8 @@ class Endpoint:
 
     def replay_named(self, model: str, contexts: Sequence[Sequence[int]]) -> Replay:
         """Replay contexts like :meth:`replay`, and return the adapter that the server reports."""
-        body = {
-            "model": model,
-            "prompt": [list(context) for context in contexts],
-            "max_tokens": 1,
-            "temperature": 0,
-            "logprobs": 5,
-            "return_tokens_as_token_ids": True,
-        }
-        response = self._http.request_json("POST", "/v1/completions", body)
-        choices = sorted(response["choices"], key=lambda choice: choice["index"])
-        tops = [choice["logprobs"]["top_logprobs"][0] for choice in choices]
-        answers = [{int(k.removeprefix("token_id:")): float(v) for k, v in top.items()} for top in tops]
-        return Replay(answers=answers, by=response.get("system_fingerprint"))
+        response = self._http.request_json("POST", "/v1/completions", replay_request(model, contexts))
+        return Replay(answers=replayed_logprobs(response), by=response.get("system_fingerprint"))
 
     def prove(
         self, fingerprint: Fingerprint, model: str, *, old: Sequence[Mapping[int, float]] | None = None

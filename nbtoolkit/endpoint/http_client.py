@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from nbtoolkit.endpoint.response_errors import HELD, parse_ingress_error, request_refused
 from nbtoolkit.errors import NotReady, RequestRefused
-from nbtoolkit.serving.sse import STREAM_END, event_data
+from nbtoolkit.serving.openai_format import STREAM_END, event_data
 from nbtoolkit.utils.tls import tls_context
 
 if TYPE_CHECKING:

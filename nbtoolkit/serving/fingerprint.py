@@ -7,7 +7,7 @@ the base too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -71,6 +71,25 @@ class Verdict(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.outcome}: {self.matched} of {self.of} contexts; {self.reason}"
+
+
+def replay_request(model: str, contexts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Return the body of the ``/v1/completions`` request that replays contexts on a model."""
+    return {
+        "model": model,
+        "prompt": [list(context) for context in contexts],
+        "max_tokens": 1,
+        "temperature": 0,
+        "logprobs": 5,
+        "return_tokens_as_token_ids": True,
+    }
+
+
+def replayed_logprobs(response: Mapping[str, Any]) -> list[dict[int, float]]:
+    """Return the likeliest next tokens after each context: token id → log-probability."""
+    choices = sorted(response["choices"], key=lambda choice: choice["index"])
+    tops = [choice["logprobs"]["top_logprobs"][0] for choice in choices]
+    return [{int(k.removeprefix("token_id:")): float(v) for k, v in top.items()} for top in tops]
 
 
 def distance(one: Logprobs, other: Logprobs) -> float:

@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _ReleaseModel(BaseModel):
+class ReleaseModel(BaseModel):
+    """A part of the schema; unknown fields are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class ServedBase(_ReleaseModel):
+class ServedBase(ReleaseModel):
     """The base model: its public name, and its folder, absolute or relative to the mount."""
 
     name: str
@@ -23,7 +25,7 @@ class ServedBase(_ReleaseModel):
     sha256: Sha256
 
 
-class ServedAdapter(_ReleaseModel):
+class ServedAdapter(ReleaseModel):
     """One adapter: its public name, and its folder relative to the mount."""
 
     name: str
@@ -37,7 +39,7 @@ class ServedAdapter(_ReleaseModel):
         return f"a_{self.sha256[:16]}"
 
 
-class ServedTokenizer(_ReleaseModel):
+class ServedTokenizer(ReleaseModel):
     """The tokenizer and the chat template in force; the folder is absolute or relative to the mount.
 
     ``chat_template`` is None if the folder's own template is in force. ``sha256`` covers both.
@@ -48,7 +50,7 @@ class ServedTokenizer(_ReleaseModel):
     chat_template: str | None = None
 
 
-class EngineSettings(_ReleaseModel):
+class EngineSettings(ReleaseModel):
     """Settings of the engine; a change of any of them needs a restart."""
 
     kind: Literal["transformers", "vllm"] = "transformers"
@@ -59,7 +61,7 @@ class EngineSettings(_ReleaseModel):
     max_queue: int = Field(default=64, ge=0, description="requests waiting before 429")
 
 
-class ServedCode(_ReleaseModel):
+class ServedCode(ReleaseModel):
     """The program that runs: this server by its folder's hash, or the user's ``inference/`` folder."""
 
     kind: Literal["nbtoolkit", "own"] = "nbtoolkit"
@@ -69,7 +71,7 @@ class ServedCode(_ReleaseModel):
     """Start commands of the custom server, in order; the first that fails ends the start."""
 
 
-class Release(_ReleaseModel):
+class Release(ReleaseModel):
     """A complete description of what is served; immutable, named by its content."""
 
     format: Literal[1] = 1

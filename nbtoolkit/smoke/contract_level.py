@@ -20,8 +20,8 @@ from nbtoolkit.releases import publisher
 from nbtoolkit.releases.builder import build_release
 from nbtoolkit.serving.content_hash import code_sha256
 from nbtoolkit.serving.fingerprint import Fingerprint
+from nbtoolkit.serving.openai_format import STREAM_END, event_data
 from nbtoolkit.serving.release import EngineSettings, Release
-from nbtoolkit.serving.sse import STREAM_END, event_data
 from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, check
 from nbtoolkit.smoke.report import SmokeReport
 from nbtoolkit.workspace import Workspace

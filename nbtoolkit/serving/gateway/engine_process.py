@@ -1,17 +1,24 @@
-"""The engine as a child process: start it, keep its last log lines, stop it."""
+"""The engine as a child process, and the client of its HTTP interface over loopback."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import socket
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
-from ..engines.config import EngineConfig
+import httpx
+
+from ..engines import EngineConfig
+from ..fingerprint import Logprobs, replay_request, replayed_logprobs
 from .config import PACKAGE
+from .published_releases import NotServable
 
 _IMPORT_ROOT = Path(__file__).resolve().parents[PACKAGE.count(".") + 2]
 """The folder that contains the serving package, for the child's PYTHONPATH."""
@@ -52,11 +59,6 @@ class EngineProcess:
         )
         return cls(process, port, key)
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process.returncode is None
-
     async def wait(self) -> int:
         """Wait for the end of the process and return its exit code."""
         code = await self._process.wait()
@@ -72,7 +74,7 @@ class EngineProcess:
 
     async def stop(self, grace: float = 5.0) -> None:
         """Terminate the process, and kill it if it still runs after ``grace`` seconds."""
-        if self.alive:
+        if self._process.returncode is None:
             self._process.terminate()
             try:
                 await asyncio.wait_for(self._process.wait(), grace)
@@ -84,7 +86,7 @@ class EngineProcess:
 
     def kill(self) -> None:
         """Kill the process."""
-        if self.alive:
+        if self._process.returncode is None:
             self._process.kill()
 
     async def _forward_output(self) -> None:
@@ -99,3 +101,90 @@ class EngineProcess:
             self._lines.extend(line.decode(errors="replace")[:500] for line in lines if line.strip())
         if partial.strip():
             self._lines.append(partial.decode(errors="replace")[:500])
+
+
+class EngineUnreachable(Exception):
+    """The engine does not respond: it has ended or is ending."""
+
+
+class EngineClient:
+    """One engine's HTTP interface."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"Authorization": f"Bearer {key}"},
+            # An answer may take any time: a request ends when the process ends, not by a timeout.
+            timeout=httpx.Timeout(None, connect=10),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections, which cancels all running answers."""
+        await self._http.aclose()
+
+    async def health(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether the engine is ready, and the body of its /health; raise EngineUnreachable."""
+        try:
+            response = await self._http.get("/health", timeout=10)
+            content: Any = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise EngineUnreachable(str(error)) from None
+        body = cast(dict[str, Any], content) if isinstance(content, dict) else {}
+        return response.status_code == 200, body
+
+    async def metrics(self) -> str:
+        """Return the engine's metrics as Prometheus text."""
+        try:
+            response = await self._http.get("/metrics", timeout=5)
+        except httpx.HTTPError as error:
+            raise EngineUnreachable(str(error)) from None
+        return response.text if response.status_code == 200 else ""
+
+    async def load(self, name: str, folder: str) -> None:
+        """Load an adapter under a name; raise NotServable with the engine's reason."""
+        body = {"lora_name": name, "lora_path": folder}
+        await self._post("/v1/load_lora_adapter", body, "the engine refused the adapter")
+
+    async def unload(self, name: str) -> None:
+        """Unload an adapter; succeeds if the engine does not have it any more."""
+        refusal = f"the engine did not unload adapter {name}"
+        await self._post("/v1/unload_lora_adapter", {"lora_name": name}, refusal, (200, 404, 500))
+
+    async def replay(self, model: str, contexts: Sequence[Sequence[int]]) -> Sequence[Logprobs]:
+        """Return the most likely next tokens of every context: token id → log-probability."""
+        body = replay_request(model, contexts)
+        response = await self._post("/v1/completions", body, "the engine refused the fingerprint")
+        try:
+            answers = replayed_logprobs(response.json())
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise NotServable(f"the engine's answer to the fingerprint is not readable: {error!r}") from None
+        if len(answers) != len(contexts):
+            raise NotServable(f"the engine answered {len(answers)} of {len(contexts)} contexts")
+        return answers
+
+    def stream(self, path: str, body: bytes) -> Any:
+        """Post a request and stream the answer: ``async with client.stream(...) as response``."""
+        headers = {"Content-Type": "application/json"}
+        return self._http.stream("POST", path, content=body, headers=headers)
+
+    async def _post(
+        self, path: str, body: dict[str, Any], refusal: str, accepted: tuple[int, ...] = (200,)
+    ) -> httpx.Response:
+        try:
+            response = await self._http.post(path, json=body)
+        except httpx.HTTPError as error:
+            raise EngineUnreachable(f"{type(error).__name__}: {error}") from None
+        if response.status_code not in accepted:
+            raise NotServable(f"{refusal}: {error_text(response.content)}")
+        return response
+
+
+def error_text(content: bytes) -> str:
+    """Return the message of an OpenAI error body, or the whole text if it is not one."""
+    try:
+        body = json.loads(content)
+        return str(body["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return content.decode(errors="replace")[:2000]

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
-from ..openai_errors import ApiError
-from .engine_client import EngineClient
-from .replica_state import GatewayState, ModelLease
+from ..openai_format import ApiError
+from .engine_process import EngineClient
+from .replica_state import EngineModel, GatewayState
 
 _MARK = rb'"system_fingerprint":\s*(?:null|"[^"]*")'
 _FINGERPRINT = re.compile(rb",\s*" + _MARK + rb"|" + _MARK + rb"\s*,\s*")
@@ -22,48 +22,23 @@ class EngineLost(Exception):
     """The engine ended during an answer."""
 
 
-class NameRewriter:
-    """Rewrite ``model`` and ``system_fingerprint`` in an answer without parsing it.
+class ProxiedResponse:
+    """A running answer of the engine, with the public name in ``model`` and in ``system_fingerprint``.
 
-    In JSON, a quote inside a string is escaped, so ``"model":"a_..."`` with plain quotes cannot be generated
-    text: replacing these bytes is exact, and takes about a microsecond per event.
+    The names are rewritten without parsing. In JSON, a quote inside a string is escaped, so
+    ``"model":"a_..."`` with plain quotes cannot be generated text: replacing these bytes is exact, and takes
+    about a microsecond per event.
     """
 
-    def __init__(self, lease: ModelLease) -> None:
-        self._engine_name = lease.model.engine_name
-        self._public_name = lease.public_name
-        engine = re.escape(json.dumps(lease.model.engine_name)).encode()
-        self._model = re.compile(rb'"model":\s*' + engine)
-        public = json.dumps(lease.public_name)
-        mark = json.dumps(lease.model.system_fingerprint)
-        self._said = f'"model":{public},"system_fingerprint":{mark}'.encode()
-
-    def body(self, content: bytes) -> bytes:
-        """Rewrite one JSON body, or one SSE event that contains one."""
-        if b'"system_fingerprint"' in content:
-            content = _FINGERPRINT.sub(b"", content, count=1)
-        return self._model.sub(lambda _: self._said, content, count=1)
-
-    def error(self, content: bytes) -> bytes:
-        """Rewrite an error, whose message may contain the engine's model name."""
-        return content.replace(self._engine_name.encode(), json.dumps(self._public_name)[1:-1].encode())
-
-    def events(self, block: bytes) -> bytes:
-        """Rewrite a block of whole SSE events."""
-        first, *rest = block.split(b"\n\ndata: ")
-        if not rest:
-            return self.body(first)
-        return b"\n\ndata: ".join([self.body(first), *map(self.body, rest)])
-
-
-class ProxiedResponse:
-    """A running answer of the engine, with public names."""
-
-    def __init__(self, response: httpx.Response, names: NameRewriter) -> None:
-        self._response = response
-        self._names = names
+    def __init__(self, response: httpx.Response, model: EngineModel, public_name: str) -> None:
         self.status = response.status_code
         self.retry_after: str | None = response.headers.get("retry-after")
+        self._response = response
+        self._engine_name = model.engine_name.encode()
+        self._public_name = json.dumps(public_name)
+        self._model = re.compile(rb'"model":\s*' + re.escape(json.dumps(model.engine_name)).encode())
+        mark = json.dumps(model.system_fingerprint)
+        self._said = f'"model":{self._public_name},"system_fingerprint":{mark}'.encode()
 
     async def read(self) -> bytes:
         """Return the whole body; raise EngineLost."""
@@ -71,7 +46,10 @@ class ProxiedResponse:
             content = await self._response.aread()
         except httpx.HTTPError as error:
             raise EngineLost(str(error)) from None
-        return self._names.body(content) if self.status == 200 else self._names.error(content)
+        if self.status == 200:
+            return self._renamed(content)
+        # The message of an error may contain the engine's model name.
+        return content.replace(self._engine_name, self._public_name[1:-1].encode())
 
     async def events(self) -> AsyncIterator[bytes]:
         """Yield blocks of whole SSE events as they arrive; raise EngineLost."""
@@ -82,15 +60,25 @@ class ProxiedResponse:
                 if end < 0:
                     pending += block
                     if pending.endswith(b"\n\n"):
-                        yield self._names.events(pending)
+                        yield self._renamed_events(pending)
                         pending = b""
                     continue
                 whole, pending = pending + block[: end + 2], block[end + 2 :]
-                yield self._names.events(whole)
+                yield self._renamed_events(whole)
         except httpx.HTTPError as error:
             raise EngineLost(str(error)) from None
         if pending:
             raise EngineLost("the stream ended inside an event")
+
+    def _renamed(self, content: bytes) -> bytes:
+        """Rewrite one JSON body, or one SSE event that contains one."""
+        if b'"system_fingerprint"' in content:
+            content = _FINGERPRINT.sub(b"", content, count=1)
+        return self._model.sub(lambda _: self._said, content, count=1)
+
+    def _renamed_events(self, block: bytes) -> bytes:
+        """Rewrite a block of whole SSE events."""
+        return b"\n\ndata: ".join(map(self._renamed, block.split(b"\n\ndata: ")))
 
 
 class EngineProxy:
@@ -106,14 +94,14 @@ class EngineProxy:
 
         Raises :class:`ApiError` if the request cannot be served, and EngineLost if the engine ends.
         """
-        with self.replica.lease(body.get("model")) as lease:
+        with self.replica.lease(body.get("model")) as model:
             client = self._client()
             if client is None:
                 raise EngineLost("no engine")
-            content = json.dumps({**body, "model": lease.model.engine_name}).encode()
+            content = json.dumps({**body, "model": model.engine_name}).encode()
             try:
                 async with client.stream(path, content) as response:
-                    yield ProxiedResponse(response, NameRewriter(lease))
+                    yield ProxiedResponse(response, model, body["model"])
             except httpx.HTTPError as error:
                 raise EngineLost(str(error)) from None
 

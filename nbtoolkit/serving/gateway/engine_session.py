@@ -10,12 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..engines.config import BaseModelFolder, EngineConfig
+from ..engines import BaseModelFolder, EngineConfig
 from ..fingerprint import judge
 from ..release import Release, ServedAdapter
 from .config import GatewayConfig
-from .engine_client import EngineClient, EngineUnreachable
-from .engine_process import EngineDied, EngineProcess
+from .engine_process import EngineClient, EngineDied, EngineProcess, EngineUnreachable
 from .published_releases import Candidate, NotServable, PublishedReleases
 from .replica_state import EngineModel, GatewayState
 
@@ -53,11 +52,8 @@ class EngineSession:
             base=BaseModelFolder(name=release.base.name, path=base),
             tokenizer_path=folder,
             chat_template=tokenizer.chat_template if tokenizer else None,
-            dtype=release.engine.dtype,
-            quantization=release.engine.quantization,
-            max_model_len=release.engine.max_model_len,
-            max_batch=release.engine.max_batch,
             network_mount=self._settings.network_mount,
+            **release.engine.model_dump(),
         )
         self._process = await EngineProcess.start(self._settings.engine_command, config)
         self._replica.engine_starts += 1

@@ -12,8 +12,7 @@ from fastapi import FastAPI
 from gradio.themes import Default
 
 from .engine_proxy import EngineProxy
-from .safe_markdown import as_markdown
-from .ui_chat import AnswerStreams, ChatFailed, ChatMessages, stream_text
+from .ui_chat import AnswerStreams, ChatFailed, ChatMessages, as_markdown, stream_text
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]

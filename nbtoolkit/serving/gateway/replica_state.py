@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..openai_errors import ApiError
+from ..openai_format import ApiError
 from ..release import Release
 from ..share_layout import Failure, Heartbeat, Phase
 
@@ -33,14 +33,6 @@ class EngineModel:
     def system_fingerprint(self) -> str:
         """Value of the response field that identifies the model."""
         return "base" if self.is_base else self.sha256[:16]
-
-
-@dataclass(frozen=True)
-class ModelLease:
-    """A running request's use of the model that was public when the request began."""
-
-    public_name: str
-    model: EngineModel
 
 
 class GatewayState:
@@ -74,12 +66,6 @@ class GatewayState:
         """Seconds since the gateway started."""
         return time.monotonic() - self._started
 
-    @property
-    def capacity(self) -> int:
-        """Maximum number of requests at the same time, decoded and waiting ones together."""
-        assert self.release is not None
-        return self.release.engine.max_batch + self.release.engine.max_queue
-
     def enter(self, phase: Phase, detail: str = "") -> None:
         """Change the phase; after ``draining`` only ``stopped`` is accepted."""
         if self.phase in ("draining", "stopped") and phase != "stopped":
@@ -101,28 +87,28 @@ class GatewayState:
             reason = f"The server is not ready: {self.phase}{self.detail and f' ({self.detail})'}."
             raise ApiError(reason, status=503, code="not_ready", kind="server_error", retry_after=2)
 
-    def model(self, name: object) -> EngineModel:
-        """Return the model of a public name; raise :class:`ApiError` with the known names."""
+    @contextmanager
+    def lease(self, name: object) -> Generator[EngineModel]:
+        """Use the model that is public under a name now; it stays loaded until the context ends.
+
+        Raises :class:`ApiError` if no model has the name, or if as many requests run and wait as may.
+        """
+        self.refuse_unless_ready()
         known = ", ".join(self.routes)
         if not isinstance(name, str) or not name:
             raise ApiError(f"'model' must name a model. Known: {known}.", code="model_missing", param="model")
         if name not in self.routes:
             message = f"The model {name!r} does not exist. Known: {known}."
             raise ApiError(message, status=404, code="model_not_found", param="model")
-        return self.routes[name]
-
-    @contextmanager
-    def lease(self, name: object) -> Generator[ModelLease]:
-        """Use the model that is public under a name now; it stays loaded until the context ends."""
-        self.refuse_unless_ready()
-        model = self.model(name)
-        if self.in_flight >= self.capacity:
+        model = self.routes[name]
+        assert self.release is not None
+        if self.in_flight >= self.release.engine.max_batch + self.release.engine.max_queue:
             message = f"{self.in_flight} requests are running or waiting; retry in a second."
             raise ApiError(message, status=429, code="queue_full", kind="rate_limit_error", retry_after=1)
         self.in_flight += 1
         model.in_flight += 1
         try:
-            yield ModelLease(str(name), model)
+            yield model
         finally:
             self.in_flight -= 1
             model.in_flight -= 1

@@ -10,10 +10,10 @@ from typing import Any, cast
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from ..openai_errors import ApiError
+from ..openai_format import ApiError
 from .auth import ApiKeyAuth
 from .config import GatewayConfig
-from .engine_client import EngineUnreachable
+from .engine_process import EngineUnreachable
 from .engine_proxy import EngineProxy
 from .replica_state import GatewayState
 from .streaming_response import ProxyResponse

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from ..openai_errors import ApiError
+from ..openai_format import ApiError
 from .engine_proxy import EngineLost, ProxiedResponse, engine_lost_error
 
 DONE = b"data: [DONE]\n\n"

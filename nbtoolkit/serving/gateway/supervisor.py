@@ -8,8 +8,7 @@ import time
 
 from ..share_layout import Failure
 from .config import GatewayConfig
-from .engine_client import EngineUnreachable
-from .engine_process import EngineDied
+from .engine_process import EngineDied, EngineUnreachable
 from .engine_session import EngineSession
 from .published_releases import Candidate, NotServable, NotYetReadable, PublishedReleases
 from .replica_state import GatewayState

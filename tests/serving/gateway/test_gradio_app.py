@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from nbtoolkit.serving.gateway.auth import MAX_WRONG_KEYS, ApiKeyAuth, LoginThrottle
-from nbtoolkit.serving.gateway.safe_markdown import as_markdown
+from nbtoolkit.serving.gateway.ui_chat import as_markdown
 from tests.support.gateway_harness import KEY, GatewayProcess, ShareFolder
 from tests.support.jupyter_browser import browser_page, needs_browser
 from tests.support.wait import wait_until

@@ -12,7 +12,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from ...threads import start_daemon
-from ..config import EngineConfig
+from .. import EngineConfig
 from .engine import Engine
 from .errors import exit_process
 from .routes import build

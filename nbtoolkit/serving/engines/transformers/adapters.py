@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from safetensors import safe_open
 
-from ...openai_errors import ApiError
+from ...openai_format import ApiError
 from .cpu_kernels import fuse, repack
 
 WEIGHTS = "adapter_model.safetensors"

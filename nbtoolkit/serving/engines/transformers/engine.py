@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...openai_errors import ApiError
+from ...openai_format import ApiError
 from ...threads import paused_gc, start_daemon
-from ..config import EngineConfig
+from .. import EngineConfig
 from .errors import EngineStartRefused, exit_process, unknown_model
 from .sequence import Sequence, TokenEvent
 

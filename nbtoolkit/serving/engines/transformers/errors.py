@@ -6,7 +6,7 @@ import logging
 import os
 from typing import NoReturn
 
-from ...openai_errors import ApiError
+from ...openai_format import ApiError
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ...openai_errors import ApiError
+from ...openai_format import ApiError
 from .detokenizer import TokenNames
 from .engine import Engine
 from .openai_schema import ChatRequest, CompletionRequest

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
-from ...openai_errors import ApiError
+from ...openai_format import ApiError
 from .sequence import SamplingParams
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-from ...openai_errors import ApiError
+from ...openai_format import ApiError
 from .engine import Engine
 from .openai_responses import GenerationStream
 from .openai_schema import ChatRequest, CompletionRequest, LoadAdapter, UnloadAdapter

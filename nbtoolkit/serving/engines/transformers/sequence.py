@@ -9,7 +9,7 @@ from typing import Literal
 
 from tokenizers import Tokenizer
 
-from ...openai_errors import ApiError
+from ...openai_format import ApiError
 from .detokenizer import Detokenizer, StopFilter
 
 FinishReason = Literal["stop", "length"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from ...openai_errors import ApiError
+from ...openai_format import ApiError
 from .openai_schema import ChatRequest, CompletionRequest
 
 if TYPE_CHECKING:

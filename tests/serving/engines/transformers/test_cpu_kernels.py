@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from nbtoolkit.serving.engines.transformers.adapters import Adapters
 from nbtoolkit.serving.engines.transformers.cpu_kernels import PackedLinear, fuse, pack, repack
-from nbtoolkit.serving.openai_errors import ApiError
+from nbtoolkit.serving.openai_format import ApiError
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 pytestmark = pytest.mark.filterwarnings(

@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from nbtoolkit.serving.engines.config import EngineConfig
+from nbtoolkit.serving.engines import EngineConfig
 from nbtoolkit.serving.engines.transformers.adapters import Adapters
 from nbtoolkit.serving.engines.transformers.errors import EngineStartRefused
 from nbtoolkit.serving.engines.transformers.model_loader import load, pick_dtype
-from nbtoolkit.serving.openai_errors import ApiError
+from nbtoolkit.serving.openai_format import ApiError
 from tests.support.tiny_models import END_OF_TEXT, END_OF_TURN, tiny_adapter, tiny_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
@@ -258,7 +258,7 @@ def test_an_adapter_without_safetensors_is_refused(base: Path, tmp_path: Path) -
 def test_the_engine_ends_with_a_killed_gateway_even_one_that_it_never_saw(base: Path, seconds: float) -> None:
     script = (
         "import asyncio, sys\n"
-        "from nbtoolkit.serving.engines.config import EngineConfig\n"
+        "from nbtoolkit.serving.engines import EngineConfig\n"
         "from nbtoolkit.serving.gateway.engine_process import EngineProcess\n"
         "async def main():\n"
         "    command = (sys.executable, '-P', '-m', 'nbtoolkit.serving.engines.transformers')\n"

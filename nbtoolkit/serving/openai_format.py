@@ -1,12 +1,16 @@
-"""Errors in the JSON format of the OpenAI API, for the gateway and for the engines."""
+"""Errors and server-sent events in the format of the OpenAI API."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse
+if TYPE_CHECKING:
+    from starlette.responses import JSONResponse
+
+STREAM_END = "[DONE]"
+"""The data of the last event."""
 
 
 class ApiError(Exception):
@@ -41,4 +45,13 @@ class ApiError(Exception):
 
     def response(self) -> JSONResponse:
         """Return the HTTP response."""
+        from starlette.responses import JSONResponse  # clients of a server have no starlette
+
         return JSONResponse(self.body, self.status, self.headers)
+
+
+def event_data(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the data of each event; comments, which keep an idle connection open, are skipped."""
+    for line in lines:
+        if line.startswith("data:"):
+            yield line.removeprefix("data:").strip()
