@@ -6,7 +6,7 @@ Azure never returns the key of an environment's storage, so a rotated key shows 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from nbtoolkit.azure.arm.long_running import change
@@ -24,9 +24,6 @@ from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.utils.display import FactTable
 from nbtoolkit.utils.json_file import read_object
 from nbtoolkit.utils.threads import run_cancellable
-from nbtoolkit.workspace import Workspace
-
-_STATE_FILE = "azure-mounts.json"
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,34 +47,6 @@ class Repair(FactTable):
         return [*rows, ("next", self.next_step)] if self.next_step else rows
 
 
-@dataclass(frozen=True)
-class _StorageMount:
-    """A storage of an environment: the account and file share that apps can mount."""
-
-    environment_id: str
-    name: str
-    file: Json
-    """Azure's JSON: ``accountName``, ``shareName``, ``accessMode``."""
-
-    @property
-    def account(self) -> str:
-        """The name of the storage account."""
-        return str(self.file.get("accountName"))
-
-    @property
-    def id(self) -> str:
-        """The resource id of the storage."""
-        return f"{self.environment_id}/storages/{self.name}"
-
-
-@dataclass(frozen=True)
-class _AccountKey:
-    """The first key of a storage account and its creation time; ``repr`` hides the value."""
-
-    value: str = field(repr=False)
-    created: str
-
-
 def repair(*, target: AzureTarget | None = None, progress: Progress | None = None) -> Repair:
     """Let replicas mount the share again after the storage account's key was rotated.
 
@@ -94,26 +63,45 @@ def repair(*, target: AzureTarget | None = None, progress: Progress | None = Non
         app = target.app
         progress.phase(f"Checking the mount of the share in {app.provisioned.app}")
         state = run_cancellable(progress, app.get)
-        mount = run_cancellable(progress, lambda: _read_mount(app, state))
-        key = run_cancellable(progress, lambda: _current_key(app))
+        storage, file = run_cancellable(progress, lambda: _read_mount(app, state))
+        account, storage_id = file["accountName"], f"{state.environment_id}/storages/{storage}".lower()
+        key, created = run_cancellable(progress, lambda: _current_key(app))
         failed = run_cancellable(progress, lambda: _failed_mounts(app, progress))
-        reason = _reason(failed, _last_written(target.workspace, mount), key)
+        state_file = target.workspace.state / "azure-mounts.json"
+        try:
+            written = read_object(state_file).get(storage_id)
+        except BrokenFile:
+            written = None  # an unknown key is written again
+        reason = next_step = ""
+        if failed:
+            reason = f"Azure cannot mount the share for {', '.join(failed)}"
+            next_step = (
+                "waiting replicas mount the share within minutes, see status(); deploy() again if Azure "
+                "failed the revision"
+            )
+        elif written is None:
+            reason = "the key in the environment is unknown"
+        elif written != created:
+            reason = f"the key was rotated at {created[:19]}"
+        if state.stopped and not failed:
+            next_step = "deploy() or rollback() starts the app, which is stopped"
         if reason:
-            progress.phase(f"Writing the current key of {mount.account} into the environment")
-            _write_key(app, mount, key, progress)
-            _save_written(target.workspace, mount, key)
+            progress.phase(f"Writing the current key of {account} into the environment")
+            _write_key(app, state.environment_id, storage, file, key, progress)
+            # the creation time of the key, and nothing of its value
+            write_atomically(state_file, json.dumps({storage_id: created}, indent=2).encode())
         return Repair(
             state.name,
-            mount.name,
-            mount.account,
+            storage,
+            account,
             reason or "this workspace wrote it, and no replica fails to mount the share",
             written=bool(reason),
-            next_step=_next_step(failed, stopped=state.stopped),
+            next_step=next_step,
         )
 
 
-def _read_mount(app: ContainerApp, state: AppState) -> _StorageMount:
-    """Return the storage that the app mounts. One request.
+def _read_mount(app: ContainerApp, state: AppState) -> tuple[str, Json]:
+    """Return the storage that the app mounts, with account, share and access mode as JSON. One request.
 
     Raises :class:`InvalidSettings` if the app mounts none, or one of another account than the config file's.
     """
@@ -127,19 +115,18 @@ def _read_mount(app: ContainerApp, state: AppState) -> _StorageMount:
     with translate_errors(f"read the storage {names[0]} of the environment {environment}"):
         client: Any = app.cloud.containerapps(subscription)
         storage = client.managed_environments_storages.get(group, environment, names[0]).as_dict()
-    mount = _StorageMount(state.environment_id, names[0], storage["properties"].get("azureFile") or {})
-    account = app.provisioned.storage_account
-    if mount.account.lower() != account.lower():
+    file: Json = storage["properties"].get("azureFile") or {}
+    mounted, account = str(file.get("accountName")), app.provisioned.storage_account
+    if mounted.lower() != account.lower():
         raise InvalidSettings(
-            f"The app {state.name} mounts the account {mount.account!r}, and the config file names "
-            f"{account!r}.",
+            f"The app {state.name} mounts the account {mounted!r}, and the config file names {account!r}.",
             next_step="correct STORAGE_ACCOUNT_NAME in infra/inference.config.json, or run provision()",
         )
-    return mount
+    return names[0], file
 
 
-def _current_key(app: ContainerApp) -> _AccountKey:
-    """Return the account's current key; keep it in memory only. Two requests.
+def _current_key(app: ContainerApp) -> tuple[str, str]:
+    """Return the account's current key, kept in memory only, and its creation time. Two requests.
 
     Raises :class:`Blocked` if the account refuses keys: then no key makes the mount work.
     """
@@ -161,22 +148,24 @@ def _current_key(app: ContainerApp) -> _AccountKey:
         )
     with translate_errors(f"read the keys of the storage account {account}"):
         first = client.storage_accounts.list_keys(group, account).as_dict()["keys"][0]
-    return _AccountKey(first["value"], str(first.get("creationTime") or ""))
+    return first["value"], str(first.get("creationTime") or "")
 
 
-def _write_key(app: ContainerApp, mount: _StorageMount, key: _AccountKey, progress: Progress) -> None:
+def _write_key(
+    app: ContainerApp, environment_id: str, storage: str, file: Json, key: str, progress: Progress
+) -> None:
     """Write a key into the environment storage. One PUT; nothing else of it changes."""
-    subscription, group, environment = parse_location(mount.environment_id)
+    subscription, group, environment = parse_location(environment_id)
     client: Any = app.cloud.containerapps(subscription)
-    file = {name: mount.file[name] for name in ("accountName", "shareName", "accessMode")}
-    body = {"properties": {"azureFile": {**file, "accountKey": key.value}}}
+    kept = {name: file[name] for name in ("accountName", "shareName", "accessMode")}
+    body = {"properties": {"azureFile": {**kept, "accountKey": key}}}
 
     def begin() -> None:
-        client.managed_environments_storages.create_or_update(group, environment, mount.name, body)
+        client.managed_environments_storages.create_or_update(group, environment, storage, body)
 
     change(
-        mount.environment_id,
-        f"write the storage {mount.name} of {environment}",
+        environment_id,
+        f"write the storage {storage} of {environment}",
         begin,
         progress,
         retry_interval=app.cloud.poll_interval,
@@ -194,39 +183,3 @@ def _failed_mounts(app: ContainerApp, progress: Progress) -> list[str]:
         if is_mount_failure(f"{event.reason}: {event.message}")
     }
     return sorted(failed & waiting)
-
-
-def _reason(failed: list[str], last_written: str | None, key: _AccountKey) -> str:
-    """Return why the key must be written, an empty string if it need not."""
-    if failed:
-        return f"Azure cannot mount the share for {', '.join(failed)}"
-    if last_written is None:
-        return "the key in the environment is unknown"
-    return "" if last_written == key.created else f"the key was rotated at {key.created[:19]}"
-
-
-def _next_step(failed: list[str], *, stopped: bool) -> str:
-    if failed:
-        return (
-            "waiting replicas mount the share within minutes, see status(); deploy() again if Azure failed "
-            "the revision"
-        )
-    return "deploy() or rollback() starts the app, which is stopped" if stopped else ""
-
-
-def _last_written(workspace: Workspace, mount: _StorageMount) -> str | None:
-    """Return the creation time of the key that this workspace wrote last, None if unknown."""
-    path = workspace.state / _STATE_FILE
-    if not path.exists():
-        return None
-    try:
-        found = read_object(path).get(mount.id.lower())
-    except BrokenFile:
-        return None  # an unknown key is written again
-    return found if isinstance(found, str) else None
-
-
-def _save_written(workspace: Workspace, mount: _StorageMount, key: _AccountKey) -> None:
-    """Save the creation time of the key, and nothing of its value."""
-    content = json.dumps({mount.id.lower(): key.created}, indent=2)
-    write_atomically(workspace.state / _STATE_FILE, content.encode())

@@ -14,7 +14,7 @@ def replica(
     state: str = "Running", details: str = "", restarts: int = 0, name: str = "a", *, ready: bool = False
 ) -> ReplicaState:
     """Return a replica with one container in that state."""
-    container = ContainerState("inference", state, "", ready=ready, started=ready, restarts=restarts)
+    container = ContainerState(state, "", ready=ready, restarts=restarts)
     return ReplicaState(name, NOW, "Running" if state == "Running" else "NotRunning", details, (container,))
 
 

@@ -17,14 +17,14 @@ _INGRESS_OPTIONS = ("clientCertificateMode", "corsPolicy", "additionalPortMappin
 
 
 class _Property(Generic[T]):
-    """A value at ``path`` in the properties of Azure's JSON; ``default`` if it is missing or empty."""
+    """A value at ``path`` in Azure's JSON; ``default`` if it is missing or empty."""
 
     def __init__(self, default: T, *path: str) -> None:
         self._default = default
         self._path = path
 
     def __get__(self, state: Any, owner: type) -> T:
-        value: Any = state.body.get("properties") or {}
+        value: Any = state.body
         for key in self._path:
             value = value.get(key) or {}
         return value or self._default
@@ -40,52 +40,46 @@ class AppState:
 
     body: Json = field(repr=False)
 
-    provisioning_state = _Property("", "provisioningState")
+    name = _Property("", "name")
+    """The app's name."""
+    tags = _Property[Mapping[str, str]]({}, "tags")
+    """The app's tags."""
+    provisioning_state = _Property("", "properties", "provisioningState")
     """The state of the last change, such as ``Succeeded`` or ``Failed``."""
-    running_status = _Property("", "runningStatus")
+    running_status = _Property("", "properties", "runningStatus")
     """``Running``, ``Stopped`` or a state between these."""
-    workload_profile = _Property("", "workloadProfileName")
+    workload_profile = _Property("", "properties", "workloadProfileName")
     """The name of the app's workload profile; empty for Consumption."""
-    latest_revision = _Property[str | None](None, "latestRevisionName")
+    latest_revision = _Property[str | None](None, "properties", "latestRevisionName")
     """The name of the newest revision."""
-    latest_ready_revision = _Property[str | None](None, "latestReadyRevisionName")
+    latest_ready_revision = _Property[str | None](None, "properties", "latestReadyRevisionName")
     """The name of the newest revision that became ready."""
-    event_stream = _Property[str | None](None, "eventStreamEndpoint")
+    event_stream = _Property[str | None](None, "properties", "eventStreamEndpoint")
     """The URL of the stream of system events."""
-    configuration = _Property[Json]({}, "configuration")
+    configuration = _Property[Json]({}, "properties", "configuration")
     """The part of the body that all revisions share: ingress, secrets, registries."""
-    ingress = _Property[Json]({}, "configuration", "ingress")
+    ingress = _Property[Json]({}, "properties", "configuration", "ingress")
     """The ingress configuration; empty if the ingress is off."""
-    host = _Property[str | None](None, "configuration", "ingress", "fqdn")
+    host = _Property[str | None](None, "properties", "configuration", "ingress", "fqdn")
     """The public host name; None without ingress."""
-    template = _Property[Json]({}, "template")
+    template = _Property[Json]({}, "properties", "template")
     """The part of the body that makes a revision: containers, scale, volumes."""
-    containers = _Property[Sequence[Json]]((), "template", "containers")
+    containers = _Property[Sequence[Json]]((), "properties", "template", "containers")
     """The containers of the template."""
-    volumes = _Property[Sequence[Json]]((), "template", "volumes")
+    volumes = _Property[Sequence[Json]]((), "properties", "template", "volumes")
     """The volumes of the template."""
-    termination_grace = _Property(30, "template", "terminationGracePeriodSeconds")
+    termination_grace = _Property(30, "properties", "template", "terminationGracePeriodSeconds")
     """The seconds that a replica has for open requests when it ends."""
-    min_replicas = _Property(0, "template", "scale", "minReplicas")
+    min_replicas = _Property(0, "properties", "template", "scale", "minReplicas")
     """The minimum number of replicas."""
-    max_replicas = _Property(10, "template", "scale", "maxReplicas")
+    max_replicas = _Property(10, "properties", "template", "scale", "maxReplicas")
     """The maximum number of replicas."""
-    scale_rules = _Property[Sequence[Json]]((), "template", "scale", "rules")
+    scale_rules = _Property[Sequence[Json]]((), "properties", "template", "scale", "rules")
     """The scale rules of the template."""
-    _cooldown = _Property(300, "template", "scale", "cooldownPeriod")
+    _cooldown = _Property(300, "properties", "template", "scale", "cooldownPeriod")
 
     def __repr__(self) -> str:
         return f"AppState({self.name!r}, running_status={self.running_status!r})"
-
-    @property
-    def name(self) -> str:
-        """The app's name."""
-        return str(self.body.get("name") or "")
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """The app's tags."""
-        return dict(self.body.get("tags") or {})
 
     @property
     def stopped(self) -> bool:
@@ -195,25 +189,19 @@ class EnvironmentState:
 
     body: Json = field(repr=False)
 
-    provisioning_state = _Property("", "provisioningState")
+    name = _Property("", "name")
+    """The environment's name."""
+    location = _Property("", "location")
+    """The region."""
+    provisioning_state = _Property("", "properties", "provisioningState")
     """The state of the last change, such as ``Succeeded`` or ``Failed``."""
     log_workspace = _Property[str | None](
-        None, "appLogsConfiguration", "logAnalyticsConfiguration", "customerId"
+        None, "properties", "appLogsConfiguration", "logAnalyticsConfiguration", "customerId"
     )
     """The customer id of the Log Analytics workspace; None if logs go elsewhere."""
-    network = _Property[Json]({}, "vnetConfiguration")
+    network = _Property[Json]({}, "properties", "vnetConfiguration")
     """The virtual network configuration; {} without one."""
-    _profiles = _Property[Sequence[Json]]((), "workloadProfiles")
-
-    @property
-    def name(self) -> str:
-        """The environment's name."""
-        return str(self.body.get("name") or "")
-
-    @property
-    def location(self) -> str:
-        """The region."""
-        return self.body.get("location") or ""
+    _profiles = _Property[Sequence[Json]]((), "properties", "workloadProfiles")
 
     @property
     def profiles(self) -> dict[str, str]:

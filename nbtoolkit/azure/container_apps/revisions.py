@@ -17,7 +17,6 @@ class RevisionState:
     active: bool
     created: datetime
     replicas: int
-    health_state: str
     provisioning_state: str
     running_state: str
     error: str | None = None
@@ -31,7 +30,6 @@ class RevisionState:
             active=bool(properties.get("active")),
             created=_parse_time(properties.get("createdTime")),
             replicas=properties.get("replicas") or 0,
-            health_state=properties.get("healthState") or "None",
             provisioning_state=properties.get("provisioningState") or "",
             running_state=properties.get("runningState") or "Unknown",
             error=properties.get("provisioningError") or properties.get("runningStateDetails"),
@@ -42,11 +40,9 @@ class RevisionState:
 class ContainerState:
     """A container of a replica; ``state`` is ``Running``, ``Waiting``, ``Terminated`` or ``Unknown``."""
 
-    name: str
     state: str
     details: str
     ready: bool
-    started: bool
     restarts: int
     log_stream: str | None = None
 
@@ -54,11 +50,9 @@ class ContainerState:
     def from_body(cls, body: Json) -> ContainerState:
         """Parse Azure's JSON."""
         return cls(
-            name=body.get("name") or "",
             state=body.get("runningState") or "Unknown",
             details=body.get("runningStateDetails") or "",
             ready=bool(body.get("ready")),
-            started=bool(body.get("started")),
             restarts=body.get("restartCount") or 0,
             log_stream=body.get("logStreamEndpoint"),
         )

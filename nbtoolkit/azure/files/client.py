@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
-from nbtoolkit.azure.files.concurrency import DEFAULT_LIMITS, ShareLimits, map_in_order
+from nbtoolkit.azure.files.concurrency import (
+    DEFAULT_LIMITS,
+    RETRY_STATE,
+    RetryState,
+    ShareLimits,
+    map_in_order,
+)
 from nbtoolkit.azure.files.errors import ROLE, code_of, store_error
 from nbtoolkit.azure.sdk import USER_AGENT, import_from
 from nbtoolkit.errors import AlreadyExists, AzureFailed, NbtoolkitError, NotInStore, NotSignedIn, StoreError
@@ -19,11 +25,9 @@ from nbtoolkit.progress import Sent
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
 
-    from nbtoolkit.azure.files.retry_policy import RetryState
-
 T = TypeVar("T")
-Request = Callable[["ShareClient", "RetryState"], T]
-"""One call of the SDK; it passes its second argument on as the option ``retry_state``."""
+Request = Callable[["ShareClient"], T]
+"""One call of the SDK."""
 
 
 class ShareConnection:
@@ -67,72 +71,65 @@ class ShareConnection:
         if transport is not None:
             transport.close()
 
-    def call(
-        self,
-        action: str,
-        path: str,
-        request: Request[T],
-        stop: threading.Event | None = None,
-        on_wait: Sent | None = None,
-    ) -> T:
+    def call(self, action: str, path: str, request: Request[T], state: RetryState | None = None) -> T:
         """Send a request and return its result; raises StoreError, in which ``action`` completes "Could not".
 
-        ``stop`` and ``on_wait`` end it early, see :class:`~nbtoolkit.azure.files.retry_policy.RetryState`.
+        ``state`` can end it early.
         """
-        client = self._get_client()
-        from azure.core.exceptions import AzureError  # after _get_client, which raises MissingDependency
+        with self._lock:
+            client = self._client = self._client or self._connect(self._key)
+        from azure.core.exceptions import AzureError  # after _connect, which raises MissingDependency
 
-        from nbtoolkit.azure.files.retry_policy import RetryState
-
-        while True:
-            try:
-                return request(client, RetryState(stop, on_wait))
-            except (AzureError, OSError) as error:
-                fallback = self._fallback_client(client, error)
-                if fallback is None:
-                    if isinstance(error, NbtoolkitError):
-                        raise
-                    raise store_error(action, path, self.description, error) from error
-                client = fallback
+        outer = RETRY_STATE.set(state or RetryState())
+        try:
+            while True:
+                try:
+                    return request(client)
+                except (AzureError, OSError) as error:
+                    fallback = self._fallback_client(client, error)
+                    if fallback is None:
+                        if isinstance(error, NbtoolkitError):
+                            raise
+                        raise store_error(action, path, self.description, error) from error
+                    client = fallback
+        finally:
+            RETRY_STATE.reset(outer)
 
     def rename(self, old: str, new: str, *, overwrite: bool, on_wait: Sent | None = None) -> None:
         """Rename a file; raises AlreadyExists and NotInStore.
 
         One request; after a lost response two more, which find out whether the file was renamed.
         """
-        last: list[RetryState] = []
+        state = RetryState(on_wait=on_wait)
 
-        def request(share: ShareClient, state: RetryState) -> None:
-            last[:] = [state]
-            share.get_file_client(old).rename_file(new, overwrite=overwrite, retry_state=state)
+        def exists(path: str) -> bool:
+            try:
+                self.call(
+                    "read the properties of",
+                    path,
+                    lambda share: share.get_file_client(path).get_file_properties(),
+                    RetryState(on_wait=on_wait),
+                )
+            except NotInStore:
+                return False
+            return True
 
         try:
-            self.call("rename", old, request, on_wait=on_wait)
+            self.call(
+                "rename",
+                old,
+                lambda share: share.get_file_client(old).rename_file(new, overwrite=overwrite),
+                state,
+            )
         except (AlreadyExists, NotInStore) as refused:
             # An attempt without a response may have been applied: then the old name is gone.
-            if last[0].maybe_applied and not self._exists(old, on_wait) and self._exists(new, on_wait):
+            if state.maybe_applied and not exists(old) and exists(new):
                 return
             if isinstance(refused, AlreadyExists):
                 raise AlreadyExists(
                     f"{new} already exists.", next_step="choose another name", path=new
                 ) from None
             raise
-
-    def _exists(self, path: str, on_wait: Sent | None) -> bool:
-        def request(share: ShareClient, state: RetryState) -> None:
-            share.get_file_client(path).get_file_properties(retry_state=state)
-
-        try:
-            self.call("read the properties of", path, request, on_wait=on_wait)
-        except NotInStore:
-            return False
-        return True
-
-    def _get_client(self) -> ShareClient:
-        with self._lock:
-            if self._client is None:
-                self._client = self._connect(self._key)
-            return self._client
 
     def _fallback_client(self, refused: ShareClient, error: BaseException) -> ShareClient | None:
         """Return a client with another credential than the refused client's; None if there is none."""
@@ -144,11 +141,11 @@ class ShareConnection:
             if self._key is not None and code_of(error) != "AuthenticationFailed":
                 return None  # a firewall, or an account that accepts no keys
             key = self._read_key()
-            if key == self._key:
-                return None
-            self._key = key
-            self._client = self._connect(key)
-            return self._client
+            if key != self._key:
+                self._key = key
+                self._client = self._connect(key)
+                return self._client
+            return None
 
     def _connect(self, key: str | None) -> ShareClient:
         share_client = import_from("azure.storage.fileshare", "ShareClient")
@@ -209,12 +206,12 @@ def read_chunks(
     if first <= 0:
         return
     stop = threading.Event()
-    data, size, version = read_range(connection, path, offset, first, stop, on_wait)
+    data, size, version = read_range(connection, path, offset, first, RetryState(stop, on_wait))
     yield data
     end = size if length is None else min(size, offset + length)
 
     def fetch(start: int) -> bytes:
-        found, _, now = read_range(connection, path, start, min(CHUNK, end - start), stop)
+        found, _, now = read_range(connection, path, start, min(CHUNK, end - start), RetryState(stop))
         if now != version:
             raise StoreError(f"{path} was replaced while it was read.", next_step="read it again", path=path)
         return found
@@ -223,23 +220,17 @@ def read_chunks(
 
 
 def read_range(
-    connection: ShareConnection,
-    path: str,
-    start: int,
-    length: int,
-    stop: threading.Event | None = None,
-    on_wait: Sent | None = None,
+    connection: ShareConnection, path: str, start: int, length: int, state: RetryState
 ) -> tuple[bytes, int, str]:
     """Return the bytes of one range, up to 4 MiB, the size of the file and its version."""
     try:
         got = connection.call(
             "read",
             path,
-            lambda share, state: share.get_file_client(path).download_file(
-                offset=start, length=length, validate_content="md5", retry_state=state
+            lambda share: share.get_file_client(path).download_file(
+                offset=start, length=length, validate_content="md5"
             ),
-            stop,
-            on_wait,
+            state,
         )
     except StoreError as error:
         if error.code == "InvalidRange":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -36,6 +38,39 @@ class ShareLimits:
 
 
 DEFAULT_LIMITS = ShareLimits()
+
+
+class Interrupted(Exception):
+    """The caller no longer waits for the response; never leaves this package."""
+
+
+class RetryState:
+    """State of the attempts of one request.
+
+    ``maybe_applied`` is true once an attempt without a response may have been applied. ``stop`` ends the
+    attempts from another thread; ``on_wait`` is called in this thread while it waits, and may raise.
+    """
+
+    def __init__(self, stop: threading.Event | None = None, on_wait: Sent | None = None) -> None:
+        self._stop = stop or threading.Event()
+        self._on_wait = on_wait
+        self.maybe_applied = False
+
+    def wait(self, seconds: float) -> None:
+        """Wait; raises Interrupted once ``stop`` is set."""
+        end = time.monotonic() + seconds
+        while True:
+            if self._on_wait:
+                self._on_wait(0)
+            left = end - time.monotonic()
+            if self._stop.wait(max(0, min(left, CANCEL_POLL))):
+                raise Interrupted
+            if left <= CANCEL_POLL:
+                return
+
+
+RETRY_STATE: ContextVar[RetryState] = ContextVar("RETRY_STATE")
+"""The state of the request that this thread sends."""
 
 
 class MemoryBudget:

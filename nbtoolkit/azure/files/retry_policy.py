@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
-import threading
 import time
 from typing import Any
 
@@ -17,11 +16,9 @@ from azure.core.exceptions import (
 )
 from azure.storage.fileshare import ExponentialRetry
 
-from nbtoolkit.azure.files.concurrency import ShareLimits
+from nbtoolkit.azure.files.concurrency import RETRY_STATE, RetryState, ShareLimits
 from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import NbtoolkitError
-from nbtoolkit.progress import Sent
-from nbtoolkit.utils.threads import CANCEL_POLL
 
 _RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 _RETRIED_CODES = (
@@ -34,42 +31,12 @@ _RETRIED_CODES = (
 """Transient refusals: mounts close files a moment late, and a corrupted range is sent again."""
 
 
-class Interrupted(Exception):
-    """The caller no longer waits for the response; never leaves this package."""
-
-
-class RetryState:
-    """State of the attempts of one request.
-
-    ``maybe_applied`` is true once an attempt without a response may have been applied. ``stop`` ends the
-    attempts from another thread; ``on_wait`` is called in this thread while it waits, and may raise.
-    """
-
-    def __init__(self, stop: threading.Event | None = None, on_wait: Sent | None = None) -> None:
-        self._stop = stop or threading.Event()
-        self._on_wait = on_wait
-        self.maybe_applied = False
-
-    def wait(self, seconds: float) -> None:
-        """Wait; raises Interrupted once ``stop`` is set."""
-        end = time.monotonic() + seconds
-        while True:
-            if self._on_wait:
-                self._on_wait(0)
-            left = end - time.monotonic()
-            if self._stop.wait(max(0, min(left, CANCEL_POLL))):
-                raise Interrupted
-            if left <= CANCEL_POLL:
-                return
-
-
 class InterruptibleRetryPolicy(ExponentialRetry):
     """Retry after the pause of Retry-After, else with exponential backoff and jitter.
 
     The storage SDK's policies ignore Retry-After and 429, and pause for 15 s and more. azure-core's
     RetryPolicy counts attempts; here each cause has a limit in seconds, a pause can be interrupted, and a
-    download is verified within its attempt. A request passes its :class:`RetryState` as the option
-    ``retry_state``.
+    download is verified within its attempt. :data:`RETRY_STATE` holds the state of the current request.
     """
 
     def __init__(self, limits: ShareLimits) -> None:
@@ -78,7 +45,7 @@ class InterruptibleRetryPolicy(ExponentialRetry):
 
     def send(self, request: Any) -> Any:
         """Send a request until its response is final."""
-        retry_state: RetryState = request.context.options.pop("retry_state", None) or RetryState()
+        retry_state = RETRY_STATE.get(None) or RetryState()
         settings = self.configure_retries(request)  # removes options that the transport does not accept
         start = time.monotonic()
         attempt = 0

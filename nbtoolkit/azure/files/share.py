@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
@@ -17,11 +17,6 @@ from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
 from nbtoolkit.filestore import Entry, check_path, join
 from nbtoolkit.filestore.chunked_io import Source
 from nbtoolkit.progress import Sent, silent
-
-if TYPE_CHECKING:
-    from azure.storage.fileshare import ShareClient
-
-    from nbtoolkit.azure.files.retry_policy import RetryState
 
 T = TypeVar("T")
 
@@ -48,16 +43,15 @@ class AzureShare:
     def list(self, folder: str) -> list[Entry]:
         """Return the entries of one folder by name; [] if it is missing. One request for each 5,000."""
         check_path(folder, folder=True)
-
-        def request(share: ShareClient, state: RetryState) -> list[Any]:
-            # The SDK types entries as a union; only is_directory distinguishes them.
-            found = share.list_directories_and_files(
-                folder, include=["Etag"], include_extended_info=True, retry_state=state
-            )
-            return [*found]
-
         try:
-            found = self._connection.call("list", folder, request)
+            # The SDK types entries as a union; only is_directory distinguishes them.
+            found: list[Any] = self._connection.call(
+                "list",
+                folder,
+                lambda share: [
+                    *share.list_directories_and_files(folder, include=["Etag"], include_extended_info=True)
+                ],
+            )
         except NotInStore:
             return []
         entries = (
@@ -98,11 +92,7 @@ class AzureShare:
 
     def delete(self, path: str) -> None:
         """Delete a file; a missing file is not an error."""
-        self._delete(
-            "delete",
-            check_path(path),
-            lambda share, state: share.get_file_client(path).delete_file(retry_state=state),
-        )
+        self._delete("delete", check_path(path), lambda share: share.get_file_client(path).delete_file())
 
     def make_folder(self, path: str) -> None:
         """Create one folder; an existing one is not an error. Raises NotInStore if its parent is missing."""
@@ -110,11 +100,7 @@ class AzureShare:
         if path == "":
             return  # the share itself is provisioned
         with suppress(AlreadyExists):
-            self._connection.call(
-                "create the folder",
-                path,
-                lambda share, state: share.create_directory(path, retry_state=state),
-            )
+            self._connection.call("create the folder", path, lambda share: share.create_directory(path))
 
     def delete_folder(self, path: str, passed: Sent = silent) -> None:
         """Delete a folder and its content; one request per file and two per folder, many at a time."""
@@ -133,9 +119,7 @@ class AzureShare:
             _map_all(self._delete_empty, level, passed)
 
     def _delete_empty(self, path: str) -> None:
-        self._delete(
-            "delete the folder", path, lambda share, state: share.delete_directory(path, retry_state=state)
-        )
+        self._delete("delete the folder", path, lambda share: share.delete_directory(path))
 
     def _delete(self, action: str, path: str, request: Request[None]) -> None:
         with suppress(NotInStore):

@@ -8,19 +8,14 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from nbtoolkit.azure.files.client import Request, ShareConnection, read_range
-from nbtoolkit.azure.files.concurrency import CANCEL_POLL, POOL, UPLOAD_MEMORY
+from nbtoolkit.azure.files.concurrency import CANCEL_POLL, POOL, UPLOAD_MEMORY, RetryState
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError, SyncRefused
 from nbtoolkit.filestore import chunked_io, join, temp_files
 from nbtoolkit.filestore.chunked_io import CHUNK, Source
 from nbtoolkit.progress import Sent
-
-if TYPE_CHECKING:
-    from azure.storage.fileshare import ShareClient
-
-    from nbtoolkit.azure.files.retry_policy import RetryState
 
 T = TypeVar("T")
 
@@ -70,13 +65,12 @@ class _Upload:
         Azure does not document that the first request is atomic, so it never creates the final name.
         """
         temporary = self._sibling(temp_files.temp_name())
-
-        def create(share: ShareClient, state: RetryState) -> None:
-            file = share.get_file_client(temporary)
-            file.create_file(len(data), data=data or None, validate_content="md5", retry_state=state)
-
         try:
-            self._call(create)
+            self._call(
+                lambda share: share.get_file_client(temporary).create_file(
+                    len(data), data=data or None, validate_content="md5"
+                )
+            )
             self._rename(temporary, self.path, overwrite=self._overwrite)
         except BaseException:
             self._remove(temporary)
@@ -120,35 +114,24 @@ class _Upload:
         Taking over is a rename, which succeeds for one of many callers. The ranges may hold other content:
         the name holds the expected hash, and the first writer had not yet read its source to the end.
         """
-        for partial_upload in self._find_partial_uploads(size, sha256):
-            with suppress(NotInStore):  # another writer has just taken it over
-                self._rename(partial_upload, temporary, overwrite=False)
-                spans = self._call(
-                    lambda share, state: [*share.get_file_client(temporary).list_ranges(retry_state=state)]
-                )
-                return [(span.start, span.end) for span in spans]
+        folder = self._sibling("")
+        existing: list[Any] = self._call(
+            lambda share: [*share.list_directories_and_files(folder, temp_files.PREFIX)]
+        )
+        for item in existing:
+            name, path = str(item.name), self._sibling(item.name)
+            ended_here = temp_files.is_from_this_process(name) and path not in _active_uploads
+            abandoned = ended_here or temp_files.is_abandoned(name)
+            if abandoned and item.size == size and temp_files.is_partial_upload_of(name, sha256):
+                with suppress(NotInStore):  # another writer has just taken it over
+                    self._rename(path, temporary, overwrite=False)
+                    spans = self._call(lambda share: [*share.get_file_client(temporary).list_ranges()])
+                    return [(span.start, span.end) for span in spans]
         return None
-
-    def _find_partial_uploads(self, size: int, sha256: str) -> list[str]:
-        def request(share: ShareClient, state: RetryState) -> list[Any]:
-            return [
-                *share.list_directories_and_files(self._sibling(""), temp_files.PREFIX, retry_state=state)
-            ]
-
-        return [
-            self._sibling(item.name)
-            for item in self._call(request)
-            if temp_files.is_partial_upload_of(item.name, sha256)
-            and item.size == size
-            and (temp_files.is_abandoned(item.name) or self._is_abandoned_here(item.name))
-        ]
-
-    def _is_abandoned_here(self, name: str) -> bool:
-        return temp_files.is_from_this_process(name) and self._sibling(name) not in _active_uploads
 
     def _create(self, path: str, size: int) -> None:
         """Create a file of that size; an existing one is replaced."""
-        self._call(lambda share, state: share.get_file_client(path).create_file(size, retry_state=state))
+        self._call(lambda share: share.get_file_client(path).create_file(size))
 
     def _send(self, temporary: str, source: Source, size: int, sha256: str, existing: list[Span]) -> str:
         ranges = _RangeWriter(self, temporary, existing)
@@ -169,7 +152,7 @@ class _Upload:
         return join(self.path.rpartition("/")[0], name)
 
     def _call(self, request: Request[T]) -> T:
-        return self.connection.call("write", self.path, request, on_wait=self.sent)
+        return self.connection.call("write", self.path, request, RetryState(on_wait=self.sent))
 
     def _rename(self, old: str, new: str, *, overwrite: bool) -> None:
         self.connection.rename(old, new, overwrite=overwrite, on_wait=self.sent)
@@ -178,12 +161,14 @@ class _Upload:
         """Remove the temporary file within :data:`CLEANUP_TIMEOUT`; else a later sync removes it."""
         stop = threading.Event()
 
-        def request(share: ShareClient, state: RetryState) -> None:
-            share.get_file_client(temporary).delete_file(retry_state=state)
-
         def remove() -> None:
             with suppress(StoreError):
-                self.connection.call("remove", temporary, request, stop)
+                self.connection.call(
+                    "remove",
+                    temporary,
+                    lambda share: share.get_file_client(temporary).delete_file(),
+                    RetryState(stop),
+                )
 
         wait([POOL.submit(remove)], CLEANUP_TIMEOUT)
         stop.set()
@@ -247,16 +232,19 @@ class _RangeWriter:
             UPLOAD_MEMORY.release(CHUNK)
 
     def _compare(self, start: int, count: int, sha256: bytes) -> None:
-        found, _, _ = read_range(self._upload.connection, self._path, start, count, self._stop)
+        found, _, _ = read_range(self._upload.connection, self._path, start, count, RetryState(self._stop))
         if hashlib.sha256(found).digest() != sha256:
             raise _OtherContent
 
     def _put(self, start: int, data: bytes) -> None:
-        def request(share: ShareClient, state: RetryState) -> None:
-            file = share.get_file_client(self._path)
-            file.upload_range(data, start, len(data), validate_content="md5", retry_state=state)
-
-        self._upload.connection.call("write", self._upload.path, request, self._stop)
+        self._upload.connection.call(
+            "write",
+            self._upload.path,
+            lambda share: share.get_file_client(self._path).upload_range(
+                data, start, len(data), validate_content="md5"
+            ),
+            RetryState(self._stop),
+        )
 
     def _collect(self) -> None:
         done = wait(self._pending, CANCEL_POLL, FIRST_COMPLETED).done

@@ -20,7 +20,6 @@ FAILED_REVISION = RevisionState(
     True,
     NOW,
     0,
-    "None",
     "Failed",
     "ActivationFailed",
     "Deployment Progress Deadline Exceeded. 0/1",

@@ -33,7 +33,7 @@ def test_hardware_of_an_app_follows_from_the_type_of_its_profile() -> None:
 
 def test_app_of_another_template_is_restarted_without_headroom_for_a_second_revision() -> None:
     running = replica(name="r-1", ready=True)
-    revision = RevisionState("r", True, NOW, 1, "Healthy", "Provisioned", "Running")
+    revision = RevisionState("r", True, NOW, 1, "Provisioned", "Running")
     poller: Any = SimpleNamespace(snapshot=lambda **_: AppSnapshot((revision,), {"r": (running,)}))
     foreign = app_state()
     assert not is_managed(foreign)

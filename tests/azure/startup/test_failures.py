@@ -53,7 +53,7 @@ def test_one_failed_mount_is_transient_and_three_are_permanent() -> None:
 
 def test_failed_revision_has_azures_reason() -> None:
     def revision(provisioning: str, running: str, error: str | None = None) -> RevisionState:
-        return RevisionState("r", True, NOW, 0, "None", provisioning, running, error)
+        return RevisionState("r", True, NOW, 0, provisioning, running, error)
 
     assert revision_failure(revision("Provisioning", "Activating")) is None
     failure = revision_failure(

@@ -17,7 +17,7 @@ from tests.support.replica_states import NOW, ManualClock, replica
 
 
 def snapshot_of(*replicas: ReplicaState) -> AppSnapshot:
-    revision = RevisionState("r", True, NOW, 1, "None", "Provisioned", "Activating")
+    revision = RevisionState("r", True, NOW, 1, "Provisioned", "Activating")
     return AppSnapshot((revision,), {revision.name: replicas})
 
 
