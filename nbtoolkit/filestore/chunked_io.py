@@ -61,7 +61,12 @@ def copy(
     ``expected``; an OSError comes from ``write``.
     """
     digest = hashlib.sha256()
-    for chunk in _readable_chunks(source, name):
+
+    def readable() -> Iterator[bytes]:
+        with reading(source, name):
+            yield from chunks(source)
+
+    for chunk in readable():
         write(chunk)
         digest.update(chunk)
         sent(len(chunk))
@@ -76,8 +81,3 @@ def changed(name: str) -> SyncRefused:
         f"{name} changed while it was being sent.",
         next_step="let the program that writes it finish, then run the step again",
     )
-
-
-def _readable_chunks(source: Source, name: str) -> Iterator[bytes]:
-    with reading(source, name):
-        yield from chunks(source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.startup.activation import change_template, choose_revision_method
 from nbtoolkit.azure.target import AzureTarget
 from nbtoolkit.progress import SILENT, Progress
@@ -52,13 +51,9 @@ def scale(
             )
             limits = {"minReplicas": settings.minimum, "maxReplicas": settings.maximum}
             change_template(app, method, "scale", {"scale": limits}, progress)
-        _stop_or_start(app, settings.running, stopped=state.stopped, progress=progress)
+        if settings.running and state.stopped:
+            app.start(progress)
+        elif not settings.running and not state.stopped:
+            progress.phase("Stopping the app")
+            app.stop(progress)
         return run_cancellable(progress, target.status)
-
-
-def _stop_or_start(app: ContainerApp, running: bool, *, stopped: bool, progress: Progress) -> None:
-    if running and stopped:
-        app.start(progress)
-    elif not running and not stopped:
-        progress.phase("Stopping the app")
-        app.stop(progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +76,13 @@ def put_secret(
     :class:`InvalidSettings` if there is no value, :class:`AzureFailed`, :class:`Busy`.
     """
     progress = progress or SILENT()
-    value = _value(settings)
+    typed = settings.value.get_secret_value() if settings.value else os.environ.get(settings.name, "")
+    if not (value := typed.strip()):
+        raise InvalidSettings(
+            f"The secret {settings.name} has no value: none was typed, and this kernel has no environment "
+            f"variable {settings.name}.",
+            next_step="type it into the form, or set the variable before the notebook starts",
+        )
     target = target or AzureTarget()
     with target.workspace.lock("put a secret", target=target.name):
         app = target.app
@@ -117,27 +122,9 @@ def _restart(app: ContainerApp, progress: Progress) -> str:
 
 
 def _with_variable(state: AppState, settings: SecretSettings) -> dict[str, Any]:
-    first, *others = [_writable(container) for container in state.containers]
+    first, *others = [dict(container) for container in state.containers]
+    for container in (first, *others):
+        container["resources"] = dict(container.get("resources") or {})
+        container["resources"].pop("ephemeralStorage", None)  # the size of the disk is read-only
     variables = [*(first.get("env") or []), {"name": settings.name, "secretRef": settings.secret_name}]
     return {"containers": [{**first, "env": variables}, *others]}
-
-
-def _writable(container: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a container without the size of its disk, which is read-only."""
-    resources = {
-        name: value
-        for name, value in (container.get("resources") or {}).items()
-        if name != "ephemeralStorage"
-    }
-    return {**container, "resources": resources}
-
-
-def _value(settings: SecretSettings) -> str:
-    value = settings.value.get_secret_value() if settings.value else os.environ.get(settings.name, "")
-    if value.strip():
-        return value.strip()
-    raise InvalidSettings(
-        f"The secret {settings.name} has no value: none was typed, and this kernel has no environment "
-        f"variable {settings.name}.",
-        next_step="type it into the form, or set the variable before the notebook starts",
-    )

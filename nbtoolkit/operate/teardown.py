@@ -61,7 +61,11 @@ class Teardown(FactTable):
     def rows(self) -> list[tuple[str, str]]:
         """Return label and text of each resource."""
         deleted, kept = ("deleted", "left") if self.done else ("would delete", "would keep")
-        rows = [(deleted, _described(one)) for one in self.deletes]
+        rows: list[tuple[str, str]] = []
+        for id_ in self.deletes:
+            has_files = resource_id.kind_of(id_) in (resource_id.SHARE, resource_id.ACCOUNT)
+            title = resource_id.title_of(id_)
+            rows.append((deleted, f"{title}, with all files in it" if has_files else title))
         return [*rows, *((kept, str(one)) for one in self.left)] or [("nothing", "no resource exists")]
 
     def __str__(self) -> str:
@@ -99,11 +103,16 @@ def teardown(
         names = ResourceNames.read(workspace)
         progress.phase("Reading what exists on Azure")
         plan = plan_teardown(settings, names, workspace, cloud, progress)
-        if not _confirmed(settings, plan):
+        name = settings.confirm_name.strip()
+        if not name:
             return plan
-        created_resources.reconcile(
-            workspace, cloud, progress
-        )  # so that no deleted resource is noted as created
+        if name != plan.app:
+            raise InvalidSettings(
+                f"confirm_name is {name!r}, and the app is {plan.app!r}: nothing was deleted.",
+                next_step=f"set confirm_name={plan.app!r} to delete it",
+            )
+        # so that no deleted resource is noted as created
+        created_resources.reconcile(workspace, cloud, progress)
         for resource in plan.deletes:
             delete.delete(cloud, resource, progress)
             # after each one: a later deletion may fail
@@ -155,17 +164,13 @@ def _never_deleted(
         if resource_id.kind_of(id_) == resource_id.SHARE:  # with its account, only the account is listed
             found += [share] if (share := soft_deleted_share(cloud, id_)) else []
     for id_ in created_resources.kept_on_teardown(workspace):
+        reason = "created by this workspace; free itself, so delete it if it is empty"
         if resource_id.kind_of(id_) == resource_id.PROFILE:
-            environment = id_.rpartition("/workloadProfiles/")[0]
-            exists = any(one.id.lower() == environment.lower() for one in existing)
-            if exists and not _is_within(environment, deletes):
-                found.append(
-                    RemainingResource(id_, "added by this workspace; serverless: free while no app uses it")
-                )
-        else:
-            found.append(
-                RemainingResource(id_, "created by this workspace; free itself, so delete it if it is empty")
-            )
+            environment = id_.rpartition("/workloadProfiles/")[0].lower()
+            if environment not in {one.id.lower() for one in existing} or _is_within(environment, deletes):
+                continue
+            reason = "added by this workspace; serverless: free while no app uses it"
+        found.append(RemainingResource(id_, reason))
     return found
 
 
@@ -184,22 +189,6 @@ def _app_and_dependencies(names: ResourceNames, cloud: Cloud, created: Sequence[
     state = EnvironmentState(delete.get_resource(cloud, environment) or {})
     logs = workspace_of(cloud, resource_id.parse_location(environment).subscription, state)
     return [*found, environment, *([logs] if logs else [])]
-
-
-def _confirmed(settings: TeardownSettings, plan: Teardown) -> bool:
-    name = settings.confirm_name.strip()
-    if name and name != plan.app:
-        raise InvalidSettings(
-            f"confirm_name is {name!r}, and the app is {plan.app!r}: nothing was deleted.",
-            next_step=f"set confirm_name={plan.app!r} to delete it",
-        )
-    return bool(name)
-
-
-def _described(id_: str) -> str:
-    has_files = resource_id.kind_of(id_) in (resource_id.SHARE, resource_id.ACCOUNT)
-    title = resource_id.title_of(id_)
-    return f"{title}, with all files in it" if has_files else title
 
 
 def _distinct(ids: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from nbtoolkit.azure import resource_id
@@ -11,21 +11,15 @@ from nbtoolkit.azure.arm import created_resources, delete
 from nbtoolkit.azure.arm.delete import RemainingResource
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState
+from nbtoolkit.azure.container_apps.models import AppState, EnvironmentState, Json
 from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import run_cancellable
 from nbtoolkit.workspace import Workspace
 
-Body = Mapping[str, Any]
-
 
 def needed_by_others(
-    candidates: Iterable[str],
-    names: ResourceNames,
-    workspace: Workspace,
-    cloud: Cloud,
-    progress: Progress,
+    candidates: Iterable[str], names: ResourceNames, workspace: Workspace, cloud: Cloud, progress: Progress
 ) -> dict[str, str]:
     """Return id in lower case → reason for each candidate that must stay.
 
@@ -40,7 +34,13 @@ def needed_by_others(
     kinds = {resource_id.kind_of(id_) for id_ in candidates}
     if not kinds & {resource_id.ENVIRONMENT, resource_id.ACCOUNT, resource_id.WORKSPACE}:
         return reasons
-    environments = run_cancellable(progress, lambda: _environments(cloud, names.subscription))
+    client: Any = cloud.containerapps(names.subscription)
+
+    def list_environments() -> list[Json]:
+        with translate_errors("list the environments of the subscription"):
+            return [one.as_dict() for one in client.managed_environments.list_by_subscription()]
+
+    environments = run_cancellable(progress, list_environments)
     other_apps = run_cancellable(progress, lambda: _other_apps(cloud, names))
     for id_ in candidates:
         users = other_apps.get(id_.lower())
@@ -74,12 +74,6 @@ def soft_deleted_share(cloud: Cloud, share_id: str) -> RemainingResource | None:
     )
 
 
-def _environments(cloud: Cloud, subscription: str) -> list[Body]:
-    client: Any = cloud.containerapps(subscription)
-    with translate_errors("list the environments of the subscription"):
-        return [one.as_dict() for one in client.managed_environments.list_by_subscription()]
-
-
 def _other_apps(cloud: Cloud, names: ResourceNames) -> dict[str, list[str]]:
     """Return environment id in lower case → its apps other than this workspace's."""
     client: Any = cloud.containerapps(names.subscription)
@@ -92,7 +86,7 @@ def _other_apps(cloud: Cloud, names: ResourceNames) -> dict[str, list[str]]:
     return found
 
 
-def _mounting(cloud: Cloud, environments: list[Body], account: str, deleted: Iterable[str]) -> list[str]:
+def _mounting(cloud: Cloud, environments: list[Json], account: str, deleted: Iterable[str]) -> list[str]:
     """Return the environments that mount a share of the account by a storage that is not deleted."""
     account_name = account.rpartition("/")[2]
     found: list[str] = []
@@ -102,19 +96,19 @@ def _mounting(cloud: Cloud, environments: list[Body], account: str, deleted: Ite
         with translate_errors(f"list the storages of the environment {name}"):
             listed = client.managed_environments_storages.list(group, name).as_dict()
         for storage in listed.get("value") or ():
-            file: Body = _properties(storage).get("azureFile") or {}
+            file: Json = _properties(storage).get("azureFile") or {}
             storage_id = f"{environment['id']}/storages/{storage['name']}".lower()
             if file.get("accountName") == account_name and storage_id not in deleted:
                 found.append(f"environment {name}")
     return list(dict.fromkeys(found))
 
 
-def _logging(cloud: Cloud, environments: list[Body], workspace: str) -> list[str]:
+def _logging(cloud: Cloud, environments: list[Json], workspace: str) -> list[str]:
     """Return the environments that write their logs to the workspace."""
     customer = _properties(delete.get_resource(cloud, workspace) or {}).get("customerId")
     users = [one for one in environments if customer and EnvironmentState(one).log_workspace == customer]
     return [f"environment {one['name']}" for one in users]
 
 
-def _properties(body: Body) -> Body:
+def _properties(body: Json) -> Json:
     return body.get("properties") or {}

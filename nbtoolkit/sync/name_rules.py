@@ -35,7 +35,10 @@ def find_problems(names: Iterable[str], prefix: str = "") -> list[Problem]:
             reasons.append(f"the path has {_utf16_length(path)} characters, more than {MAX_PATH}")
         if path.count("/") > MAX_DEPTH:
             reasons.append(f"it lies {path.count('/')} folders deep, more than {MAX_DEPTH}")
-        clash = _clash(name, seen)
+        ends = [*(at for at, character in enumerate(name) if character == "/"), len(name)]
+        spellings = [name[:end] for end in ends]  # of the name and of its folders
+        others = [seen.setdefault(collision_key(spelling), spelling) for spelling in spellings]
+        clash = next((other for other, own in zip(others, spellings, strict=True) if other != own), None)
         if clash:
             reasons.append(f"it is {clash!r} there, since case and Unicode form are ignored")
         found.extend((name, reason) for reason in reasons)
@@ -78,15 +81,3 @@ def _is_invalid(character: str) -> bool:
 def _utf16_length(text: str) -> int:
     """Return the length in UTF-16 units, as the service counts."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
-
-
-def _clash(name: str, seen: dict[str, str]) -> str | None:
-    """Return another spelling of this name or of one of its folders; remember this one."""
-    parts = name.split("/")
-    clash = None
-    for end in range(1, len(parts) + 1):
-        spelling = "/".join(parts[:end])
-        other = seen.setdefault(collision_key(spelling), spelling)
-        if other != spelling and clash is None:
-            clash = other
-    return clash

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
-from nbtoolkit.azure.container_apps.revisions import ReplicaState
 from nbtoolkit.azure.startup.activation import Activation, app_hardware
 from nbtoolkit.azure.startup.failures import StartupFailure, event_failure, no_capacity, replica_failure
 from nbtoolkit.azure.startup.pollers import latest_events
@@ -70,17 +69,12 @@ def _replicas_failure(app: ContainerApp, events: tuple[StartupEvent, ...]) -> St
             return found
     if found := event_failure(events, replicas):
         return found
-    if newest and _got_no_machine(newest.name, replicas.values(), events):
+    own_events = [event for event in events if newest and event.replica.startswith(f"{newest.name}-")]
+    waiting = {event.replica for event in own_events if event.reason == ASSIGNING}
+    assigned = {event.replica for event in own_events if event.reason in ON_A_MACHINE}
+    for replica in replicas.values():
+        (waiting if phase_of(replica, None)[0] == ASSIGNING else assigned).add(replica.name)
+    if newest and waiting and not assigned:  # no replica, including deleted ones, ever got a machine
         waited = (datetime.now(UTC) - newest.created).total_seconds()
         return capacity_failure(app, AppPoller(app), min(ACTIVATION_TIMEOUT, waited))
     return None
-
-
-def _got_no_machine(revision: str, replicas: Iterable[ReplicaState], events: Iterable[StartupEvent]) -> bool:
-    """Return whether no replica of a revision, including deleted ones, ever got a machine."""
-    own_events = [event for event in events if event.replica.startswith(f"{revision}-")]
-    waiting = {event.replica for event in own_events if event.reason == ASSIGNING}
-    assigned = {event.replica for event in own_events if event.reason in ON_A_MACHINE}
-    for replica in replicas:
-        (waiting if phase_of(replica, None)[0] == ASSIGNING else assigned).add(replica.name)
-    return bool(waiting) and not assigned

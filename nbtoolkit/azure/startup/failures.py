@@ -123,15 +123,6 @@ def no_capacity(seconds: float, hardware: str, *, sufficient: bool | None, quota
     )
 
 
-def unreachable_endpoint(app: str, url: str, response: str) -> StartupFailure:
-    """Return that requests from this machine do not reach an app that only a request starts."""
-    return StartupFailure(
-        f"no replica of {app} starts, since no request from here reaches it: {response}",
-        f"check that this kernel can open {url} (proxy, firewall, name resolution, certificates), then "
-        "deploy again; or provision with min_replicas=1, so that it runs without a request",
-    )
-
-
 def _pull_or_mount_failure(details: str, name: str) -> StartupFailure | None:
     shown = " ".join(details.split())[:400]
     for patterns, reason, next_step in _CAUSES:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.replica_poller import AppPoller
-from nbtoolkit.azure.container_apps.revisions import AppSnapshot, ReplicaState
+from nbtoolkit.azure.container_apps.revisions import AppSnapshot
 from nbtoolkit.azure.resource_id import portal_url
 from nbtoolkit.azure.startup.capacity_failures import capacity_failure, is_activation_timeout
 from nbtoolkit.azure.startup.failures import (
@@ -14,14 +12,12 @@ from nbtoolkit.azure.startup.failures import (
     event_failure,
     replica_failure,
     revision_failure,
-    unreachable_endpoint,
 )
 from nbtoolkit.azure.startup.heartbeats import Heartbeats
 from nbtoolkit.azure.startup.pollers import EventPoller, WakeUpPoller
-from nbtoolkit.azure.startup.timeline import ASSIGNING, StartupEvent, Timeline
+from nbtoolkit.azure.startup.timeline import ASSIGNING, Timeline
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.serving.share_layout import Heartbeat
 
 CAPACITY_SECONDS = 600.0
 """Seconds in AssigningReplica that count as lack of capacity."""
@@ -100,20 +96,12 @@ class StartupMonitor:
             self._wake_up.stop()
 
     def _update(self, *, fresh: bool) -> StartupFailure | None:
+        """Update the timeline and return the first failure that is permanent."""
         snapshot = self._poller.snapshot(fresh=fresh)
         live = {replica.name: replica for replica in snapshot.live}
         heartbeats = {name: self._heartbeats.read(name) for name in live}
         events = self._events.latest()
         self.timeline.update(live.values(), heartbeats, events)
-        return self._find_failure(snapshot, live, heartbeats, events)
-
-    def _find_failure(
-        self,
-        snapshot: AppSnapshot,
-        live: Mapping[str, ReplicaState],
-        heartbeats: Mapping[str, Heartbeat | None],
-        events: Sequence[StartupEvent],
-    ) -> StartupFailure | None:
         latest = snapshot.latest
         if latest and latest.name not in self._failed_before and (found := revision_failure(latest)):
             # Azure fails every start after ten minutes and gives no cause
@@ -144,7 +132,13 @@ class StartupMonitor:
         if not (unreachable or wake_up.ingress_timeouts) or self._poller.snapshot(fresh=True).live:
             return None
         if unreachable:
-            return unreachable_endpoint(provisioned.app, wake_up.url, unreachable)
+            return StartupFailure(
+                f"no replica of {provisioned.app} starts, since no request from here reaches it: "
+                f"{unreachable}",
+                f"check that this kernel can open {wake_up.url} (proxy, firewall, name resolution, "
+                "certificates), then deploy again; or provision with min_replicas=1, so that it runs without "
+                "a request",
+            )
         return StartupFailure(
             f"no replica of {provisioned.app} starts, although a request waited for one until the ingress "
             "timed out",

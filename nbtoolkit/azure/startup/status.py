@@ -62,8 +62,9 @@ def _condition(
         return "failed", "Azure could not provision the app: see the portal"
     if app.stopped:
         return "stopped", "the app is stopped: no request wakes it; deploy() or rollback() starts it again"
-    serves = any(beat and beat.phase == READY for beat in heartbeats.values())
-    bad: TargetState = "degraded" if serves else "failed"
+    found = [beat for beat in heartbeats.values() if beat]
+    serving = [beat for beat in found if beat.phase == READY]
+    bad: TargetState = "degraded" if serving else "failed"
     if snapshot.latest and (failure := revision_failure(snapshot.latest)):
         return bad, failure.reason
     if not snapshot.live:
@@ -76,17 +77,8 @@ def _condition(
         if any(replica.ready for replica in snapshot.live):
             return "ready", "it listens; its answers are not proven"
         return "starting", "its start commands run"
-    return _managed_condition(snapshot, heartbeats, published)
-
-
-def _managed_condition(
-    snapshot: AppSnapshot, heartbeats: Mapping[str, Heartbeat | None], published: str | None
-) -> tuple[TargetState, str]:
-    found = [beat for beat in heartbeats.values() if beat]
-    serving = [beat for beat in found if beat.phase == READY]
     if failed := next((beat.failed for beat in found if beat.failed), None):
-        state: TargetState = "degraded" if serving else "failed"
-        return state, f"release {failed.release} is not served: {failed.error}"
+        return bad, f"release {failed.release} is not served: {failed.error}"
     if published is None:
         return "starting", "the container waits for a first deploy()"
     if serving and (pending := next((beat.pending for beat in serving if beat.pending), None)):
