@@ -120,13 +120,9 @@ class ContainerApp:
         self, properties: Mapping[str, Any], progress: Progress | None = None, on_poll: OnPoll | None = None
     ) -> None:
         """Change some properties by JSON merge: lists are replaced, properties not named stay."""
+        action, apps = f"update the app {self.provisioned.app}", self._client.container_apps
         body = {"properties": dict(properties)}
-        self._change(
-            f"update the app {self.provisioned.app}",
-            lambda: self._client.container_apps.begin_update(*self._path, body),
-            progress,
-            on_poll,
-        )
+        self._change(action, lambda: apps.begin_update(*self._path, body), progress, on_poll)
 
     def new_revision(
         self,
@@ -148,28 +144,20 @@ class ContainerApp:
 
     def restart(self, revision: str, progress: Progress | None = None) -> None:
         """Restart an active revision; Azure replaces its replicas after this returns."""
+        revisions = self._client.container_apps_revisions
         self._change(
-            f"restart {revision}",
-            lambda: self._client.container_apps_revisions.restart_revision(*self._path, revision),
-            progress,
+            f"restart {revision}", lambda: revisions.restart_revision(*self._path, revision), progress
         )
 
     def stop(self, progress: Progress | None = None) -> None:
         """Stop the app: no replica runs, none is billed, and no request starts one."""
-        self._change(
-            f"stop the app {self.provisioned.app}",
-            lambda: self._client.container_apps.begin_stop(*self._path),
-            progress,
-        )
+        apps = self._client.container_apps
+        self._change(f"stop the app {self.provisioned.app}", lambda: apps.begin_stop(*self._path), progress)
 
     def start(self, progress: Progress | None = None, on_poll: OnPoll | None = None) -> None:
         """Start a stopped app; with ``min_replicas=0`` the next request starts a replica."""
-        self._change(
-            f"start the app {self.provisioned.app}",
-            lambda: self._client.container_apps.begin_start(*self._path),
-            progress,
-            on_poll,
-        )
+        action, apps = f"start the app {self.provisioned.app}", self._client.container_apps
+        self._change(action, lambda: apps.begin_start(*self._path), progress, on_poll)
 
     def _change(
         self, action: str, begin: Callable[[], Any], progress: Progress | None, on_poll: OnPoll | None = None

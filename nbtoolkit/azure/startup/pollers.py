@@ -187,13 +187,7 @@ def probe(
         return "none", "the ingress does not know the app yet, or it is stopped"
     if managed and not json:
         kind = response.headers.get("content-type") or "no content type"
-        location = (
-            f", to {response.url.join(response.headers['location']).host}"
-            if response.has_redirect_location
-            else ""
-        )
-        return (
-            "none",
-            f"something before the server answered {response.status_code} ({kind}{location}): {text}",
-        )
+        if response.has_redirect_location:
+            kind += f", to {response.url.join(response.headers['location']).host}"
+        return "none", f"something before the server answered {response.status_code} ({kind}): {text}"
     return "server", f"it answered {response.status_code}"
