@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from nbtoolkit.azure.target import AzureTarget
     from nbtoolkit.deployment import Deployment, DeploySettings, deploy, rollback
     from nbtoolkit.endpoint import Endpoint
+    from nbtoolkit.inference import InferenceSettings
     from nbtoolkit.inference.comparison import compare
-    from nbtoolkit.inference.settings import InferenceSettings
     from nbtoolkit.local.target import LocalTarget
     from nbtoolkit.models.adapter import Adapter
     from nbtoolkit.models.base_model import Base
@@ -74,7 +74,7 @@ _EXPORTS = {
     "deployment": ("DeploySettings", "Deployment", "deploy", "rollback"),
     "endpoint": ("Endpoint",),
     "inference.comparison": ("compare",),
-    "inference.settings": ("InferenceSettings",),
+    "inference": ("InferenceSettings",),
     "local.target": ("LocalTarget",),
     "models.adapter": ("Adapter",),
     "models.base_model": ("Base",),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from nbtoolkit.endpoint.response_errors import HELD
+from nbtoolkit.endpoint.http_client import HELD
 from nbtoolkit.errors import NotReady, RequestRefused
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import CallTimeout, start_daemon, wait_cancellable

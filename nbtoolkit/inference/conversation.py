@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from nbtoolkit.inference.settings import ChatSettings
+from nbtoolkit.inference import ChatSettings
 from nbtoolkit.utils.threads import start_daemon
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nbtoolkit.errors import InvalidSettings, RequestRefused
+from nbtoolkit.inference import ChatSettings
 from nbtoolkit.inference.conversation import Conversation
-from nbtoolkit.inference.settings import ChatSettings
 from nbtoolkit.widgets import ChatForm
 from tests.support.fake_endpoint import BASE, FakeEndpoint, refused
 from tests.support.wait import wait_until

@@ -61,12 +61,10 @@ class HeartbeatWriter:
         folder = self._settings.mount / share.REPLICAS
         own_name = f"{self._replica.name}.json"
         try:
-            paths = [
-                p for p in folder.iterdir() if p.suffix == ".json" and p.name[0] != "." and p.name != own_name
-            ]
+            paths = [p for p in folder.glob("[!.]*.json") if p.name != own_name]
         except OSError:
             return False
-        return any(self._is_ready(path) for path in paths)
+        return any(map(self._is_ready, paths))
 
     def _is_ready(self, path: Path) -> bool:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -64,10 +66,8 @@ class PublishedReleases:
     def folder(self, path: str, label: str) -> Path:
         """Return a folder that a release names, absolute or relative to the mount; raise NotYetReadable."""
         folder = self._mount / path
-        try:
+        with _reading(f"the folder of {label}"):  # an OSError is not "not found": the mount itself fails
             exists = folder.is_dir()
-        except OSError as error:  # not "not found": the mount itself fails
-            raise NotYetReadable(f"the folder of {label} cannot be read: {error}") from None
         if not exists:
             raise NotYetReadable(f"the folder of {label} is missing: {path}")
         return folder
@@ -77,22 +77,19 @@ class PublishedReleases:
 
         The engine then reads files that no other program writes. Costs two reads, one of them local.
         """
-        try:
+        label = f"adapter {adapter.name!r}"
+        with _reading(label):
             source = (self._mount / adapter.path).resolve()
-        except OSError as error:
-            raise NotYetReadable(f"adapter {adapter.name!r} cannot be read: {error}") from None
         if not source.is_relative_to(self._mount):
             raise NotServable(f"adapter {adapter.name!r} is outside the share: {adapter.path}")
         target = to / adapter.engine_name
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-        try:
+        with _reading(label):
             files = adapter_files(source)
             for name, path in files.items():
                 shutil.copyfile(path, target / name)
             found = folder_sha256({name: target / name for name in files})
-        except OSError as error:
-            raise NotYetReadable(f"adapter {adapter.name!r} cannot be read: {error}") from None
         if not files:
             raise NotYetReadable(f"adapter {adapter.name!r} is missing: {adapter.path}")
         if found != adapter.sha256:
@@ -109,29 +106,32 @@ class PublishedReleases:
             if release.override_reason:
                 return None
             raise NotServable(f"adapter {adapter.name!r} has no smoke report and no override")
-        path = self._mount / share.report_path(sha256)
-        try:
+        path, label = self._mount / share.report_path(sha256), f"the smoke report of {adapter.name!r}"
+        with _reading(label):
             content = path.read_bytes()
-        except OSError as error:
-            raise NotYetReadable(f"the smoke report of {adapter.name!r} cannot be read: {error}") from None
         found = hashlib.sha256(content).hexdigest()
         if found != sha256:
-            raise NotServable(
-                f"the smoke report of {adapter.name!r} has sha256 {found[:16]}…, its name another one"
-            )
+            raise NotServable(f"{label} has sha256 {found[:16]}…, its name another one")
         try:
             report = _FingerprintReport.model_validate_json(content)
         except ValidationError as error:
-            raise NotServable(
-                f"the smoke report of {adapter.name!r} is not readable: {_first(error)}"
-            ) from None
+            raise NotServable(f"{label} is not readable: {_first(error)}") from None
         if report.fingerprint is None:
             if release.override_reason:
                 return None
-            raise NotServable(f"the smoke report of {adapter.name!r} holds no fingerprint")
+            raise NotServable(f"{label} holds no fingerprint")
         if report.fingerprint.adapter_sha256 != adapter.sha256:
-            raise NotServable(f"the smoke report of {adapter.name!r} is for an adapter with another sha256")
+            raise NotServable(f"{label} is for an adapter with another sha256")
         return report.fingerprint
+
+
+@contextmanager
+def _reading(label: str) -> Generator[None]:
+    """Raise NotYetReadable for an error of the file system."""
+    try:
+        yield
+    except OSError as error:
+        raise NotYetReadable(f"{label} cannot be read: {error}") from None
 
 
 class _FingerprintReport(BaseModel):

@@ -136,6 +136,7 @@ class GatewayState:
 
     def health(self) -> dict[str, Any]:
         """Return the body of /health, which holds no secrets."""
+        kind = self.release.engine.kind if self.release else None
         return {
             "status": "ok",
             "replica": self.name,
@@ -148,11 +149,7 @@ class GatewayState:
             "base": self.release.base.name if self.release and self.release.base else None,
             "adapters": self.adapters(),
             "proofs": {name: model.proof for name, model in self.routes.items() if not model.is_base},
-            "engine": {
-                "kind": self.release.engine.kind if self.release else None,
-                "starts": self.engine_starts,
-                **self.engine_health,
-            },
+            "engine": {"kind": kind, "starts": self.engine_starts, **self.engine_health},
             "cuda_error": self.engine_health.get("cuda_error"),
             "in_flight": self.in_flight,
             "pending": {"release": self.pending, "needs": "restart"} if self.pending else None,

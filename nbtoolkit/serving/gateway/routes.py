@@ -35,24 +35,20 @@ class Metrics:
 
     def text(self, replica: GatewayState) -> str:
         """Return the gateway's metrics; no label contains a name chosen by a client."""
-        ready = int(replica.phase == "ready")
-        lines = [
-            "# TYPE nbtoolkit_requests_total counter",
-            *(
-                f'nbtoolkit_requests_total{{path="{path}",status="{status}"}} {count}'
-                for (path, status), count in sorted(self._requests.items())
-            ),
-            "# TYPE nbtoolkit_requests_in_flight gauge",
-            f"nbtoolkit_requests_in_flight {replica.in_flight}",
-            "# TYPE nbtoolkit_engine_starts_total counter",
-            f"nbtoolkit_engine_starts_total {replica.engine_starts}",
-            "# TYPE nbtoolkit_releases_served_total counter",
-            f"nbtoolkit_releases_served_total {replica.releases_served}",
-            "# TYPE nbtoolkit_ready gauge",
-            f"nbtoolkit_ready {ready}",
-            "# TYPE nbtoolkit_uptime_seconds gauge",
-            f"nbtoolkit_uptime_seconds {replica.uptime:.3f}",
+        counts = sorted(self._requests.items())
+        lines = ["# TYPE nbtoolkit_requests_total counter"]
+        lines += [
+            f'nbtoolkit_requests_total{{path="{path}",status="{status}"}} {count}'
+            for (path, status), count in counts
         ]
+        for name, kind, value in (
+            ("requests_in_flight", "gauge", replica.in_flight),
+            ("engine_starts_total", "counter", replica.engine_starts),
+            ("releases_served_total", "counter", replica.releases_served),
+            ("ready", "gauge", int(replica.phase == "ready")),
+            ("uptime_seconds", "gauge", f"{replica.uptime:.3f}"),
+        ):
+            lines += [f"# TYPE nbtoolkit_{name} {kind}", f"nbtoolkit_{name} {value}"]
         return "\n".join(lines) + "\n"
 
 
@@ -87,16 +83,14 @@ def build_router(
 
     @router.get("/ready")
     async def ready() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        reason = ""
         if replica.phase == "ready":
             reason = "this replica serves"
-        elif replica.phase in ("draining", "stopped"):
-            reason = ""
-        elif not replica.others_ready:
-            reason = "no other replica serves yet"
-        elif replica.uptime > settings.ready_after:
-            reason = "waited long enough"
-        else:
-            reason = ""
+        elif replica.phase not in ("draining", "stopped"):
+            if not replica.others_ready:
+                reason = "no other replica serves yet"
+            elif replica.uptime > settings.ready_after:
+                reason = "waited long enough"
         body = {"ready": bool(reason), "phase": replica.phase, "reason": reason or "another replica serves"}
         return JSONResponse(body, 200 if reason else 503)
 

@@ -139,15 +139,13 @@ class Supervisor:
                 return await asyncio.to_thread(self._published.read, n)
             except NotYetReadable as error:
                 self._replica.note_error(str(error))
-                if self._grace_is_over(n) and not self._is_known_to_fail(n):
+                failed = self._replica.failed
+                if self._grace_is_over(n) and (failed is None or failed.n < n):
                     self._fail(Failure(n=n, release=f"pointer {n}", error=str(error)))
             except NotServable as error:
                 self._rejected.add(n)
                 self._fail(Failure(n=n, release=f"pointer {n}", error=str(error)))
         return None
-
-    def _is_known_to_fail(self, n: int) -> bool:
-        return self._replica.failed is not None and self._replica.failed.n >= n
 
     def _grace_is_over(self, n: int) -> bool:
         return time.monotonic() - self._first_seen.get(n, 0.0) > self._grace

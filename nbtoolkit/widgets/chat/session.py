@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbtoolkit.errors import InvalidSettings, NotReady, RequestRefused
+from nbtoolkit.inference import ChatSettings
 from nbtoolkit.inference.conversation import Conversation
-from nbtoolkit.inference.settings import ChatSettings
 
 if TYPE_CHECKING:
     from nbtoolkit.endpoint import Endpoint, ServedModel

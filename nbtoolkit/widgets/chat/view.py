@@ -10,7 +10,7 @@ from typing import Any
 
 import ipywidgets as w
 
-from nbtoolkit.endpoint.response_errors import HELD
+from nbtoolkit.endpoint.http_client import HELD
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import start_daemon

@@ -41,7 +41,6 @@ class Engine:
         self._loaded: LoadedModel | None = None
         self._scheduler: Scheduler | None = None
         self._adapters: Adapters | None = None
-        self._sequential_reason: str | None = None
         self._cuda_error: str | None = None
         self._events: list[tuple[Deliver, TokenEvent]] = []
         self._event_loop: asyncio.AbstractEventLoop | None = None
@@ -131,13 +130,11 @@ class Engine:
         if self.error:
             facts["error"] = self.error
         if self._loaded and self._scheduler:
-            model = self._loaded.model
+            model, reason = self._loaded.model, self._scheduler.model.plan.sequential_reason
             facts |= {
                 "rows": self._scheduler.rows,
                 "waiting": self._scheduler.waiting,
-                "batching": f"one row at a time: {self._sequential_reason}"
-                if self._sequential_reason
-                else "batched",
+                "batching": f"one row at a time: {reason}" if reason else "batched",
                 "max_model_len": self._loaded.max_length,
                 "device": str(model.device),
                 "dtype": str(model.dtype).removeprefix("torch."),
@@ -185,7 +182,6 @@ class Engine:
             self._set_phase("laying out weights")
             pack(loaded.model)
             model = ModelRunner(loaded.model, loaded.max_length)
-            self._sequential_reason = model.plan.sequential_reason
             self._adapters = Adapters(loaded.model)
             self._scheduler = Scheduler(model, self._adapters, self.config.max_batch, self._flush)
         except EngineStartRefused as error:  # a retry would not help: the process stays to report the reason

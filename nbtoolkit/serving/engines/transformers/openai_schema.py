@@ -163,14 +163,13 @@ class CompletionRequest(Request):
         return self.prompt  # type: ignore[return-value]
 
 
-class LoadAdapter(BaseModel):
-    """``POST /v1/load_lora_adapter``."""
-
-    lora_name: str = Field(min_length=1)
-    lora_path: str = Field(min_length=1)
-
-
 class UnloadAdapter(BaseModel):
     """``POST /v1/unload_lora_adapter``."""
 
     lora_name: str = Field(min_length=1)
+
+
+class LoadAdapter(UnloadAdapter):
+    """``POST /v1/load_lora_adapter``."""
+
+    lora_path: str = Field(min_length=1)
