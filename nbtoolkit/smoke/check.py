@@ -13,11 +13,11 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from nbtoolkit.errors import InvalidAdapter
 from nbtoolkit.models.adapter import Adapter
@@ -25,6 +25,28 @@ from nbtoolkit.models.base_model import Base
 from nbtoolkit.smoke.settings import Level, SmokeSettings
 
 Verdict = Literal["pass", "warn", "fail", "skipped", "undecided"]
+
+
+def _json_safe(value: Any) -> Any:
+    """Convert NaN, infinities, tuples, sets and integer keys to values that JSON has."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _json_safe(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_json_safe(one) for one in value]
+    return value
+
+
+def _json_safe(value: Any) -> Any:
+    """Convert NaN, infinities, tuples, sets and integer keys to values that JSON has."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _json_safe(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_json_safe(one) for one in value]
+    return value
 
 
 class Check(BaseModel):
@@ -40,14 +62,9 @@ class Check(BaseModel):
     title: str
     verdict: Verdict
     summary: str
-    evidence: dict[str, Any] = {}
+    evidence: Annotated[dict[str, Any], BeforeValidator(_json_safe)] = {}
     remedy: str = ""
     seconds: float = 0.0
-
-    @field_validator("evidence", mode="before")
-    @classmethod
-    def _plain(cls, value: Any) -> Any:
-        return _json_safe(value)
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,10 @@ class CheckOutcome:
     evidence: Mapping[str, Any] = field(default_factory=dict[str, Any])
     remedy: str = ""
 
+
+passed = partial(CheckOutcome, "pass")
+warning = partial(CheckOutcome, "warn")
+failure = partial(CheckOutcome, "fail")
 
 Context = TypeVar("Context")
 
@@ -149,14 +170,3 @@ def abbreviate(items: list[str], keep: int = 8) -> str:
     """Return the first names as one text, and the number of the others."""
     rest = len(items) - keep
     return ", ".join(items[:keep]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _json_safe(value: Any) -> Any:
-    """Convert NaN, infinities, tuples, sets and integer keys to values that JSON has."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _json_safe(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_json_safe(one) for one in value]
-    return value

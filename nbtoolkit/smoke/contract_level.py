@@ -22,7 +22,7 @@ from nbtoolkit.serving.content_hash import code_sha256
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.openai_format import STREAM_END, event_data
 from nbtoolkit.serving.release import EngineSettings, Release
-from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, check
+from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, check, failure, passed
 from nbtoolkit.smoke.report import SmokeReport
 from nbtoolkit.workspace import Workspace
 
@@ -61,16 +61,20 @@ def contract(context: ContractContext) -> CheckOutcome:
                 client = _ContractClient(target.endpoint(), release, context.fingerprint, http)
                 for name, point in client.points().items():
                     context.progress.phase(f"Smoke test: checking the server's contract: {name}")
-                    passed, detail = _check_point(point)
-                    evidence["points"][name] = ("ok: " if passed else "WRONG: ") + detail
-                    if not passed:
+                    try:
+                        holds, detail = point()
+                    except NotReady:  # the server is gone
+                        raise
+                    except (NbtoolkitError, httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+                        holds, detail = False, f"{type(error).__name__}: {error}"
+                    evidence["points"][name] = ("ok: " if holds else "WRONG: ") + detail
+                    if not holds:
                         failed.append(f"{name}: {detail}")
         except (ServerFailed, NotReady, RequestRefused) as error:
             log = list(target.logs(tail=40))
             causes = [line for line in log if "Error" in line]
             cause = f" {causes[-1].strip()}" if causes and len(error.message.splitlines()) > 1 else ""
-            return CheckOutcome(
-                "fail",
+            return failure(
                 f"the server does not serve this adapter: {error.message.splitlines()[0]}{cause}",
                 {**evidence, "error": error.message, "log": log},
                 "see the log lines in this check's evidence: report.checks[-1].evidence['log']",
@@ -80,11 +84,9 @@ def contract(context: ContractContext) -> CheckOutcome:
     evidence["seconds_to_ready"] = round(seconds, 2)
     if failed:
         remedy = "the server breaks its contract with this model: report it with this page"
-        return CheckOutcome("fail", "; ".join(failed), evidence, remedy)
+        return failure("; ".join(failed), evidence, remedy)
     count = len(evidence["points"])
-    return CheckOutcome(
-        "pass", f"all {count} points of the contract hold, ready in {seconds:.1f} s", evidence
-    )
+    return passed(f"all {count} points of the contract hold, ready in {seconds:.1f} s", evidence)
 
 
 def _start_server(context: ContractContext, target: LocalTarget, folder: Path) -> Release:
@@ -145,16 +147,6 @@ def _wait_ready(context: ContractContext, target: LocalTarget, release: Release)
 
 _PointResult = tuple[bool, str]
 """Whether a point of the contract holds, and the details."""
-
-
-def _check_point(point: Callable[[], _PointResult]) -> _PointResult:
-    """Send the request; an error response is a failed point. Raises NotReady if the server is gone."""
-    try:
-        return point()
-    except NotReady:
-        raise
-    except (NbtoolkitError, httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-        return False, f"{type(error).__name__}: {error}"
 
 
 class _ContractClient:

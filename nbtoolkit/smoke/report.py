@@ -113,22 +113,17 @@ class SmokeReport(BaseModel):
     def load(cls, path: Path) -> SmokeReport:
         """Read a saved report; raises :class:`BrokenFile` if it was changed or has another format."""
         content = path.read_bytes()
+        next_step = "run the smoke test again; the file may be deleted"
         try:
             report = cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             location = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise BrokenFile(
-                f"{path} is not a smoke report of this version: {location}: {first['msg']}",
-                next_step="run the smoke test again; the file may be deleted",
-                path=path,
-            ) from error
+            problem = f"{path} is not a smoke report of this version: {location}: {first['msg']}"
+            raise BrokenFile(problem, next_step=next_step, path=path) from error
         if report.content != content:
-            raise BrokenFile(
-                f"{path} was changed after the smoke test wrote it, so it proves nothing",
-                next_step="run the smoke test again; the file may be deleted",
-                path=path,
-            )
+            problem = f"{path} was changed after the smoke test wrote it, so it proves nothing"
+            raise BrokenFile(problem, next_step=next_step, path=path)
         return report
 
     def __str__(self) -> str:
@@ -163,10 +158,8 @@ class SmokeReport(BaseModel):
             "versions": ", ".join(f"{name} {version}" for name, version in sorted(self.versions.items())),
             "report": f"{self.sha256[:16]}… of {self.created:%Y-%m-%d %H:%M:%S} UTC",
         }
-        if self.fingerprint:
-            facts["fingerprint"] = (
-                f"{len(self.fingerprint.probes)} contexts, noise {self.fingerprint.noise:.2g} nats"
-            )
+        if one := self.fingerprint:
+            facts["fingerprint"] = f"{len(one.probes)} contexts, noise {one.noise:.2g} nats"
         return facts
 
 

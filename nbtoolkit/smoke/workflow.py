@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -74,16 +76,16 @@ def smoke_test(
     return report
 
 
+@dataclass
 class _SmokeRun:
     """The results of one smoke test so far."""
 
-    def __init__(self, context: SmokeContext, sha256: str, progress: Progress) -> None:
-        self.context = context
-        self.sha256 = sha256
-        self.progress = progress
-        self.checks: list[Check] = []
-        self.facts: FactsMessage | None = None
-        self.fingerprint: Fingerprint | None = None
+    context: SmokeContext
+    sha256: str
+    progress: Progress
+    checks: list[Check] = field(default_factory=list[Check])
+    facts: FactsMessage | None = None
+    fingerprint: Fingerprint | None = None
 
     @property
     def failed(self) -> list[str]:
@@ -123,10 +125,9 @@ class _SmokeRun:
         """Run the contract check on the real server, unless a check failed or there is no fingerprint."""
         from nbtoolkit.smoke.contract_level import ContractContext
 
-        reason = f"{self.failed[0]} failed" if self.failed else ""
-        if not reason and self.fingerprint is None:
+        if self.failed or self.fingerprint is None:
             reason = "the model level did not run, and only it takes the fingerprint"
-        if reason or self.fingerprint is None:
+            reason = f"{self.failed[0]} failed" if self.failed else reason
             self.checks += [one.skipped(reason) for one in registered_checks("contract")]
             return
         context = ContractContext(self.context, self.fingerprint, self.report(), workspace, self.progress)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nbtoolkit.serving.model_rules import stop_token_ids
-from nbtoolkit.smoke.check import CheckOutcome, check
+from nbtoolkit.smoke.check import CheckOutcome, check, failure, passed
 from nbtoolkit.smoke.model_level.context import ModelContext, batches, padded
 from nbtoolkit.smoke.model_level.effect import BATCH
 
@@ -41,15 +41,14 @@ def compare_answers(
     evidence = {"tokens": settings.answer_tokens, "broken": broken, "answers": samples}
     if broken:
         first = broken[0]
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"the adapter degenerates on {len(broken)} of {len(samples)} prompts and the base does not: "
             f"{first['problem']} on {first['prompt']!r}",
             evidence,
             "the adapter is overtrained or too strong: take an earlier checkpoint, or a lower alpha",
         )
-    return CheckOutcome(
-        "pass", f"{len(samples)} greedy answers of up to {settings.answer_tokens} tokens are sound", evidence
+    return passed(
+        f"{len(samples)} greedy answers of up to {settings.answer_tokens} tokens are sound", evidence
     )
 
 

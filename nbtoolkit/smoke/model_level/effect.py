@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check
+from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check, failure, passed, warning
 from nbtoolkit.smoke.model_level.context import (
     ModelContext,
     batches,
@@ -37,8 +37,7 @@ def effect(context: ModelContext) -> CheckOutcome:
         "modules_without_output": silent[:50],
     }
     if not math.isfinite(change) or not math.isfinite(noise):
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"the model computes NaN or infinities in {context.dtype}",
             evidence,
             "serve in bfloat16 or float32; if it already does, the adapter is too strong or damaged",
@@ -48,20 +47,18 @@ def effect(context: ModelContext) -> CheckOutcome:
     if change <= settings.effect_fail * noise:
         return _fail(context, summary, evidence)
     if change <= settings.effect_warn * noise:
-        return CheckOutcome(
-            "warn",
+        return warning(
             f"{summary}: hardly more than batching alone",
             evidence,
             "train longer or with a larger alpha, or give prompts of your task (prompts=...)",
         )
     if silent:
-        return CheckOutcome(
-            "warn",
+        return warning(
             f"{summary}; {len(silent)} modules change nothing: {abbreviate(silent, 3)}",
             evidence,
             "check whether these modules should have been trained, or serve in float32",
         )
-    return CheckOutcome("pass", summary, evidence)
+    return passed(summary, evidence)
 
 
 def measure_effect(model: Any, prompts: list[list[int]], report: Callable[..., None]) -> tuple[float, float]:
@@ -120,14 +117,12 @@ def _fail(context: ModelContext, summary: str, evidence: dict[str, Any]) -> Chec
         else:
             evidence["float32"] = {"kl_nats": change, "noise_nats": noise}
             if change > context.settings.effect_fail * noise:
-                return CheckOutcome(
-                    "fail",
+                return failure(
                     f"{summary}: below serving precision; in float32 it is {change:.3g} nats",
                     evidence,
                     "serve with dtype='float32', or train longer or with a larger alpha",
                 )
-    return CheckOutcome(
-        "fail",
+    return failure(
         f"{summary}: the adapter changes nothing",
         evidence,
         "check that the trained weights were saved, and that it is the right adapter for this base",

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check
+from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check, failure, passed, warning
 from nbtoolkit.smoke.model_level.context import ModelContext
 from nbtoolkit.smoke.model_level.peft_fields import installed_fields
 from nbtoolkit.smoke.static.adapter_files import check_keys, peft_version
@@ -35,30 +35,26 @@ def base_match(context: ModelContext) -> CheckOutcome:
     except RuntimeError as error:
         wrong = re.findall(r"size mismatch for (\S+):.*?\[([\d, ]*)\].*?\[([\d, ]*)\]", str(error), re.S)
         if not wrong:
-            return CheckOutcome("fail", f"peft rejects it: {str(error).splitlines()[0]}", remedy=remedy)
+            return failure(f"peft rejects it: {str(error).splitlines()[0]}", remedy=remedy)
         shapes = {name: f"[{found}] in the file, [{wanted}] in the base" for name, found, wanted in wrong}
         first = next(iter(shapes.items()))
-        return CheckOutcome(
-            "fail", f"{len(shapes)} shapes differ, {first[0]}: {first[1]}", {"wrong_shapes": shapes}, remedy
+        return failure(
+            f"{len(shapes)} shapes differ, {first[0]}: {first[1]}", {"wrong_shapes": shapes}, remedy
         )
     except _PEFT_ERRORS as error:
-        return CheckOutcome("fail", f"peft rejects it: {str(error).splitlines()[0]}", remedy=remedy)
+        return failure(f"peft rejects it: {str(error).splitlines()[0]}", remedy=remedy)
     evidence = {"missing": missing[:50], "unexpected": unexpected[:50]}
     if unexpected:
-        return CheckOutcome(
-            "fail",
-            f"{len(unexpected)} keys do not exist in this base: {abbreviate(unexpected, 3)}",
-            evidence,
-            remedy,
+        return failure(
+            f"{len(unexpected)} keys do not exist in this base: {abbreviate(unexpected, 3)}", evidence, remedy
         )
     if missing:
-        return CheckOutcome(
-            "warn",
+        return warning(
             f"{len(missing)} keys of the configuration are not in the file: {abbreviate(missing, 3)}",
             evidence,
             "save the adapter again, or remove the names from target_modules",
         )
-    return CheckOutcome("pass", "every key and shape matches the base", evidence)
+    return passed("every key and shape matches the base", evidence)
 
 
 @check("G1", "model", "load")
@@ -70,8 +66,7 @@ def load(context: ModelContext) -> CheckOutcome:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, *_PEFT_ERRORS) as error:
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"it does not load: {type(error).__name__}: {str(error).splitlines()[0]}",
             remedy="see the message; check that the adapter belongs to this base and this peft",
         )
@@ -91,23 +86,20 @@ def load(context: ModelContext) -> CheckOutcome:
         "highest_norm_ratios": highest,
     }
     if missing or unexpected:
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"{len(missing)} keys are missing and {len(unexpected)} unexpected: "
             f"{abbreviate([*missing, *unexpected], 3)}",
             evidence,
             "save the adapter again from the trained model; without these keys it is another adapter",
         )
     if status.enabled is not True or status.active_adapters != [context.adapter_name]:
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"the adapter is not active: enabled {status.enabled}, active {status.active_adapters}",
             evidence,
             "check rank_pattern, layers_to_transform and target_modules in adapter_config.json",
         )
     if context.device.problem:
-        return CheckOutcome(
-            "warn",
+        return warning(
             f"tested on the CPU: {context.device.problem}",
             evidence,
             "repair the GPU's driver or install torch for it; set CUDA_VISIBLE_DEVICES= to test on the CPU",
@@ -115,15 +107,14 @@ def load(context: ModelContext) -> CheckOutcome:
     limit = context.settings.norm_warn
     if strong := [name for name, ratio in ratios.items() if ratio > limit]:
         name, ratio = next(iter(highest.items()))
-        return CheckOutcome(
-            "warn",
+        return warning(
             f"‖BA‖·s/‖W‖ is above {limit:g} in {len(strong)} modules, {ratio:.2f} in {name}",
             evidence,
             "check the answers (G4); a lower alpha or learning rate makes a weaker adapter",
         )
     top = max(ratios.values(), default=0.0)
     summary = f"loads in {context.dtype}, {status.num_adapter_layers} layers active, ‖BA‖·s/‖W‖ ≤ {top:.2g}"
-    return CheckOutcome("pass", summary, evidence)
+    return passed(summary, evidence)
 
 
 def _match_on_meta(context: ModelContext) -> tuple[list[str], list[str]]:
@@ -160,16 +151,15 @@ def norm_ratios(model: Any, name: str) -> dict[str, float]:
 
     ‖BA‖² is the trace of (BᵀB)(AAᵀ), so no product is larger than rank × rank.
     """
-    return {path: _ratio(module, name) for path, module in lora_layers(model, name)}
-
-
-def _ratio(module: Any, name: str) -> float:
-    a, b = _pair(module, name)
-    with torch.inference_mode():
-        square = torch.sum((b.T @ b) * (a @ a.T).T)
-        weight = torch.linalg.vector_norm(_weight(module).float())
-    norm = float(square.clamp(min=0).sqrt()) * abs(float(module.scaling[name]))
-    return norm / float(weight) if float(weight) else float("inf")
+    ratios: dict[str, float] = {}
+    for path, module in lora_layers(model, name):
+        a, b = _pair(module, name)
+        with torch.inference_mode():
+            square = torch.sum((b.T @ b) * (a @ a.T).T)
+            weight = float(torch.linalg.vector_norm(_weight(module).float()))
+        norm = float(square.clamp(min=0).sqrt()) * abs(float(module.scaling[name]))
+        ratios[path] = norm / weight if weight else float("inf")
+    return ratios
 
 
 def _pair(module: Any, name: str) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from nbtoolkit.errors import InvalidAdapter
 from nbtoolkit.models.adapter import WEIGHTS
-from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check
+from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check, failure, passed, warning
 from nbtoolkit.smoke.static.base_match import lora_tensor
 
 PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
@@ -44,8 +44,8 @@ def adapter_files(context: SmokeContext) -> CheckOutcome:
     if isinstance(context.read_result, InvalidAdapter):
         error = context.read_result
         if error.check == "A2":
-            return CheckOutcome("pass", "a configuration and a weights file; see A2 for its format")
-        return CheckOutcome("fail", error.problem or error.message, remedy=error.next_step)
+            return passed("a configuration and a weights file; see A2 for its format")
+        return failure(error.problem or error.message, remedy=error.next_step)
     adapter = context.read_result
     size = adapter.weights.stat().st_size
     others = {name: info.size for name, info in adapter.tensors.items() if lora_tensor(name) is None}
@@ -53,13 +53,12 @@ def adapter_files(context: SmokeContext) -> CheckOutcome:
     summary = f"{len(adapter.tensors)} tensors, {size:,} bytes, rank {adapter.config.get('r')}"
     if sum(others.values()) > max(_LARGE, size // 2) or size > context.base.weight_bytes:
         names = f": {abbreviate(sorted(others))} in addition to the LoRA matrices" if others else ""
-        return CheckOutcome(
-            "warn",
+        return warning(
             f"{summary}; far larger than expected{names}",
             evidence,
             "save without whole modules (save_embedding_layers=False, no modules_to_save) unless trained",
         )
-    return CheckOutcome("pass", summary, evidence)
+    return passed(summary, evidence)
 
 
 @check("A2", "static", "safe format")
@@ -70,22 +69,20 @@ def safe_format(context: SmokeContext) -> CheckOutcome:
     mapped = [name for name in _WITH_AUTO_MAP if _has_auto_map(folder / name)]
     if programs or mapped:
         names = [*programs, *(f"auto_map in {name}" for name in mapped)]
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"the adapter contains remote code: {abbreviate(names)}",
             {"programs": programs, "auto_map": mapped},
             "remove the Python files and the auto_map entries; an adapter is data and is served without them",
         )
     pickles = [name for name in PICKLES if (folder / name).is_file()]
     if pickles and not (folder / WEIGHTS).exists():
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"the only weights are {pickles[0]}, a pickle, which can run code when it is opened",
             {"weights": pickles[0]},
             f"convert them safely: python -m nbtoolkit.smoke.model_level.convert_pickle {folder}",
         )
     unused = f"; {abbreviate(pickles)} is never opened or sent" if pickles else ""
-    return CheckOutcome("pass", f"no code and no pickle is used{unused}", {"unused_pickles": pickles})
+    return passed(f"no code and no pickle is used{unused}", {"unused_pickles": pickles})
 
 
 def _has_auto_map(path: Path) -> bool:
@@ -114,13 +111,12 @@ def configuration(context: SmokeContext) -> CheckOutcome:
     """Require a causal LoRA whose keys and types the serving peft supports, by the committed table."""
     config = context.config
     if config is None:
-        return CheckOutcome(
-            "fail",
+        return failure(
             "adapter_config.json is missing or is not a JSON object",
             remedy="save the adapter again with peft's save_pretrained",
         )
     if problem := _wrong_kind(config):
-        return CheckOutcome("fail", problem, {"config": _main_facts(config)}, _KIND_REMEDY)
+        return failure(problem, {"config": _main_facts(config)}, _KIND_REMEDY)
     version = peft_version()
     known = peft_key_table().get(version or "")
     if known is None:
@@ -154,28 +150,23 @@ def check_keys(config: dict[str, Any], known: KnownKeys, peft: str) -> CheckOutc
         nearest = [(key, difflib.get_close_matches(key, known, n=1)) for key in harmful]
         names = [f"{key} (did you mean {match[0]}?)" if match else key for key, match in nearest]
         saved = f" The adapter was saved by peft {v}." if (v := config.get("peft_version")) else ""
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"{peft} does not know {abbreviate(names)} and would ignore it silently",
             evidence,
             f"serve with the peft that wrote it, or remove the key if it has no effect.{saved}",
         )
     if mistyped:
         problems = [f"{key} is {types}" for key, types in mistyped.items()]
-        return CheckOutcome(
-            "fail",
-            f"wrong type: {abbreviate(problems)}",
-            evidence,
-            "correct the value in adapter_config.json",
+        return failure(
+            f"wrong type: {abbreviate(problems)}", evidence, "correct the value in adapter_config.json"
         )
     if harmless:
-        return CheckOutcome(
-            "warn",
+        return warning(
             f"{peft} does not know {abbreviate(harmless)}; at their default they have no effect",
             evidence,
             "nothing to do, unless the training relied on them",
         )
-    return CheckOutcome("pass", f"LoRA r={config['r']}, all {len(config)} keys known to {peft}", evidence)
+    return passed(f"LoRA r={config['r']}, all {len(config)} keys known to {peft}", evidence)
 
 
 _KIND_REMEDY = "only LoRA adapters for causal language models can be served; train or convert to one"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check
+from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check, failure, passed, warning
 
 UNRENAMED_TYPES = frozenset(
     [
@@ -39,9 +39,9 @@ _BAD_PREFIXES = {
 def base_match(context: SmokeContext) -> CheckOutcome:
     """Compare every LoRA pair with its base weight; undecided if headers are not sufficient."""
     adapter, base = context.adapter, context.base
-    if repairs := _find_bad_prefixes(adapter.tensors):
-        return CheckOutcome(
-            "fail",
+    prefixes = filter(None, map(_bad_prefix, adapter.tensors))
+    if repairs := {prefix: _BAD_PREFIXES[prefix] for prefix in prefixes}:
+        return failure(
             f"keys with a known bad prefix: {', '.join(repairs)}",
             {"repairs": repairs},
             "; ".join(f"{prefix} — {repair}" for prefix, repair in repairs.items()),
@@ -76,21 +76,18 @@ def base_match(context: SmokeContext) -> CheckOutcome:
     }
     if wrong:
         first = next(iter(wrong.items()))
-        return CheckOutcome("fail", f"{len(wrong)} shapes differ, {first[0]}: {first[1]}", evidence, remedy)
+        return failure(f"{len(wrong)} shapes differ, {first[0]}: {first[1]}", evidence, remedy)
     if pairs and not matched and kind in UNRENAMED_TYPES:
-        return CheckOutcome(
-            "fail", f"no key matches this base ({kind}), such as {unmatched[0]}", evidence, remedy
-        )
+        return failure(f"no key matches this base ({kind}), such as {unmatched[0]}", evidence, remedy)
     if reason := _undecided_reason(unmatched, others, kind, quantized, bool(pairs)):
         return CheckOutcome("undecided", f"{reason}; the model level decides it", evidence)
     if missing:
-        return CheckOutcome(
-            "warn",
+        return warning(
             f"the configuration names {abbreviate(missing)}, but the file has no tensor of them",
             evidence,
             "save the adapter again, or remove the names from target_modules",
         )
-    return CheckOutcome("pass", f"all {matched} modules match in name and shape", evidence)
+    return passed(f"all {matched} modules match in name and shape", evidence)
 
 
 def _weight(module: str, shapes: Mapping[str, tuple[int, ...]], *, tied: bool) -> tuple[int, ...] | None:
@@ -172,12 +169,9 @@ def lora_pairs(keys: Iterable[str]) -> dict[str, dict[str, str]]:
     return dict(parts)
 
 
-def _find_bad_prefixes(keys: Iterable[str]) -> dict[str, str]:
-    """Return known bad prefix → repair, of all keys; a missing ``base_model.model.`` counts as one."""
-    return {prefix: _BAD_PREFIXES[prefix] for key in keys if (prefix := _bad_prefix(key))}
-
-
 def _bad_prefix(key: str) -> str:
+    """Return the known bad prefix of a key, or an empty text; no ``base_model.model.`` counts as one."""
+    """Return the known bad prefix of a key, or an empty text; no ``base_model.model.`` counts as one."""
     if key.startswith(f"{PREFIX}{PREFIX}"):
         return f"{PREFIX}{PREFIX}"
     if "_orig_mod." in key:

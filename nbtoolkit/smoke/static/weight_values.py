@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nbtoolkit.errors import MissingDependency
 from nbtoolkit.installation import install_hint
 from nbtoolkit.models.safetensors_header import TensorInfo
-from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check
+from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check, failure, passed, warning
 from nbtoolkit.smoke.static.base_match import lora_pairs, lora_tensor
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def numbers(context: SmokeContext) -> CheckOutcome:
     wrong = {name: info.dtype for name, info in adapter.tensors.items() if info.dtype not in _STORED}
     if wrong:
         kinds = ", ".join(sorted(set(wrong.values())))
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"{len(wrong)} tensors are stored as {kinds}, such as {next(iter(wrong))}",
             {"wrong_types": dict(list(wrong.items())[:50])},
             "save the adapter in float32, bfloat16 or float16",
@@ -49,8 +48,7 @@ def numbers(context: SmokeContext) -> CheckOutcome:
             if ranks is not None:
                 used_ranks[name] = ranks
     if broken:
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"NaN or infinite numbers in {len(broken)} tensors: {abbreviate(list(broken), 3)}",
             {"broken": dict(list(broken.items())[:50])},
             "the training diverged: take an earlier checkpoint, a lower learning rate, or bfloat16",
@@ -58,22 +56,18 @@ def numbers(context: SmokeContext) -> CheckOutcome:
     zero, total = _zero_modules(adapter.tensors, used_ranks)
     evidence = {"tensors": len(adapter.tensors), "modules": total, "zero_modules": zero[:50]}
     if zero and len(zero) == total:
-        return CheckOutcome(
-            "fail",
+        return failure(
             f"B·A is zero in all {total} modules: the adapter changes nothing",
             evidence,
             "the adapter was saved untrained: save after training, and from the trained model",
         )
     if zero:
-        return CheckOutcome(
-            "warn",
+        return warning(
             f"B·A is zero in {len(zero)} of {total} modules: {abbreviate(zero, 3)}",
             evidence,
             "check whether these modules should have been trained",
         )
-    return CheckOutcome(
-        "pass", f"{len(adapter.tensors)} tensors finite, B·A not zero in {total} modules", evidence
-    )
+    return passed(f"{len(adapter.tensors)} tensors finite, B·A not zero in {total} modules", evidence)
 
 
 def _zero_modules(tensors: Any, used_ranks: dict[str, Array]) -> tuple[list[str], int]:
