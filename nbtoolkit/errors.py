@@ -44,18 +44,15 @@ from typing import Any, dataclass_transform
 
 
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(field,))
-class _DeclaredAttributes(Exception):
-    """Make every subclass a dataclass with keyword attributes, compared by identity."""
-
-    def __init_subclass__(cls) -> None:
-        dataclass(eq=False, repr=False, kw_only=True)(cls)
-
-
-class NbtoolkitError(_DeclaredAttributes):
+@dataclass(eq=False, repr=False, kw_only=True)
+class NbtoolkitError(Exception):
     """State what happened, the cause, and the next step; subclasses declare their attributes as fields."""
 
     message: str = field(kw_only=False)
     next_step: str
+
+    def __init_subclass__(cls) -> None:
+        dataclass(eq=False, repr=False, kw_only=True)(cls)
 
     def __post_init__(self) -> None:
         super().__init__(self.message)

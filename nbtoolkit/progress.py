@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import TextIO, TypeVar
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from nbtoolkit.errors import Cancelled
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 T = TypeVar("T")
 
@@ -87,6 +91,26 @@ class Progress:
                     return None
                 pause = min(pause, left)
             self.sleep(pause)
+
+    @contextmanager
+    def hold(self, lock: BaseFileLock, *, interval: float, waiting: str = "") -> Generator[None]:
+        """Hold a lock file, which another process may hold first; ``waiting`` is the note meanwhile.
+
+        Raises :class:`Cancelled` as soon as the user cancels.
+        """
+
+        def acquired() -> bool:
+            with suppress(TimeoutError):
+                return bool(lock.acquire(timeout=0))
+            if waiting:
+                self.note(waiting)
+            return False
+
+        self.wait_until(acquired, interval=interval)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def cancel(self) -> None:
         """Request that the workflow stops at its next report."""

@@ -8,7 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from nbtoolkit.errors import InvalidBase, MissingDependency
 from nbtoolkit.installation import install_hint
@@ -65,21 +65,9 @@ def base_model(location: Workspace | Path, progress: Progress | None = None) -> 
     cache.mkdir(parents=True, exist_ok=True)
     progress.phase(f"Unpacking the demo model {MODEL_NAME} (once, about half a minute)")
     lock = FileLock(cache / f".{MODEL_NAME}.lock")
-
-    def is_acquired() -> bool:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress.note("another process is unpacking it; waiting")
-            return False
-        return True
-
-    progress.wait_until(is_acquired, interval=_LOCK_POLL)
-    try:
+    with progress.hold(lock, interval=_LOCK_POLL, waiting="another process is unpacking it; waiting"):
         if not _complete(folder):
             _unpack(gguf, folder, progress)
-    finally:
-        lock.release()
     return folder
 
 

@@ -11,11 +11,10 @@ import site
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nbtoolkit.errors import InvalidSettings, ServerFailed
-from nbtoolkit.local import log
 from nbtoolkit.local.launcher import LaunchSpec
 from nbtoolkit.local.server_state import HOST, StateFiles
 from nbtoolkit.progress import Progress
@@ -39,39 +38,36 @@ HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """Secrets that a custom server may need; on Azure they are secrets of the app."""
 
 
-def launch_spec_for(
+def launch_spec(
     files: StateFiles,
     release: Release,
     extra: Mapping[str, str],
+    log_bytes: int,
     progress: Progress,
-    *,
-    log_bytes: int = log.FILE_BYTES,
-) -> Callable[[int], LaunchSpec]:
-    """Return a function that maps a port to the specification; ``extra`` is added to the environment."""
-    build = _custom if release.code.kind == "own" else _built_in
-    command_for, env = build(files, release, progress)
-    env = {**env, "PYTHONUNBUFFERED": "1", **extra}
-    masked = [ensure_api_key(files.key), *_secret_values(env)]
-
-    def spec(port: int) -> LaunchSpec:
-        return LaunchSpec(
-            command=command_for(port),
-            cwd=str(files.work),
-            env={"PORT": str(port), "GRADIO_SERVER_PORT": str(port), **env},
-            kind=release.code.kind,
-            port=port,
-            code=release.code.sha256,
-            secrets=masked,
-            log_bytes=log_bytes,
-        )
-
-    return spec
-
-
-_CommandAndEnvironment = tuple[Callable[[int], list[str]], dict[str, str]]
+    port: int,
+) -> LaunchSpec:
+    """Return the specification of the release's server; ``extra`` is added to the environment."""
+    if release.code.kind == "own":
+        command, env = _custom(files, release, progress)
+    else:
+        command, env = _built_in(files, release)
+        command.append(str(port))
+    env = {"PORT": str(port), "GRADIO_SERVER_PORT": str(port), **env, "PYTHONUNBUFFERED": "1", **extra}
+    # the values in the environment that must not reach a log
+    secret_values = [value for name, value in env.items() if _SECRET.search(name) and len(value) >= 8]
+    return LaunchSpec(
+        command=command,
+        cwd=str(files.work),
+        env=env,
+        kind=release.code.kind,
+        port=port,
+        code=release.code.sha256,
+        secrets=[ensure_api_key(files.key), *secret_values],
+        log_bytes=log_bytes,
+    )
 
 
-def _built_in(files: StateFiles, release: Release, _: Progress) -> _CommandAndEnvironment:
+def _built_in(files: StateFiles, release: Release) -> tuple[list[str], dict[str, str]]:
     """Run the share's copy of nbtoolkit's server, like the container, without this checkout."""
     program = [sys.executable, "-P", "-m", share_layout.CODE_PACKAGE, "--mount", str(files.share), "--port"]
     env = _clean_environment() | {
@@ -82,10 +78,10 @@ def _built_in(files: StateFiles, release: Release, _: Progress) -> _CommandAndEn
         "NBTOOLKIT_POLL": POLL,
         "CONTAINER_APP_REPLICA_NAME": REPLICA,
     }
-    return lambda port: [*program, str(port)], env
+    return program, env
 
 
-def _custom(files: StateFiles, release: Release, progress: Progress) -> _CommandAndEnvironment:
+def _custom(files: StateFiles, release: Release, progress: Progress) -> tuple[list[str], dict[str, str]]:
     """Run the start commands in one shell, with a virtual environment that they may install packages into."""
     commands = replace_mount(release.code.commands, files.share)
     programs = create_environment(files.root / "own-python", progress)
@@ -95,7 +91,7 @@ def _custom(files: StateFiles, release: Release, progress: Progress) -> _Command
         "NBTOOLKIT_MOUNT": str(files.share),
         "GRADIO_SERVER_NAME": HOST,
     }
-    return lambda _: [shell(), "-c", start_script(commands)], env
+    return [shell(), "-c", start_script(commands)], env
 
 
 def _clean_environment(keep: tuple[str, ...] = ()) -> dict[str, str]:
@@ -108,11 +104,6 @@ def _clean_environment(keep: tuple[str, ...] = ()) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in keep or not (_SECRET.search(name) or _KERNEL_VARIABLE.match(name) or name in _PYTHON)
     }
-
-
-def _secret_values(environment: Mapping[str, str]) -> list[str]:
-    """Return the values in an environment that must not reach a log."""
-    return [value for name, value in environment.items() if _SECRET.search(name) and len(value) >= 8]
 
 
 def ensure_api_key(path: Path) -> str:

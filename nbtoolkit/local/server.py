@@ -28,7 +28,7 @@ from nbtoolkit.local.server_state import (
 )
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share_layout import Heartbeat
-from nbtoolkit.target import TargetState, TargetStatus
+from nbtoolkit.target import TargetState
 
 LISTEN_TIMEOUT = 120.0
 """Seconds for a server to open its port; nbtoolkit's needs about 4, on a loaded machine more."""
@@ -60,7 +60,10 @@ class LocalServer:
 
         The launcher of a server that has just ended gets a moment to record the exit code.
         """
-        _reap()
+        for one in list(_launchers):  # collect their exit codes, so that none stays a zombie
+            if one.poll() is not None:
+                with contextlib.suppress(ValueError):  # another thread removed it
+                    _launchers.remove(one)
         Progress().wait_until(self._is_recorded, timeout=RECORD_TIMEOUT, interval=_POLL / 2)
         return self.files.read_record()
 
@@ -206,14 +209,6 @@ class LocalServer:
         return False
 
 
-def _reap() -> None:
-    """Collect the exit codes of this process's launchers, so that none stays a zombie."""
-    for one in list(_launchers):
-        if one.poll() is not None:
-            with contextlib.suppress(ValueError):  # another thread removed it
-                _launchers.remove(one)
-
-
 def terminate_at_exit(files: StateFiles) -> None:
     """Terminate the server when this process exits normally, unless it has another owner.
 
@@ -244,54 +239,46 @@ def _indented(lines: Iterable[str]) -> str:
     return "\n".join(f"  {line}" for line in lines) or "  (none)"
 
 
-def describe_server(
-    target: str, record: ServerRecord | None, heartbeat: Heartbeat | None, url: str | None, open_port: bool
-) -> TargetStatus:
-    """Return the status of a server; ``url`` is None if it does not run.
-
-    ``open_port`` is whether a custom server listens; nothing else is known about it.
-    """
+def end_of(record: ServerRecord | None) -> tuple[TargetState, str]:
+    """Return the state of a server that does not run, and its summary."""
     if record is None:
-        return TargetStatus(target, "stopped", "no server was started yet")
-    if url is None:
-        return _ended(target, record)
+        return "stopped", "no server was started yet"
+    if record.reason is None:
+        return "failed", "the server was killed together with its launcher"
+    if record.reason == "it ended by itself":
+        return "failed", f"the server ended with exit code {record.exit_code}"
+    return "stopped", record.reason
+
+
+def describe_server(
+    record: ServerRecord, heartbeat: Heartbeat | None
+) -> tuple[TargetState, str, dict[str, str]]:
+    """Return the state, the summary and the facts of a running server; a custom one has no heartbeat."""
     facts = {
         "process": f"{record.server.pid}, for {_duration(time.time() - record.started)}",
         "server": "nbtoolkit's" if record.kind == "nbtoolkit" else "your own, from inference/ on the share",
     }
     if record.kind == "own":
-        state: TargetState = "ready" if open_port else "starting"
-        summary = "it listens; its adapter is not proven" if open_port else "its start commands are running"
-        return TargetStatus(target, state, summary, url=url, facts=facts)
+        if listening_ports(record.server):  # nothing else is known about it
+            return "ready", "it listens; its adapter is not proven", facts
+        return "starting", "its start commands are running", facts
     if heartbeat is None:
-        return TargetStatus(target, "starting", "no heartbeat yet", url=url, facts=facts)
-    for name, sha256 in heartbeat.adapters.items():
-        facts[f"adapter {name}"] = f"sha256 {sha256[:16]}…"
+        return "starting", "no heartbeat yet", facts
+    facts |= {f"adapter {name}": f"sha256 {sha256[:16]}…" for name, sha256 in heartbeat.adapters.items()}
     if heartbeat.last_error:
         facts["last error"] = heartbeat.last_error
-    state, summary = _condition(heartbeat)
-    return TargetStatus(target, state, summary, url=url, release=heartbeat.release, facts=facts)
-
-
-def _condition(heartbeat: Heartbeat) -> tuple[TargetState, str]:
-    if heartbeat.failed:
-        state: TargetState = "degraded" if heartbeat.phase == "ready" else "failed"
-        return state, f"release {heartbeat.failed.release} is not served: {heartbeat.failed.error}"
-    if heartbeat.phase == "ready" and heartbeat.pending:
-        return "degraded", f"release {heartbeat.pending} needs a restart: deploy again, or rollback()"
-    if heartbeat.phase == "ready":
-        return "ready", "it answers"
+    ready = heartbeat.phase == "ready"
+    if failed := heartbeat.failed:
+        summary = f"release {failed.release} is not served: {failed.error}"
+        return "degraded" if ready else "failed", summary, facts
+    if ready and heartbeat.pending:
+        summary = f"release {heartbeat.pending} needs a restart: deploy again, or rollback()"
+        return "degraded", summary, facts
+    if ready:
+        return "ready", "it answers", facts
     if heartbeat.phase == "failed":
-        return "failed", heartbeat.last_error or "see the log"
-    return "starting", heartbeat.phase
-
-
-def _ended(target: str, record: ServerRecord) -> TargetStatus:
-    if record.reason is None:
-        return TargetStatus(target, "failed", "the server was killed together with its launcher")
-    if record.reason == "it ended by itself":
-        return TargetStatus(target, "failed", f"the server ended with exit code {record.exit_code}")
-    return TargetStatus(target, "stopped", record.reason)
+        return "failed", heartbeat.last_error or "see the log", facts
+    return "starting", heartbeat.phase, facts
 
 
 def _duration(seconds: float) -> str:

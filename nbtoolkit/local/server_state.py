@@ -9,7 +9,7 @@ import socket
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 
@@ -154,35 +154,22 @@ class StateFiles:
 
     def read_record(self) -> ServerRecord | None:
         """Return the record of the last start, None if it is missing or not readable."""
-        fields = _read_json(self.record)
-        try:
-            processes = {name: ProcessId(**fields.pop(name)) for name in ("launcher", "server")}
-            return ServerRecord(**processes, **fields)
-        except (TypeError, KeyError, AttributeError):  # missing, or of another version
-            return None
+        with suppress(OSError, ValueError, TypeError, KeyError):  # missing, or of another version
+            fields = json.loads(self.record.read_bytes())
+            processes = {name: ProcessId(**fields[name]) for name in ("launcher", "server")}
+            return ServerRecord(**fields | processes)
+        return None
 
     def write_record(self, record: ServerRecord) -> None:
         """Replace the record atomically."""
-        _write_json(self.record, asdict(record))
+        write_atomically(self.record, json.dumps(asdict(record)).encode())
 
     def read_owners(self) -> list[ProcessId]:
         """Return the owners, with which the server ends; an empty list: it is kept."""
-        try:
-            return [ProcessId(**owner) for owner in _read_json(self.owners) or []]
-        except TypeError:
-            return []
+        with suppress(OSError, ValueError, TypeError):
+            return [ProcessId(**owner) for owner in json.loads(self.owners.read_bytes())]
+        return []
 
     def write_owners(self, owners: list[ProcessId]) -> None:
         """Replace the owners."""
-        _write_json(self.owners, [asdict(owner) for owner in owners])
-
-
-def _write_json(path: Path, content: Any) -> None:
-    write_atomically(path, json.dumps(content).encode())
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        write_atomically(self.owners, json.dumps([asdict(owner) for owner in owners]).encode())

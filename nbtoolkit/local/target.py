@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from pydantic import ValidationError
 
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import NotInStore, NotReady
 from nbtoolkit.filestore import LocalFolder
 from nbtoolkit.local import log
-from nbtoolkit.local.launch_spec import REPLICA, ensure_api_key, launch_spec_for
-from nbtoolkit.local.server import STOP_TIMEOUT, LocalServer, describe_server, terminate_at_exit
+from nbtoolkit.local.launch_spec import REPLICA, ensure_api_key, launch_spec
+from nbtoolkit.local.server import STOP_TIMEOUT, LocalServer, describe_server, end_of, terminate_at_exit
 from nbtoolkit.local.server_state import HOST, ProcessId, ServerRecord, StateFiles, listening_ports
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import SILENT, Progress
@@ -157,7 +158,7 @@ class LocalTarget:
             with suppress(FileNotFoundError):  # it must not count as the new server's
                 (self._files.share / share_layout.heartbeat_path(REPLICA)).unlink()
             progress.phase("Starting the server on this machine")
-            spec_for = launch_spec_for(self._files, release, self._env, progress, log_bytes=self._log_bytes)
+            spec_for = partial(launch_spec, self._files, release, self._env, self._log_bytes, progress)
             port = fixed_port(release.code.commands) or self._port or (last.port if last else PORT)
             self._server.start(spec_for, port, progress)
 
@@ -189,9 +190,11 @@ class LocalTarget:
         """Return the status from the process table and the share; sends no request to the server."""
         record = self._server.record()
         if record is None or not record.running:
-            return describe_server(str(self), record, None, None, open_port=False)
-        url, listens = self._url(record), bool(listening_ports(record.server))
-        return describe_server(str(self), record, self.heartbeat(), url, open_port=listens)
+            return TargetStatus(str(self), *end_of(record))
+        heartbeat = self.heartbeat() if record.kind == "nbtoolkit" else None
+        state, summary, facts = describe_server(record, heartbeat)
+        release = heartbeat.release if heartbeat else None
+        return TargetStatus(str(self), state, summary, self._url(record), release, facts)
 
     def logs(
         self, follow: bool = False, tail: int | None = 200, progress: Progress | None = None
@@ -261,23 +264,9 @@ class LocalTarget:
             with suppress(OSError):  # not empty: the rest belongs to the user
                 folder.rmdir()
 
-    @contextmanager
-    def _exclusive(self, progress: Progress) -> Generator[None]:
+    def _exclusive(self, progress: Progress) -> AbstractContextManager[None]:
         """Lock the root; waits while another notebook starts or stops its server."""
-        lock = FileLock(self._files.lock, thread_local=False)
-
-        def acquired() -> bool:
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                return False
-            return True
-
-        progress.wait_until(acquired, interval=0.05)
-        try:
-            yield
-        finally:
-            lock.release()
+        return progress.hold(FileLock(self._files.lock, thread_local=False), interval=0.05)
 
     def _update_owners(self, *, fresh: bool) -> None:
         """Record the server's owners before it starts, so that a kill right after cannot orphan it."""

@@ -38,17 +38,6 @@ def _json_safe(value: Any) -> Any:
     return value
 
 
-def _json_safe(value: Any) -> Any:
-    """Convert NaN, infinities, tuples, sets and integer keys to values that JSON has."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _json_safe(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_json_safe(one) for one in value]
-    return value
-
-
 class Check(BaseModel):
     """The result of one check at one level.
 

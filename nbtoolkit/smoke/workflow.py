@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 

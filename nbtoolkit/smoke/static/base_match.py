@@ -171,7 +171,6 @@ def lora_pairs(keys: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def _bad_prefix(key: str) -> str:
     """Return the known bad prefix of a key, or an empty text; no ``base_model.model.`` counts as one."""
-    """Return the known bad prefix of a key, or an empty text; no ``base_model.model.`` counts as one."""
     if key.startswith(f"{PREFIX}{PREFIX}"):
         return f"{PREFIX}{PREFIX}"
     if "_orig_mod." in key:
