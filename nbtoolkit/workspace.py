@@ -71,10 +71,8 @@ class Workspace:
         folder = _made(self.root / STATE)
         ignore = folder / ".gitignore"
         if not ignore.exists():
-            try:
+            with _writing(ignore):
                 ignore.write_text("*\n", encoding="utf-8")
-            except OSError as error:
-                raise _unwritable(ignore, error) from error
         return folder
 
     @property
@@ -105,11 +103,8 @@ class Workspace:
         except Timeout:
             raise _busy(step, target, _holder(note)) from None
         try:
-            holder = {
-                "pid": os.getpid(),
-                "step": step,
-                "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            holder = {"pid": os.getpid(), "step": step, "since": since}
             write_atomically(note, json.dumps(holder).encode())
             yield
         finally:
@@ -121,19 +116,21 @@ class Workspace:
 
 
 def _made(folder: Path) -> Path:
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
     return folder
 
 
-def _unwritable(path: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"{path} cannot be written: {error.strerror or error}.",
-        next_step="make the workspace writable and keep some disk space free",
-        path=path,
-    )
+@contextmanager
+def _writing(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            next_step="make the workspace writable and keep some disk space free",
+            path=path,
+        ) from error
 
 
 def _file_stem(target: str) -> str:
@@ -143,8 +140,8 @@ def _file_stem(target: str) -> str:
     return f"{plain.strip('.')[:60]}-{hashlib.sha256(target.encode()).hexdigest()[:8]}"
 
 
-def _holder(note: Path) -> dict[str, Any] | None:
-    """Return the holder's note; wait shortly for a holder that has not written it yet."""
+def _holder(note: Path) -> dict[str, Any]:
+    """Return the holder's note, empty if unknown; wait shortly for a holder that has not written it yet."""
     import psutil
 
     for _ in range(20):
@@ -155,19 +152,17 @@ def _holder(note: Path) -> dict[str, Any] | None:
         except (OSError, ValueError, KeyError, TypeError):
             pass  # missing, or left by a killed holder: the current one is about to write
         time.sleep(0.01)
-    return None
+    return {}
 
 
-def _busy(step: str, target: str, holder: dict[str, Any] | None) -> Busy:
-    who = (
-        f"process {holder['pid']} runs {holder.get('step')!r} since {holder.get('since')}"
-        if holder
-        else "another process holds it"
-    )
+def _busy(step: str, target: str, holder: dict[str, Any]) -> Busy:
+    who = "another process holds it"
+    if holder:
+        who = f"process {holder['pid']} runs {holder.get('step')!r} since {holder.get('since')}"
     return Busy(
         f"Cannot start {step!r} on target {target!r} of this workspace: {who}.",
         next_step="wait for it or cancel it where it runs, then run this step again",
-        step=str(holder.get("step", "")) if holder else "",
+        step=str(holder.get("step", "")),
         target=target,
         pid=int(holder["pid"]) if holder else None,
         since=str(holder.get("since", "")) if holder else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO
 
@@ -72,30 +72,22 @@ class _Reader:
                 yield line.decode(errors="replace")
 
     def _next(self) -> IO[bytes] | None:
-        """Open the file after the current one, None if that is the newest."""
-        files = self._open_all()
-        current = _identity(self._file) if self._file else None
-        position = next((i for i, file in enumerate(files) if _identity(file) == current), -1)
-        chosen = next(iter(files[position + 1 :]), None)
-        for file in files:
-            if file is not chosen:
-                file.close()
-        return chosen
-
-    def _open_all(self) -> list[IO[bytes]]:
-        """Open the log and its older files, oldest first.
+        """Open the file after the current one, or the oldest; None if the current one is the newest.
 
         A rotation only makes files older, so opening the newest first misses none; a file may come up twice.
         """
-        opened: dict[tuple[int, int], IO[bytes]] = {}
+        current = _identity(self._file) if self._file else None
+        newer: IO[bytes] | None = None
         for path in [self._path, *(Path(f"{self._path}.{age}") for age in range(1, OLD_FILES + 1))]:
-            try:
+            with suppress(FileNotFoundError):
                 file = path.open("rb")
-            except FileNotFoundError:
-                continue
-            if opened.setdefault(_identity(file), file) is not file:
-                file.close()
-        return list(reversed(opened.values()))
+                if _identity(file) == current:
+                    file.close()
+                    break
+                if newer:
+                    newer.close()
+                newer = file
+        return newer
 
 
 def _identity(file: IO[bytes]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from nbtoolkit.errors import InvalidSettings
-from nbtoolkit.settings.notebook_parameters import Parameters, plain_names, read_parameters
+from nbtoolkit.settings.notebook_parameters import Parameters, read_parameters
 from nbtoolkit.settings.validation_messages import (
     SettingProblem,
     accepts,
@@ -77,13 +77,9 @@ class Settings(BaseModel):
         Raises :class:`InvalidSettings`.
         """
         other_fields = {name for other in shared_with for name in other.model_fields}
-        if namespace is not None:
-            names = plain_names(namespace)
-            unknown = [name for name in names if name not in cls.model_fields and name not in other_fields]
-            found = Parameters(names, unknown)
-        else:
-            frame = inspect.currentframe()
-            found = read_parameters(frame.f_back if frame else None, cls.model_fields, other_fields)
+        frame = inspect.currentframe()
+        source = (frame and frame.f_back if namespace is None else namespace) or {}
+        found = read_parameters(source, cls.model_fields, other_fields)
         problems = cls._parameter_problems(found, shared_with)
         settings = None
         if not problems:

@@ -47,19 +47,19 @@ class _LastBinding(NamedTuple):
 
 
 def read_parameters(
-    caller: FrameType | None, fields: Collection[str], other_fields: Collection[str]
+    source: FrameType | Mapping[str, Any], fields: Collection[str], other_fields: Collection[str]
 ) -> Parameters:
     """Return which of the settings ``fields`` the calling notebook has assigned.
 
-    ``other_fields`` are the settings of other steps. Outside of IPython, which records executed cells, the
-    plain names of the caller's globals count.
+    ``source`` is the caller's frame. ``other_fields`` are the settings of other steps. Outside of IPython,
+    which records executed cells, the plain names of the caller's globals, or of a mapping, count.
     """
-    namespace = caller.f_globals if caller else {}
+    namespace = source.f_globals if isinstance(source, FrameType) else source
     sources = namespace.get("In") if _in_ipython() else None
-    if caller is None or not isinstance(sources, Sequence):
+    if not isinstance(source, FrameType) or not isinstance(sources, Sequence):
         names = plain_names(namespace)
         return Parameters(names, [name for name in names if name not in {*fields, *other_fields}])
-    cells = _executed_cells(caller, list(map(str, sources)))
+    cells = _executed_cells(source, list(map(str, sources)))
     return _ExecutedNotebook(namespace, cells, fields, other_fields).parameters()
 
 

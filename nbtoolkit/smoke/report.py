@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbtoolkit.errors import BrokenFile, SmokeTestFailed
 from nbtoolkit.serving.fingerprint import Fingerprint
-from nbtoolkit.smoke.check import Check, Verdict
+from nbtoolkit.smoke.check import Check
 from nbtoolkit.smoke.settings import LEVELS, Level
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.workspace import Workspace
@@ -127,7 +126,14 @@ class SmokeReport(BaseModel):
         return report
 
     def __str__(self) -> str:
-        return _render_text(self._headline(), self._facts(), self.checks)
+        lines = [self._headline(), *(f"  {name:<11} {value}" for name, value in self._facts().items()), ""]
+        for one in self.checks:
+            head = f"{one.verdict.upper():<9} {one.id:<3} {one.level:<8} "
+            space = " " * len(head)
+            lines += wrap(f"{one.title}: {one.summary}", _WIDTH, initial_indent=head, subsequent_indent=space)
+            if one.remedy and one.verdict in ("fail", "warn"):
+                lines += wrap(f"→ {one.remedy}", _WIDTH, initial_indent=space, subsequent_indent=f"{space}  ")
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         outcome = "green" if self.green else "not green"
@@ -139,7 +145,16 @@ class SmokeReport(BaseModel):
 
     def _repr_html_(self) -> str:
         verdict = "fail" if self.failed else "pass" if self.green else "undecided"
-        return _render_html(self._headline(), verdict, self._facts(), self.checks)
+        about = "".join(
+            f'<tr><td style="text-align:left;padding-right:1em">{escape(name)}</td>'
+            f'<td style="text-align:left">{escape(value)}</td></tr>'
+            for name, value in self._facts().items()
+        )
+        return (
+            f'<div><p style="color:{_COLOURS[verdict]};font-weight:bold">{escape(self._headline())}</p>'
+            f'<table style="border-collapse:collapse">{"".join(map(_row, self.checks))}</table>'
+            f"<details><summary>About this report</summary><table>{about}</table></details></div>"
+        )
 
     def _headline(self) -> str:
         subject = f"adapter {self.adapter} on {self.base}"
@@ -178,33 +193,6 @@ def newest_report(workspace: Workspace, adapter_sha256: str, base_sha256: str) -
 
 def _ids(checks: tuple[Check, ...]) -> str:
     return ", ".join(dict.fromkeys(one.id for one in checks))
-
-
-def _render_text(headline: str, facts: Mapping[str, str], checks: Sequence[Check]) -> str:
-    """Return the report as a plain-text table."""
-    lines = [headline, *(f"  {name:<11} {value}" for name, value in facts.items()), ""]
-    for one in checks:
-        head = f"{one.verdict.upper():<9} {one.id:<3} {one.level:<8} "
-        indent = " " * len(head)
-        lines += wrap(f"{one.title}: {one.summary}", _WIDTH, initial_indent=head, subsequent_indent=indent)
-        if one.remedy and one.verdict in ("fail", "warn"):
-            lines += wrap(f"→ {one.remedy}", _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ")
-    return "\n".join(lines)
-
-
-def _render_html(headline: str, verdict: Verdict, facts: Mapping[str, str], checks: Sequence[Check]) -> str:
-    """Return the report as HTML: plain tables and details, inline styles, everything escaped."""
-    rows = "".join(_row(one) for one in checks)
-    about = "".join(
-        f'<tr><td style="text-align:left;padding-right:1em">{escape(name)}</td>'
-        f'<td style="text-align:left">{escape(value)}</td></tr>'
-        for name, value in facts.items()
-    )
-    return (
-        f'<div><p style="color:{_COLOURS[verdict]};font-weight:bold">{escape(headline)}</p>'
-        f'<table style="border-collapse:collapse">{rows}</table>'
-        f"<details><summary>About this report</summary><table>{about}</table></details></div>"
-    )
 
 
 def _row(one: Check) -> str:

@@ -221,9 +221,7 @@ def logits_alone(model: Any, ids: Sequence[int], *, adapter: bool, last: bool = 
 
     ``last`` returns those of the last position only, [1, vocabulary].
     """
-    with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
-        rows = torch.tensor([list(ids)], device=_device(model))
-        logits = model(input_ids=rows, use_cache=False, **_logits_option(model, last)).logits[0]
+    logits = _logits(model, adapter, last, input_ids=torch.tensor([list(ids)], device=_device(model)))[0]
     return logits[-1:] if last else logits
 
 
@@ -232,14 +230,7 @@ def logits_batched(
 ) -> list[Tensor]:
     """Return the same logits for several sequences in one left-padded batch."""
     ids, mask, positions = padded(rows, _device(model))
-    with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=False,
-            **_logits_option(model, last),
-        ).logits
+    logits = _logits(model, adapter, last, input_ids=ids, attention_mask=mask, position_ids=positions)
     return [logits[i][-1:] if last else logits[i][-len(row) :] for i, row in enumerate(rows)]
 
 
@@ -268,10 +259,12 @@ def top_logprobs(logits: Tensor, count: int = 5) -> dict[int, float]:
     return {int(i): float(v) for i, v in zip(ids, values, strict=True)}
 
 
-def _logits_option(model: Any, last: bool) -> dict[str, int]:
-    """Return the option for logits of the last position only, if the model has it: others cost memory."""
+def _logits(model: Any, adapter: bool, last: bool, **inputs: Tensor) -> Tensor:
+    """Return the logits; with ``last`` of the last position only, if the model can: others cost memory."""
     parameters = inspect.signature(model.get_base_model().forward).parameters
-    return {"logits_to_keep": 1} if last and "logits_to_keep" in parameters else {}
+    option = {"logits_to_keep": 1} if last and "logits_to_keep" in parameters else {}
+    with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
+        return model(use_cache=False, **inputs, **option).logits
 
 
 def _device(model: Any) -> Any:

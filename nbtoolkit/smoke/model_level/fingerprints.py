@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe, distance
 from nbtoolkit.smoke.model_level.context import (
@@ -26,14 +25,10 @@ _CLEAR = 4.0
 """A context is clear if the distance of base and adapter is more than this times its noise."""
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     probe: Probe
     noise: float
-
-    @property
-    def clear(self) -> bool:
-        return distance(self.probe.base, self.probe.adapter) > _CLEAR * self.noise
+    clear: bool
 
 
 def take_fingerprint(context: ModelContext) -> Fingerprint:
@@ -93,6 +88,8 @@ def _measure(model: Any, contexts: Sequence[list[int]]) -> list[_Candidate]:
             noise[index] = max(noise[index], distance(alone[index], top_logprobs(row[0])))
         answers[adapter] = alone
     return [
-        _Candidate(Probe(context=tuple(ids), base=base, adapter=tuned), seen)
+        _Candidate(
+            Probe(context=tuple(ids), base=base, adapter=tuned), seen, distance(base, tuned) > _CLEAR * seen
+        )
         for ids, base, tuned, seen in zip(contexts, answers[False], answers[True], noise, strict=True)
     ]

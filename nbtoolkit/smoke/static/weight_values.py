@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nbtoolkit.errors import MissingDependency
 from nbtoolkit.installation import install_hint
@@ -42,7 +40,7 @@ def numbers(context: SmokeContext) -> CheckOutcome:
     used_ranks: dict[str, Array] = {}
     with adapter.weights.open("rb") as file:
         for name, info in adapter.tensors.items():
-            bad, ranks = _scan(adapter.weights, file.fileno(), name, info)
+            bad, ranks = _scan(file, name, info)
             if bad:
                 broken[name] = bad
             if ranks is not None:
@@ -82,7 +80,7 @@ def _zero_modules(tensors: Any, used_ranks: dict[str, Array]) -> tuple[list[str]
     return zero, len(complete)
 
 
-def _scan(path: Path, descriptor: int, name: str, info: TensorInfo) -> tuple[int, Array | None]:
+def _scan(file: BinaryIO, name: str, info: TensorInfo) -> tuple[int, Array | None]:
     """Return the number of values that are not finite and, for an A or B, the mask of its nonzero ranks."""
     np = _numpy()
     tensor = lora_tensor(name)
@@ -90,7 +88,15 @@ def _scan(path: Path, descriptor: int, name: str, info: TensorInfo) -> tuple[int
     rows, columns = shape[0], int(np.prod(shape[1:], dtype=np.int64))
     bad = 0
     nonzero = np.zeros((rows if tensor and tensor.part == "A" else columns,), dtype=bool)
-    for first, block in _blocks(path, descriptor, info, rows, columns):
+    kind = np.dtype(_STORED[info.dtype])
+    step = max(1, _BLOCK // max(1, columns * kind.itemsize))
+    file.seek(info.start)
+    for first in range(0, rows, step):
+        size = min(step, rows - first) * columns * kind.itemsize
+        content = file.read(size)
+        if len(content) < size:
+            raise OSError(f"{file.name} was truncated while it was read")
+        block = np.frombuffer(content, dtype=kind).reshape(-1, columns)
         if info.dtype == "BF16":
             bad += int(((block & 0x7F80) == 0x7F80).sum())
             filled = (block & 0x7FFF) != 0
@@ -102,22 +108,6 @@ def _scan(path: Path, descriptor: int, name: str, info: TensorInfo) -> tuple[int
         elif tensor:
             nonzero |= filled.any(axis=0)
     return bad, nonzero if tensor else None
-
-
-def _blocks(
-    path: Path, descriptor: int, info: TensorInfo, rows: int, columns: int
-) -> Iterator[tuple[int, Array]]:
-    np = _numpy()
-    kind = np.dtype(_STORED[info.dtype])
-    step = max(1, _BLOCK // max(1, columns * kind.itemsize))
-    with open(descriptor, "rb", closefd=False) as file:
-        file.seek(info.start)
-        for first in range(0, rows, step):
-            count = min(step, rows - first) * columns
-            content = file.read(count * kind.itemsize)
-            if len(content) < count * kind.itemsize:
-                raise OSError(f"{path} was truncated while it was read")
-            yield first, np.frombuffer(content, dtype=kind).reshape(-1, columns)
 
 
 def _numpy() -> Any:
