@@ -47,8 +47,8 @@ async def run_in_daemon(work: Callable[[], Result], name: str) -> Result:
 def paused_gc() -> Generator[None]:
     """Pause automatic garbage collection of the process, around an import that runs in a thread.
 
-    In CPython up to 3.11, a finalizer that imports (such as a ResourceWarning) and is run by a collection
-    inside the import system's locks breaks the import with ``KeyError: <thread id>``.
+    In CPython up to 3.11, a collection inside the import system's locks breaks the import with
+    ``KeyError: <thread id>`` if a finalizer imports, as one does that prints a ResourceWarning.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -18,6 +18,7 @@ from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
 from tests.support.processes import processes_of
 from tests.support.stub_deploy import LocalProject
+from tests.support.wait import wait_until
 
 SERVER = """
 import os, sys
@@ -134,6 +135,8 @@ def test_hub_token_reaches_custom_server_and_not_its_log(
     monkeypatch.setenv("HF_TOKEN", "hf_abcdefghijk")
     monkeypatch.setenv("AZURE_CLIENT_SECRET", "hush-hush-hush")
     deploy(project.settings(None, server="own"), target=project.target)
+    # The launcher copies the server's output to the log a moment after the server has written it.
+    wait_until(lambda: "token " in "".join(project.target.logs()))
     log = "\n".join(project.target.logs())
     assert "token **********" in log
     assert "hf_abcdefghijk" not in log
