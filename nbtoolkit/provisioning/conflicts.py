@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbtoolkit.azure.arm.create import free_profile_name
 from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.capacity.gpu_profiles import GpuProfile
 from nbtoolkit.azure.container_apps.managed_app import unsupported_features
@@ -115,3 +114,10 @@ def choose_profile(
         )
     free = free_profile_name(default_name, profiles)
     return ProfileChoice(free, {"name": free, "workloadProfileType": hardware.profile_type})
+
+
+def free_profile_name(name: str, profiles: Sequence[Mapping[str, Any]]) -> str:
+    """Return ``name``, with a number if an existing profile has that name."""
+    taken = {str(profile["name"]).lower() for profile in profiles}
+    candidates = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 3))]
+    return next(candidate for candidate in candidates if candidate.lower() not in taken)

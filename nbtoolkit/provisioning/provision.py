@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nbtoolkit.azure.arm import create, created_resources, existing_resources
+from nbtoolkit.azure.arm import created_resources, existing_resources
 from nbtoolkit.azure.arm.deployment import load_template
+from nbtoolkit.azure.arm.long_running import change, start_request
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.resource_providers import register_providers
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.container_apps.app import ContainerApp, stopped
 from nbtoolkit.azure.container_apps.models import AppState
+from nbtoolkit.azure.errors.translate import translate_errors
 from nbtoolkit.azure.resource_id import portal_url
 from nbtoolkit.azure.startup.capacity_failures import with_replica_details
-from nbtoolkit.errors import NotApplied, ProvisionFailed
+from nbtoolkit.errors import AzureFailed, NotApplied, ProvisionFailed
 from nbtoolkit.progress import SILENT, Progress
+from nbtoolkit.provisioning.conflicts import free_profile_name
 from nbtoolkit.provisioning.discovery import Discovery, app_deployment, discover, wait_for_changes
 from nbtoolkit.provisioning.plan import ProvisionPlan
 from nbtoolkit.provisioning.plan_builder import SETTINGS_TAG, build_plan, deployment_tags
@@ -159,12 +162,12 @@ def _deploy(plan: ProvisionPlan, workspace: Workspace, cloud: Cloud, progress: P
         register_providers(cloud, names.subscription, plan.unregistered, progress)
     if plan.existing.group is None:
         progress.phase(f"Creating the resource group {names.resource_group}")
-        create.create_group(cloud, names, plan.location, settings.tags, progress)
+        _create_group(cloud, names, plan.location, settings.tags, progress)
         created_resources.remember_kept(workspace, names.group_id)
     parameters = {**plan.parameters, "createdBy": created_resources.workspace_mark(workspace)}
     if plan.added_profile and plan.existing.environment:
         progress.phase(f"Adding {plan.added_profile['workloadProfileType']} to {names.environment}")
-        profile = create.add_profile(cloud, names, plan.added_profile, progress)
+        profile = _add_profile(cloud, names, plan.added_profile, progress)
         profile_id = f"{names.ids['environment']}/workloadProfiles/{profile}"
         created_resources.remember_kept(workspace, profile_id)
         parameters["workloadProfileName"] = profile
@@ -192,6 +195,62 @@ def _deploy(plan: ProvisionPlan, workspace: Workspace, cloud: Cloud, progress: P
     return outputs
 
 
+def _create_group(
+    cloud: Cloud, names: ResourceNames, location: str, tags: Mapping[str, str], progress: Progress
+) -> None:
+    """Create the resource group. One request; raises :class:`AzureFailed`."""
+    groups: Any = cloud.resources(names.subscription).resource_groups
+    body = {"location": location, "tags": dict(tags)}
+    action = f"create the resource group {names.resource_group}"
+    with translate_errors(action):
+        start_request(action, lambda: groups.create_or_update(names.resource_group, body), progress)
+
+
+def _add_profile(cloud: Cloud, names: ResourceNames, profile: Mapping[str, str], progress: Progress) -> str:
+    """Add a workload profile to an environment and return its name.
+
+    Adds nothing if the environment has a profile of this type by now, and returns that one's name. A PATCH
+    replaces the list of profiles, so the request repeats those that the environment has at that moment.
+    """
+    client: Any = cloud.containerapps(names.subscription)
+    profile_type = profile["workloadProfileType"]
+    group_and_name = (names.resource_group, names.environment)
+
+    def begin() -> Any:
+        body = client.managed_environments.get(*group_and_name).as_dict()
+        profiles = _profiles(body)
+        if _name_of_type(profiles, profile_type):
+            return None
+        new = {"name": free_profile_name(profile["name"], profiles), "workloadProfileType": profile_type}
+        patch = {"location": body["location"], "properties": {"workloadProfiles": [*profiles, new]}}
+        return client.managed_environments.begin_update(*group_and_name, patch)
+
+    action = f"add the profile {profile['name']} to the environment {names.environment}"
+    lost: AzureFailed | None = None
+    try:
+        change(names.environment_id, action, begin, progress, retry_interval=cloud.poll_interval)
+    except AzureFailed as error:
+        if error.status is not None:
+            raise
+        lost = error  # the response was lost: Azure may have added the profile all the same
+    name = _name_of_type(
+        _profiles(existing_resources.settled("environment", cloud, names, progress)), profile_type
+    )
+    if lost is not None and name is None:
+        raise lost
+    return name or profile["name"]
+
+
+def _profiles(environment: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    return list(((environment or {}).get("properties") or {}).get("workloadProfiles") or ())
+
+
+def _name_of_type(profiles: Sequence[Mapping[str, Any]], profile_type: str) -> str | None:
+    return next(
+        (str(one["name"]) for one in profiles if one.get("workloadProfileType") == profile_type), None
+    )
+
+
 def _finish(
     plan: ProvisionPlan,
     settings: ProvisionSettings,
@@ -204,11 +263,10 @@ def _finish(
     names.write(workspace)
     if settings.remember:
         defaults, inherited = ProvisionSettings(), set(INHERITED) - settings.model_fields_set
-        values = {name: getattr(plan.settings, name) for name in PARAMETERS}
         changed = {
             name: value
-            for name, value in values.items()
-            if name not in inherited and value != getattr(defaults, name)
+            for name in PARAMETERS
+            if name not in inherited and (value := getattr(plan.settings, name)) != getattr(defaults, name)
         }
         write_saved(workspace, changed)
     return Provision(

@@ -140,9 +140,16 @@ def _authenticate(
         progress.phase("Sign in in the browser window that has opened")
 
     def ended() -> bool:
-        if not codes.empty():
-            address, code, until = codes.get()
-            _show(progress, show_code, address, code, until if until.tzinfo else until.replace(tzinfo=UTC))
+        if codes.empty():
+            return future.done()
+        address, code, until = codes.get()
+        until = until if until.tzinfo else until.replace(tzinfo=UTC)
+        if show_code is None:
+            progress.phase(f"Open {address} and enter the code {code}")
+            progress.note(f"the code is valid until {until.astimezone():%H:%M}")
+        else:
+            show_code(address, code, until)
+            progress.phase("Waiting until the code is entered")
         return future.done()
 
     try:
@@ -154,15 +161,6 @@ def _authenticate(
     if error := future.exception():
         raise sign_in_error(error, method, tenant) from error
     return future.result(), credential
-
-
-def _show(progress: Progress, show_code: CodePrompt | None, address: str, code: str, until: datetime) -> None:
-    if show_code is None:
-        progress.phase(f"Open {address} and enter the code {code}")
-        progress.note(f"the code is valid until {until.astimezone():%H:%M}")
-    else:
-        show_code(address, code, until)
-        progress.phase("Waiting until the code is entered")
 
 
 def make_credential(
