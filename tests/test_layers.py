@@ -24,7 +24,8 @@ SHARED_SCHEMA = (
     "serving.share_layout",
     "serving.fingerprint",
     "serving.content_hash",
-    "serving.model_rules",
+    "serving.dtype",
+    "serving.stop_tokens",
     "serving.openai_format",
 )
 """What the kernel's program may import of the server's: schema, layout and pure functions."""

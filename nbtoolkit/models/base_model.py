@@ -22,7 +22,7 @@ from nbtoolkit.models.base_model_files import (
 from nbtoolkit.models.base_model_resolver import resolve_folder
 from nbtoolkit.models.safetensors_header import TensorInfo
 from nbtoolkit.progress import Progress
-from nbtoolkit.serving.model_rules import eos_token_ids
+from nbtoolkit.serving.stop_tokens import eos_token_ids
 from nbtoolkit.utils.display import html_table
 from nbtoolkit.utils.json_file import read_object
 from nbtoolkit.workspace import Workspace

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit.serving.model_rules import end_of_turn, eos_token_ids, stop_token_ids
+from nbtoolkit.serving.stop_tokens import end_of_turn, eos_token_ids, stop_token_ids
 from tests.support.tiny_models import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, tiny_base
 
 

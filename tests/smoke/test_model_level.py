@@ -290,8 +290,8 @@ def test_unusable_gpu_is_a_warning(models: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("requested", ["auto", "float16"])
 @pytest.mark.parametrize("saved", [None, "float32", "bfloat16", "float16"])
 def test_dtype_is_the_one_of_the_engine(requested: str, saved: str | None) -> None:
+    from nbtoolkit.serving.dtype import cpu_has_bfloat16, serving_dtype
     from nbtoolkit.serving.engines.transformers.model_loader import pick_dtype
-    from nbtoolkit.serving.model_rules import cpu_has_bfloat16, serving_dtype
 
     mine = serving_dtype(requested, device="cpu", saved=saved, has_bfloat16=cpu_has_bfloat16())
     assert getattr(torch, mine) == pick_dtype(requested, saved, torch.device("cpu"))

@@ -11,7 +11,7 @@ from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES, GpuProfile
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
-from nbtoolkit.serving.model_rules import serving_dtype
+from nbtoolkit.serving.dtype import serving_dtype
 
 Quantization = Literal["none", "nf4"]
 

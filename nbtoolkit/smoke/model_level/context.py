@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nbtoolkit.serving.model_rules import cpu_has_bfloat16, serving_dtype
+from nbtoolkit.serving.dtype import cpu_has_bfloat16, serving_dtype
 from nbtoolkit.smoke.model_level.messages import ModelTask
 from nbtoolkit.smoke.settings import SmokeSettings
 

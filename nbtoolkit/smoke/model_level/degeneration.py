@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nbtoolkit.serving.model_rules import stop_token_ids
+from nbtoolkit.serving.stop_tokens import stop_token_ids
 from nbtoolkit.smoke.check import CheckOutcome, check, failure, passed
 from nbtoolkit.smoke.model_level.context import ModelContext, batches, padded
 from nbtoolkit.smoke.model_level.effect import BATCH

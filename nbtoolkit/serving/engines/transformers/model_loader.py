@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils.logging import disable_progress_bar
 
-from ...model_rules import cpu_has_bfloat16, serving_dtype, stop_token_ids
+from ...dtype import cpu_has_bfloat16, serving_dtype
+from ...stop_tokens import stop_token_ids
 from .. import EngineConfig
 from .detokenizer import TokenNames
 from .errors import EngineStartRefused
