@@ -86,14 +86,14 @@ class LocalServer:
     def start(self, spec_for: Callable[[int], LaunchSpec], port: int, progress: Progress) -> ServerRecord:
         """Start a server at ``port`` or the next free one, and return once it listens.
 
-        A custom server is not waited for: its start commands may take minutes. If another program takes the
-        port first, the next one is tried. Raises :class:`ServerFailed` with the last log lines.
+        A custom server is not waited for. If another program takes the port first, the next one is tried.
+        Raises :class:`ServerFailed` with the last log lines.
         """
         for _ in range(PORT_RACES):
             port = free_port(port)
             spec = spec_for(port)
             record = self._launch(spec, progress)
-            if spec.kind == "own" or self._listens(record, progress):
+            if self.listens(record, progress):
                 return record
             if port_is_free(port):
                 break
@@ -185,8 +185,13 @@ class LocalServer:
             next_step="repair the Python environment that it names, then deploy again",
         )
 
-    def _listens(self, record: ServerRecord, progress: Progress) -> bool:
-        """Wait until the server's port is open; return False if the server ended instead."""
+    def listens(self, record: ServerRecord, progress: Progress) -> bool:
+        """Wait until the server's port is open; return False if the server ended instead.
+
+        Returns True at once for a custom server: its start commands may take minutes.
+        """
+        if record.kind == "own":
+            return True
 
         def listens_or_ended() -> bool:
             return not record.running or record.port in listening_ports(record.server)

@@ -151,7 +151,8 @@ class LocalTarget:
         with self._exclusive(progress):
             record = self._server.running()
             self._update_owners(fresh=record is None)
-            if record and not restart and record.code == release.code.sha256:
+            reusable = record if record and not restart and record.code == release.code.sha256 else None
+            if reusable and self._server.listens(reusable, progress):  # its own start may be cancelled
                 return
             last = self._server.record()
             self._server.stop(progress)

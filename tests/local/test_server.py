@@ -52,6 +52,10 @@ def ask(target: LocalTarget, path: str = "/health") -> dict[str, Any]:
     return httpx.get(target.endpoint().url + path, timeout=10).json()
 
 
+def port_of(target: LocalTarget) -> int:
+    return json.loads((target.root / "server.json").read_text())["port"]
+
+
 def test_server_runs_the_copy_on_the_share_without_this_checkout(
     make: Make, monkeypatch: pytest.MonkeyPatch, repo: Path
 ) -> None:
@@ -284,6 +288,26 @@ def test_target_can_be_used_after_a_cancelled_start(make: Make) -> None:
     target.activate(release, restart=False)
     wait_until(lambda: "double listens" in "\n".join(target.logs()))
     assert len(processes_of(target)) == 2
+
+
+def test_server_of_a_cancelled_start_that_loses_its_port_is_started_again(make: Make) -> None:
+    target = make(env={"DOUBLE_WAITS": "1.5"})
+    target.provision()
+    release = double.release(target)
+    progress = Progress()
+    timer = threading.Timer(0.4, progress.cancel)
+    timer.start()
+    with pytest.raises(Cancelled):
+        target.activate(release, restart=False, progress=progress)
+    timer.join()
+    port = port_of(target)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        target.activate(release, restart=False)
+        assert port_of(target) != port
+    wait_until(lambda: "double listens" in "\n".join(target.logs()))
 
 
 def test_status_reads_the_heartbeat_and_escapes_it(make: Make) -> None:
