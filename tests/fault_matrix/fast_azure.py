@@ -15,7 +15,7 @@ from nbtoolkit.azure import clients
 from nbtoolkit.azure.arm import long_running
 from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.replica_poller import StaleCache
-from nbtoolkit.azure.files.concurrency import ShareLimits
+from nbtoolkit.azure.files.request_limits import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
 from tests.azure_double import AzureDouble
 from tests.support.stub_deploy import server_code, use_stub

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.errors.translate import translate_errors
-from nbtoolkit.azure.files.concurrency import (
+from nbtoolkit.azure.files.errors import ROLE, code_of, store_error
+from nbtoolkit.azure.files.request_limits import (
     DEFAULT_LIMITS,
     RETRY_STATE,
     RetryState,
     ShareLimits,
     map_in_order,
 )
-from nbtoolkit.azure.files.errors import ROLE, code_of, store_error
 from nbtoolkit.azure.sdk import USER_AGENT, import_from
 from nbtoolkit.errors import AlreadyExists, AzureFailed, NbtoolkitError, NotInStore, NotSignedIn, StoreError
 from nbtoolkit.filestore.chunked_io import CHUNK

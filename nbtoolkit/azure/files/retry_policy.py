@@ -16,7 +16,7 @@ from azure.core.exceptions import (
 )
 from azure.storage.fileshare import ExponentialRetry
 
-from nbtoolkit.azure.files.concurrency import RETRY_STATE, RetryState, ShareLimits
+from nbtoolkit.azure.files.request_limits import RETRY_STATE, RetryState, ShareLimits
 from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import NbtoolkitError
 

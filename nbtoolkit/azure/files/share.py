@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.files.client import Request, ShareConnection, read_chunks
-from nbtoolkit.azure.files.concurrency import DEFAULT_LIMITS, MAX_REQUESTS, ShareLimits, map_in_order
+from nbtoolkit.azure.files.request_limits import DEFAULT_LIMITS, MAX_REQUESTS, ShareLimits, map_in_order
 from nbtoolkit.azure.files.upload import upload_file
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
 from nbtoolkit.filestore import Entry, check_path, join

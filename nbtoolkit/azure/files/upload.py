@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from nbtoolkit.azure.files.client import Request, ShareConnection, read_range
-from nbtoolkit.azure.files.concurrency import CANCEL_POLL, POOL, UPLOAD_MEMORY, RetryState
+from nbtoolkit.azure.files.request_limits import CANCEL_POLL, POOL, UPLOAD_MEMORY, RetryState
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError, SyncRefused
 from nbtoolkit.filestore import chunked_io, join, temp_files
 from nbtoolkit.filestore.chunked_io import CHUNK, Source

@@ -13,7 +13,7 @@ import trustme
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.files.client import ShareConnection
-from nbtoolkit.azure.files.concurrency import ShareLimits
+from nbtoolkit.azure.files.request_limits import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
 from nbtoolkit.errors import AlreadyExists, NotInStore, StoreError
 from tests.azure_double import AzureDouble

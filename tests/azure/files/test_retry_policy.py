@@ -9,7 +9,7 @@ import pytest
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.files.concurrency import ShareLimits
+from nbtoolkit.azure.files.request_limits import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
 from nbtoolkit.errors import StoreError
 from nbtoolkit.filestore import temp_files

@@ -16,7 +16,7 @@ import pytest
 from nbtoolkit import sync
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.files.concurrency import ShareLimits
+from nbtoolkit.azure.files.request_limits import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
 from nbtoolkit.errors import Cancelled, StoreError, SyncRefused
 from nbtoolkit.filestore import chunked_io, temp_files
@@ -108,7 +108,7 @@ from nbtoolkit import sync
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.files.concurrency import ShareLimits
+from nbtoolkit.azure.files.request_limits import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
 store = AzureShare(Cloud(), ResourceNames(*sys.argv[2:7]))
 print("begin", flush=True)
