@@ -1,4 +1,4 @@
-"""The distribution's name, what its wheel holds, and how our texts tell a user to install it."""
+"""The distribution's name, the content of its wheel, and the install commands in messages."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ def test_no_text_installs_the_package_of_another_project(repo: Path) -> None:
         "next: nbtoolkit[azure]",
     ],
 )
-def test_such_an_installation_would_be_found(text: str) -> None:
+def test_install_command_of_another_project_is_detected(text: str) -> None:
     assert FOREIGN.search(text)
 
 
-def test_messages_take_the_command_from_one_place(repo: Path) -> None:
+def test_messages_use_one_install_command(repo: Path) -> None:
     extras = set(tomllib.loads((repo / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     spelt: list[str] = []
     asked: set[str] = set()

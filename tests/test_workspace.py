@@ -1,4 +1,4 @@
-"""A workspace is found from inside it, and lets one operation per target run at a time."""
+"""A workspace is found from its subfolders and runs one operation per target at a time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def holder(workspace_root: Path, repo: Path):
 
 
 @pytest.mark.parametrize("mark", ["infra", ".nbtoolkit"])
-def test_it_is_found_from_a_folder_below(tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workspace_is_found_from_a_subfolder(
+    tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / mark).mkdir()
     notebooks = tmp_path / "notebooks" / "deep"
     notebooks.mkdir(parents=True)
@@ -52,14 +54,14 @@ def test_it_is_found_from_a_folder_below(tmp_path: Path, mark: str, monkeypatch:
     assert Workspace.find().root == tmp_path
 
 
-def test_the_nearest_one_counts(tmp_path: Path) -> None:
+def test_nearest_workspace_is_used(tmp_path: Path) -> None:
     inner = tmp_path / "project"
     (tmp_path / "infra").mkdir()
     (inner / "infra").mkdir(parents=True)
     assert Workspace.find(inner).root == inner
 
 
-def test_none_is_an_error_that_names_where_it_looked(tmp_path: Path) -> None:
+def test_missing_workspace_error_names_the_searched_folder(tmp_path: Path) -> None:
     (tmp_path / "infra").write_text("a file is no mark")
     with pytest.raises(WorkspaceNotFound, match="mkdir") as caught:
         Workspace.find(tmp_path)
@@ -68,7 +70,7 @@ def test_none_is_an_error_that_names_where_it_looked(tmp_path: Path) -> None:
         Workspace(tmp_path / "missing")
 
 
-def test_relative_paths_start_at_the_root(
+def test_relative_paths_are_resolved_from_the_root(
     workspace_root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace(Path())
@@ -79,7 +81,7 @@ def test_relative_paths_start_at_the_root(
     assert workspace.path("~/adapter") == Path("/home/someone/adapter")
 
 
-def test_state_is_made_when_needed_and_never_committed(workspace_root: Path) -> None:
+def test_state_folder_is_created_on_demand_and_ignored_by_git(workspace_root: Path) -> None:
     workspace = Workspace(workspace_root)
     assert not (workspace_root / ".nbtoolkit").exists()
     assert workspace.reports == workspace_root / ".nbtoolkit/reports"
@@ -90,13 +92,13 @@ def test_state_is_made_when_needed_and_never_committed(workspace_root: Path) -> 
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
 
 
-def test_an_unwritable_state_is_named(workspace_root: Path) -> None:
+def test_an_unwritable_state_folder_is_named(workspace_root: Path) -> None:
     (workspace_root / ".nbtoolkit").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be written"):
         _ = Workspace(workspace_root).state
 
 
-def test_a_second_operation_is_told_who_holds_the_target(
+def test_a_second_operation_is_refused_with_the_lock_holder(
     workspace_root: Path, holder: subprocess.Popen[str]
 ) -> None:
     workspace = Workspace(workspace_root)
@@ -111,7 +113,9 @@ def test_a_second_operation_is_told_who_holds_the_target(
         pass  # another target is free
 
 
-def test_the_target_is_free_when_the_holder_ends(workspace_root: Path, holder: subprocess.Popen[str]) -> None:
+def test_the_lock_is_released_when_its_holder_ends(
+    workspace_root: Path, holder: subprocess.Popen[str]
+) -> None:
     holder.communicate("")
     with Workspace(workspace_root).lock("stop"):
         note = json.loads((workspace_root / ".nbtoolkit/locks/local.json").read_text())
@@ -122,12 +126,12 @@ def test_the_target_is_free_when_the_holder_ends(workspace_root: Path, holder: s
 def test_a_killed_holder_leaves_no_lock(workspace_root: Path, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert (workspace_root / ".nbtoolkit/locks/local.json").exists()  # the note of the dead
+    assert (workspace_root / ".nbtoolkit/locks/local.json").exists()  # the lock file of the killed process
     with Workspace(workspace_root).lock("stop"):
         pass
 
 
-def test_threads_of_one_process_exclude_each_other_too(workspace_root: Path) -> None:
+def test_threads_of_one_process_exclude_each_other(workspace_root: Path) -> None:
     workspace = Workspace(workspace_root)
     found: list[BaseException] = []
 
@@ -145,7 +149,7 @@ def test_threads_of_one_process_exclude_each_other_too(workspace_root: Path) -> 
     assert [type(error) for error in found] == [Busy]
 
 
-def test_an_error_inside_frees_the_target(workspace_root: Path) -> None:
+def test_an_error_releases_the_lock(workspace_root: Path) -> None:
     workspace = Workspace(workspace_root)
     with pytest.raises(ZeroDivisionError), workspace.lock("deploy"):
         _ = 1 / 0
@@ -153,7 +157,7 @@ def test_an_error_inside_frees_the_target(workspace_root: Path) -> None:
         pass
 
 
-def test_targets_with_odd_names_get_files_of_their_own(workspace_root: Path) -> None:
+def test_targets_with_special_characters_have_separate_lock_files(workspace_root: Path) -> None:
     workspace = Workspace(workspace_root)
     with (
         workspace.lock("a", target="azure:s/g"),

@@ -58,7 +58,7 @@ def hang(azure_double: AzureDouble) -> Iterator[Hang]:
 
 
 def cancelled(hang: Hang, run: Callable[[Progress], object]) -> Cancelled:
-    """Run until a request hangs, cancel then, and return how it ended."""
+    """Run until a request hangs, cancel then, and return its error."""
     progress, at = Progress(), list[float]()
 
     def cancel() -> None:

@@ -119,7 +119,7 @@ def test_killed_provision_is_finished_by_the_next_one_and_started_once(
 
 @ROUNDS
 @pytest.mark.parametrize("name", ["start", "swap", "restart"])
-def test_killed_deploy_leaves_what_serves_and_is_finished_by_the_next_one(
+def test_killed_deploy_keeps_the_active_release_and_is_finished_by_the_next_one(
     azure: tuple[ServedApp, Killer], name: str, rounds: int
 ) -> None:
     app, killer = azure

@@ -1,4 +1,4 @@
-"""Who only looks wakes nothing: an app at zero replicas stays there, and its host name is never asked."""
+"""Read-only operations send no request to the endpoint, so an app at zero replicas stays at zero."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.fault_matrix.steps import close_clouds, new_cloud
 
 
 @pytest.fixture(scope="module")
-def asleep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
-    """An app that served and went to sleep."""
+def app_at_zero(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
+    """An app that served requests and was scaled to zero."""
     root: Path = tmp_path_factory.mktemp("asleep")
     with fast_azure(root) as double:
         serving = ServedApp(double, root)
@@ -39,16 +39,18 @@ def asleep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
 
 
 @pytest.fixture
-def at_rest(asleep: ServedApp) -> Iterator[ServedApp]:
-    """The app, which must be unchanged afterwards."""
-    apps, name = asleep.double.apps, asleep.names.app
-    before, since = apps.ingress_requests(name), len(asleep.double.requests)
-    yield asleep
-    sent = [seen for seen in asleep.double.requests[since:] if seen.host.endswith(".azurecontainerapps.io")]
+def unchanged_app(app_at_zero: ServedApp) -> Iterator[ServedApp]:
+    """The app; the fixture asserts that the test did not wake it."""
+    apps, name = app_at_zero.double.apps, app_at_zero.names.app
+    before, since = apps.ingress_requests(name), len(app_at_zero.double.requests)
+    yield app_at_zero
+    sent = [
+        seen for seen in app_at_zero.double.requests[since:] if seen.host.endswith(".azurecontainerapps.io")
+    ]
     assert sent == []
     assert apps.ingress_requests(name) == before
     assert apps.app(name).replicas() == []
-    assert len(asleep.double.requests) > since, "no request was sent"
+    assert len(app_at_zero.double.requests) > since, "no request was sent"
 
 
 def _settings(app: ServedApp) -> ProvisionSettings:
@@ -57,43 +59,45 @@ def _settings(app: ServedApp) -> ProvisionSettings:
     )
 
 
-def test_status_wakes_nothing(at_rest: ServedApp) -> None:
-    assert at_rest.target().status().state == "asleep"
+def test_status_does_not_wake_the_app(unchanged_app: ServedApp) -> None:
+    assert unchanged_app.target().status().state == "asleep"
 
 
-def test_logs_wake_nothing(at_rest: ServedApp) -> None:
-    assert any("Revision" in line for line in at_rest.target().logs(tail=300))
+def test_logs_do_not_wake_the_app(unchanged_app: ServedApp) -> None:
+    assert any("Revision" in line for line in unchanged_app.target().logs(tail=300))
 
 
-def test_followed_logs_wake_nothing(at_rest: ServedApp) -> None:
-    before = len(at_rest.double.requests)
+def test_followed_logs_do_not_wake_the_app(unchanged_app: ServedApp) -> None:
+    before = len(unchanged_app.double.requests)
 
     class CancelWhenFollowed(Progress):
         def check(self) -> None:
-            if any(seen.query.get("follow") == "true" for seen in at_rest.double.requests[before:]):
+            if any(seen.query.get("follow") == "true" for seen in unchanged_app.double.requests[before:]):
                 self.cancel()
             super().check()
 
     with pytest.raises(Cancelled):
-        list(at_rest.target().logs(follow=True, progress=CancelWhenFollowed()))
+        list(unchanged_app.target().logs(follow=True, progress=CancelWhenFollowed()))
 
 
-def test_preflight_wakes_nothing(at_rest: ServedApp) -> None:
-    found = preflight(_settings(at_rest), cloud=new_cloud(), workspace=at_rest.workspace)
+def test_preflight_does_not_wake_the_app(unchanged_app: ServedApp) -> None:
+    found = preflight(_settings(unchanged_app), cloud=new_cloud(), workspace=unchanged_app.workspace)
     assert found.blockers == ()
 
 
-def test_plan_and_a_provision_that_finds_nothing_to_do_wake_nothing(at_rest: ServedApp) -> None:
-    assert plan(_settings(at_rest), workspace=at_rest.workspace, cloud=new_cloud()).nothing_to_do
-    assert not provision(_settings(at_rest), workspace=at_rest.workspace, cloud=new_cloud()).changed
+def test_plan_and_provision_without_changes_do_not_wake_the_app(unchanged_app: ServedApp) -> None:
+    assert plan(_settings(unchanged_app), workspace=unchanged_app.workspace, cloud=new_cloud()).nothing_to_do
+    assert not provision(
+        _settings(unchanged_app), workspace=unchanged_app.workspace, cloud=new_cloud()
+    ).changed
 
 
-def test_links_and_the_plan_of_a_teardown_wake_nothing(at_rest: ServedApp) -> None:
-    assert at_rest.names.app in str(links(at_rest.target()))
-    planned = teardown(TeardownSettings(scope="all"), workspace=at_rest.workspace, cloud=new_cloud())
+def test_links_and_a_teardown_plan_do_not_wake_the_app(unchanged_app: ServedApp) -> None:
+    assert unchanged_app.names.app in str(links(unchanged_app.target()))
+    planned = teardown(TeardownSettings(scope="all"), workspace=unchanged_app.workspace, cloud=new_cloud())
     assert not planned.done
 
 
-def test_replacing_a_secret_wakes_nothing(at_rest: ServedApp) -> None:
+def test_replacing_a_secret_does_not_wake_the_app(unchanged_app: ServedApp) -> None:
     secret = SecretSettings(name="NBTOOLKIT_API_KEY", value="nbt-another-key-0123456789")
-    assert "the next start reads it" in put_secret(secret, target=at_rest.target()).effect
+    assert "the next start reads it" in put_secret(secret, target=unchanged_app.target()).effect

@@ -1,4 +1,4 @@
-"""Canary secrets go through all steps and are found only where they belong."""
+"""Canary secrets pass through all steps and are found only where expected."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ FAILURES = (
 )
 
 
-class Road:
-    """A workspace that goes the whole road, and everything it shows on the way."""
+class RecordedRun:
+    """Run all steps in a workspace and record everything that is displayed."""
 
-    def __init__(self, double: AzureDouble, root: Path, hunt: SecretSearch) -> None:
+    def __init__(self, double: AzureDouble, root: Path, searcher: SecretSearch) -> None:
         (root / "infra").mkdir(parents=True)
         self.workspace = Workspace(root)
         self.double = double
-        self.hunt = hunt
+        self.searcher = searcher
         self._base = stub_deploy.base(root / "tiny")
         self.settings = ProvisionSettings(
             subscription=SUBSCRIPTION,
@@ -84,13 +84,13 @@ class Road:
             provision(self.settings, apply=True, workspace=self.workspace, progress=PrintProgress()),
         )
 
-    def learn_keys(self) -> None:
+    def add_keys(self) -> None:
         names = self.target().provisioned
         accounts = Cloud.shared().storage(SUBSCRIPTION).storage_accounts
         listed = accounts.list_keys(names.resource_group, names.storage_account).as_dict()["keys"]
         for key in listed:
-            self.hunt.add_secret("account key", key["value"])
-        self.hunt.add_secret("API key", self.target().endpoint().key.get_secret_value())
+            self.searcher.add_secret("account key", key["value"])
+        self.searcher.add_secret("API key", self.target().endpoint().key.get_secret_value())
 
     def deploy(self, word: str) -> None:
         self.show(
@@ -116,7 +116,7 @@ class Road:
             self.show(what, shown)
 
     def fail(self) -> None:
-        """Run steps that fail in many ways, and look at what each error shows."""
+        """Run steps that fail and record the text of each error."""
         changed = self.settings.with_values(max_replicas=3)
         for number, (method, where, kind) in enumerate(FAILURES):
             self.double.faults.on(method, where, kind, times=1_000_000)
@@ -140,7 +140,7 @@ class Road:
             cloud.close()
 
     def run_notebook(self, repo: Path, code: Path, tmp_path: Path) -> None:
-        """Deploy once more by papermill, in a process of its own."""
+        """Deploy again with papermill, in a process of its own."""
         stub_deploy.use_stub_in_kernels(tmp_path / "ipython", code)
         self._settings("paper")
         notebook = repo / "notebooks" / "03_deploy.ipynb"
@@ -156,19 +156,19 @@ class Road:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        self.hunt.add_text("papermill's output", done.stdout + done.stderr)
+        self.searcher.add_text("papermill's output", done.stdout + done.stderr)
 
     def show(self, what: str, value: Any) -> None:
-        """Look at all that a value shows of itself."""
+        """Record all representations of a value."""
         html = getattr(value, "_repr_html_", lambda: "")()
         for text in (repr(value), str(value), html):
-            self.hunt.add_text(what, str(text))
+            self.searcher.add_text(what, str(text))
 
     def show_error(self, what: str, error: NbtoolkitError) -> None:
         self.show(what, error)
-        self.hunt.add_text(f"the facts of {what}", repr(vars(error)))
-        self.hunt.add_text(f"the traceback of {what}", "".join(traceback.format_exception(error)))
-        self.hunt.add_text(f"what a notebook shows of {what}", "\n".join(error._render_traceback_()))
+        self.searcher.add_text(f"the facts of {what}", repr(vars(error)))
+        self.searcher.add_text(f"the traceback of {what}", "".join(traceback.format_exception(error)))
+        self.searcher.add_text(f"what a notebook shows of {what}", "\n".join(error._render_traceback_()))
 
     def target(self) -> AzureTarget:
         return AzureTarget(self.workspace, poll=0.1)
@@ -182,7 +182,7 @@ class Road:
 
 
 @pytest.mark.timeout(300)
-def test_no_secret_is_found_outside_its_place(
+def test_secrets_are_found_only_where_expected(
     azure_double: AzureDouble,
     repo: Path,
     stub_code: Path,
@@ -200,38 +200,40 @@ def test_no_secret_is_found_outside_its_place(
     monkeypatch.setenv("MY_SECRET", CANARIES["environment secret"])
     short_timeouts(monkeypatch)
     azure_double.clock.scale = SCALE
-    hunt = SecretSearch({**CANARIES, "client secret": os.environ["AZURE_CLIENT_SECRET"]})
-    hunt.watch(azure_double)
-    road = Road(azure_double, tmp_path / "workspace", hunt)
-    monkeypatch.chdir(road.workspace.root)
-    with hunt.processes():
-        road.provision()
-        road.learn_keys()
-        road.deploy("first")
-        road.deploy("second")
-        road.operate()
-        road.run_notebook(repo, stub_code, tmp_path)
-        road.fail()
+    searcher = SecretSearch({**CANARIES, "client secret": os.environ["AZURE_CLIENT_SECRET"]})
+    searcher.watch(azure_double)
+    recorded = RecordedRun(azure_double, tmp_path / "workspace", searcher)
+    monkeypatch.chdir(recorded.workspace.root)
+    with searcher.processes():
+        recorded.provision()
+        recorded.add_keys()
+        recorded.deploy("first")
+        recorded.deploy("second")
+        recorded.operate()
+        recorded.run_notebook(repo, stub_code, tmp_path)
+        recorded.fail()
     out, err = capfd.readouterr()
-    hunt.add_text("stdout", out)
-    hunt.add_text("stderr", err)
-    hunt.add_text("logs", "\n".join(record.getMessage() for record in caplog.records))
-    names = road.target().provisioned
+    searcher.add_text("stdout", out)
+    searcher.add_text("stderr", err)
+    searcher.add_text("logs", "\n".join(record.getMessage() for record in caplog.records))
+    names = recorded.target().provisioned
     share = azure_double.files.folder(names.storage_account, names.file_share)
-    hunt.add_files(road.workspace.root, temporary, share)
-    found = hunt.search()
+    searcher.add_files(recorded.workspace.root, temporary, share)
+    found = searcher.search()
     with capfd.disabled():
-        print(f"\n{len(hunt.secrets)} secrets looked for in {hunt.searched} texts: {len(found)} found")
+        print(
+            f"\n{len(searcher.secrets)} secrets looked for in {searcher.searched} texts: {len(found)} found"
+        )
     assert found == []
-    assert {*CANARIES, "client secret"} <= hunt.expected, "a secret did not get where it belongs"
+    assert {*CANARIES, "client secret"} <= searcher.expected, "a secret did not reach its expected place"
 
 
-def test_the_hunt_finds_what_is_planted(tmp_path: Path) -> None:
-    hunt = SecretSearch({"canary": 'a "secret" / value'})
+def test_secret_search_finds_planted_secrets(tmp_path: Path) -> None:
+    searcher = SecretSearch({"canary": 'a "secret" / value'})
     (tmp_path / "file.json").write_text('{"x": "a \\"secret\\" / value"}')
-    hunt.add_files(tmp_path)
-    hunt.add_text("a query", "sig=a%20%22secret%22%20%2F%20value")
-    with hunt.processes():
+    searcher.add_files(tmp_path)
+    searcher.add_text("a query", "sig=a%20%22secret%22%20%2F%20value")
+    with searcher.processes():
         program = "import sys, time; time.sleep(0.5)"
         subprocess.run([sys.executable, "-c", program, 'a "secret" / value'], check=True)
-    assert len(hunt.search()) == 3
+    assert len(searcher.search()) == 3

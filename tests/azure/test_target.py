@@ -61,7 +61,7 @@ def test_hot_swap_reaches_every_replica(make_project: MakeProject) -> None:
     assert {project.says() for _ in range(6)} == {"calm"}
 
 
-def test_status_wakes_nothing_and_deploy_wakes_a_sleeping_app(make_project: MakeProject) -> None:
+def test_status_does_not_wake_the_app_and_deploy_does(make_project: MakeProject) -> None:
     project, progress = make_project(), RecordingProgress()
     project.deploy("brave")
     project.double.apps.scale_to_zero(APP)
@@ -148,7 +148,7 @@ def test_crash_loop_after_downtime_is_rolled_back(make_project: MakeProject) -> 
 
 
 @pytest.mark.all
-def test_ten_minutes_without_a_machine_are_reported_as_lack_of_capacity(make_project: MakeProject) -> None:
+def test_ten_minutes_without_a_replica_are_reported_as_missing_capacity(make_project: MakeProject) -> None:
     project, progress = make_project(gpu=True), RecordingProgress()
     project.deploy("brave")
     project.target.stop()
@@ -271,4 +271,4 @@ def test_deployment_shows_the_phases_of_its_start(target: AzureTarget) -> None:
     )
     rows = dict(shown.rows())
     assert rows["start"] == "AssigningReplica 5 s → PullingImage 30 s"
-    assert "key" not in rows  # a custom server has no key of nbtoolkit's
+    assert "key" not in rows  # a custom server has no API key of nbtoolkit

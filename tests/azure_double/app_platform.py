@@ -103,7 +103,7 @@ class Platform:
         self.log_generation += 1
 
     def processes(self) -> list[psutil.Process]:
-        """All living processes of all containers."""
+        """Return all running processes of all containers."""
         return processes_with_mark(self.mark)
 
     def wait_for(self, done: Any, seconds: float, what: str) -> None:
@@ -118,7 +118,7 @@ class Platform:
 
     @property
     def deadline(self) -> float:
-        """Real seconds until a revision that is not ready is given up."""
+        """Real seconds until a revision that is not ready fails."""
         return max(self.double.clock.real(self.limits.deadline_seconds), self.limits.deadline)
 
     def get_or_create_app(self, id: ResourceId, environment: dict[str, Any]) -> HostedApp:
@@ -136,7 +136,7 @@ class Platform:
             return list(self._apps.values())
 
     def drop(self, app: HostedApp) -> None:
-        """The app is deleted: end all its replicas and forget it."""
+        """End all replicas of a deleted app and remove it."""
         app.deleted = True
         self.wait_for(lambda: not app.replicas(), 60, f"the replicas of {app.name} to end")
         with self.lock:
@@ -171,7 +171,7 @@ class Platform:
             return False
         return self.quota.take(replica.name, app.region, self.profile(app), app.environment_id.lower())
 
-    def takes_crash(self, app: HostedApp) -> bool:
+    def consume_crash(self, app: HostedApp) -> bool:
         """Return whether this start of the app's container must fail."""
         with self.lock:
             left = self._crashes.get(app.name, 0)
@@ -193,7 +193,7 @@ class Platform:
 
     def release_capacity(self, replica: Replica) -> None:
         """Release the GPU of an ended replica."""
-        self.quota.give_back(replica.name)
+        self.quota.release_gpu(replica.name)
 
     def open_share(self, app: HostedApp, storage_name: str) -> Path:
         """The folder of the share behind an environment's storage; MountFailed as the mount command would."""
@@ -202,18 +202,18 @@ class Platform:
         if not file:
             raise MountFailed(NO_SUCH_SHARE)
         name = f"//{file['accountName']}.file.core.windows.net/{file['shareName']}"
-        said = (
+        prefix = (
             f"mount {name} failed with mount failed: exit status 32\nMounting command: mount\n"
             f"Mounting arguments: {CIFS}\nOutput: "
         )
         files: Files = self.double.files
         account = files.accounts.get(file["accountName"])
         if account is None or account.firewall or not account.shared_key_access:
-            raise MountFailed(said + PERMISSION_DENIED)
+            raise MountFailed(prefix + PERMISSION_DENIED)
         if file.get("accountKey") not in account.keys:
-            raise MountFailed(said + PERMISSION_DENIED)
+            raise MountFailed(prefix + PERMISSION_DENIED)
         if files.share(file["accountName"], file["shareName"]) is None:
-            raise MountFailed(said + NO_SUCH_SHARE)
+            raise MountFailed(prefix + NO_SUCH_SHARE)
         return files.folder(file["accountName"], file["shareName"])
 
     def report_crash(self, error: BaseException) -> None:

@@ -48,7 +48,7 @@ def refusal(status: int, code: str, message: str) -> Refused:
 
 
 def shaped(body: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """The body as this API version shows it."""
+    """Return the body in the format of this API version."""
     if version.endswith("preview"):
         return copy.deepcopy(dict(body))
     hidden = PREVIEW | (GONE_2026 if version >= "2026" else NOT_YET_2025)

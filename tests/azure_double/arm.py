@@ -64,7 +64,7 @@ class Arm:
         return self._dispatch(Call(self, method, place, {}, {"api-version": version}))
 
     def check(self, call: Call) -> None:
-        """Refuse a PUT for all that is known before it is tried."""
+        """Refuse a PUT that is invalid before it is executed."""
         self._guard(call)
         kind = self._require_kind(call)
         self._check_location(call)
@@ -81,7 +81,7 @@ class Arm:
         return body
 
     def forget(self, id: ResourceId) -> bool:
-        """Drop a resource and all below it; whether it was there."""
+        """Delete a resource with its children; return whether it existed."""
         with self.lock:
             doomed = [key for key in self.resources if key == id.key or key.startswith(id.key + "/")]
             for key in doomed:

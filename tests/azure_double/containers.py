@@ -1,4 +1,4 @@
-"""A container as a process: its own command line and environment; all that it started ends with it."""
+"""A container as a process: its own command line and environment; its child processes end with it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FROM_HOST = ("LANG", "LC_ALL", "TZ", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "LD_LI
 PRODUCT_PREFIX = "NBTOOLKIT_"
 """Variables of our own program, which translates `/mount` itself."""
 PROGRAM_TEXT = 400
-"""An argument longer than this, or of several lines, is a program's text and is passed as it is."""
+"""An argument longer than this, or of several lines, is a program's text and is passed unchanged."""
 
 HELLO = """
 import http.server, os
@@ -85,10 +85,10 @@ def plan_launch(
             named[variable["name"]] = secrets[reference]
         else:
             value = variable.get("value") or ""
-            ours = variable["name"].startswith(PRODUCT_PREFIX) and not (
+            is_product_variable = variable["name"].startswith(PRODUCT_PREFIX) and not (
                 value.isdigit() and int(value) in ports
             )
-            named[variable["name"]] = value if ours else rewrite(value)
+            named[variable["name"]] = value if is_product_variable else rewrite(value)
     command = [*(container.get("command") or images.get(container.get("image", "")) or [])]
     command = [*(command or ["python3", "-u", "-c", HELLO]), *(container.get("args") or [])]
     if Path(command[0]).name in ("python", "python3"):
@@ -110,13 +110,13 @@ def plan_launch(
     if mounts:
         environ["NBTOOLKIT_MOUNT"] = str(next(iter(mounts.values())))
     if shutil.which(argv[0], path=environ["PATH"]) is None:
-        said = f'exec: "{argv[0]}": executable file not found in $PATH'
-        argv = [sys.executable, "-c", "import sys; print(sys.argv[1]); sys.exit(127)", said]
+        message = f'exec: "{argv[0]}": executable file not found in $PATH'
+        argv = [sys.executable, "-c", "import sys; print(sys.argv[1]); sys.exit(127)", message]
     return LaunchPlan(argv, environ, folder, ports)
 
 
 class Container:
-    """One started process with all that it starts; its output goes to `log` line by line."""
+    """One started process with its child processes; its output goes to `log` line by line."""
 
     def __init__(self, plan: LaunchPlan, log: Buffer[Line]) -> None:
         self.ports = plan.ports
@@ -181,7 +181,7 @@ class Container:
 
 
 def processes_with_mark(start: str) -> list[psutil.Process]:
-    """All living processes whose mark starts so."""
+    """Return all running processes whose mark has this prefix."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):

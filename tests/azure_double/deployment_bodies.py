@@ -1,4 +1,4 @@
-"""Deployments as ARM shows them."""
+"""Response bodies of deployments."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def deployment(
 def validated(
     call: Call, template: Mapping[str, Any], values: Mapping[str, Any], evaluated: Evaluated, root: Module
 ) -> dict[str, Any]:
-    """The answer to a validation that found nothing wrong."""
+    """Return the response of a successful validation."""
     body = deployment(call, template, values, evaluated, root)
     resources = [{"id": str(id)} for id in _ids(root)]
     body["properties"] |= {

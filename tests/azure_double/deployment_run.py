@@ -192,6 +192,6 @@ def duration(seconds: float) -> str:
 
 
 def listed_operation(operation: dict[str, Any]) -> dict[str, Any]:
-    """An operation as it is listed."""
+    """Return an operation in the format of the list."""
     properties = {key: value for key, value in operation["properties"].items() if not key.startswith("_")}
     return {**operation, "properties": properties}

@@ -30,7 +30,7 @@ SECRET_QUERY = ("sig", "t", "c", "s", "h", "token")
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """One request as the double saw it, without secrets."""
+    """One request that the double received, without secrets."""
 
     method: str
     host: str
@@ -44,7 +44,7 @@ class AzureDouble:
     """Azure on loopback; `with AzureDouble() as double`, then give clients `double.environ()`.
 
     Parts: `arm` (resources, deployments), `files` (Azure Files), `apps` (Container Apps), `tokens`, `faults`,
-    `clock`. `requests` is what was asked; `crashes` are the double's own errors: a test must find none.
+    `clock`. `requests` are the received requests; `crashes` are the double's own errors: a test expects none.
     """
 
     def __init__(self, root: Path | None = None, scale: float = 0.01) -> None:

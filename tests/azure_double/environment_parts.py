@@ -20,7 +20,7 @@ OFFERED = (
 
 
 class Storages(ResourceKind):
-    """Shares that an environment's apps can mount; the key goes in and never comes out."""
+    """Shares that an environment's apps can mount; the key is write-only."""
 
     type = f"{TYPE}/storages"
     needs_location = False

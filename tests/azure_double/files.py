@@ -55,7 +55,7 @@ class Files:
             return self._shares[key]
 
     def remove_share(self, account: str, name: str) -> bool:
-        """Remove a share with its content; whether it was there."""
+        """Remove a share with its content; return whether it existed."""
         with self._lock:
             found = self._shares.pop((account, name), None)
             if found:

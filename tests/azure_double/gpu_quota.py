@@ -103,8 +103,8 @@ class Quota:
         listed = [entry(name, self.used(region, name), limit) for name, limit in self.limits.items()]
         return Response.of({"value": listed}, headers=headers())
 
-    def give_back(self, replica: str) -> None:
-        """The replica is gone."""
+    def release_gpu(self, replica: str) -> None:
+        """Release the GPU of an ended replica."""
         with self._lock:
             self._held.pop(replica, None)
 

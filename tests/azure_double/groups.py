@@ -1,4 +1,4 @@
-"""Resource groups, and the list of all that is in one."""
+"""Resource groups, and the list of their resources."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Groups:
         return Response(202, {"location": url, "retry-after": self._arm.double.clock.retry_after(15)})
 
     def _inside(self, group: ResourceId) -> list[dict[str, Any]]:
-        """Top-level resources, those that others need last."""
+        """Top-level resources, dependencies last."""
         start = f"{group.key}/providers/"
         found = [body for key, body in self._arm.resources.items() if key.startswith(start)]
         top = [body for body in found if str(body.get("type", "")).count("/") == 1]

@@ -87,7 +87,7 @@ class HostedApp:
         return [replica for revision in self.revisions for replica in revision.living()]
 
     def replicas(self) -> list[Replica]:
-        """All replicas that are not gone, those too that are ending."""
+        """Return all replicas that have not ended, including those that are ending."""
         return [replica for revision in self.revisions for replica in revision.replicas if not replica.gone]
 
     def storages(self) -> set[str]:
@@ -135,11 +135,11 @@ class HostedApp:
         latest = self.latest
         if latest is None or not latest.error:
             return None
-        latest.try_again()
+        latest.reset_activation()
         return latest
 
     def scale_to_zero(self) -> None:
-        """Forget that there was work: with a minimum of zero the last replica goes now."""
+        """Clear the request activity: with a minimum of zero the last replica ends now."""
         self.last_active = self._woken = float("-inf")
 
     def reconcile(self) -> None:
@@ -158,8 +158,8 @@ class HostedApp:
 
     def _provision(self, candidate: Revision) -> None:
         """Start a revision next to the serving one; switch to it once ready, or fail it at the deadline."""
-        beside = len(self.serving.living()) if self.serving and self.single else 0
-        wanted = max(candidate.minimum, 1, min(beside, candidate.maximum))
+        serving_count = len(self.serving.living()) if self.serving and self.single else 0
+        wanted = max(candidate.minimum, 1, min(serving_count, candidate.maximum))
         candidate.scale(wanted)
         ready = len(candidate.ready())
         if ready >= wanted:

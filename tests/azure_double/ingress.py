@@ -172,7 +172,7 @@ class Once:
 
 
 class ProxiedBody:
-    """An answer passed on as it comes; a replica that dies in the middle breaks the client's stream too."""
+    """A streamed response; if the replica dies, the client's stream is interrupted, too."""
 
     def __init__(
         self, answer: http.client.HTTPResponse, connection: http.client.HTTPConnection, leave: Once

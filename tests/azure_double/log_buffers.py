@@ -12,7 +12,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a container, with the moment at which it came, as Azure writes it."""
+    """One line of a container, with its time stamp in Azure's format."""
 
     stamp: str
     text: str
@@ -33,7 +33,7 @@ class Buffer(Generic[Record]):
             self._news.notify_all()
 
     def close(self) -> None:
-        """No more will come."""
+        """Close the buffer: no record follows."""
         with self._news:
             self._closed = True
             self._news.notify_all()
@@ -46,7 +46,7 @@ class Buffer(Generic[Record]):
         return len(self._records)
 
     def all(self) -> list[Record]:
-        """All so far."""
+        """Return all records until now."""
         with self._news:
             return list(self._records)
 

@@ -40,7 +40,7 @@ class Role:
     def reaches(self, scope: str) -> bool:
         return (scope.lower() + "/").startswith(self.scope.lower().rstrip("/") + "/") or not self.scope
 
-    def gives(self, action: str) -> bool:
+    def allows(self, action: str) -> bool:
         return _matches(action, self.actions) and not _matches(action, self.not_actions)
 
 
@@ -53,13 +53,13 @@ class Permissions:
         arm.route("GET", f"/.+{_ASKED}", self._list)
 
     def forbid(self, *actions: str) -> None:
-        """Take actions away from every role."""
+        """Remove actions from every role."""
         for role in self.roles:
             role.not_actions += actions
 
     def allowed(self, action: str, scope: str) -> bool:
-        """Whether the client may do this there."""
-        return any(role.reaches(scope) and role.gives(action) for role in self.roles)
+        """Return whether the client has this permission at this scope."""
+        return any(role.reaches(scope) and role.allows(action) for role in self.roles)
 
     def require(self, action: str, scope: str) -> None:
         """Raise ARM's 403 without permission."""
@@ -67,7 +67,7 @@ class Permissions:
             raise Refused(403, "AuthorizationFailed", refusal(action, scope))
 
     def _guard(self, call: Call) -> None:
-        if call.id.subscription and not _asks_for_permissions(call):
+        if call.id.subscription and not _lists_permissions(call):
             acts = call.method == "POST" and call.id.is_collection and len(call.id.types) > 1
             self.require(action_of(call), str(call.id.owner if acts else call.id))
             self._require_linked(call)
@@ -121,7 +121,7 @@ def action_of(call: Call) -> str:
 
 
 def refusal(action: str, scope: str) -> str:
-    """ARM's sentence."""
+    """Return ARM's message of a refusal."""
     return (
         f"The client '{CLIENT_ID}' with object id '{OBJECT_ID}' does not have authorization to perform "
         f"action '{action}' over scope '{scope}' or the scope is invalid. If access was recently granted, "
@@ -129,7 +129,7 @@ def refusal(action: str, scope: str) -> str:
     )
 
 
-def _asks_for_permissions(call: Call) -> bool:
+def _lists_permissions(call: Call) -> bool:
     return call.request is not None and call.request.decoded_path.lower().endswith(_ASKED.lower())
 
 

@@ -83,9 +83,9 @@ class ProbeState:
             return None
         if self.probe.kind == READINESS:
             return False
-        patience = self._limits.start if self.probe.kind == STARTUP else self._limits.silent
+        limit = self._limits.start if self.probe.kind == STARTUP else self._limits.silent
         since = container.started if self.probe.kind == STARTUP else self._bad_since
-        return False if now - since >= patience else None
+        return False if now - since >= limit else None
 
 
 def probes_of(container: Mapping[str, Any], target_port: int | None) -> dict[str, Probe]:

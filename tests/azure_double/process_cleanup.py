@@ -1,4 +1,4 @@
-"""A process that outlives a test run that was killed, to end the containers which that run left behind."""
+"""A process that outlives a test run that was killed, to end the remaining containers of that run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resource providers, and that a subscription must be registered before it may use them."""
+"""Resource providers and their registration, which a subscription needs before it uses them."""
 
 from __future__ import annotations
 

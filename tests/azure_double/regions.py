@@ -1,4 +1,4 @@
-"""The regions of this Azure."""
+"""The regions of the double."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def short(location: str) -> str:
 
 
 def display(location: str) -> str:
-    """westus3 → West US 3; a name that is not known comes back as it is."""
+    """westus3 → West US 3; an unknown name is returned unchanged."""
     region = REGIONS.get(short(location))
     return region[0] if region else location
 

@@ -146,7 +146,7 @@ class Replica:
         return folder
 
     def _run_container(self) -> None:
-        """Start the container, again and again, until the replica ends."""
+        """Start the container and restart it until the replica ends."""
         name = self.template["name"]
         while not self.ending:
             plan = plan_launch(
@@ -158,7 +158,7 @@ class Replica:
                 folder=self._folder,
                 images=self.platform.images,
             )
-            if self.platform.takes_crash(self.app):
+            if self.platform.consume_crash(self.app):
                 plan.argv = [sys.executable, "-c", "import sys; sys.exit('made to crash')"]
             self.platform.start_process_cleanup()
             self._add_event("Normal", "ContainerCreated", f"Created container '{name}'")
@@ -225,7 +225,7 @@ class Replica:
         return None
 
     def probe_failed(self, message: str) -> None:
-        """Note a probe that failed."""
+        """Record a failed probe."""
         self._add_event("Warning", "ProbeFailed", message)
 
     @property
@@ -249,7 +249,7 @@ class Replica:
         self.platform.event(self.app, type, reason, message, self.revision.name, self.name)
 
     def _sleep(self, azure_seconds: float) -> bool:
-        """Whether the replica still lives after that time."""
+        """Return whether the replica is still running after that time."""
         return not self._ending.wait(self._clock.real(azure_seconds))
 
 

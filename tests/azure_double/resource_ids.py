@@ -1,4 +1,4 @@
-"""Resource ids: taken apart once, compared without regard to case."""
+"""Resource ids: parsed once, compared case-insensitively."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SCOPE = re.compile(
 class ResourceId:
     """A parsed resource id: subscription, group, namespace, and pairs of type and name.
 
-    A collection has one type more than names, and so has an action: the router knows which.
+    A collection has one type more than names, and so has an action: the router tells them apart.
     """
 
     subscription: str

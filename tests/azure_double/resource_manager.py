@@ -1,4 +1,4 @@
-"""All of Azure Resource Manager that is not Container Apps, put together."""
+"""Azure Resource Manager without Container Apps."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Revisions(ResourceKind):
                 return Response.of("Restart succeeded", headers=headers())
             if name.lower() == "activate":
                 revision.active = True
-                revision.try_again()
+                revision.reset_activation()
                 return Response(200, headers())
             if name.lower() == "deactivate":
                 revision.active = False

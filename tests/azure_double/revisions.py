@@ -51,7 +51,7 @@ class Revision:
 
     @property
     def cooldown(self) -> float:
-        """Azure seconds without a request until the last replica goes."""
+        """Azure seconds without a request until the last replica ends."""
         return (self.template.get("scale") or {}).get("cooldownPeriod") or 300
 
     def living(self) -> list[Replica]:
@@ -63,7 +63,7 @@ class Revision:
         return [replica for replica in self.living() if replica.ready]
 
     def scale(self, count: int) -> None:
-        """Have so many replicas; the newest go first."""
+        """Scale to this number of replicas; the newest end first."""
         self.replicas = [replica for replica in self.replicas if not replica.gone]
         living = self.living()
         for replica in living[count:][::-1]:
@@ -84,7 +84,7 @@ class Revision:
         self._seen = now
         return self._waited
 
-    def try_again(self) -> None:
+    def reset_activation(self) -> None:
         """Reset the error and the activation time."""
         self.error = ""
         self._waited = 0.0
@@ -179,5 +179,5 @@ def replica_body(replica: Replica) -> dict[str, Any]:
 
 
 def random_suffix() -> str:
-    """As Container Apps names revisions that were not named."""
+    """Return a random suffix, as Container Apps adds to unnamed revisions."""
     return "".join(secrets.choice(ALPHABET) for _ in range(7))

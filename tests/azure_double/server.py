@@ -79,7 +79,7 @@ class Server:
             with connection.makefile("rb", buffering=1 << 16) as stream:
                 while not self._stopping and self._exchange(connection, cast(BinaryIO, stream), host):
                     pass
-        except (OSError, ClientDisconnected, ValueError):  # the other side left, or a test cut the line
+        except (OSError, ClientDisconnected, ValueError):  # the peer disconnected, or a test did
             return
         finally:
             with self._lock:
@@ -115,7 +115,7 @@ class Server:
             return context
 
     def _exchange(self, connection: socket.socket, stream: BinaryIO, host: str) -> bool:
-        """Serve one request; whether the connection lives on."""
+        """Serve one request; return whether the connection stays open."""
         line = stream.readline(1 << 16)
         if not line:
             return False
@@ -179,6 +179,6 @@ def write(connection: socket.socket, request: Request, response: Response) -> No
 
 
 def cut(connection: socket.socket) -> None:
-    """Reset the connection, as a broken line does."""
+    """Reset the connection."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     raise ClientDisconnected("cut on purpose")

@@ -107,7 +107,7 @@ def common_headers(request: Request) -> dict[str, str]:
 
 
 def etag(about: os.stat_result) -> str:
-    """A name for this state of a file: every write and every rename changes it."""
+    """Return the ETag of a file; every write and every rename changes it."""
     return f'"0x8D{about.st_ctime_ns // 100:X}{about.st_ino & 0xFFF:03X}"'
 
 

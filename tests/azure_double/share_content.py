@@ -209,7 +209,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
         for item in found:
             try:
                 yield item.name, item.stat()
-            except FileNotFoundError:  # gone since
+            except FileNotFoundError:  # deleted since
                 continue
 
 

@@ -250,7 +250,7 @@ class ItemRequest:
         return int(found[1]), int(found[2]) if found[2] else 1 << 62
 
     def _body(self) -> bytearray:
-        """Read the body into memory at once: nothing is written of one that ends early."""
+        """Read the whole body into memory: an incomplete body is not written."""
         data = bytearray(min(int(self.request.headers.get("content-length") or 0), MAX_RANGE + 1))
         view, filled = memoryview(data), 0
         while filled < len(data) and (count := self.request.body.readinto(view[filled:])):

@@ -18,7 +18,7 @@ from .tokens import TENANT
 
 DEPLOYMENTS = "microsoft.resources/deployments"
 _MARK = "zones"
-"""A property of every resource that the engine evaluates and passes on; no resource of ours uses it."""
+"""A property of every resource that the engine evaluates and passes on; no template uses it."""
 _PARAMETER = "doubleParameter_"
 _starting = threading.Lock()
 _compiler: BicepCompiler | None = None
@@ -41,7 +41,7 @@ class PlannedResource:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A template's meaning; texts in brackets are for the live state to answer."""
+    """An evaluated template; texts in brackets are evaluated against the live state."""
 
     planned: tuple[PlannedResource, ...]
     outputs: dict[str, Any]

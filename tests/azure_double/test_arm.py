@@ -70,7 +70,7 @@ class Azure:
 
 @pytest.fixture
 def azure(azure_double: AzureDouble, monkeypatch: pytest.MonkeyPatch) -> Azure:
-    monkeypatch.setattr("nbtoolkit.azure.clients.USER_AGENT", "tests")  # these are no calls of the product
+    monkeypatch.setattr("nbtoolkit.azure.clients.USER_AGENT", "tests")  # these are not calls of the product
     azure_double.arm.groups.add(GROUP)
     return Azure(azure_double, Cloud.shared())
 
@@ -148,8 +148,8 @@ def test_permissions_are_listed_and_enforced(azure: Azure) -> None:
     client = azure.cloud.permissions(SUBSCRIPTION).permissions
     assert [one.actions for one in client.list_for_resource_group(GROUP)] == [["*"]]
     azure.double.arm.permissions.forbid("Microsoft.Storage/storageAccounts/listKeys/action")
-    told = list(client.list_for_resource(GROUP, "Microsoft.Storage", "", "storageAccounts", "acct"))
-    assert told[0].not_actions == ["Microsoft.Storage/storageAccounts/listKeys/action"]
+    listed = list(client.list_for_resource(GROUP, "Microsoft.Storage", "", "storageAccounts", "acct"))
+    assert listed[0].not_actions == ["Microsoft.Storage/storageAccounts/listKeys/action"]
     with pytest.raises(HttpResponseError, match="listKeys/action") as refused:
         azure.storage.storage_accounts.list_keys(GROUP, "acct")
     assert (refused.value.status_code, code(refused)) == (403, "AuthorizationFailed")

@@ -138,7 +138,7 @@ def test_deleted_group_deletes_its_apps(azure: Azure) -> None:
 
 
 def test_killed_run_leaves_no_container(tmp_path: Path) -> None:
-    """A test run that is killed cannot clean up; its containers end all the same."""
+    """A test run that is killed cannot clean up; its containers end nevertheless."""
     program = textwrap.dedent("""
         import sys, time
         from tests.azure_double.containers import MARK

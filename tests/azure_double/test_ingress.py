@@ -72,9 +72,9 @@ def test_mount_needs_the_current_key(azure: Azure) -> None:
     azure.environment()
     azure.storage(key="c3RhbGU=")
     starting = azure.sdk.container_apps.begin_create_or_update(GROUP, APP, azure.body(mounted=True))
-    said = wait_until(lambda: [msg for reason, msg in azure.events() if reason == "FailedMount"])
-    assert 'MountVolume.SetUp failed for volume "share"' in said[0]
-    assert "Permission denied" in said[0]
+    messages = wait_until(lambda: [msg for reason, msg in azure.events() if reason == "FailedMount"])
+    assert 'MountVolume.SetUp failed for volume "share"' in messages[0]
+    assert "Permission denied" in messages[0]
     azure.storage()
     starting.result()
     shown = azure.sdk.managed_environments_storages.get(GROUP, ENV, "share").as_dict()["properties"][

@@ -1,4 +1,4 @@
-"""How the double's apps change: revisions, restarts, zero, crashes and the quota of GPUs."""
+"""How the double's apps change: revisions, restarts, scaling to zero, crashes and the GPU quota."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ def test_crash_loop_counts_restarts_and_reports_the_reason(azure: Azure) -> None
     azure.apps.kill(APP)
     wait_until(lambda: azure.replicas()[0]["properties"]["containers"][0]["restartCount"] == 3)
     wait_until(lambda: azure.replicas()[0]["properties"]["containers"][0]["ready"])
-    said = azure.events()
+    events = azure.events()
     assert (
         "ContainerTerminated",
         "Container 'inference' was terminated with exit code '1' and reason 'ProcessExited'.",
-    ) in said
-    assert "ContainerBackOff" in [reason for reason, _ in said]
+    ) in events
+    assert "ContainerBackOff" in [reason for reason, _ in events]
     assert "made to crash" in str(
         azure.read(azure.replicas()[0]["properties"]["containers"][0]["logStreamEndpoint"])
     )

@@ -1,4 +1,4 @@
-"""login.microsoftonline.com: client credentials become tokens, and tokens end."""
+"""login.microsoftonline.com: issues tokens for client credentials, and expires them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OBJECT_ID = "33333333-4444-5555-6666-777777777777"
 
 @dataclass
 class Token:
-    """One access token that was given out."""
+    """One issued access token."""
 
     audience: str
     tenant: str
@@ -29,7 +29,7 @@ class Token:
 
 
 class Tokens:
-    """Gives out tokens and knows them again."""
+    """Issues and validates tokens."""
 
     def __init__(self) -> None:
         self.client_secret = "double-" + secrets.token_urlsafe(24)
@@ -107,11 +107,11 @@ class Tokens:
                 "token_type": "Bearer",
                 "expires_in": self.lifetime,
                 "ext_expires_in": self.lifetime,
-                "access_token": self.give(audience),
+                "access_token": self.issue(audience),
             }
         )
 
-    def give(self, audience: str) -> str:
+    def issue(self, audience: str) -> str:
         """Return a new token in the form of a JWT, since clients may read its claims."""
         now = int(time.time())
         claims = {

@@ -1,4 +1,4 @@
-"""How long Container Apps waits, in Azure's time and in that of real processes."""
+"""Timeouts of Container Apps, in Azure's and in real seconds."""
 
 from __future__ import annotations
 

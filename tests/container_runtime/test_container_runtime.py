@@ -26,7 +26,7 @@ from tests.support.tiny_wheels import make_wheel
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place where pip may look."""
+    """The only index that pip may use."""
     folder = tmp_path / "index"
     folder.mkdir()
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
@@ -49,7 +49,7 @@ def runtime_with(tmp_path: Path, *wheels: Path) -> ContainerRuntime:
     return runtime
 
 
-def test_fetches_the_images_wheels_on_any_machine(tmp_path: Path, index: Path) -> None:
+def test_wheels_of_the_image_are_downloaded_on_any_platform(tmp_path: Path, index: Path) -> None:
     pure = make_wheel(index, "alpha", "1.0")
     native = make_wheel(index, "beta", "2.1", tag="cp312-cp312-manylinux_2_28_x86_64")
     make_wheel(index, "beta", "2.1", tag=f"cp{sys.version_info[0]}{sys.version_info[1]}-none-linux_x86_64")
@@ -66,11 +66,11 @@ def test_fetches_the_images_wheels_on_any_machine(tmp_path: Path, index: Path) -
     assert progress.lines == ["Downloading 2 packages for the container"]
 
 
-def test_what_is_there_is_not_fetched_again(tmp_path: Path, index: Path) -> None:
+def test_present_wheels_are_not_downloaded_again(tmp_path: Path, index: Path) -> None:
     wheels = [make_wheel(index, f"package{i}", "1.0") for i in range(3)]
     runtime, cache = runtime_with(tmp_path, *wheels), tmp_path / "cache"
     fetched = SharedWheels(runtime, cache).files(Progress())
-    (index / "package0-1.0-py3-none-any.whl").unlink()  # pip could not fetch it any more
+    (index / "package0-1.0-py3-none-any.whl").unlink()  # pip could not download it any more
     fetched["package1-1.0-py3-none-any.whl"].write_bytes(b"torn")
     fetched["package2-1.0-py3-none-any.whl"].unlink()
     progress = RecordingProgress()
@@ -86,7 +86,7 @@ def test_what_is_there_is_not_fetched_again(tmp_path: Path, index: Path) -> None
     assert progress.lines == []
 
 
-def test_a_failed_fetch_keeps_what_came(tmp_path: Path, index: Path) -> None:
+def test_a_failed_download_keeps_complete_wheels(tmp_path: Path, index: Path) -> None:
     wheels = [make_wheel(index, f"package{i:02}", "1.0") for i in range(10)]
     runtime = runtime_with(tmp_path, *wheels)
     wheels[9].rename(tmp_path / "away")
@@ -101,7 +101,7 @@ def test_a_failed_fetch_keeps_what_came(tmp_path: Path, index: Path) -> None:
     assert not [path for path in (tmp_path / "cache" / "wheels").iterdir() if path.name.startswith(".")]
 
 
-def test_other_bytes_than_the_lock_names_are_refused(tmp_path: Path, index: Path) -> None:
+def test_a_wheel_with_another_hash_than_in_the_lock_is_refused(tmp_path: Path, index: Path) -> None:
     runtime = runtime_with(tmp_path, make_wheel(index, "alpha", "1.0"))
     make_wheel(index, "alpha", "1.0", code="evil = True")
     with pytest.raises(WheelsUnavailable, match=r"other hashes than the lock.*alpha==1\.0") as failure:
@@ -110,7 +110,7 @@ def test_other_bytes_than_the_lock_names_are_refused(tmp_path: Path, index: Path
     assert not list((tmp_path / "cache" / "wheels").glob("*.whl"))
 
 
-def test_a_wheel_for_another_platform_alone_is_named_as_missing(tmp_path: Path, index: Path) -> None:
+def test_a_wheel_for_another_platform_only_is_reported_as_missing(tmp_path: Path, index: Path) -> None:
     wheel = make_wheel(index, "alpha", "1.0", tag="cp312-cp312-manylinux_2_28_x86_64")
     runtime = dataclasses.replace(runtime_with(tmp_path, wheel), python="3.11")
     with pytest.raises(WheelsUnavailable, match=r"alpha==1\.0") as failure:
@@ -118,7 +118,7 @@ def test_a_wheel_for_another_platform_alone_is_named_as_missing(tmp_path: Path, 
     assert "Python 3.11 on Linux" in failure.value.next_step
 
 
-def test_an_index_out_of_reach_is_named(tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_index_is_named(tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = runtime_with(tmp_path, make_wheel(tmp_path, "alpha", "1.0"))
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", "http://user:canary-token@127.0.0.1:9/simple")
@@ -132,7 +132,7 @@ def test_an_index_out_of_reach_is_named(tmp_path: Path, index: Path, monkeypatch
 def test_a_cancel_ends_pip(tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = runtime_with(tmp_path, make_wheel(tmp_path, "alpha", "1.0"))
     monkeypatch.delenv("PIP_NO_INDEX")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # pip tries again for a while
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # pip retries for a while
     monkeypatch.setenv("PIP_RETRIES", "9")
     progress = Progress()
     threading.Timer(1.0, progress.cancel).start()
@@ -142,14 +142,14 @@ def test_a_cancel_ends_pip(tmp_path: Path, index: Path, monkeypatch: pytest.Monk
     assert time.monotonic() - began < 2.5
 
 
-def test_a_broken_lock_names_its_line(tmp_path: Path) -> None:
+def test_an_invalid_lock_names_its_line(tmp_path: Path) -> None:
     runtime = runtime_with(tmp_path)
     runtime.lock.write_text("# fine\nalpha>=1.0\n")
     with pytest.raises(BrokenFile, match=r"test\.lock, line 2: 'alpha>=1\.0'"):
         _ = runtime.wheels
 
 
-def test_line_ends_do_not_change_what_a_lock_is(tmp_path: Path, index: Path) -> None:
+def test_line_endings_do_not_change_the_hash_of_a_lock(tmp_path: Path, index: Path) -> None:
     unix = runtime_with(tmp_path, make_wheel(index, "alpha", "1.0"))
     windows = dataclasses.replace(unix, lock=tmp_path / "windows.lock")
     windows.lock.write_bytes(unix.lock.read_bytes().replace(b"\n", b"\r\n"))
@@ -157,7 +157,7 @@ def test_line_ends_do_not_change_what_a_lock_is(tmp_path: Path, index: Path) -> 
     assert windows.wheels == unix.wheels
 
 
-def test_resolves_for_the_image_and_leaves_out_what_it_brings(tmp_path: Path, index: Path) -> None:
+def test_lock_is_resolved_for_the_image_without_its_installed_packages(tmp_path: Path, index: Path) -> None:
     make_wheel(index, "alpha", "1.0", requires=["torch>=2", "beta"])
     make_wheel(index, "alpha", "2.0", requires=["torch>=9"])
     make_wheel(index, "beta", "1.0", tag="cp312-cp312-manylinux_2_34_x86_64")
@@ -184,7 +184,7 @@ def test_locks_agree_with_the_versions_that_are_tested(runtime: ContainerRuntime
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
-def test_locked_wheels_run_in_the_image_and_are_not_its_own(runtime: ContainerRuntime) -> None:
+def test_locked_wheels_fit_the_image_and_are_not_installed_in_it(runtime: ContainerRuntime) -> None:
     for one in runtime.wheels:
         assert plain(one.file.split("-")[0]) == one.name
         assert not one.name.startswith(("torch", "nvidia", "triton", "cuda")), one
@@ -194,7 +194,7 @@ def test_locked_wheels_run_in_the_image_and_are_not_its_own(runtime: ContainerRu
     assert runtime.wheels_sha256 == hashlib.sha256(runtime.lock.read_bytes()).hexdigest()
 
 
-def test_the_lock_holds_all_that_the_server_imports(repo: Path) -> None:
+def test_the_lock_has_all_imports_of_the_server(repo: Path) -> None:
     serving = repo / "nbtoolkit" / "serving"
     imported = {
         name.split(".")[0]

@@ -1,4 +1,4 @@
-"""The user's own server: its folder is sent, its start commands are run, and nothing is claimed of it."""
+"""A custom server: its folder is uploaded, its start commands run, and no fingerprint is claimed."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def write(
     parameters.write_text(json.dumps({"parameters": {"defaultCommands": {"value": commands}}}))
 
 
-def says(project: LocalProject) -> str:
+def answer_of(project: LocalProject) -> str:
     return httpx.get(project.target.endpoint().url).text
 
 
-def test_own_server_runs_its_commands_and_is_not_claimed_to_be_proven(project: LocalProject) -> None:
+def test_custom_server_runs_its_commands_without_a_fingerprint_proof(project: LocalProject) -> None:
     done = deploy(project.settings(None, server="own"), target=project.target)
-    assert says(project) == f"hello yes {project.target.mount / 'inference'}"
+    assert answer_of(project) == f"hello yes {project.target.mount / 'inference'}"
     assert not done.proof
     assert "not proven" in str(done)
     assert done.sync.sent_files >= 2
@@ -82,7 +82,7 @@ def test_deploying_changed_code_sends_only_that_and_restarts(project: LocalProje
     write(project, word="changed")
     (project.target.mount / "inference/made-by-the-server.txt").write_text("keep me")
     done = deploy(settings, target=project.target)
-    assert says(project).startswith("changed yes")
+    assert answer_of(project).startswith("changed yes")
     assert done.sync.sent_files == 2  # the helper, and the release that names it
     assert done.how == "restart"
     assert (project.target.mount / "inference/made-by-the-server.txt").read_text() == "keep me"
@@ -101,7 +101,7 @@ def test_a_repeated_deploy_of_2000_files_sends_none_and_restarts_the_server(proj
     assert again.sync.skipped_files >= 2_002
     assert (again.how, again.release) == ("restart", first.release)
     assert len(publisher.pointer_history(project.target.share)) == 1
-    assert says(project).startswith("hello")
+    assert answer_of(project).startswith("hello")
 
 
 def test_first_failing_command_ends_the_start_and_is_named(project: LocalProject) -> None:
@@ -118,7 +118,7 @@ def test_first_failing_command_ends_the_start_and_is_named(project: LocalProject
     assert processes_of(project.target) == []
 
 
-def test_port_that_the_code_fixes_is_found(project: LocalProject) -> None:
+def test_fixed_port_of_the_code_is_found(project: LocalProject) -> None:
     project.target = LocalTarget(project.workspace, keep=False, port=17860)
     write(project, port="18765")
     done = deploy(project.settings(None, server="own"), target=project.target)
@@ -126,7 +126,7 @@ def test_port_that_the_code_fixes_is_found(project: LocalProject) -> None:
     write(project, port="18766")
     done = deploy(project.settings(None, server="own", own_port=18766), target=project.target)
     assert done.endpoint.url == "http://127.0.0.1:18766"
-    assert says(project).startswith("hello")
+    assert answer_of(project).startswith("hello")
 
 
 def test_hub_token_reaches_custom_server_and_not_its_log(
@@ -143,17 +143,17 @@ def test_hub_token_reaches_custom_server_and_not_its_log(
 
 
 @pytest.mark.usefixtures("stub_engine")
-def test_own_server_replaces_ours_and_gives_way_to_it(project: LocalProject) -> None:
+def test_custom_server_and_gateway_replace_each_other(project: LocalProject) -> None:
     first = project.deploy("red")
     mine = deploy(project.settings(None, server="own"), target=project.target)
-    assert says(project).startswith("hello")
+    assert answer_of(project).startswith("hello")
     assert rollback(target=project.target).release.id == first.release.id
     assert project.says() == "red"
     assert rollback(mine.release.id, target=project.target).how == "restart"
-    assert says(project).startswith("hello")
+    assert answer_of(project).startswith("hello")
     with pytest.raises(DeployFailed, match=rf"missing keys(.|\n)*{mine.release.id} serves again"):
         deploy(project.settings(project.adapter("bad", on_load="refuse")), target=project.target)
-    assert says(project).startswith("hello")
+    assert answer_of(project).startswith("hello")
     write(project, ["exit 3"])
     with pytest.raises(DeployFailed, match=r"nothing runs now(.|\n)*failed with exit code 3"):
         deploy(project.settings(None, server="own"), target=project.target)
@@ -161,7 +161,7 @@ def test_own_server_replaces_ours_and_gives_way_to_it(project: LocalProject) -> 
         rollback(mine.release.id, target=project.target)
 
 
-def test_what_is_missing_is_said_before_anything_runs(project: LocalProject) -> None:
+def test_missing_settings_are_reported_before_the_start(project: LocalProject) -> None:
     write(project, [])
     with pytest.raises(InvalidSettings, match="has no defaultCommands"):
         deploy(project.settings(None, server="own"), target=project.target)
@@ -185,11 +185,11 @@ def test_what_is_missing_is_said_before_anything_runs(project: LocalProject) -> 
         ),
     ],
 )
-def test_mount_is_mapped_where_it_stands_as_a_whole_name(command: str, mapped: str) -> None:
+def test_mount_path_is_replaced_only_as_a_whole_path(command: str, mapped: str) -> None:
     assert launch_spec.replace_mount([command], Path("/s/h")) == (mapped,)
 
 
-def test_share_that_needs_quotes_is_refused_where_a_command_names_it() -> None:
+def test_share_path_that_needs_quotes_is_refused_in_a_command() -> None:
     with pytest.raises(InvalidSettings, match="'/a b/share'"):
         launch_spec.replace_mount(["cd /mount"], Path("/a b/share"))
     assert launch_spec.replace_mount(["true"], Path("/a b/share")) == ("true",)
@@ -218,7 +218,7 @@ def test_commands_share_one_shell_that_ends_at_the_first_failure(
     assert "no\n" not in done.stdout
 
 
-def test_own_python_sees_this_environment_and_does_not_change_it(tmp_path: Path) -> None:
+def test_custom_server_python_uses_this_environment_and_does_not_change_it(tmp_path: Path) -> None:
     programs = launch_spec.create_environment(tmp_path / "own", Progress())
     code = "import pydantic, sys, sysconfig; print(sys.prefix, sysconfig.get_path('purelib'))"
     out = subprocess.run([programs / "python3", "-c", code], capture_output=True, text=True, check=True)

@@ -140,7 +140,7 @@ def test_an_unneeded_override_reason_is_not_kept(project: LocalProject) -> None:
     assert done.release.override_reason is None
 
 
-def test_rollback_twice_goes_back_two_releases(project: LocalProject) -> None:
+def test_two_rollbacks_restore_the_second_last_release(project: LocalProject) -> None:
     ids: list[str] = []
     for word in ("red", "blue", "green"):
         ids.append(project.deploy(word).release.id)

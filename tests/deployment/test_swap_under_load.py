@@ -1,4 +1,4 @@
-"""Every answer during swaps comes from the adapter that was named and public when its request began."""
+"""Every answer during swaps is from the adapter that was active when its request began."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NAMES = ("tone-emotion", "tone-color")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request: when it began and ended, who it says answered, and the answer."""
+class TimedRequest:
+    """One request: start, end, the adapter that the response names, and the answer."""
 
     model: str
     began: float
@@ -30,15 +30,15 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Swap:
-    """One deploy: when it was called and returned, and the sha256 it made public."""
+class TimedSwap:
+    """One deploy: times of call and return, and the sha256 of its adapter."""
 
     called: float
     returned: float
     sha256: str
 
 
-def ask(http: httpx.Client, model: str, sentence: str) -> Asked:
+def ask(http: httpx.Client, model: str, sentence: str) -> TimedRequest:
     began = time.monotonic()
     body = {
         "model": model,
@@ -50,18 +50,18 @@ def ask(http: httpx.Client, model: str, sentence: str) -> Asked:
     assert response.status_code == 200, response.text
     answer = response.json()
     text = answer["choices"][0]["message"]["content"].strip()
-    return Asked(model, began, time.monotonic(), answer["system_fingerprint"], text)
+    return TimedRequest(model, began, time.monotonic(), answer["system_fingerprint"], text)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("requests", "swaps"), [(100, 2), pytest.param(500, 10, marks=pytest.mark.all)], ids=["sample", "all"]
 )
-def test_every_answer_is_from_the_adapter_that_was_public(tmp_path: Path, requests: int, swaps: int) -> None:
+def test_every_answer_is_from_the_active_adapter(tmp_path: Path, requests: int, swaps: int) -> None:
     target = LocalTarget(with_reports(tmp_path, *NAMES))
     words = {name: set(demo.ADAPTERS[name].values()) for name in NAMES}
     sentences = list(demo.PROMPTS)
-    asked: list[Asked] = []
+    asked: list[TimedRequest] = []
     try:
         # every swap replaces "tone" and must not change "fixed"
         adapters = {"tone": demo.adapter(NAMES[0]), "fixed": talkative_adapter(tmp_path)}
@@ -69,7 +69,7 @@ def test_every_answer_is_from_the_adapter_that_was_public(tmp_path: Path, reques
         deployment = deploy(settings(adapters), target=target)
         assert "tone" in deployment.release.reports, "every swap must be proven"
         shas = {a.name: a.sha256 for a in deployment.release.adapters}
-        public = [Swap(started, time.monotonic(), shas["tone"])]
+        public = [TimedSwap(started, time.monotonic(), shas["tone"])]
         word_of = {shas["tone"][:16]: words[NAMES[0]]}
         left, lock = [requests], threading.Lock()
         swapped = threading.Event()
@@ -95,7 +95,7 @@ def test_every_answer_is_from_the_adapter_that_was_public(tmp_path: Path, reques
                 called = time.monotonic()
                 now = deploy(settings({**adapters, "tone": demo.adapter(name)}), target=target)
                 sha = next(a.sha256 for a in now.release.adapters if a.name == "tone")
-                public.append(Swap(called, time.monotonic(), sha))
+                public.append(TimedSwap(called, time.monotonic(), sha))
                 word_of[sha[:16]] = words[name]
             swapped.set()
             for done in clients:

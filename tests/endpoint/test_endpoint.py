@@ -1,4 +1,4 @@
-"""An endpoint as a client sees it, against a server that answers from a script."""
+"""The endpoint client against a server with scripted responses."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LOADING = (200, {"phase": "loading"})
 MODELS = (200, {"data": [{"id": "tiny"}, {"id": "tone", "parent": "tiny", "sha256": "a" * 64}]})
 
 
-class Script:
-    """Answers in sequence, the last one again and again; keeps what was asked."""
+class ScriptedServer:
+    """Respond with a sequence, then repeat its last response; record the requests."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Any]] = {}
@@ -80,8 +80,8 @@ class Script:
 
 
 @pytest.fixture
-def script() -> Iterator[Script]:
-    script = Script()
+def script() -> Iterator[ScriptedServer]:
+    script = ScriptedServer()
     thread = threading.Thread(target=script.server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield script
@@ -103,12 +103,12 @@ def test_key_is_never_shown() -> None:
     assert 'href="https://a.example"' in endpoint._repr_html_()
 
 
-def test_address_without_scheme_is_refused() -> None:
+def test_url_without_scheme_is_refused() -> None:
     with pytest.raises(InvalidSettings, match=r"'a\.example'.*https://"):
         Endpoint("a.example", KEY)
 
 
-def test_chat_streams_the_pieces_and_sends_the_settings(script: Script) -> None:
+def test_chat_streams_the_chunks_and_sends_the_settings(script: ScriptedServer) -> None:
     events = [": queued", piece("Guten "), piece("Tag"), piece(""), "data: [DONE]"]
     script.answers = {"/v1/chat/completions": [(200, events)]}
     stream = script.endpoint().chat("hello", "tone", max_tokens=5, temperature=0)
@@ -125,14 +125,14 @@ def test_chat_streams_the_pieces_and_sends_the_settings(script: Script) -> None:
     }
 
 
-def test_chat_takes_messages_and_returns_a_whole_answer(script: Script) -> None:
+def test_chat_accepts_messages_and_returns_a_complete_answer(script: ScriptedServer) -> None:
     script.answers = {"/v1/chat/completions": [(200, {"choices": [{"message": {"content": "four"}}]})]}
     messages = [{"role": "system", "content": "be short"}, {"role": "user", "content": "2+2?"}]
     assert script.endpoint().chat(messages, "tone", stream=False) == "four"
     assert script.asked[0][2]["messages"] == messages
 
 
-def test_chat_without_a_name_takes_the_only_adapter(script: Script) -> None:
+def test_chat_without_a_name_uses_the_only_adapter(script: ScriptedServer) -> None:
     script.answers = {
         "/v1/models": [MODELS],
         "/v1/chat/completions": [(200, {"choices": [{"message": {"content": "x"}}]})],
@@ -141,7 +141,7 @@ def test_chat_without_a_name_takes_the_only_adapter(script: Script) -> None:
     assert script.asked[-1][2]["model"] == "tone"
 
 
-def test_chat_without_a_name_among_several_names_them(script: Script) -> None:
+def test_chat_without_a_name_among_several_names_them(script: ScriptedServer) -> None:
     several = {"data": [{"id": "tiny"}, {"id": "a", "parent": "tiny"}, {"id": "b", "parent": "tiny"}]}
     script.answers = {"/v1/models": [(200, several)]}
     with pytest.raises(InvalidSettings, match=r"model='tiny' or 'a' or 'b'"):
@@ -160,8 +160,8 @@ def test_chat_without_a_name_among_several_names_them(script: Script) -> None:
         (500, None, None, r"logs\(\)"),
     ],
 )
-def test_refusal_says_status_code_reason_and_next_step(
-    script: Script, stream: bool, status: int, code: str | None, header: str | None, step: str
+def test_refusal_has_status_code_reason_and_next_step(
+    script: ScriptedServer, stream: bool, status: int, code: str | None, header: str | None, step: str
 ) -> None:
     error = {"error": {"message": f"because {code}", "code": code}}
     headers = [("Retry-After", header)] if header else []
@@ -175,13 +175,13 @@ def test_refusal_says_status_code_reason_and_next_step(
     assert KEY not in str(caught.value)
 
 
-def test_refusal_by_something_else_than_our_server_is_quoted(script: Script) -> None:
+def test_refusal_by_another_server_is_quoted(script: ScriptedServer) -> None:
     script.answers = {"/v1/models": [(502, b"<html>upstream connect error</html>")]}
     with pytest.raises(RequestRefused, match="502: <html>upstream"):
         script.endpoint().models()
 
 
-def test_error_amid_a_stream_is_raised_after_its_pieces(script: Script) -> None:
+def test_error_within_a_stream_is_raised_after_its_chunks(script: ScriptedServer) -> None:
     error = "data: " + json.dumps({"error": {"message": "the engine died", "code": "engine_died"}})
     script.answers = {"/v1/chat/completions": [(200, [piece("Gu"), error])]}
     stream = script.endpoint().chat("hi", "tone")
@@ -190,7 +190,7 @@ def test_error_amid_a_stream_is_raised_after_its_pieces(script: Script) -> None:
         next(stream)
 
 
-def test_closed_stream_ends_the_request(script: Script) -> None:
+def test_closed_stream_ends_the_request(script: ScriptedServer) -> None:
     script.answers = {"/v1/chat/completions": [(200, [piece("Gu"), *[": wait"] * 200])]}
     stream = script.endpoint().chat("hi", "tone")
     next(stream)
@@ -198,14 +198,14 @@ def test_closed_stream_ends_the_request(script: Script) -> None:
     assert script.broken_off.wait(5)
 
 
-def test_models_know_their_parent(script: Script) -> None:
+def test_models_have_their_parent(script: ScriptedServer) -> None:
     script.answers = {"/v1/models": [MODELS]}
     base, adapter = script.endpoint().models()
     assert (base.id, base.parent) == ("tiny", None)
     assert (adapter.id, adapter.parent, adapter.sha256) == ("tone", "tiny", "a" * 64)
 
 
-def test_wait_tells_each_reason_once_and_returns_itself(script: Script) -> None:
+def test_wait_reports_each_reason_once_and_returns_the_endpoint(script: ScriptedServer) -> None:
     script.answers = {"/health": [LOADING, LOADING, (502, b"bad gateway"), READY]}
     notes = RecordingProgress()
     endpoint = script.endpoint()
@@ -215,14 +215,14 @@ def test_wait_tells_each_reason_once_and_returns_itself(script: Script) -> None:
     assert len(notes.lines) == 3
 
 
-def test_wait_gives_up_with_the_reason(script: Script) -> None:
+def test_wait_times_out_with_the_reason(script: ScriptedServer) -> None:
     script.answers = {"/health": [LOADING]}
     with pytest.raises(NotReady, match="the server is loading") as caught:
         script.endpoint().wait(timeout=0.2)
     assert isinstance(caught.value, TimeoutError)
 
 
-def test_wait_can_be_cancelled(script: Script) -> None:
+def test_wait_can_be_cancelled(script: ScriptedServer) -> None:
     script.answers = {"/health": [LOADING]}
     progress = Progress()
     timer = threading.Timer(0.2, progress.cancel)
@@ -241,14 +241,14 @@ def test_nothing_listening_is_not_ready() -> None:
     assert not endpoint.reachable()
 
 
-def test_health_keeps_what_it_does_not_know(script: Script) -> None:
+def test_health_keeps_unknown_fields(script: ScriptedServer) -> None:
     script.answers = {"/health": [(503, {"phase": "loading", "detail": "weights", "n": 3})]}
     health = script.endpoint().health()
     assert health.phase == "loading"
     assert health.model_extra == {"detail": "weights", "n": 3}
 
 
-def test_replay_is_in_order_and_names_who_answered(script: Script) -> None:
+def test_replay_is_in_order_and_names_the_release(script: ScriptedServer) -> None:
     def choice(index: int, token: int) -> dict[str, Any]:
         return {
             "index": index,
@@ -267,7 +267,7 @@ def test_replay_is_in_order_and_names_who_answered(script: Script) -> None:
 
 
 @pytest.mark.parametrize(("top", "outcome"), [(-0.1, "proven"), (-3.0, "other")])
-def test_prove_judges_what_answers(script: Script, top: float, outcome: str) -> None:
+def test_prove_compares_the_fingerprint(script: ScriptedServer, top: float, outcome: str) -> None:
     probe = Probe(context=(1,), base={5: -3.0, 6: -0.1}, adapter={5: -0.1, 6: -3.0})
     fingerprint = Fingerprint(
         adapter_sha256="a" * 64, base_sha256="b" * 64, dtype="float32", noise=0.01, probes=(probe,)
@@ -278,7 +278,7 @@ def test_prove_judges_what_answers(script: Script, top: float, outcome: str) -> 
     assert script.endpoint().prove(fingerprint, "tone").outcome == outcome
 
 
-def test_no_proxy_stands_before_this_machine(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_requests_use_no_proxy(script: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("NO_PROXY", raising=False)

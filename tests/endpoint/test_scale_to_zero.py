@@ -1,4 +1,4 @@
-"""An endpoint whose app sleeps, is stopped or shut: what waiting says, and how soon it lets go."""
+"""Waiting for an endpoint whose app is at zero, stopped or restricted: reasons, timeout and cancel."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ def deploy_and_sleep(project: AzureProject) -> None:
 
 
 def wait(project: AzureProject) -> None:
-    """Wait like ``Endpoint.wait``, but only briefly for a reason that waiting does not change."""
+    """Wait like ``Endpoint.wait``, but with a short timeout for a permanent reason."""
     endpoint = project.target.endpoint()
     wait_ready(endpoint.not_ready_reason, endpoint.url, 60, Progress(), retry_timeout=0.5)
 
 
-def test_scale_to_zero_app_is_woken_and_a_504_is_only_a_reason(project: AzureProject) -> None:
+def test_app_at_zero_is_woken_and_a_504_is_a_wait_reason(project: AzureProject) -> None:
     deploy_and_sleep(project)
     project.double.apps.limits.hold_seconds = 5  # 50 ms: far less than a start takes
-    endpoint, told = project.target.endpoint(), RecordingProgress()
+    endpoint, progress = project.target.endpoint(), RecordingProgress()
     with pytest.raises(RequestRefused, match="504: stream timeout") as refused:
         endpoint.chat("hi", "tone", stream=False)
     assert "endpoint.wait()" in refused.value.next_step
-    assert endpoint.wait(30, told).chat("hi", "tone", stream=False, max_tokens=1).strip() == "brave"
-    assert told.lines[0] == f"Waiting for {endpoint.url}"
-    assert any("held the request to its limit (504 stream timeout)" in line for line in told.lines)
-    assert len(told.lines) == len(set(told.lines))
+    assert endpoint.wait(30, progress).chat("hi", "tone", stream=False, max_tokens=1).strip() == "brave"
+    assert progress.lines[0] == f"Waiting for {endpoint.url}"
+    assert any("held the request to its limit (504 stream timeout)" in line for line in progress.lines)
+    assert len(progress.lines) == len(set(progress.lines))
 
 
 def test_cancel_while_the_ingress_holds_the_request(project: AzureProject) -> None:
     project.double.apps.scale_to_zero(APP)
     project.double.apps.hold(APP)
     project.double.apps.limits.hold_seconds = 3000
-    told = RecordingProgress()
-    threading.Timer(4, told.cancel).start()
+    progress = RecordingProgress()
+    threading.Timer(4, progress.cancel).start()
     begun = time.monotonic()
     with pytest.raises(Cancelled):
-        project.target.endpoint().wait(60, told)
+        project.target.endpoint().wait(60, progress)
     assert time.monotonic() - begun < 6
-    assert "takes minutes to start one, and it is billed from then on" in told.lines[-1]
+    assert "takes minutes to start one, and it is billed from then on" in progress.lines[-1]
     with pytest.raises(NotReady, match="was not ready within 1 s: the ingress holds"):
         project.target.endpoint().wait(1)
     project.double.apps.limits.hold_seconds = 1

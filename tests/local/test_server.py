@@ -146,7 +146,7 @@ def test_requested_port_precedes_the_last_one_and_the_default(make: Make) -> Non
     assert int(first.endpoint().url.rpartition(":")[2]) in range(18_000, 18_050)
 
 
-def test_taken_port_is_avoided(make: Make) -> None:
+def test_port_in_use_is_avoided(make: Make) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -158,7 +158,7 @@ def test_taken_port_is_avoided(make: Make) -> None:
         assert ask(target)["phase"] == "ready"
 
 
-def test_port_taken_between_check_and_start_is_avoided(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_in_use_after_the_check_is_avoided(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -28,8 +28,8 @@ CANARY = "hf_canary-0123456789abcdef"
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What a run left: exit code, the output of papermill, and the texts of the notebook's outputs."""
+class NotebookResult:
+    """The result of a run: exit code, papermill's output, and the texts of the notebook's outputs."""
 
     code: int
     output: str
@@ -37,7 +37,7 @@ class Ran:
 
     @property
     def text(self) -> str:
-        """All that the outputs show as text, errors too."""
+        """Return the text of all outputs, including errors."""
         shown: list[str] = []
         for cell in self.notebook.cells:
             for output in cell.get("outputs", []):
@@ -52,7 +52,7 @@ class Ran:
         return cells[-1].outputs[-1]["data"]["text/plain"]
 
 
-class Runs:
+class NotebookWorkspace:
     """A workspace with the notebooks, and a profile whose kernels deploy the stub."""
 
     def __init__(self, repo: Path, root: Path, code: Path) -> None:
@@ -61,7 +61,7 @@ class Runs:
         use_stub_in_kernels(root.parent / "ipython", code)
         self._environment = {**os.environ, "IPYTHONDIR": str(root.parent / "ipython"), "HF_TOKEN": CANARY}
 
-    def run(self, name: str, *parameters: str) -> Ran:
+    def run(self, name: str, *parameters: str) -> NotebookResult:
         """Run a notebook as `papermill NOTEBOOK out.ipynb PARAMETERS` does in a terminal."""
         command = [sys.executable, "-m", "papermill", f"notebooks/{name}.ipynb", "out.ipynb", *parameters]
         done = subprocess.run(
@@ -73,21 +73,21 @@ class Runs:
             timeout=300,
             check=False,
         )
-        return Ran(
+        return NotebookResult(
             done.returncode, done.stdout + done.stderr, nbformat.read(self.root / "out.ipynb", as_version=4)
         )
 
 
 @pytest.fixture
-def runs(repo: Path, stub_code: Path, tmp_path: Path, azure_double: AzureDouble) -> Runs:
+def runs(repo: Path, stub_code: Path, tmp_path: Path, azure_double: AzureDouble) -> NotebookWorkspace:
     assert azure_double.requests == []
     root = tmp_path / "project"
     (root / "infra").mkdir(parents=True)
-    return Runs(repo, root, stub_code)
+    return NotebookWorkspace(repo, root, stub_code)
 
 
 def secrets_of(target: AzureTarget) -> list[str]:
-    """What must appear in no output: all keys, the token, and what signs in."""
+    """Return the texts that no output may contain: all keys, the token and the client secret."""
     keys = (
         Cloud.shared()
         .storage(SUBSCRIPTION)
@@ -98,7 +98,9 @@ def secrets_of(target: AzureTarget) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-def test_the_notebooks_go_the_whole_road(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebooks_run_from_provision_to_teardown(
+    runs: NotebookWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = Workspace(runs.root)
     base(runs.root / "tiny")
     tone = adapter(runs.root / "adapters" / "tone", "brave")
@@ -161,8 +163,8 @@ def test_the_notebooks_go_the_whole_road(runs: Runs, monkeypatch: pytest.MonkeyP
     ],
     ids=["misspelt", "not provisioned"],
 )
-def test_a_run_that_must_fail_fails_and_says_what_to_do(
-    runs: Runs, name: str, parameters: Sequence[str], says: str, next_step: str
+def test_a_failed_run_reports_the_next_step(
+    runs: NotebookWorkspace, name: str, parameters: Sequence[str], says: str, next_step: str
 ) -> None:
     ran = runs.run(name, *parameters)
     assert ran.code != 0
@@ -173,7 +175,7 @@ def test_a_run_that_must_fail_fails_and_says_what_to_do(
 
 
 @pytest.mark.timeout(120)
-def test_the_smoke_test_runs_on_a_real_model_and_fails_for_a_bad_adapter(runs: Runs) -> None:
+def test_smoke_test_runs_on_a_real_model_and_fails_for_an_invalid_adapter(runs: NotebookWorkspace) -> None:
     tiny_base(runs.root / "tiny")
     tiny_adapter(runs.root / "good", runs.root / "tiny", seed=1)
     green = runs.run("01_smoke_test", "-r", "adapter", "good", "-r", "base", "tiny", "-y", "levels: [static]")

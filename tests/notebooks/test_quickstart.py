@@ -35,13 +35,13 @@ def checkout(repo: Path, folder: Path) -> Path:
 def run_demo(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "nbtoolkit.demo", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    environment["TMPDIR"] = str(root / "tmp")  # so that what a smoke test starts is seen too
+    environment["TMPDIR"] = str(root / "tmp")  # so that the processes of a smoke test are found, too
     (root / "tmp").mkdir(exist_ok=True)
     return subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment, check=False)
 
 
-def left_running(root: Path) -> list[str]:
-    """Command lines of processes that still work for a workspace, after a moment to end."""
+def remaining_processes(root: Path) -> list[str]:
+    """Return command lines of processes that have not ended after a short wait."""
     deadline = time.monotonic() + 10
     while (found := servers_of(root)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -49,7 +49,7 @@ def left_running(root: Path) -> list[str]:
 
 
 def servers_of(root: Path) -> list[str]:
-    """Command lines of processes that work for a workspace."""
+    """Return the command lines of a workspace's processes."""
     found: list[str] = []
     for process in psutil.process_iter():
         try:
@@ -68,7 +68,7 @@ def root(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(600)
-def test_demo_goes_the_whole_road_and_leaves_nothing_running(root: Path) -> None:
+def test_demo_runs_to_the_end_and_leaves_no_process(root: Path) -> None:
     done = run_demo(root, "--adapter", str(demo.adapter("tone-emotion")))
     assert done.returncode == 0, done.stdout + done.stderr
     words = set(demo.ADAPTERS["tone-emotion"].values())
@@ -83,7 +83,7 @@ def test_demo_goes_the_whole_road_and_leaves_nothing_running(root: Path) -> None
     table = next(text for text in texts if all(prompt[:20] in text for prompt in demo.PROMPTS))
     assert sum(word in table for word in words) >= 4, table
     assert str(root / ".nbtoolkit/demo/00_quickstart.ipynb") in done.stdout
-    assert left_running(root) == []
+    assert remaining_processes(root) == []
     assert [path.name for path in (root / "tmp").iterdir() if "smoke" in path.name] == []
     key = (root / ".nbtoolkit/local/api-key").read_text().strip()
     assert key not in done.stdout + done.stderr + json.dumps(notebook)
@@ -112,7 +112,7 @@ def test_notebook_runs_in_a_browser(root: Path, tmp_path: Path) -> None:
         assert LocalTarget(Workspace(root)).replicas(), "the server survives the kernel"
     finally:
         LocalTarget(Workspace(root)).stop()
-    assert left_running(root) == []
+    assert remaining_processes(root) == []
 
 
 def truncate(folder: Path) -> None:
@@ -154,7 +154,7 @@ def wrong_base(folder: Path) -> None:
     [(truncate, "A1"), (zero, "A6"), (wrong_base, "A4")],
     ids=["truncated", "zero", "wrong base"],
 )
-def test_demo_with_a_bad_adapter_fails_and_names_the_check(
+def test_demo_with_an_invalid_adapter_fails_and_names_the_check(
     repo: Path, tmp_path: Path, spoil: Break, check: str
 ) -> None:
     root = checkout(repo, tmp_path / "workspace")
@@ -167,4 +167,4 @@ def test_demo_with_a_bad_adapter_fails_and_names_the_check(
     assert check in last, done.stderr
     assert "Next:" in last
     assert "Traceback" not in last
-    assert left_running(root) == []
+    assert remaining_processes(root) == []

@@ -19,7 +19,7 @@ from tests.support.recording_progress import RecordingProgress
 from tests.support.wait import wait_until
 
 
-def test_changed_limits_make_one_revision_that_differs_in_nothing_else(make_project: MakeProject) -> None:
+def test_changed_limits_create_one_revision_without_other_changes(make_project: MakeProject) -> None:
     project = make_project()
     project.deploy("brave")
     before = app_properties(project)

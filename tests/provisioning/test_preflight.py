@@ -48,12 +48,12 @@ def test_the_preflight_only_reads_with_few_requests_and_wakes_no_app(
     check: Check, azure: AzureDouble
 ) -> None:
     check()
-    asked = [seen for seen in azure.requests if seen.host == "management.azure.com"]
-    assert {seen.method for seen in asked} == {"GET", "POST"}
-    assert [seen.path.rpartition("/")[2] for seen in asked if seen.method == "POST"] == [
+    sent = [seen for seen in azure.requests if seen.host == "management.azure.com"]
+    assert {seen.method for seen in sent} == {"GET", "POST"}
+    assert [seen.path.rpartition("/")[2] for seen in sent if seen.method == "POST"] == [
         "checkNameAvailability"
     ]
-    assert len(asked) <= 5 + MAX_REQUESTS
+    assert len(sent) <= 5 + MAX_REQUESTS
     assert {seen.host for seen in azure.requests} <= {
         "management.azure.com",
         "login.microsoftonline.com",

@@ -30,9 +30,9 @@ def test_a_resource_that_a_failed_run_only_planned_is_not_its_own(project: Provi
     project.double.faults.clear()
     project.provision()
     account, share = project.names.ids["storage_account"], project.names.ids["file_share"]
-    ours = created_resources.recall(project.workspace)
-    assert account not in ours
-    assert share in ours
+    created = created_resources.recall(project.workspace)
+    assert account not in created
+    assert share in created
     gone = teardown(
         TeardownSettings(scope="all", confirm_name=project.names.app), workspace=project.workspace
     )

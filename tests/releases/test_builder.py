@@ -1,4 +1,4 @@
-"""A release names exactly what is served, and the tokenizer and template in force."""
+"""A release identifies exactly the served files, and the tokenizer and template in force."""
 
 from __future__ import annotations
 

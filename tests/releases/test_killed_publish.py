@@ -1,4 +1,4 @@
-"""A deploy that is killed never makes a partial release public, and the next one goes on from there."""
+"""A deploy that is killed never publishes a partial release, and the next one continues from there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEED = 20251122
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
 
 
-def an_adapter(folder: Path, seed: int, size: int) -> Adapter:
+def write_adapter(folder: Path, seed: int, size: int) -> Adapter:
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
     tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
@@ -37,7 +37,7 @@ def an_adapter(folder: Path, seed: int, size: int) -> Adapter:
     return Adapter.read(folder)
 
 
-def some_code(folder: Path, seed: int, modules: int = MODULES) -> Path:
+def write_code(folder: Path, seed: int, modules: int = MODULES) -> Path:
     for i in range(modules):
         file = folder / f"part{i % 6}" / f"module{i}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def some_code(folder: Path, seed: int, modules: int = MODULES) -> Path:
 
 
 def deploy(root: Path, adapter: Path, code: Path, expected: int) -> tuple[int, str]:
-    """Do what a deploy does with the share; return the files sent and the release's id."""
+    """Publish to the share like a deploy; return the files sent and the release's id."""
     value = Adapter.read(adapter)
     served = ServedAdapter(
         name="tone", path=share_layout.adapter_path(value.sha256), sha256=value.sha256, rank=2
@@ -58,7 +58,7 @@ def deploy(root: Path, adapter: Path, code: Path, expected: int) -> tuple[int, s
     return result.sent_files, release.id
 
 
-def deploy_when_told(root: Path, adapter: Path, code: Path, go: Connection) -> None:
+def deploy_on_signal(root: Path, adapter: Path, code: Path, go: Connection) -> None:
     go.send("ready")
     go.recv()
     start = time.monotonic()
@@ -66,27 +66,27 @@ def deploy_when_told(root: Path, adapter: Path, code: Path, go: Connection) -> N
     go.send(time.monotonic() - start)
 
 
-class Child:
-    """A process that is about to deploy."""
+class DeployProcess:
+    """A process that deploys on a signal."""
 
     def __init__(self, root: Path, adapter: Path, code: Path) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["nbtoolkit.releases.publisher"])
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=deploy_when_told, args=(root, adapter, code, other))
+        self.process = context.Process(target=deploy_on_signal, args=(root, adapter, code, other))
         self.process.start()
         other.close()
         assert self.pipe.recv() == "ready"
 
     def run(self) -> float:
-        """Let it finish; return its seconds."""
+        """Let the deploy finish; return its seconds."""
         self.pipe.send("go")
         seconds = self.pipe.recv()
         self.process.join(30)
         return seconds
 
     def kill_after(self, seconds: float) -> bool:
-        """Kill it that long after its start; return whether it was still at work."""
+        """Kill it that long after its start; return whether it was still running."""
         self.pipe.send("go")
         time.sleep(seconds)
         finished = self.pipe.poll()
@@ -116,8 +116,8 @@ def assert_public_release_is_whole(store: LocalFolder) -> str:
 
 
 def test_a_deploy_killed_at_random_moments(tmp_path: Path) -> None:
-    old, old_code = an_adapter(tmp_path / "old", 1, 1000), some_code(tmp_path / "old_code", 1, 6)
-    new, new_code = an_adapter(tmp_path / "new", 2, 5 << 20), some_code(tmp_path / "new_code", 2)
+    old, old_code = write_adapter(tmp_path / "old", 1, 1000), write_code(tmp_path / "old_code", 1, 6)
+    new, new_code = write_adapter(tmp_path / "new", 2, 5 << 20), write_code(tmp_path / "new_code", 2)
     new_id = ""
     moment = random.Random(SEED)
 
@@ -126,12 +126,12 @@ def test_a_deploy_killed_at_random_moments(tmp_path: Path) -> None:
         deploy(store.root, old.path, old_code, expected=0)
         return store
 
-    whole = min(Child(fresh_share(f"whole{i}").root, new.path, new_code).run() for i in range(2))
+    whole = min(DeployProcess(fresh_share(f"whole{i}").root, new.path, new_code).run() for i in range(2))
     killed_at_work = partial = 0
     for i in range(MOMENTS):
         store = fresh_share(f"share{i}")
         before = files_under(store.root)
-        child = Child(store.root, new.path, new_code)
+        child = DeployProcess(store.root, new.path, new_code)
         killed_at_work += child.kill_after(moment.uniform(0.02, 0.95) * whole)
 
         public = assert_public_release_is_whole(store)
@@ -164,7 +164,7 @@ LINKS = 2 + MODULES + 1 + 1
 )
 def test_a_deploy_killed_between_two_steps(tmp_path: Path, step: str, after: int) -> None:
     """Right after its link a finished file has two names, the pointer too."""
-    adapter, code = an_adapter(tmp_path / "new", 2, 100), some_code(tmp_path / "code", 2)
+    adapter, code = write_adapter(tmp_path / "new", 2, 100), write_code(tmp_path / "code", 2)
     store = LocalFolder(tmp_path / "share")
     process = multiprocessing.get_context("forkserver").Process(
         target=_die_after, args=(store.root, adapter.path, code, step, after)

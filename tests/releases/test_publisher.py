@@ -1,4 +1,4 @@
-"""Staging a release and making it public."""
+"""Staging and publishing a release."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nbtoolkit.serving.release import Release, ServedAdapter, ServedBase, Served
 SHA = "0" * 64
 
 
-def an_adapter(folder: Path, fill: int = 1) -> Adapter:
+def write_adapter(folder: Path, fill: int = 1) -> Adapter:
     """A folder with a configuration and one small tensor."""
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
@@ -33,7 +33,7 @@ def an_adapter(folder: Path, fill: int = 1) -> Adapter:
     return Adapter.read(folder)
 
 
-def some_code(folder: Path) -> Path:
+def write_code(folder: Path) -> Path:
     (folder / "front").mkdir(parents=True)
     (folder / "__init__.py").write_text("")
     (folder / "__main__.py").write_text("print('serving')\n")
@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> LocalFolder:
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    return some_code(tmp_path / "code")
+    return write_code(tmp_path / "code")
 
 
 def staged(store: LocalFolder, adapter: Adapter, code: Path, name: str = "tone") -> Release:
@@ -72,7 +72,7 @@ def staged(store: LocalFolder, adapter: Adapter, code: Path, name: str = "tone")
 def test_a_staged_release_is_complete_under_its_hashes_and_not_public(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
-    adapter = an_adapter(tmp_path / "tone")
+    adapter = write_adapter(tmp_path / "tone")
     report = tmp_path / "report.json"
     report.write_text('{"green": true}')
     report_sha256 = hashlib.sha256(report.read_bytes()).hexdigest()
@@ -90,7 +90,7 @@ def test_a_staged_release_is_complete_under_its_hashes_and_not_public(
 
 
 def test_an_unchanged_stage_sends_nothing(store: LocalFolder, code: Path, tmp_path: Path) -> None:
-    adapter = an_adapter(tmp_path / "tone")
+    adapter = write_adapter(tmp_path / "tone")
     release = staged(store, adapter, code)
 
     again = publisher.stage_release(store, release, {"tone": adapter}, code)
@@ -100,7 +100,7 @@ def test_an_unchanged_stage_sends_nothing(store: LocalFolder, code: Path, tmp_pa
 
 
 def test_second_release_sends_only_the_second_adapter(store: LocalFolder, code: Path, tmp_path: Path) -> None:
-    one, two = an_adapter(tmp_path / "one", 1), an_adapter(tmp_path / "two", 2)
+    one, two = write_adapter(tmp_path / "one", 1), write_adapter(tmp_path / "two", 2)
     staged(store, one, code)
     both = {"one": one, "two": two}
 
@@ -112,7 +112,7 @@ def test_second_release_sends_only_the_second_adapter(store: LocalFolder, code: 
 def test_an_adapter_that_changed_since_the_release_was_built_is_refused(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
-    adapter = an_adapter(tmp_path / "tone")
+    adapter = write_adapter(tmp_path / "tone")
     release = release_of({"tone": adapter}, code)
     weights = adapter.weights.read_bytes()
     adapter.weights.write_bytes(weights[:-1] + b"!")
@@ -124,7 +124,7 @@ def test_an_adapter_that_changed_since_the_release_was_built_is_refused(
 
 
 def test_code_and_report_that_changed_are_refused(store: LocalFolder, code: Path, tmp_path: Path) -> None:
-    adapter = an_adapter(tmp_path / "tone")
+    adapter = write_adapter(tmp_path / "tone")
     report = tmp_path / "report.json"
     report.write_text("{}")
     release = release_of({"tone": adapter}, code, {"tone": SHA})
@@ -141,7 +141,7 @@ def test_adapter_used_in_place_must_exist_and_is_never_written(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
     project = "models/run-1/adapter"
-    adapter = an_adapter(store.root / project)
+    adapter = write_adapter(store.root / project)
     served = ServedAdapter(name="tone", path=project, sha256=adapter.sha256, rank=2)
     release = release_of({}, code).model_copy(update={"adapters": (served,)})
 
@@ -176,7 +176,7 @@ def test_custom_server_is_uploaded_to_its_folder_without_deletes(store: LocalFol
 def test_a_release_that_was_edited_on_the_share_is_an_error(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
-    adapter = an_adapter(tmp_path / "tone")
+    adapter = write_adapter(tmp_path / "tone")
     release = staged(store, adapter, code)
     path = share_layout.release_path(release.id)
     store.write(path, store.read(path).replace(b"tiny", b"tidy"))
@@ -190,8 +190,8 @@ def test_a_release_that_was_edited_on_the_share_is_an_error(
 def test_pointers_count_up_and_the_highest_valid_one_is_active(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
-    one = staged(store, an_adapter(tmp_path / "one", 1), code)
-    two = staged(store, an_adapter(tmp_path / "two", 2), code)
+    one = staged(store, write_adapter(tmp_path / "one", 1), code)
+    two = staged(store, write_adapter(tmp_path / "two", 2), code)
     publisher.publish_release(store, one.id, expected=0, by="ada")
     second = publisher.publish_release(store, two.id, expected=1, by="ada")
     assert publisher.active_pointer(store) == second
@@ -203,13 +203,13 @@ def test_pointers_count_up_and_the_highest_valid_one_is_active(
     assert [p.n for p in publisher.pointer_history(store)] == [1, 2]
 
     back = publisher.publish_release(store, one.id, expected=2, by="ada")
-    assert (back.n, back.release) == (10, one.id)  # beyond the broken ones, which stay as they are
+    assert (back.n, back.release) == (10, one.id)  # above the invalid ones, which stay unchanged
     assert publisher.active_pointer(store) == back
 
 
 def test_loser_of_a_race_gets_the_winners_name(store: LocalFolder, code: Path, tmp_path: Path) -> None:
-    one = staged(store, an_adapter(tmp_path / "one", 1), code)
-    two = staged(store, an_adapter(tmp_path / "two", 2), code)
+    one = staged(store, write_adapter(tmp_path / "one", 1), code)
+    two = staged(store, write_adapter(tmp_path / "two", 2), code)
     publisher.publish_release(store, one.id, expected=0, by="ada@lovelace:/home/ada/tones")
 
     with pytest.raises(ReleaseChanged, match="ada@lovelace:/home/ada/tones published") as caught:
@@ -228,7 +228,7 @@ def test_only_a_staged_release_can_be_published(store: LocalFolder) -> None:
 def test_temporary_files_of_killed_publishers_only_are_deleted(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
-    release = staged(store, an_adapter(tmp_path / "one"), code)
+    release = staged(store, write_adapter(tmp_path / "one"), code)
     publisher.publish_release(store, release.id, expected=0, by="ada")
     living = temp_files.temp_name()
     fields = living.split("-")
@@ -246,7 +246,7 @@ ROUNDS = 6
 
 
 def _race(root: Path, ids: list[str], by: str, barrier, results) -> None:
-    """Publish against the others, round after round; report who won."""
+    """Publish concurrently in rounds; report the winners."""
     store = LocalFolder(root)
     for n, release_id in zip(range(ROUNDS), ids, strict=False):
         barrier.wait(60)
@@ -261,7 +261,7 @@ def _race(root: Path, ids: list[str], by: str, barrier, results) -> None:
 def test_exactly_one_concurrent_publisher_wins_each_number(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
-    ids = [staged(store, an_adapter(tmp_path / str(n), n + 1), code).id for n in range(ROUNDS)]
+    ids = [staged(store, write_adapter(tmp_path / str(n), n + 1), code).id for n in range(ROUNDS)]
     context = multiprocessing.get_context("spawn")
     processes, threads = 3, 8
     with context.Manager() as manager:

@@ -22,9 +22,9 @@ TENANT = "00000000-0000-0000-0000-000000000000"
 
 def find_bicep() -> Path | None:
     """Return the compiler next to the checkout, else the one on the PATH, else None."""
-    beside = REPO.parent / "shared" / "tools" / "bicep"
-    if os.access(beside, os.X_OK):
-        return beside
+    bundled = REPO.parent / "shared" / "tools" / "bicep"
+    if os.access(bundled, os.X_OK):
+        return bundled
     found = shutil.which("bicep")
     return Path(found) if found else None
 

@@ -65,7 +65,7 @@ class BicepTypes:
     ) -> list[str]:
         """Return the problems of a resource's body in a request or (``response``) in a response.
 
-        Request: nothing read-only, all required properties that are not in the URL, only named choices; with
+        Request: nothing read-only, all required properties that are not in the URL, only allowed values; with
         ``partial``, as for a PATCH, nothing is required. Response: nothing write-only, and all required
         properties. Raises KeyError for an unknown type or version.
         """
@@ -73,7 +73,9 @@ class BicepTypes:
         if found is None:
             raise KeyError(f"{resource_type}@{api_version}")
         file, entry = found
-        return list(_Judge(file, response, partial).judge(file.resolve(entry["body"]), body, "", top=True))
+        return list(
+            _Validator(file, response, partial).validate(file.resolve(entry["body"]), body, "", top=True)
+        )
 
     def action_problems(
         self, resource_type: str, api_version: str, action: str, body: object, *, response: bool = True
@@ -89,7 +91,7 @@ class BicepTypes:
                 wanted = entry.get("output" if response else "input")
                 if wanted is None:
                     return [] if body in (None, {}) else [f"{action} takes nothing, but {body!r} was sent"]
-                return list(_Judge(file, response).judge(file.resolve(wanted), body, "", top=True))
+                return list(_Validator(file, response).validate(file.resolve(wanted), body, "", top=True))
         raise KeyError(f"{resource_type}@{api_version} {action}")
 
     def _resource(self, resource_type: str, api_version: str) -> tuple[TypeFile, Type] | None:
@@ -128,13 +130,13 @@ def _read(path: Path) -> TypeFile:
     return TypeFile(path)
 
 
-class _Judge:
+class _Validator:
     def __init__(self, file: TypeFile, response: bool, partial: bool = False) -> None:
         self._file = file
         self._response = response
         self._partial = partial
 
-    def judge(self, wanted: Type, value: Any, at: str, *, top: bool = False) -> Iterator[str]:
+    def validate(self, wanted: Type, value: Any, at: str, *, top: bool = False) -> Iterator[str]:
         """Yield the problems of a value that must have a type."""
         match wanted["$type"]:
             case "ObjectType":
@@ -146,7 +148,7 @@ class _Judge:
                     yield f"{at}: wanted a list, found {_shown(value)}"
                     return
                 for index, entry in enumerate(value):
-                    yield from self.judge(self._file.resolve(wanted["itemType"]), entry, f"{at}[{index}]")
+                    yield from self.validate(self._file.resolve(wanted["itemType"]), entry, f"{at}[{index}]")
             case "UnionType":
                 yield from self._union(wanted, value, at)
             case "StringType":
@@ -176,7 +178,7 @@ class _Judge:
             if name in properties:
                 yield from self._property(wanted["name"], name, properties[name], entry, path, top)
             elif more:
-                yield from self.judge(self._file.resolve(more), entry, path)
+                yield from self.validate(self._file.resolve(more), entry, path)
             elif not (top and name == "dependsOn"):
                 yield f"{path}: {wanted['name']} has no such property"
         for name, entry in properties.items():
@@ -189,14 +191,14 @@ class _Judge:
         flags = wanted["flags"]
         if flags & FROM_THE_URL and top:
             if name == "name" and isinstance(value, str):
-                yield from self.judge(self._file.resolve(wanted["type"]), value.rpartition("/")[2], at)
+                yield from self.validate(self._file.resolve(wanted["type"]), value.rpartition("/")[2], at)
             return
         if flags & READ_ONLY and not self._response:
             yield f"{at}: is read-only"
         elif flags & WRITE_ONLY and self._response and value is not None:
             yield f"{at}: is write-only, it never comes back"
         elif value is not None:  # null means "not set", both ways
-            found = list(self.judge(self._file.resolve(wanted["type"]), value, at))
+            found = list(self.validate(self._file.resolve(wanted["type"]), value, at))
             yield from found
             limits = RANGES.get((owner, name))
             if limits and not found:
@@ -220,7 +222,7 @@ class _Judge:
         if names and isinstance(value, str):
             if value not in names and not (open_ended and self._response):
                 yield f"{at}: wanted one of {', '.join(names)}, found {_shown(value)}"
-        elif all(list(self.judge(entry, value, at)) for entry in members):
+        elif all(list(self.validate(entry, value, at)) for entry in members):
             yield f"{at}: {_shown(value)} fits none of the allowed types"
 
 

@@ -35,8 +35,8 @@ PROGRAM = textwrap.dedent("""
                 return
             if self.path.startswith("/print"): print("said " + self.path, flush=True)
             names = sorted(os.listdir(mount)) if os.path.isdir(mount) else None
-            seen = {"env": dict(os.environ), "names": names, "path": self.path}
-            self.answer(200, json.dumps(seen).encode())
+            answer_body = {"env": dict(os.environ), "names": names, "path": self.path}
+            self.answer(200, json.dumps(answer_body).encode())
 
         def do_POST(self):
             self.answer(200, self.rfile.read(int(self.headers["content-length"])))

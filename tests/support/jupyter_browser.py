@@ -68,7 +68,7 @@ class Lab:
         return f"{self._url}/lab/tree/{path}?token={self._token}&reset"
 
     def shut_down_kernels(self) -> None:
-        """Shut all sessions down."""
+        """Shut down all sessions."""
         address = f"{self._url}/api/sessions"
         headers = {"Authorization": f"token {self._token}"}
         with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:

@@ -121,6 +121,6 @@ class SecretSearch:
 
 
 def _forms(secret: str) -> set[str]:
-    """Return a secret as it is, and in the encodings of URLs, JSON and base64."""
+    """Return a secret unchanged, and in the encodings of URLs, JSON and base64."""
     whole = base64.b64encode(secret.encode()).decode().rstrip("=")
     return {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], whole}

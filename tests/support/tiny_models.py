@@ -16,7 +16,7 @@ from typing import Any
 
 ARCHITECTURES = ("llama", "phi3", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3", "gpt2")
 SLIDING_WINDOW = 24
-"""Tokens that a sliding layer of phi3, mistral, gemma2, gemma3 and the upper half of qwen2 and qwen3 sees."""
+"""Window of the sliding layers of phi3, mistral, gemma2, gemma3 and the upper half of qwen2 and qwen3."""
 
 END_OF_TEXT, START_OF_TURN, END_OF_TURN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (

@@ -50,7 +50,7 @@ def test_a_typed_secret_is_stored_and_in_no_widget(project: AzureProject) -> Non
     assert project.target.app.secrets()["hf-token"] == CANARY
 
 
-def test_the_teardown_button_tells_whether_it_deletes(project: AzureProject) -> None:
+def test_the_teardown_button_shows_whether_it_deletes(project: AzureProject) -> None:
     form = TeardownForm(project.target)
     button = form.view.run_button
     assert (button.description, button.button_style) == ("Show plan", "primary")

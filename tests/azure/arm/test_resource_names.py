@@ -15,7 +15,7 @@ ALPHABET = "abcXYZ019-_/.()ß üé漢字𝄞\u0301\u200b\n'\\${}["
 
 
 def texts(count: int) -> list[list[str]]:
-    """Return lists of strings: every length from 0 to 24 bytes and more, and what needs escaping."""
+    """Return lists of strings: lengths from 0 to 24 bytes and more, and characters that need escaping."""
     source = random.Random(20261122)
     every_tail = [["a" * length] for length in range(25)]
     wild = [

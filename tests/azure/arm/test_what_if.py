@@ -24,7 +24,7 @@ def modified(resource: str, *delta: tuple[str, str, Any, Any]) -> dict[str, Any]
     }
 
 
-def changes_nothing(found: WhatIf) -> bool:
+def is_noise(found: WhatIf) -> bool:
     return all(change.verb == "keep" for change in found.changes)
 
 
@@ -40,7 +40,7 @@ def test_recorded_predictions_are_parsed(shared: Path) -> None:
     ]
     assert found[0].changes[1].title == "storage account stbcsg4z42wdpnk"
     assert found[1].noise_count == 2  # both are expressions that only a running deployment knows
-    assert changes_nothing(found[1])
+    assert is_noise(found[1])
     assert "2 more differences" in str(found[1])
 
 
@@ -64,10 +64,10 @@ def test_noise_is_left_out_and_real_changes_stay() -> None:
     (change,) = found.changes
     assert [str(diff) for diff in change.differences] == ["properties.template.scale.maxReplicas: 1 → 2"]
     assert found.noise_count == 8
-    assert not changes_nothing(found)
+    assert not is_noise(found)
 
 
-def test_a_property_that_the_template_would_drop_is_not_noise() -> None:
+def test_a_property_that_the_template_removes_is_not_noise() -> None:
     domains = [{"name": "chat.example.org"}]
     found = WhatIf.parse(
         [modified(APP, ("properties.configuration.ingress.customDomains", "Delete", domains, None))]
@@ -86,7 +86,7 @@ def test_a_restriction_is_noise_only_if_it_is_azures_default() -> None:
         ("properties.configuration.secrets.0.value", "Create", None, "hidden"),
     ]
     found = WhatIf.parse([modified(APP, *default)])
-    assert (found.noise_count, changes_nothing(found)) == (6, True)
+    assert (found.noise_count, is_noise(found)) == (6, True)
     chosen: list[tuple[str, str, Any, Any]] = [
         ("properties.configuration.ingress.clientCertificateMode", "Delete", "require", None),
         ("properties.configuration.maxInactiveRevisions", "Delete", 5, None),

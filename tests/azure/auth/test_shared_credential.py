@@ -40,7 +40,7 @@ SECRET = "canary-of-a-client-secret"
 
 
 @pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without any sign-in: no variables, no home, no shared credential."""
     for name in [name for name in os.environ if name.startswith(("AZURE_", "IDENTITY_", "MSI_", "SSH_"))]:
         monkeypatch.delenv(name)
@@ -49,7 +49,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_credential, "_shared", None)
 
 
-class Fake:
+class FakeCredential:
     """A credential of the SDK that answers each request for a token with the next of its outcomes."""
 
     def __init__(self, *outcomes: Any, wait: float = 0.0) -> None:
@@ -91,14 +91,14 @@ def jwt(**claims: str) -> str:
 
 
 def test_the_first_source_with_a_token_is_kept_and_requested_once() -> None:
-    first, second = Fake(token()), Fake(token("other"))
+    first, second = FakeCredential(token()), FakeCredential(token("other"))
     mine = shared(source("one", Unavailable("not here")), source("two", first), source("three", second))
     assert {mine.get_token(ARM_SCOPE).token for _ in range(5)} == {"t0"}
     assert (len(first.asked), len(second.asked), mine.source) == (1, 0, "two")
 
 
 def test_many_threads_cost_one_token() -> None:
-    fake = Fake(token(), wait=0.05)
+    fake = FakeCredential(token(), wait=0.05)
     mine = shared(source("one", fake))
     threads = [threading.Thread(target=mine.get_token, args=(ARM_SCOPE,)) for _ in range(8)]
     for thread in threads:
@@ -109,7 +109,9 @@ def test_many_threads_cost_one_token() -> None:
 
 
 def test_a_token_is_requested_again_before_it_expires_and_for_each_scope() -> None:
-    fake = Fake(token("a", seconds=shared_credential.REFRESH_BEFORE_EXPIRY - 1), token("b"), token("c"))
+    fake = FakeCredential(
+        token("a", seconds=shared_credential.REFRESH_BEFORE_EXPIRY - 1), token("b"), token("c")
+    )
     mine = shared(source("one", fake))
     assert mine.get_token("x").token == "a"
     assert mine.get_token("x").token == "b"
@@ -118,7 +120,7 @@ def test_a_token_is_requested_again_before_it_expires_and_for_each_scope() -> No
 
 
 def test_a_revoked_token_is_not_read_from_the_cache() -> None:
-    fake = Fake(token("a"), token("b"))
+    fake = FakeCredential(token("a"), token("b"))
     mine = shared(source("one", fake))
     mine.get_token_info("x")
     assert mine.get_token_info("x", options={"claims": "revoked"}).token == "b"
@@ -129,7 +131,7 @@ def test_a_revoked_token_is_not_read_from_the_cache() -> None:
 @pytest.mark.parametrize("authority", ["https://login.microsoftonline.us", "login.chinacloudapi.cn/"])
 def test_another_cloud_is_refused(authority: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", authority)
-    fake = Fake(token())
+    fake = FakeCredential(token())
     with pytest.raises(NotSignedIn, match=r"AZURE_AUTHORITY_HOST names login\.\w+.*another cloud") as caught:
         shared(source("environment", fake)).get_token(ARM_SCOPE)
     assert "remove AZURE_AUTHORITY_HOST" in caught.value.next_step
@@ -143,8 +145,8 @@ def test_another_cloud_is_refused(authority: str, monkeypatch: pytest.MonkeyPatc
 def test_slow_and_failing_sources_are_named_with_their_reason() -> None:
     mine = shared(
         source("environment", Unavailable("AZURE_TENANT_ID is not set")),
-        source("managed identity", Fake(token(), wait=1.0), limit=0.1),
-        source("Azure CLI", Fake(RuntimeError("Please run 'az login' to set up an account"))),
+        source("managed identity", FakeCredential(token(), wait=1.0), limit=0.1),
+        source("Azure CLI", FakeCredential(RuntimeError("Please run 'az login' to set up an account"))),
     )
     began = time.monotonic()
     with pytest.raises(NotSignedIn) as caught:
@@ -161,7 +163,7 @@ def test_slow_and_failing_sources_are_named_with_their_reason() -> None:
 
 
 def test_waiting_threads_raise_the_failure_of_the_thread_that_requested() -> None:
-    fake = Fake(RuntimeError("no"), wait=0.1)
+    fake = FakeCredential(RuntimeError("no"), wait=0.1)
     mine = shared(source("one", fake))
     errors: list[NotSignedIn] = []
 
@@ -180,7 +182,7 @@ def test_waiting_threads_raise_the_failure_of_the_thread_that_requested() -> Non
 
 
 def test_the_next_call_after_a_failure_requests_again() -> None:
-    fake = Fake(RuntimeError("no"), token())
+    fake = FakeCredential(RuntimeError("no"), token())
     mine = shared(source("one", fake))
     with pytest.raises(NotSignedIn):
         mine.get_token(ARM_SCOPE)
@@ -188,9 +190,10 @@ def test_the_next_call_after_a_failure_requests_again() -> None:
 
 
 def test_a_configured_environment_that_is_refused_is_not_replaced_by_another_account() -> None:
-    other = Fake(token())
+    other = FakeCredential(token())
     mine = shared(
-        source("environment", Fake(RuntimeError("AADSTS7000215: wrong")), binding=True), source("cli", other)
+        source("environment", FakeCredential(RuntimeError("AADSTS7000215: wrong")), binding=True),
+        source("cli", other),
     )
     with pytest.raises(NotSignedIn, match="environment: AADSTS7000215") as caught:
         mine.get_token(ARM_SCOPE)
@@ -250,7 +253,7 @@ def test_a_token_that_azure_refuses_is_replaced_within_the_same_call(azure_doubl
 
 
 def test_a_refused_token_is_dropped_once_by_many_threads() -> None:
-    fake = Fake(token("a"), token("b"))
+    fake = FakeCredential(token("a"), token("b"))
     mine = shared(source("one", fake))
     mine.get_token("x")
     for _ in range(3):
@@ -264,7 +267,7 @@ def test_a_refused_token_is_dropped_once_by_many_threads() -> None:
 # Signing in by hand, through the SDK and its token library; only the network is a fake.
 
 
-class Login:
+class LoginHostTransport:
     """login.microsoftonline.com as a transport of the SDK; each poll for the token gets the next outcome."""
 
     def __init__(self, *polls: dict[str, Any]) -> None:
@@ -312,7 +315,7 @@ class Login:
     def open(self) -> None: ...
     def close(self) -> None: ...
     def sleep(self, duration: float) -> None: ...
-    def __enter__(self) -> Login:
+    def __enter__(self) -> LoginHostTransport:
         return self
 
     def __exit__(self, *_: object) -> None: ...
@@ -342,23 +345,25 @@ def signed(username: str = "ada@example.com") -> dict[str, Any]:
 
 
 @pytest.fixture
-def by_hand(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Login]:
-    """An interactive session; ``by_hand(*polls)`` sets the responses of the login host."""
+def interactive_session(monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoginHostTransport]:
+    """An interactive session; ``interactive_session(*polls)`` sets the responses of the login host."""
     monkeypatch.setattr(sign_in, "can_prompt", lambda: True)
     quick = SimpleNamespace(time=time.time, sleep=lambda _: time.sleep(0.01))
     monkeypatch.setattr(oauth2, "time", quick)
     make = sign_in.make_credential
 
-    def _use(*polls: dict[str, Any]) -> Login:
-        host = Login(*polls)
+    def _use(*polls: dict[str, Any]) -> LoginHostTransport:
+        host = LoginHostTransport(*polls)
         monkeypatch.setattr(sign_in, "make_credential", lambda *a: make(*a, transport=host))
         return host
 
     return _use
 
 
-def test_a_code_is_shown_and_the_sign_in_serves_later_kernels(by_hand: Any, tmp_path: Path) -> None:
-    host = by_hand(PENDING)
+def test_a_code_is_shown_and_the_sign_in_serves_later_kernels(
+    interactive_session: Any, tmp_path: Path
+) -> None:
+    host = interactive_session(PENDING)
     shown = call_at("ABCD1234", lambda: host.polls.append(signed()))
     who = sign_in.sign_in(shown)
     assert who.account == "ada@example.com"
@@ -384,9 +389,9 @@ def test_a_code_is_shown_and_the_sign_in_serves_later_kernels(by_hand: Any, tmp_
 
 @pytest.mark.parametrize("stopped", [Cancelled, KeyboardInterrupt])
 def test_cancel_ends_the_sign_in_and_a_code_entered_later_changes_nothing(
-    by_hand: Any, stopped: type[BaseException]
+    interactive_session: Any, stopped: type[BaseException]
 ) -> None:
-    host = by_hand(PENDING)
+    host = interactive_session(PENDING)
 
     def stop() -> None:
         shown.cancel()
@@ -406,8 +411,8 @@ def test_cancel_ends_the_sign_in_and_a_code_entered_later_changes_nothing(
 
 
 @pytest.mark.parametrize("code", ["53003", "50199", "530033"])
-def test_a_tenant_that_blocks_device_codes_is_reported(by_hand: Any, code: str) -> None:
-    by_hand(
+def test_a_tenant_that_blocks_device_codes_is_reported(interactive_session: Any, code: str) -> None:
+    interactive_session(
         {"error": "access_denied", "error_description": f"AADSTS{code}: Access has been blocked. Trace ID: 1"}
     )
     with pytest.raises(NotSignedIn) as caught:
@@ -417,8 +422,8 @@ def test_a_tenant_that_blocks_device_codes_is_reported(by_hand: Any, code: str) 
     assert caught.value.__dict__["code"] == f"AADSTS{code}"
 
 
-def test_other_refusals_name_their_cause(by_hand: Any) -> None:
-    by_hand({"error": "invalid_grant", "error_description": "AADSTS50105: long text of Azure"})
+def test_other_refusals_name_their_cause(interactive_session: Any) -> None:
+    interactive_session({"error": "invalid_grant", "error_description": "AADSTS50105: long text of Azure"})
     with pytest.raises(NotSignedIn, match="not assigned to the application") as caught:
         sign_in.sign_in(RecordingProgress())
     assert "AADSTS50105" in str(caught.value)
@@ -460,8 +465,8 @@ def test_a_local_kernel_may_use_the_browser() -> None:
     assert sign_in.why_no_browser({}, platform="win32") is None
 
 
-def test_no_call_of_the_sdk_prompts_for_a_code(by_hand: Any) -> None:
-    host = by_hand(signed())
+def test_no_call_of_the_sdk_prompts_for_a_code(interactive_session: Any) -> None:
+    host = interactive_session(signed())
     sign_in.sign_in(RecordingProgress())
     host.polls[:] = [
         {"error": "invalid_grant", "error_description": "AADSTS700082: expired", "suberror": "x"}

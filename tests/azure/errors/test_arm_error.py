@@ -1,4 +1,4 @@
-"""Azure's nested errors become causes in plain words, each with a next step."""
+"""Azure's nested errors become causes with a plain message, each with a next step."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def nested(code: str, message: str, depth: int = 2) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "message", "step"),
+    ("code", "azure_text", "message", "step"),
     [
         (
             "MaxRegionalQuotaExceeded",
@@ -142,14 +142,14 @@ def nested(code: str, message: str, depth: int = 2) -> dict[str, Any]:
     ],
 )
 def test_catalogue_entries_match_at_every_nesting_depth(
-    code: str, said: str, message: str, step: str
+    code: str, azure_text: str, message: str, step: str
 ) -> None:
     for depth in (0, 1, 3):
-        (cause,) = explain(nested(code, said, depth))
+        (cause,) = explain(nested(code, azure_text, depth))
         assert cause.code == code
         assert message in cause.message
         assert step in cause.next_step
-        assert cause.azure_message == said[:600]
+        assert cause.azure_message == azure_text[:600]
         assert cause.known
 
 
@@ -200,11 +200,11 @@ def test_causes_are_unique_and_inherit_the_target() -> None:
     assert other.target == "/c/d"
 
 
-# What the SDK raises
+# Exceptions of the SDK
 
 
-class Answer:
-    """As much of an answer as the SDK's exceptions look at."""
+class FakeResponse:
+    """The attributes of a response that the SDK's exceptions read."""
 
     def __init__(self, status: int, body: Any) -> None:
         self.status_code, self.reason = status, "reason"
@@ -223,16 +223,16 @@ def raised(error: Exception) -> AzureFailed:
 
 def test_an_error_response_becomes_azure_failed() -> None:
     body = {"error": {"code": "ContainerAppLockConflict", "message": "busy"}}
-    error = raised(HttpResponseError(response=Answer(409, body)))  # type: ignore[arg-type]
+    error = raised(HttpResponseError(response=FakeResponse(409, body)))  # type: ignore[arg-type]
     assert error.message.startswith("Azure could not read the app x: Another operation")
     assert (error.status, error.code, error.request_id) == (409, "ContainerAppLockConflict", "r-1")
 
 
 def test_quota_and_sign_in_errors_have_their_own_classes() -> None:
     quota = {"error": {"code": "MaxRegionalQuotaExceeded", "message": "SubscriptionConsumptionT4Gpus"}}
-    assert isinstance(raised(HttpResponseError(response=Answer(400, quota))), QuotaShort)  # type: ignore[arg-type]
+    assert isinstance(raised(HttpResponseError(response=FakeResponse(400, quota))), QuotaShort)  # type: ignore[arg-type]
     token = {"error": {"code": "ExpiredAuthenticationToken", "message": "The access token expiry is over."}}
-    refused = raised(ClientAuthenticationError(response=Answer(401, token)))  # type: ignore[arg-type]
+    refused = raised(ClientAuthenticationError(response=FakeResponse(401, token)))  # type: ignore[arg-type]
     assert isinstance(refused, NotSignedIn)
     assert isinstance(refused, PermissionError)
 
@@ -254,17 +254,17 @@ def test_a_missing_response_points_to_network_and_proxy(kind: type[Exception]) -
 
 @pytest.mark.parametrize("body", ["<html>gateway</html>", "", "[1]"])
 def test_a_body_that_is_not_an_error_keeps_the_status(body: str) -> None:
-    error = raised(HttpResponseError("Operation returned status 502", response=Answer(502, body)))  # type: ignore[arg-type]
+    error = raised(HttpResponseError("Operation returned status 502", response=FakeResponse(502, body)))  # type: ignore[arg-type]
     assert error.status == 502
     assert "502" in error.message
 
 
 def test_or_none_returns_none_for_404_only() -> None:
     def missing() -> str:
-        raise ResourceNotFoundError(response=Answer(404, {"error": {"code": "ResourceNotFound"}}))  # type: ignore[arg-type]
+        raise ResourceNotFoundError(response=FakeResponse(404, {"error": {"code": "ResourceNotFound"}}))  # type: ignore[arg-type]
 
     def forbidden() -> str:
-        raise HttpResponseError(response=Answer(403, {"error": {"code": "AuthorizationFailed"}}))  # type: ignore[arg-type]
+        raise HttpResponseError(response=FakeResponse(403, {"error": {"code": "AuthorizationFailed"}}))  # type: ignore[arg-type]
 
     assert or_none("read x", missing) is None
     assert or_none("read x", lambda: "there") == "there"
