@@ -90,7 +90,7 @@ def test_paths_that_could_leave_the_root_are_refused(store: FileStore, path: str
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-def test_nothing_is_changed_behind_a_link_that_leaves_the_root(local: LocalFolder, tmp_path: Path) -> None:
+def test_no_file_is_changed_through_a_link_that_leaves_the_root(local: LocalFolder, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     (outside / "sub").mkdir(parents=True)
     (outside / "kept").write_text("kept")
@@ -107,7 +107,7 @@ def test_nothing_is_changed_behind_a_link_that_leaves_the_root(local: LocalFolde
     ):
         with pytest.raises(StoreError, match="leads out of the share"):
             change()
-    local.delete_folder("a/way")  # the link itself lies inside
+    local.delete_folder("a/way")  # the link itself is inside the root
     assert names(local, "a") == []
     assert sorted(p.name for p in outside.iterdir()) == ["kept", "sub"]
 
@@ -191,7 +191,7 @@ def test_a_cancelled_write_leaves_nothing(store: FileStore, tmp_path: Path) -> N
 
     def stop(count: int) -> None:
         if count == 0:
-            return  # it takes long
+            return  # the write is slow
         seen.append(count)
         assert [e.name for e in store.list("a") if not temp_files.is_temporary(e.name)] == []
         if len(seen) == 2:
@@ -203,7 +203,7 @@ def test_a_cancelled_write_leaves_nothing(store: FileStore, tmp_path: Path) -> N
     assert store.list("a") == []
 
 
-def test_a_source_that_is_not_what_was_planned_never_gets_the_name(store: FileStore, tmp_path: Path) -> None:
+def test_a_source_that_differs_from_the_plan_is_not_written(store: FileStore, tmp_path: Path) -> None:
     store.make_folder("a")
     with pytest.raises(SyncRefused, match="a/file changed while it was being sent"):
         store.write("a/file", b"other", sha256=hashlib.sha256(b"planned").hexdigest())
@@ -257,7 +257,7 @@ def test_a_temporary_name_shows_whether_its_writer_is_running() -> None:
         return "-".join([*fields[:index], value, *fields[index + 1 :]])
 
     assert temp_files.is_abandoned(with_field(2, "4194999"))  # a pid beyond Linux's highest
-    assert temp_files.is_abandoned(with_field(3, "5"))  # the pid was used again since
+    assert temp_files.is_abandoned(with_field(3, "5"))  # the pid was reused
     elsewhere = with_field(1, "00000000")
     written = int(fields[4], 16)
     assert not temp_files.is_abandoned(elsewhere, now=written + 3600)

@@ -1,4 +1,4 @@
-"""The deployment template: what Azure's own engine makes of it."""
+"""The deployment template, evaluated by Bicep's snapshot."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ def strings(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("index", range(8))
-def test_default_names_are_the_ai_toolkits(bicep: BicepCompiler, shared: Path, index: int) -> None:
+def test_default_names_equal_those_of_the_ai_toolkit(bicep: BicepCompiler, shared: Path, index: int) -> None:
     entry = json.loads((shared / "azure" / "aitk-default-names.json").read_text(encoding="utf-8"))[index]
-    where = {"subscription": entry["subscription"], "resource_group": entry["resourceGroup"]}
-    resources = bicep.snapshot(load_template(), **where)["predictedResources"]
+    scope = {"subscription": entry["subscription"], "resource_group": entry["resourceGroup"]}
+    resources = bicep.snapshot(load_template(), **scope)["predictedResources"]
     assert {resource["type"]: resource["name"] for resource in resources} == entry["names"]
 
 
-def test_the_ai_toolkits_parameter_file_deploys_as_it_is(bicep: BicepCompiler, shared: Path) -> None:
+def test_an_unchanged_parameter_file_of_the_ai_toolkit_deploys(bicep: BicepCompiler, shared: Path) -> None:
     path = shared / "aitk" / "Phi-3-mini-4k-instruct" / "infra" / "provision" / "inference.parameters.json"
     file = {key: entry["value"] for key, entry in json.loads(path.read_text())["parameters"].items()}
     resources = predicted(bicep, **file)
@@ -114,12 +114,12 @@ def test_the_ai_toolkits_parameter_file_deploys_as_it_is(bicep: BicepCompiler, s
     assert json.loads(environment["NBTOOLKIT_DEFAULT_COMMANDS"]) == file["defaultCommands"]
 
 
-def test_null_means_the_default_everywhere(bicep: BicepCompiler) -> None:
+def test_a_null_parameter_has_its_default(bicep: BicepCompiler) -> None:
     nulls = dict.fromkeys(schema.INFERENCE_PARAMETERS)
     assert snapshot(bicep, **nulls) == snapshot(bicep)
 
 
-def test_the_outputs_are_the_config_file(bicep: BicepCompiler) -> None:
+def test_the_outputs_are_the_keys_of_the_config_file(bicep: BicepCompiler) -> None:
     outputs = snapshot(bicep, secrets=SECRETS)["outputs"]
     assert set(outputs) == set(schema.INFERENCE_CONFIG)
     host = outputs.pop("ACA_APP_ENDPOINT")
@@ -134,45 +134,45 @@ def test_the_outputs_are_the_config_file(bicep: BicepCompiler) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_only_plain_references_are_left_for_azure_to_evaluate(bicep: BicepCompiler, variant: str) -> None:
+def test_only_simple_references_remain_for_azure_to_evaluate(bicep: BicepCompiler, variant: str) -> None:
     quoted = r"'[^']*'"
     path = rf"(\.\w+|\[\d+\]|\[{quoted}\])+"
     allowed = re.compile(
         rf"\[(reference|listKeys)\({quoted}, {quoted}\){path}\]|\[parameters\({quoted}\){path}\]"
     )
     found = snapshot(bicep, **VARIANTS[variant])
-    left = [text for text in strings(found) if text.startswith("[") and text != "[debug]"]
-    assert left
-    assert [text for text in left if not allowed.fullmatch(text)] == []
+    remaining = [text for text in strings(found) if text.startswith("[") and text != "[debug]"]
+    assert remaining
+    assert [text for text in remaining if not allowed.fullmatch(text)] == []
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_what_is_sent_is_right_by_its_own_types(bicep: BicepCompiler, shared: Path, variant: str) -> None:
+def test_resources_match_the_bicep_types(bicep: BicepCompiler, shared: Path, variant: str) -> None:
     types = BicepTypes(shared / "azure" / "types" / "bicep")
     for resource in snapshot(bicep, **VARIANTS[variant])["predictedResources"]:
         assert types.problems(resource["type"], resource["apiVersion"], resource) == []
 
 
-def test_a_key_is_made_up_where_none_is_given(bicep: BicepCompiler) -> None:
+def test_an_api_key_is_generated_by_default(bicep: BicepCompiler) -> None:
     (secret,) = app(bicep)["properties"]["configuration"]["secrets"]
     assert secret == {"name": "nbtoolkit-api-key", "value": "[parameters('secrets')['nbtoolkit-api-key']]"}
     assert load_template()["parameters"]["secrets"]["defaultValue"] == {"nbtoolkit-api-key": "[newGuid()]"}
 
 
-def test_secrets_are_in_one_place_and_the_registrys_is_not_shown_to_the_container(
+def test_secrets_appear_once_and_the_registry_secret_is_not_in_the_container(
     bicep: BicepCompiler,
 ) -> None:
     found = app(bicep, **EVERYTHING)["properties"]
     assert {entry["name"] for entry in found["configuration"]["secrets"]} == set(SECRETS)
     (only,) = found["template"]["containers"]
-    shown = {entry["name"]: entry["secretRef"] for entry in only["env"] if "secretRef" in entry}
-    assert shown == {"NBTOOLKIT_API_KEY": "nbtoolkit-api-key", "HF_TOKEN": "hf-token"}
+    container_secrets = {entry["name"]: entry["secretRef"] for entry in only["env"] if "secretRef" in entry}
+    assert container_secrets == {"NBTOOLKIT_API_KEY": "nbtoolkit-api-key", "HF_TOKEN": "hf-token"}
     assert "canary" not in json.dumps(snapshot(bicep, **EVERYTHING))
     assert json.dumps(found).count("parameters('secrets')") == len(SECRETS)
 
 
 @pytest.mark.parametrize(
-    ("given", "gone"),
+    ("given", "omitted"),
     [
         ({"createStorage": False}, {STORAGE, FILES, SHARE}),
         ({"createStorage": False, "createFileShare": True}, {STORAGE, FILES}),
@@ -183,13 +183,15 @@ def test_secrets_are_in_one_place_and_the_registrys_is_not_shown_to_the_containe
         (VARIANTS["existing"], {STORAGE, FILES, SHARE, WORKSPACE, ENVIRONMENT, LINK}),
     ],
 )
-def test_what_exists_is_never_written(bicep: BicepCompiler, given: dict[str, Any], gone: set[str]) -> None:
+def test_existing_resources_are_not_deployed(
+    bicep: BicepCompiler, given: dict[str, Any], omitted: set[str]
+) -> None:
     everything = {STORAGE, FILES, SHARE, WORKSPACE, ENVIRONMENT, LINK, APP}
-    assert set(predicted(bicep, **given)) == everything - gone
+    assert set(predicted(bicep, **given)) == everything - omitted
 
 
 @pytest.mark.parametrize("gpu", GPU_PROFILES)
-def test_processors_memory_and_profile_follow_from_the_machine(bicep: BicepCompiler, gpu: str) -> None:
+def test_cpu_memory_and_workload_profile_follow_from_the_gpu_profile(bicep: BicepCompiler, gpu: str) -> None:
     hardware = GPU_PROFILES[gpu]
     found = predicted(bicep, gpu=gpu, maximumInstanceCount=2)
     profiles = found[ENVIRONMENT]["properties"]["workloadProfiles"]
@@ -203,24 +205,24 @@ def test_processors_memory_and_profile_follow_from_the_machine(bicep: BicepCompi
 
 
 @pytest.mark.parametrize("engine", RUNTIMES)
-def test_the_image_is_the_one_that_our_wheels_are_for(bicep: BicepCompiler, engine: str) -> None:
+def test_the_image_is_that_of_the_locked_wheels(bicep: BicepCompiler, engine: str) -> None:
     assert container(bicep, engine=engine)["image"] == RUNTIMES[engine].image
 
 
-def test_probes_ask_what_the_server_answers(bicep: BicepCompiler) -> None:
+def test_probes_request_paths_of_the_server(bicep: BicepCompiler) -> None:
     probes = {probe["type"]: probe for probe in container(bicep)["probes"]}
-    asked = {kind: probe["httpGet"] for kind, probe in probes.items()}
-    assert asked == {
+    requests = {kind: probe["httpGet"] for kind, probe in probes.items()}
+    assert requests == {
         "Startup": {"path": "/health", "port": 7861},
         "Liveness": {"path": "/health", "port": 7861},
         "Readiness": {"path": "/ready", "port": 7861},
     }
     window = {kind: probe["periodSeconds"] * probe["failureThreshold"] for kind, probe in probes.items()}
-    assert window["Startup"] >= 60  # Python on a busy machine
-    assert window["Liveness"] >= 60  # the port changes hands from the bootstrap to the server
+    assert window["Startup"] >= 60  # Python starts slowly on a busy machine
+    assert window["Liveness"] >= 60  # the server takes the port over from the bootstrap
 
 
-def test_everything_given_arrives(bicep: BicepCompiler) -> None:
+def test_every_parameter_is_applied(bicep: BicepCompiler) -> None:
     found = predicted(bicep, **EVERYTHING)
     properties = found[APP]["properties"]
     ingress, runs = properties["configuration"]["ingress"], properties["template"]
@@ -248,13 +250,13 @@ def test_everything_given_arrives(bicep: BicepCompiler) -> None:
         "NBTOOLKIT_BASE_MODEL": "/mount/models/phi",
         "NBTOOLKIT_ENGINE": "vllm",
         "NBTOOLKIT_MOUNT": "/mount",
-        "NBTOOLKIT_PORT": "7860",  # the ingress goes there: it cannot be changed
+        "NBTOOLKIT_PORT": "7860",  # the target port of the ingress: fixed
         "NBTOOLKIT_PROBE_PORT": "7861",
         "NBTOOLKIT_QUANTIZATION": "nf4",
     }
 
 
-def test_doors_are_closed_and_the_share_is_fresh(bicep: BicepCompiler) -> None:
+def test_insecure_access_is_disabled_and_the_mount_caches_for_one_second(bicep: BicepCompiler) -> None:
     found = predicted(bicep)
     account, properties = found[STORAGE]["properties"], found[APP]["properties"]
     assert account["supportsHttpsTrafficOnly"] is True

@@ -23,18 +23,16 @@ def folder(repo: Path) -> Path:
     return repo / "infra" / "provision"
 
 
-def test_the_committed_template_is_what_the_compiler_makes(bicep: BicepCompiler, folder: Path) -> None:
+def test_the_committed_template_equals_the_compiled_one(bicep: BicepCompiler, folder: Path) -> None:
     compiled = bicep.compile(folder / "inference.bicep")
     generator = load_template()["metadata"]["_generator"]["version"]
-    assert generator.startswith(bicep.version()), "another compiler than the one that made the template"
+    assert generator.startswith(bicep.version()), "another compiler version than that of the template"
     committed = (folder / "inference.json").read_text(encoding="utf-8")
     assert compiled.text + "\n" == committed, "run `make bicep`"
     assert list(map(str, compiled.diagnostics)) == []
 
 
-def test_nothing_is_found_by_the_linter_nor_changed_by_the_formatter(
-    bicep: BicepCompiler, folder: Path
-) -> None:
+def test_the_sources_pass_the_linter_and_the_formatter(bicep: BicepCompiler, folder: Path) -> None:
     files = sorted(folder.rglob("*.bicep"))
     assert len(files) == 5
     for path in files:
@@ -65,7 +63,7 @@ def test_every_parameter_and_output_is_described_and_bounded() -> None:
     assert all(output["metadata"]["description"] for output in load_template()["outputs"].values())
 
 
-def test_every_parameter_but_the_secrets_may_be_null_and_stands_in_the_parameter_file(folder: Path) -> None:
+def test_every_parameter_except_secrets_is_nullable_and_in_the_parameter_file(folder: Path) -> None:
     parameters = load_template()["parameters"]
     file = json.loads((folder / "inference.parameters.json").read_text())["parameters"]
     assert [name for name, entry in parameters.items() if not entry.get("nullable")] == ["secrets"]
@@ -74,32 +72,32 @@ def test_every_parameter_but_the_secrets_may_be_null_and_stands_in_the_parameter
     assert set(map(json.dumps, file.values())) == {'{"value": null}'}
 
 
-def test_the_container_runs_the_bootstrap_as_it_is(bicep: BicepCompiler, folder: Path) -> None:
+def test_the_container_runs_the_unchanged_bootstrap(bicep: BicepCompiler, folder: Path) -> None:
     text = (folder / "bootstrap.py").read_bytes().decode()
     resources = bicep.snapshot(load_template())["predictedResources"]
     (container,) = resources[-1]["properties"]["template"]["containers"]
     assert container["command"] == ["python3", "-u", "-c", text]
-    assert "$(" not in text  # the platform would put an environment variable in its place
-    assert len(text.encode()) < 128 * 1024  # the longest argument that Linux takes
+    assert "$(" not in text  # Kubernetes would substitute an environment variable
+    assert len(text.encode()) < 128 * 1024  # the length limit of an argument in Linux
 
 
-def test_keys_are_looked_up_only_where_they_are_needed() -> None:
-    """Azure evaluates list functions of resources that are not deployed, too, and fails where nothing is."""
-    looked_up = re.findall(r"\[[^\[\"]*listKeys[^\"]*", json.dumps(load_template()))
-    assert len(looked_up) == 2
-    assert all(text.startswith("[if(parameters('create") for text in looked_up)
+def test_list_keys_is_called_only_for_created_resources() -> None:
+    """Azure evaluates list functions of undeployed resources as well, and fails if one does not exist."""
+    calls = re.findall(r"\[[^\[\"]*listKeys[^\"]*", json.dumps(load_template()))
+    assert len(calls) == 2
+    assert all(text.startswith("[if(parameters('create") for text in calls)
 
 
-def test_a_replica_is_never_ended_before_it_could_drain() -> None:
+def test_the_termination_grace_period_covers_the_drain_timeout() -> None:
     grace = load_template()["parameters"]["terminationGraceSeconds"]
     assert grace["minValue"] >= GatewayConfig.drain_timeout
 
 
-def test_the_package_carries_the_template(repo: Path) -> None:
+def test_the_wheel_contains_the_template(repo: Path) -> None:
     project = tomllib.loads((repo / "pyproject.toml").read_text(encoding="utf-8"))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    beside = Path(deployment.__file__).with_name("inference.json").relative_to(repo)
-    assert included == {"infra/provision/inference.json": beside.as_posix()}
+    packaged = Path(deployment.__file__).with_name("inference.json").relative_to(repo)
+    assert included == {"infra/provision/inference.json": packaged.as_posix()}
     assert (
         json.loads((repo / "infra/provision/inference.json").read_text(encoding="utf-8")) == load_template()
     )
@@ -120,7 +118,7 @@ def test_the_package_carries_the_template(repo: Path) -> None:
     ],
     ids=json.dumps,
 )
-def test_values_out_of_bounds_are_refused(bicep: BicepCompiler, wrong: dict[str, Any]) -> None:
+def test_values_out_of_bounds_are_rejected(bicep: BicepCompiler, wrong: dict[str, Any]) -> None:
     with pytest.raises(BicepFailed) as failed:
         bicep.snapshot(load_template(), wrong)
     assert failed.value.diagnostics

@@ -1,4 +1,4 @@
-"""The judge of what goes to and comes from Azure finds what is wrong, and accepts what Azure really says."""
+"""The validator of Azure requests and responses finds problems, and accepts recorded responses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEWER_THAN_THE_TYPES = {
     "enableFips", "imageType", "patchingMode", "revisionTransitionThreshold", "targetLabel",
     "targetPortHttpScheme",
 }  # fmt: skip
-"""Properties that a preview version answered in the recordings and the stable types do not have."""
+"""Properties of a preview version in the recordings, which the stable types lack."""
 
 
 @pytest.fixture(scope="module")
@@ -36,29 +36,31 @@ def app(**probe: Any) -> dict[str, Any]:
     return {"location": "westus3", "properties": {"template": {"containers": [container]}}}
 
 
-def answers(shared: Path) -> Iterator[tuple[str, str, Any]]:
+def recorded_resources(shared: Path) -> Iterator[tuple[str, str, Any]]:
     """Yield type, version and body of every recorded resource."""
     for line in (shared / "azure/recordings/containerapp-cli-2025.jsonl").read_text("utf-8").splitlines():
         exchange = json.loads(line)
         path = re.search(r"/providers/(microsoft\.(?:app|storage))/([^?]*)", exchange["url"], re.IGNORECASE)
         parts = path[2].strip("/").split("/") if path else [""]
-        answered = exchange["status"] in (200, 201) and exchange["resp_body"]
-        if path and answered and len(parts) % 2 == 0:
+        has_resource = exchange["status"] in (200, 201) and exchange["resp_body"]
+        if path and has_resource and len(parts) % 2 == 0:
             body = json.loads(exchange["resp_body"])
             yield f"{path[1]}/{'/'.join(parts[::2])}", VERSIONS[path[1].lower()], body
 
 
-def test_what_azure_really_answered_is_accepted(types: BicepTypes, shared: Path) -> None:
-    judged: Counter[str] = Counter()
-    wrong = []
-    for resource_type, version, body in answers(shared):
+def test_recorded_responses_are_valid(types: BicepTypes, shared: Path) -> None:
+    validated: Counter[str] = Counter()
+    problems = []
+    for resource_type, version, body in recorded_resources(shared):
         if types.knows(resource_type, version):
-            judged[resource_type.lower()] += 1
-            wrong += types.problems(resource_type, version, body, response=True)
-    unexpected = {text for text in wrong if text.split(":")[0].rpartition(".")[2] not in NEWER_THAN_THE_TYPES}
+            validated[resource_type.lower()] += 1
+            problems += types.problems(resource_type, version, body, response=True)
+    unexpected = {
+        text for text in problems if text.split(":")[0].rpartition(".")[2] not in NEWER_THAN_THE_TYPES
+    }
     assert unexpected == set()
-    assert judged[APP.lower()] >= 20
-    assert judged[ENVIRONMENT.lower()] >= 20
+    assert validated[APP.lower()] >= 20
+    assert validated[ENVIRONMENT.lower()] >= 20
 
 
 @pytest.mark.parametrize(
@@ -82,19 +84,19 @@ def test_what_azure_really_answered_is_accepted(types: BicepTypes, shared: Path)
         ([], "wanted an object"),
     ],
 )
-def test_what_is_wrong_in_a_request_is_named(types: BicepTypes, body: Any, problem: str) -> None:
+def test_the_problem_of_an_invalid_request_is_named(types: BicepTypes, body: Any, problem: str) -> None:
     (found,) = types.problems(APP, VERSION, body)
     assert problem in found
 
 
-def test_required_is_what_the_url_does_not_say(types: BicepTypes) -> None:
+def test_properties_in_the_url_are_not_required_in_the_body(types: BicepTypes) -> None:
     assert types.problems(STORAGE, "2026-09-01", ACCOUNT) == []
     assert types.problems(STORAGE, "2026-09-01", {**ACCOUNT, "name": "Upper"})[0].startswith("name: ")
     assert len(types.problems(STORAGE, "2026-09-01", {})) == 3
     assert types.problems(STORAGE, "2026-09-01", {"tags": {}}, partial=True) == []
 
 
-def test_write_only_never_comes_back(types: BicepTypes) -> None:
+def test_a_write_only_property_in_a_response_is_a_problem(types: BicepTypes) -> None:
     secrets = {"configuration": {"secrets": [{"name": "a", "value": "b"}]}}
     body = {"location": "x", "properties": secrets}
     assert types.problems(APP, VERSION, body) == []
@@ -102,7 +104,7 @@ def test_write_only_never_comes_back(types: BicepTypes) -> None:
     assert found == "properties.configuration.secrets[0].value: is write-only, it never comes back"
 
 
-def test_actions_are_judged_too(types: BicepTypes) -> None:
+def test_action_responses_are_validated(types: BicepTypes) -> None:
     key = {"creationTime": "2026-01-01T00:00:00Z", "keyName": "key1", "value": "v", "permissions": "Full"}
     assert types.action_problems(STORAGE, "2026-09-01", "listkeys", {"keys": [key]}) == []
     (found,) = types.action_problems(STORAGE, "2026-09-01", "listKeys", {"keys": [{**key, "value": 1}]})
@@ -111,7 +113,7 @@ def test_actions_are_judged_too(types: BicepTypes) -> None:
         types.action_problems(STORAGE, "2026-09-01", "explode", {})
 
 
-def test_an_unknown_type_is_no_free_pass(types: BicepTypes) -> None:
+def test_an_unknown_type_raises_key_error(types: BicepTypes) -> None:
     assert not types.knows(APP, "2026-02-01")
     with pytest.raises(KeyError):
         types.problems(APP, "2026-02-01", {})

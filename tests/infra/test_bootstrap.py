@@ -1,4 +1,4 @@
-"""The container's first program, run as the container runs it, with a folder as the share."""
+"""The bootstrap, run as in the container, with a folder as the share."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ if __name__ == "__main__":
 
 
 class Mount:
-    """A share, and what a deploy would put there."""
+    """A share with the files that a deploy uploads."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -96,7 +96,7 @@ class Mount:
 
 
 class Container:
-    """The bootstrap as a process, started with the app's own command line."""
+    """The bootstrap as a process, started with the command line of the container app."""
 
     def __init__(self, mount: Mount, **environment: str) -> None:
         self.port, self.probe_port = free_port(), free_port()
@@ -122,9 +122,9 @@ class Container:
         self.probes.close()
         self.process.terminate()
         self.process.wait(10)
-        assert SECRET not in self.words()
+        assert SECRET not in self.log_text()
 
-    def words(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text(errors="replace")
 
     def wait(self, wanted: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
@@ -137,23 +137,23 @@ class Container:
         self, http: httpx.Client, wanted: Callable[[dict[str, Any]], Any], seconds: float = 20
     ) -> dict[str, Any]:
         end = time.monotonic() + seconds
-        seen: object = None
+        last: object = None
         while time.monotonic() < end:
-            assert self.process.poll() is None, f"it ended:\n{self.words()}"
+            assert self.process.poll() is None, f"the process ended:\n{self.log_text()}"
             try:
-                seen = body = http.get("/health").raise_for_status().json()
+                last = body = http.get("/health").raise_for_status().json()
                 if wanted(body):
                     return body
             except httpx.TransportError as error:
-                seen = error
+                last = error
             time.sleep(0.02)
-        raise AssertionError(f"never came, last {seen}:\n{self.words()}")
+        raise AssertionError(f"timed out; last response {last}:\n{self.log_text()}")
 
-    def served(self) -> dict[str, Any]:
+    def wait_until_ready(self) -> dict[str, Any]:
         return self.wait(lambda health: health["phase"] == "ready")
 
-    def ends(self) -> tuple[int, str]:
-        return self.process.wait(20), self.words()
+    def wait_for_exit(self) -> tuple[int, str]:
+        return self.process.wait(20), self.log_text()
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def mount(tmp_path: Path) -> Mount:
     return Mount(tmp_path / "mount")
 
 
-def test_answers_probes_while_there_is_no_release_then_becomes_its_server(mount: Mount) -> None:
+def test_probes_succeed_without_a_release_and_the_server_replaces_the_process(mount: Mount) -> None:
     with Container(mount) as container:
         health = container.wait(lambda health: health["phase"] == "waiting for a release")
         assert time.monotonic() - container.started < 4
@@ -171,12 +171,12 @@ def test_answers_probes_while_there_is_no_release_then_becomes_its_server(mount:
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
         assert "waiting for a release" in refused.json()["error"]["message"]
         mount.publish(1, ServedCode(sha256=mount.code()))
-        served = container.served()
+        served = container.wait_until_ready()
         assert served["pid"] == container.process.pid
         assert served["argv"] == ["--mount", str(mount.root), "--port", str(container.port)]
 
 
-def test_is_not_ready_while_another_replica_serves(mount: Mount) -> None:
+def test_readiness_fails_while_another_replica_serves(mount: Mount) -> None:
     def beat(phase: str, at: str) -> None:
         mount.write(share.heartbeat_path("other"), json.dumps({"replica": "other", "at": at, "phase": phase}))
 
@@ -190,26 +190,26 @@ def test_is_not_ready_while_another_replica_serves(mount: Mount) -> None:
             assert container.http.get("/ready").status_code == 200
 
 
-def test_installs_the_locked_packages_once_onto_its_own_disk(mount: Mount, tmp_path: Path) -> None:
+def test_locked_packages_are_installed_once_on_the_local_disk(mount: Mount, tmp_path: Path) -> None:
     wheels = mount.wheels(make_wheel(tmp_path, "tinypackage", "1.5"), make_wheel(tmp_path, "other", "2"))
     mount.publish(1, ServedCode(sha256=mount.code(), wheels_sha256=wheels))
     with Container(mount, PIP_NO_INDEX="0", PIP_INDEX_URL="http://127.0.0.1:1") as container:
-        assert container.served()["package"] == "1.5"
+        assert container.wait_until_ready()["package"] == "1.5"
     for wheel in (mount.root / share.WHEELS / wheels).glob("*.whl"):
-        wheel.unlink()  # a second start on this disk reads none of them
+        wheel.unlink()  # a second start on the same disk reads none of them
     with Container(mount) as container:
-        assert container.served()["package"] == "1.5"
+        assert container.wait_until_ready()["package"] == "1.5"
     assert not list((tmp_path / "mount").rglob("*.pyc"))
 
 
-def test_a_wheel_with_other_bytes_is_not_installed(mount: Mount, tmp_path: Path) -> None:
+def test_a_wheel_with_another_hash_is_not_installed(mount: Mount, tmp_path: Path) -> None:
     wheels = mount.wheels(make_wheel(tmp_path, "tinypackage", "1.5"))
     make_wheel(mount.root / share.WHEELS / wheels, "tinypackage", "1.5", code="VERSION = 'evil'")
     release = mount.publish(3, ServedCode(sha256=mount.code(), wheels_sha256=wheels))
     with Container(mount) as container:
-        code, words = container.ends()
+        code, log_text = container.wait_for_exit()
     assert code == 1
-    assert "tinypackage" in words
+    assert "tinypackage" in log_text
     beat = mount.heartbeat()
     assert beat.phase == "failed"
     assert beat.failed
@@ -220,29 +220,31 @@ def test_a_wheel_with_other_bytes_is_not_installed(mount: Mount, tmp_path: Path)
     assert not list((tmp_path / "disk" / "nbtoolkit-site").glob("wheels*"))
 
 
-def test_a_lock_that_is_not_what_the_folder_is_named_after_is_refused(mount: Mount, tmp_path: Path) -> None:
+def test_a_lock_that_does_not_match_the_hash_in_its_folder_name_is_rejected(
+    mount: Mount, tmp_path: Path
+) -> None:
     wheels = mount.wheels(make_wheel(tmp_path, "tinypackage", "1.5"))
     evil = make_wheel(mount.root / share.WHEELS / wheels, "tinypackage", "6.6")
     (mount.root / share.WHEELS / wheels / "requirements.txt").write_text(lock_text(evil))
     mount.publish(1, ServedCode(sha256=mount.code(), wheels_sha256=wheels))
     with Container(mount) as container:
-        code, words = container.ends()
+        code, log_text = container.wait_for_exit()
     assert code == 1
-    assert "is not the lock" in words
+    assert "is not the lock" in log_text
 
 
 @pytest.mark.parametrize("missing", ["code", "wheels"])
-def test_what_is_missing_on_the_share_is_named(mount: Mount, missing: str) -> None:
+def test_a_missing_file_on_the_share_is_named(mount: Mount, missing: str) -> None:
     code = "0" * 64 if missing == "code" else mount.code()
     mount.publish(1, ServedCode(sha256=code, wheels_sha256="1" * 64))
     with Container(mount) as container:
-        assert container.ends()[0] == 1
+        assert container.wait_for_exit()[0] == 1
     error = mount.heartbeat().last_error
     assert error
     assert f"/{missing}/" in error
 
 
-def test_the_newest_valid_pointer_wins_and_broken_ones_are_passed_over(mount: Mount) -> None:
+def test_the_newest_valid_pointer_is_used_and_invalid_ones_are_skipped(mount: Mount) -> None:
     mount.publish(9, ServedCode(sha256=mount.code("ninth")))
     mount.publish(10, ServedCode(sha256=mount.code("tenth")))
     edited = mount.publish(11, ServedCode(sha256=mount.code("eleventh")))
@@ -254,122 +256,128 @@ def test_the_newest_valid_pointer_wins_and_broken_ones_are_passed_over(mount: Mo
     mount.write(share.pointer_path(15), '["no pointer"]')
     mount.write(f"{share.ACTIVE}/99.txt", "not a pointer at all")
     with Container(mount) as container:
-        assert container.served()["name"] == "tenth"
-        assert all(f"pointer {n} is passed over" in container.words() for n in (11, 12, 13, 14, 15))
+        assert container.wait_until_ready()["name"] == "tenth"
+        assert all(f"pointer {n} is passed over" in container.log_text() for n in (11, 12, 13, 14, 15))
 
 
-def test_ends_at_once_while_it_waits(mount: Mount) -> None:
+def test_sigterm_ends_the_wait_for_a_release_within_a_second(mount: Mount) -> None:
     with Container(mount) as container:
         container.wait(bool)
-        asked = time.monotonic()
+        signalled_at = time.monotonic()
         container.process.send_signal(signal.SIGTERM)
-        assert container.ends()[0] == 0
-        assert time.monotonic() - asked < 1
+        assert container.wait_for_exit()[0] == 0
+        assert time.monotonic() - signalled_at < 1
 
 
-def own(mount: Mount, *commands: str) -> Release:
+def publish_custom_server(mount: Mount, *commands: str) -> Release:
     return mount.publish(1, ServedCode(kind="own", sha256="a" * 64, commands=commands))
 
 
-def test_own_commands_share_a_shell_and_stop_at_the_first_that_fails(mount: Mount) -> None:
-    own(mount, f"cd {mount.root}", "export WORD=hello", "echo $WORD >one", "false && true", "touch never")
+def test_start_commands_share_a_shell_and_stop_at_the_first_failure(mount: Mount) -> None:
+    publish_custom_server(
+        mount, f"cd {mount.root}", "export WORD=hello", "echo $WORD >one", "false && true", "touch never"
+    )
     with Container(mount) as container:
-        code, words = container.ends()
+        code, log_text = container.wait_for_exit()
     assert code == 1
     assert (mount.root / "one").read_text() == "hello\n"
     assert not (mount.root / "never").exists()
-    assert "start command 4 of 5 failed with exit code 1" in words
+    assert "start command 4 of 5 failed with exit code 1" in log_text
     failed = mount.heartbeat().failed
     assert failed
     assert "start command 4 of 5" in failed.error
 
 
-def test_own_server_runs_below_and_hears_the_end(mount: Mount) -> None:
+def test_a_custom_server_is_a_child_process_and_receives_sigterm(mount: Mount) -> None:
     (mount.root / "inference").mkdir()
     slow_end = "import pathlib, signal, sys, time\ndef end(*_):\n    time.sleep(0.5)\n"
     slow_end += "    pathlib.Path('finished').touch()\n    sys.exit()\nsignal.signal(signal.SIGTERM, end)\n"
     (mount.root / "inference" / "server.py").write_text(f"NAME = 'own'\n{slow_end}{SERVER}")
     mount.write(share.heartbeat_path("me"), "an earlier start's failure")
     wait = "while [ ! -e go ]; do sleep 0.1; done"
-    own(mount, f"cd {mount.root}/inference", wait, f"{sys.executable} server.py --port $PORT")
+    publish_custom_server(
+        mount, f"cd {mount.root}/inference", wait, f"{sys.executable} server.py --port $PORT"
+    )
     with Container(mount) as container:
         wait_until(lambda: not (mount.root / share.heartbeat_path("me")).exists())
         container.wait_probe(lambda health: health["phase"] == "running the start commands")
         assert container.probes.get("/ready").status_code == 503  # nothing listens yet
         (mount.root / "inference" / "go").touch()
-        served = container.served()
+        served = container.wait_until_ready()
         assert container.probes.get("/health").status_code == 200
         assert container.probes.get("/ready").status_code == 200
         assert served["name"] == "own"
         container.process.send_signal(signal.SIGTERM)
-        assert container.ends()[0] == 0
-        assert (mount.root / "inference" / "finished").exists()  # what it does at its end was waited for
+        assert container.wait_for_exit()[0] == 0
+        assert (mount.root / "inference" / "finished").exists()  # the bootstrap waited for the signal handler
         with pytest.raises(ProcessLookupError):
             os.kill(served["pid"], 0)
 
 
-def test_default_commands_run_what_was_put_there_by_hand(mount: Mount) -> None:
+def test_default_commands_run_a_folder_that_was_uploaded_by_hand(mount: Mount) -> None:
     commands = ["cd /mount/inference", "echo $PWD >started", "exit 7"]
     with Container(mount, NBTOOLKIT_DEFAULT_COMMANDS=json.dumps(commands)) as container:
-        container.wait(lambda health: health["phase"] == "waiting for a release")  # nothing lies there yet
+        container.wait(
+            lambda health: health["phase"] == "waiting for a release"
+        )  # the folder does not exist yet
         (mount.root / "inference").mkdir()
-        code, words = container.ends()
+        code, log_text = container.wait_for_exit()
     assert code == 1
-    assert "start command 3 of 3 failed with exit code 7" in words
+    assert "start command 3 of 3 failed with exit code 7" in log_text
     assert (mount.root / "inference" / "started").read_text().strip() == str(mount.root / "inference")
 
 
-def test_a_release_counts_more_than_default_commands(mount: Mount) -> None:
+def test_a_release_takes_precedence_over_default_commands(mount: Mount) -> None:
     (mount.root / "inference").mkdir()
     mount.publish(1, ServedCode(sha256=mount.code()))
     with Container(mount, NBTOOLKIT_DEFAULT_COMMANDS='["exit 7"]') as container:
-        assert container.served()["name"] == "first"
+        assert container.wait_until_ready()["name"] == "first"
 
 
-def test_a_share_that_cannot_be_listed_runs_no_default_commands(mount: Mount) -> None:
+def test_default_commands_do_not_run_if_the_share_cannot_be_listed(mount: Mount) -> None:
     (mount.root / "inference").mkdir()
     mount.write(share.ACTIVE, "listing this fails, and not since it is missing")
     with Container(mount, NBTOOLKIT_DEFAULT_COMMANDS='["touch /mount/ran", "exit 7"]') as container:
         container.wait(lambda health: health["phase"] == "waiting for a release")
-        assert "the share cannot be listed" in container.words()
+        assert "the share cannot be listed" in container.log_text()
         (mount.root / share.ACTIVE).unlink()
         (mount.root / share.ACTIVE).mkdir()
         mount.publish(1, ServedCode(sha256=mount.code()))
-        assert container.served()["name"] == "first"
+        assert container.wait_until_ready()["name"] == "first"
     assert not (mount.root / "ran").exists()
 
 
-def test_a_release_that_lacks_what_is_needed_is_reported(mount: Mount) -> None:
+def test_a_release_with_a_missing_key_is_reported(mount: Mount) -> None:
     content = {"code": {"kind": "own"}}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     release = f"r-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     mount.write(share.release_path(release), text)
     mount.write(share.pointer_path(1), json.dumps({"n": 1, "release": release}))
     with Container(mount) as container:
-        assert container.ends()[0] == 1
+        assert container.wait_for_exit()[0] == 1
     beat = mount.heartbeat()
     assert beat.phase == "failed"
     assert beat.last_error == "KeyError: 'commands'"
 
 
-def test_a_heartbeat_that_cannot_be_removed_keeps_no_server_from_starting(mount: Mount) -> None:
+def test_the_server_starts_if_an_old_heartbeat_cannot_be_removed(mount: Mount) -> None:
     (mount.root / share.heartbeat_path("me")).mkdir(parents=True)  # unlink fails
-    own(mount, f"touch {mount.root}/ran")
+    publish_custom_server(mount, f"touch {mount.root}/ran")
     with Container(mount) as container:
-        code, words = container.ends()
+        code, log_text = container.wait_for_exit()
     assert code == 0
     assert (mount.root / "ran").exists()
-    assert "could not be removed" in words
+    assert "could not be removed" in log_text
 
 
-def test_our_own_server_starts_from_the_share(mount: Mount, repo: Path) -> None:
+def test_the_built_in_server_starts_from_the_share(mount: Mount, repo: Path) -> None:
     source = repo / "nbtoolkit" / "serving"
     sha256 = code_sha256(source)
     for name, path in code_files(source).items():
         mount.write(f"{share.code_path(sha256)}/{share.CODE_PACKAGE}/{name}", path.read_text())
     mount.publish(1, ServedCode(sha256=sha256))
     with Container(mount) as container:
-        health = container.wait(lambda health: "in_flight" in health)  # only our server says that
+        health = container.wait(lambda health: "in_flight" in health)  # only the gateway has this key
         assert health["replica"] == "me"
         assert "in_flight" in container.probes.get("/health").json()
         assert container.probes.get("/ready").json()["ready"] in (True, False)

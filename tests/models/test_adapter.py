@@ -103,7 +103,7 @@ def test_hash_depends_on_content_and_not_on_location(tmp_path: Path) -> None:
     assert Adapter.read(write_adapter(tmp_path / "four", r=4)).sha256 != first.sha256
 
 
-def test_only_served_files_count(tmp_path: Path) -> None:
+def test_hash_depends_only_on_served_files(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "checkpoint")
     before = Adapter.read(folder).sha256
     for name in ("optimizer.pt", "training_args.bin", "README.md", ".env"):
@@ -254,7 +254,7 @@ def test_unreadable_file_is_refused(tmp_path: Path) -> None:
 )
 def test_invalid_rank_is_refused_on_access(tmp_path: Path, config: dict[str, Any]) -> None:
     adapter = Adapter.read(write_adapter(tmp_path / "a", **config))
-    assert "rank" in str(adapter)  # still describes itself, for the report
+    assert "rank" in str(adapter)  # the description still works, for the report
     with pytest.raises(InvalidAdapter, match="A3"):
         _ = adapter.rank
 

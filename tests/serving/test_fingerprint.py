@@ -1,4 +1,4 @@
-"""What a replayed fingerprint proves, also where the old adapter was asked only the first contexts."""
+"""Proof by a replayed fingerprint, also if the old adapter has only the first contexts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ PROBES = tuple(Probe(context=(i, i + 1), base=BASE, adapter=NEW) for i in range(
 PRINT = Fingerprint(adapter_sha256="a", base_sha256="b", dtype="float32", noise=0.05, probes=PROBES)
 
 
-def test_the_new_adapter_is_proven_against_a_few_answers_of_the_old() -> None:
+def test_the_new_adapter_is_proven_against_fewer_contexts_of_the_old() -> None:
     assert judge(PRINT, [NEW] * 16, [OLD] * SHORT_CONTEXTS).outcome == "proven"
     assert judge(PRINT.shortened, [NEW] * SHORT_CONTEXTS, [OLD] * SHORT_CONTEXTS).outcome == "proven"
 
 
-def test_a_stale_adapter_is_told_from_the_new_one() -> None:
+def test_a_stale_adapter_is_distinguished_from_the_new_one() -> None:
     assert judge(PRINT, [OLD] * 16, [OLD] * SHORT_CONTEXTS).outcome == "other"
     assert judge(PRINT.shortened, [OLD] * SHORT_CONTEXTS, [OLD] * SHORT_CONTEXTS).outcome == "other"
 

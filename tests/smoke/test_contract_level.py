@@ -33,7 +33,7 @@ def report(workspace: Workspace, settings: SmokeSettings) -> SmokeReport:
     return smoke_test(settings, workspace=workspace)
 
 
-def test_good_adapter_is_green_with_every_point_as_evidence(report: SmokeReport) -> None:
+def test_good_adapter_is_green_with_every_check_as_evidence(report: SmokeReport) -> None:
     assert report.green, str(report)
     points = next(one for one in report.checks if one.id == "G7").evidence["points"]
     assert list(points) == [
@@ -85,7 +85,7 @@ def test_server_with_another_fingerprint_fails(report: SmokeReport, workspace: W
     assert outcome.remedy
 
 
-def test_no_process_and_no_file_is_left(report: SmokeReport, workspace: Workspace) -> None:
+def test_no_process_and_no_file_remains(report: SmokeReport, workspace: Workspace) -> None:
     assert report.green
     children = psutil.Process().children(recursive=True)
     alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]

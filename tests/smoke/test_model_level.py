@@ -80,7 +80,7 @@ def outcome(id: str, context: Any) -> CheckOutcome:
     return next(one for one in registered_checks("model") if one.id == id).run(context)
 
 
-def test_ids_and_titles_in_the_kernel_are_those_of_the_model_level(models: Path) -> None:
+def test_ids_and_titles_in_the_kernel_equal_those_of_the_model_level(models: Path) -> None:
     from nbtoolkit.smoke.model_process import MODEL_CHECKS
 
     outcome("A3", model_context(models / "llama", models / "llama-adapter"))
@@ -154,7 +154,7 @@ def test_norm_ratio_is_that_of_the_full_matrices(models: Path) -> None:
     context = model_context(models / "gpt2", models / "gpt2-adapter")
     ratios = norm_ratios(context.model, context.adapter_name)
     for path, module in lora_layers(context.model, context.adapter_name):
-        delta = module.get_delta_weight(context.adapter_name)  # in full, scale included
+        delta = module.get_delta_weight(context.adapter_name)  # the full matrix, including the scale
         expected = delta.norm() / module.get_base_layer().weight.norm()
         assert ratios[path] == pytest.approx(float(expected), rel=1e-4)
     assert len(ratios) == 4
@@ -176,7 +176,7 @@ def test_adapter_without_effect_fails(models: Path, adapter: Path) -> None:
 
 def test_effect_below_bfloat16_precision_is_named(models: Path, adapter: Path) -> None:
     change(adapter, scaled(4e-4))  # alpha is half of what the limits below were measured with
-    limits = {"effect_fail": 60, "effect_warn": 60}  # so small a model's batches round nearly alike
+    limits = {"effect_fail": 60, "effect_warn": 60}  # batches of so small a model round nearly equally
     found = outcome("G2", model_context(models / "llama", adapter, dtype="bfloat16", **limits))
     assert found.verdict == "fail"
     assert "below serving precision" in found.summary
@@ -279,7 +279,9 @@ def test_unusable_gpu_is_a_warning(models: Path, tmp_path: Path, monkeypatch: py
     device = choose_device({}, tmp_path)
     assert device.kind == "cpu"
     assert "there is a GPU" in device.problem
-    assert choose_device({"CUDA_VISIBLE_DEVICES": ""}, tmp_path).problem == "", "hiding it is a choice"
+    assert choose_device({"CUDA_VISIBLE_DEVICES": ""}, tmp_path).problem == "", (
+        "a hidden GPU is a choice of the user"
+    )
     context = model_context(models / "llama", models / "llama-adapter", norm_warn=10)
     context.device = device
     found = outcome("G1", context)

@@ -1,4 +1,4 @@
-"""The model level's process reports why it died, and ends with a cancel, a timeout or its parent."""
+"""The model level's process reports the cause of its end, and ends with a cancel, a timeout or its parent."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_killed_process_is_reported_as_out_of_memory(models: Path) -> None:
     assert "nf4" in caught.value.next_step
 
 
-def test_crash_is_reported_with_its_last_lines(models: Path) -> None:
+def test_crash_is_reported_with_the_last_lines_of_its_output(models: Path) -> None:
     with pytest.raises(SmokeTestFailed, match="exit status 1") as caught:
         run(models, "raise KeyError('no such layer')")
     assert "KeyError: 'no such layer'" in caught.value.message
 
 
-def test_out_of_memory_inside_python_names_what_helps(models: Path) -> None:
+def test_memory_error_in_python_has_a_next_step(models: Path) -> None:
     program = (
         "import sys\n"
         "from nbtoolkit.smoke.model_level import __main__ as level\n"
@@ -114,7 +114,7 @@ def test_cancel_ends_the_process_within_two_seconds(models: Path, workspace_root
     assert list(Workspace(workspace_root).reports.iterdir()) == []
 
 
-def test_cancel_from_another_thread_reaches_a_silent_process(models: Path) -> None:
+def test_cancel_from_another_thread_ends_a_process_without_output(models: Path) -> None:
     progress = Progress()
     threading.Timer(0.3, progress.cancel).start()
     start = time.monotonic()

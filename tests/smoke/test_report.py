@@ -59,14 +59,14 @@ def test_a_level_that_was_not_run_is_not_green() -> None:
     assert "contract" in str(partial).splitlines()[0]
 
 
-def test_undecided_is_settled_by_the_next_level_only() -> None:
+def test_undecided_is_decided_by_the_next_level_only() -> None:
     undecided = check("A4", "undecided")
     assert not report(undecided).green
     assert report(undecided, check("A4", "pass", "model")).green
     assert not report(undecided, check("A4", "fail", "model")).green
 
 
-def test_failure_names_every_failing_check_and_what_to_do() -> None:
+def test_failure_names_every_failing_check_and_the_next_step() -> None:
     bad = report(check("A6", "fail", summary="B·A is zero"), check("A2", "fail", remedy="convert it"))
     with pytest.raises(SmokeTestFailed, match="B·A is zero") as caught:
         bad.raise_for_failure()
@@ -109,7 +109,7 @@ def test_changed_or_foreign_file_is_not_a_report(workspace_root: Any) -> None:
         SmokeReport.load(path)
 
 
-def test_newest_report_of_the_same_bytes_and_base_counts(workspace_root: Any) -> None:
+def test_newest_report_of_the_same_adapter_and_base_is_used(workspace_root: Any) -> None:
     workspace = Workspace(workspace_root)
     assert newest_report(workspace, ADAPTER, BASE) is None
     first = report(check("A1", "pass"))
@@ -118,7 +118,7 @@ def test_newest_report_of_the_same_bytes_and_base_counts(workspace_root: Any) ->
     other_adapter = report(adapter_sha256="a" * 63 + "d", created=first.created + timedelta(hours=2))
     for one in (second, other_base, other_adapter, first):
         one.save(workspace)
-    assert newest_report(workspace, ADAPTER, BASE) == second, "the newer red report wins"
+    assert newest_report(workspace, ADAPTER, BASE) == second, "the newer red report is not used"
     assert newest_report(workspace, "e" * 64, BASE) is None
 
 
@@ -140,7 +140,7 @@ def test_plain_text_names_checks_verdicts_and_remedies() -> None:
     text = str(report(check("A6", "fail", summary="B·A is zero"), check("G2", "skipped", "model")))
     assert text.startswith("Smoke test FAILED (A6): adapter tone on tiny")
     assert "→ train again" in text
-    assert text.count("→") == 1, "no remedy if nothing is wrong"
+    assert text.count("→") == 1, "a remedy without a failed check"
     assert max(map(len, text.splitlines())) <= 120
 
 

@@ -174,7 +174,7 @@ def test_good_adapter_passes_every_static_check(workspace: Workspace, originals:
     assert {one.id: one.verdict for one in report.checks} == dict.fromkeys(
         ["A1", "A2", "A3", "A4", "A6"], "pass"
     )
-    assert not report.green, "a report without model and contract level proves too little"
+    assert not report.green, "a report without model and contract level must not be green"
 
 
 def test_other_shapes_are_a_wrong_base(workspace: Workspace, originals: Path) -> None:

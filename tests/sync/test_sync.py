@@ -187,7 +187,7 @@ def test_without_its_manifest_contents_are_compared_and_not_sent_again(store: Co
         assert sync.sync(folder, store, "inference").sent_files == 0
         assert store.taken()["sha256"] == 4
     assert sync.sync(folder, store, "inference").sent_files == 0
-    assert store.taken()["sha256"] == 0  # it was written anew
+    assert store.taken()["sha256"] == 0  # the manifest was written again
 
 
 def test_a_file_of_another_size_in_a_content_addressed_folder_is_replaced(
@@ -315,7 +315,7 @@ class Slow(LocalFolder):
 
 
 class Recording(Progress):
-    """Keep what was reported; cancel once so many bytes went out."""
+    """Record the reported progress; cancel after ``cancel_at`` bytes."""
 
     def __init__(self, cancel_at: int | None = None) -> None:
         super().__init__()

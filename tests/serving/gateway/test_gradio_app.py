@@ -1,4 +1,4 @@
-"""The page for people, and the door before it."""
+"""The Gradio page and its login."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.wait import wait_until
 
 @pytest.fixture(scope="module")
 def share(tmp_path_factory: pytest.TempPathFactory) -> ShareFolder:
-    """A share with two adapters published."""
+    """A share with a release of two adapters."""
     share = ShareFolder(tmp_path_factory.mktemp("share"))
     share.publish(share.release(share.adapter("tone", "joy"), share.adapter("hue", "red")))
     return share
@@ -26,7 +26,7 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> ShareFolder:
 
 @pytest.fixture(scope="module")
 def gateway(share: ShareFolder) -> Iterator[GatewayProcess]:
-    """A gateway with its page open."""
+    """A gateway with its web UI."""
     with GatewayProcess(share.root, "--delay", "0.02", web_ui=True) as gateway:
         gateway.ready()
         wait_until(
@@ -43,7 +43,7 @@ def browser(gateway: GatewayProcess) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_without_login_there_is_only_the_form(browser: httpx.Client) -> None:
+def test_without_login_only_the_login_form_is_served(browser: httpx.Client) -> None:
     assert browser.get("/").headers["location"] == "login"
     form = browser.get("/login")
     assert form.status_code == 200
@@ -53,7 +53,7 @@ def test_without_login_there_is_only_the_form(browser: httpx.Client) -> None:
         assert browser.get(path).status_code == 401, path
 
 
-def test_a_wrong_key_gets_the_form_with_the_error_and_takes_time(browser: httpx.Client) -> None:
+def test_a_wrong_key_returns_the_form_with_an_error_after_a_delay(browser: httpx.Client) -> None:
     began = time.monotonic()
     answer = browser.post("/login", data={"key": "<script>"}, headers={"X-Forwarded-For": "10.0.0.1"})
     assert time.monotonic() - began >= 0.5
@@ -63,13 +63,13 @@ def test_a_wrong_key_gets_the_form_with_the_error_and_takes_time(browser: httpx.
     assert "set-cookie" not in answer.headers
 
 
-def test_many_wrong_keys_are_put_off(browser: httpx.Client) -> None:
+def test_many_wrong_keys_are_throttled(browser: httpx.Client) -> None:
     for number in range(MAX_WRONG_KEYS):
         headers = {"X-Forwarded-For": f"192.0.2.{number}, 10.0.0.2"}  # only the last entry is the ingress's
         assert browser.post("/login", data={"key": "no"}, headers=headers).status_code == 401
-    put_off = browser.post("/login", data={"key": KEY}, headers={"X-Forwarded-For": "10.0.0.2"})
-    assert put_off.status_code == 429
-    assert int(put_off.headers["retry-after"]) > 30
+    throttled = browser.post("/login", data={"key": KEY}, headers={"X-Forwarded-For": "10.0.0.2"})
+    assert throttled.status_code == 429
+    assert int(throttled.headers["retry-after"]) > 30
 
 
 def test_the_right_key_opens_the_page_until_logout(browser: httpx.Client) -> None:
@@ -99,7 +99,7 @@ def test_behind_a_proxy_the_cookie_is_secure_and_the_page_names_the_public_host(
     assert config["root"] == "https://app.example.org"
 
 
-def test_gradio_paths_that_the_page_does_not_need_stay_shut(browser: httpx.Client) -> None:
+def test_gradio_paths_that_the_page_does_not_need_return_404(browser: httpx.Client) -> None:
     browser.post("/login", data={"key": KEY})
     for path in (
         "/gradio_api/info",
@@ -139,7 +139,7 @@ def test_the_throttle_forgets_old_addresses() -> None:
         ("```html\n<i>\n```\n<u>", "```html\n<i>\n```\n&lt;u>"),
         ("1. Do\n   ```\n   a < b\n   ```\n", "1. Do\n   ```\n   a < b\n   ```\n"),
         ("```\n<script>", "```\n<script>"),
-        # What looks like code at first sight only.
+        # Text that only resembles code.
         ("\\`<img src=x>`", "\\`&lt;img src=x>`"),
         ("``<img src=x>`", "``&lt;img src=x>`"),
         ("a ```<img src=x>", "a ```&lt;img src=x>"),
@@ -176,7 +176,7 @@ def test_login_chat_compare_and_a_lost_model_in_a_browser(
         page.get_by_label("API key").fill(KEY)
         page.get_by_role("button", name="Log in").click()
 
-        # What is typed before the page has loaded and asked the server can be lost.
+        # Text typed before the page has loaded can be lost.
         expect(page.get_by_text("Release r-")).to_be_visible(timeout=60_000)
         expect(page.get_by_label("Model")).to_have_value("tone")
         message = page.get_by_placeholder("Write a message")
@@ -192,7 +192,7 @@ def test_login_chat_compare_and_a_lost_model_in_a_browser(
         message.fill("HOSTILE")
         message.press("Enter")
         expect(page.get_by_text("<b>bold</b>")).to_have_count(2)
-        assert page.title() == "Chat · nbtoolkit", "the model's markup ran"
+        assert page.title() == "Chat · nbtoolkit", "markup of the model was executed"
         assert page.locator("img[src=x]").count() == 0
 
         gateway.ready(share.publish(share.release(share.adapter("hue", "red"))))

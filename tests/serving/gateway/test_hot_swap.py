@@ -1,4 +1,4 @@
-"""Adapters change while the gateway serves."""
+"""Hot swaps of adapters while the gateway serves."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nbtoolkit.serving.release import EngineSettings, ServedBase, ServedCode
 from tests.support.gateway_harness import GatewayProcess, ShareFolder, streamed_words
 
 
-def test_swaps_under_streams_drop_nothing_and_never_mix(tmp_path: Path) -> None:
+def test_swaps_during_streams_drop_no_text_and_mix_no_adapters(tmp_path: Path) -> None:
     share = ShareFolder(tmp_path)
-    releases = [share.release(share.adapter("tone", says)) for says in ("joy", "red", "salt")]
-    says = {1: "joy", 2: "red", 0: "salt"}
+    releases = [share.release(share.adapter("tone", expected)) for expected in ("joy", "red", "salt")]
+    expected = {1: "joy", 2: "red", 0: "salt"}
     share.publish(releases[0])
     stop = threading.Event()
     failures: list[str] = []
@@ -49,17 +49,17 @@ def test_swaps_under_streams_drop_nothing_and_never_mix(tmp_path: Path) -> None:
         stop.set()
         for thread in threads:
             thread.join()
-        gateway.wait(lambda _: gateway.metric("stub_adapters") == 1)  # the old ones are drained and gone
+        gateway.wait(lambda _: gateway.metric("stub_adapters") == 1)  # the old adapters are unloaded
         assert gateway.health()["engine"]["starts"] == 1
     assert failures == []
     assert len(answers) > 20
-    for public, said in answers:
-        assert len(said) == 1, "an answer changed its adapter midway"
-        assert said <= {says[n % 3] for n in public if n}
+    for public, found in answers:
+        assert len(found) == 1, "the adapter changed within a response"
+        assert found <= {expected[n % 3] for n in public if n}
     assert max(took) < 2
 
 
-def test_a_request_keeps_the_adapter_that_was_public_when_it_began(tmp_path: Path) -> None:
+def test_a_request_keeps_the_adapter_that_was_active_at_its_start(tmp_path: Path) -> None:
     share = ShareFolder(tmp_path)
     share.publish(share.release(share.adapter("tone", "joy")))
     with GatewayProcess(share.root, "--delay", "0.02") as gateway:
@@ -74,7 +74,7 @@ def test_a_request_keeps_the_adapter_that_was_public_when_it_began(tmp_path: Pat
         gateway.wait(lambda _: gateway.metric("stub_adapters") == 1)
 
 
-def test_names_come_and_go(tmp_path: Path) -> None:
+def test_adapters_are_added_and_removed(tmp_path: Path) -> None:
     share = ShareFolder(tmp_path)
     joy, red = share.adapter("tone", "joy"), share.adapter("hue", "red")
     share.publish(share.release(joy))
@@ -85,19 +85,19 @@ def test_names_come_and_go(tmp_path: Path) -> None:
         gateway.ready(share.publish(share.release(red)))
         assert gateway.chat("tone").status_code == 404
         gateway.ready(share.publish(share.release()))
-        assert gateway.chat("hue").status_code == 404, "never the base model in its place"
+        assert gateway.chat("hue").status_code == 404, "the base model is served under the adapter's name"
         assert gateway.chat("tiny").status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("knobs", "why"),
+    ("knobs", "cause"),
     [
         ({"on_load": "refuse"}, "missing keys"),
         ({"proven_as": "green"}, "is not what answers under its name"),
     ],
 )
-def test_a_swap_that_fails_keeps_the_old_and_says_why(
-    tmp_path: Path, knobs: dict[str, str], why: str
+def test_a_failed_swap_keeps_the_old_release_and_reports_the_cause(
+    tmp_path: Path, knobs: dict[str, str], cause: str
 ) -> None:
     share = ShareFolder(tmp_path)
     good = share.adapter("tone", "joy")
@@ -108,19 +108,19 @@ def test_a_swap_that_fails_keeps_the_old_and_says_why(
         n = share.publish(bad)
         health = gateway.wait(lambda health: health["failed"])
         assert (health["failed"]["n"], health["failed"]["release"]) == (n, bad.id)
-        assert why in health["failed"]["error"]
+        assert cause in health["failed"]["error"]
         assert health["phase"] == "ready"
         assert health["n"] == 1
         assert gateway.chat("tone").json()["choices"][0]["message"]["content"].split() == ["joy"] * 4
         gateway.wait(lambda _: share.heartbeat().failed is not None)
         gateway.wait(lambda _: gateway.metric("stub_adapters") == 1)
         with GatewayProcess(share.root, replica="late") as late:
-            assert late.ready(1)["failed"]["n"] == n, "a replica that starts later falls back likewise"
+            assert late.ready(1)["failed"]["n"] == n, "a replica that starts later does not fall back"
         gateway.ready(share.publish(share.release(good, share.adapter("hue", "blue"))))
         assert gateway.health()["failed"] is None
 
 
-def test_changed_bytes_on_the_share_are_not_served(tmp_path: Path) -> None:
+def test_an_adapter_with_another_sha256_is_not_served(tmp_path: Path) -> None:
     share = ShareFolder(tmp_path)
     share.publish(share.release(share.adapter("tone", "joy")))
     with GatewayProcess(share.root) as gateway:
@@ -134,7 +134,7 @@ def test_changed_bytes_on_the_share_are_not_served(tmp_path: Path) -> None:
         assert health["n"] == 1
 
 
-def test_an_adapter_that_ends_the_engine_is_given_up(tmp_path: Path) -> None:
+def test_an_adapter_that_crashes_the_engine_is_rejected(tmp_path: Path) -> None:
     share = ShareFolder(tmp_path)
     share.publish(share.release(share.adapter("tone", "joy")))
     with GatewayProcess(share.root) as gateway:
@@ -144,12 +144,12 @@ def test_an_adapter_that_ends_the_engine_is_given_up(tmp_path: Path) -> None:
         assert gateway.chat("tone").json()["choices"][0]["message"]["content"].split() == ["joy"] * 4
 
 
-def test_torn_and_false_pointers_are_reported_and_passed_over(tmp_path: Path) -> None:
+def test_incomplete_and_invalid_pointers_are_reported_and_skipped(tmp_path: Path) -> None:
     share = ShareFolder(tmp_path)
     good = share.release(share.adapter("tone", "joy"))
     share.publish(good)
-    torn = share.root / layout.pointer_path(2)
-    torn.write_text('{"n": 2, "rele')
+    incomplete = share.root / layout.pointer_path(2)
+    incomplete.write_text('{"n": 2, "rele')
     (share.root / layout.pointer_path(3)).write_text(
         '{"n": 4, "release": "r-000000000000", "by": "x", "at": "2026-01-01T00:00:00Z"}'
     )
@@ -162,14 +162,14 @@ def test_torn_and_false_pointers_are_reported_and_passed_over(tmp_path: Path) ->
         assert health["last_error"] is not None
         assert health["failed"]["n"] == 4
         assert "does not match its content" in health["failed"]["error"]
-        # The torn one becomes whole, as a slow remote writer's would.
+        # The incomplete pointer becomes complete, as that of a slow writer.
         third = share.release(share.adapter("tone", "salt"))
-        torn.write_text(f'{{"n": 2, "release": "{third.id}", "by": "x", "at": "2026-01-01T00:00:00Z"}}')
+        incomplete.write_text(f'{{"n": 2, "release": "{third.id}", "by": "x", "at": "2026-01-01T00:00:00Z"}}')
         gateway.ready(2)
         assert gateway.chat("tone").json()["choices"][0]["message"]["content"].split() == ["salt"] * 4
 
 
-def test_more_than_adapters_waits_for_a_restart(tmp_path: Path) -> None:
+def test_a_release_that_changes_more_than_adapters_waits_for_a_restart(tmp_path: Path) -> None:
     share = ShareFolder(tmp_path)
     joy = share.adapter("tone", "joy")
     share.publish(share.release(joy))
@@ -193,14 +193,14 @@ def test_more_than_adapters_waits_for_a_restart(tmp_path: Path) -> None:
         assert gateway.ready(n)["pending"] is None
 
 
-def test_what_equals_the_base_is_served_as_not_distinguishable(tmp_path: Path) -> None:
+def test_an_adapter_equal_to_the_base_is_served_as_not_distinguishable(tmp_path: Path) -> None:
     share = ShareFolder(tmp_path)
     share.publish(share.release(share.adapter("tone", "base")))
     with GatewayProcess(share.root) as gateway:
         assert gateway.ready()["proofs"]["tone"].startswith("not distinguishable")
 
 
-def test_without_a_report_only_an_override_lets_an_adapter_through(tmp_path: Path) -> None:
+def test_an_adapter_without_a_smoke_report_needs_an_override(tmp_path: Path) -> None:
     share = ShareFolder(tmp_path)
     joy = share.adapter("tone", "joy")
     share.publish(share.release(joy, reports={}, override_reason="a trial"))
@@ -213,7 +213,7 @@ def test_without_a_report_only_an_override_lets_an_adapter_through(tmp_path: Pat
         assert "has no smoke report and no override" in health["failed"]["error"]
 
 
-def test_a_missing_adapter_folder_is_no_reason_to_serve_the_base(tmp_path: Path) -> None:
+def test_a_missing_adapter_folder_fails_the_start(tmp_path: Path) -> None:
     share = ShareFolder(tmp_path)
     joy = share.adapter("tone", "joy")
     share.publish(share.release(joy))

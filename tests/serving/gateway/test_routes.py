@@ -1,4 +1,4 @@
-"""What a client of the API meets at the gateway."""
+"""The gateway's API, seen from a client."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def test_models_lists_base_and_adapters_with_parent(gateway: GatewayProcess) -> 
 
 
 @pytest.mark.parametrize(("model", "says"), [("tiny", "base"), ("tone", "joy"), ("hue", "red")])
-def test_answers_carry_public_names_and_who_gave_them(gateway: GatewayProcess, model: str, says: str) -> None:
+def test_responses_contain_the_public_model_name_and_the_release(
+    gateway: GatewayProcess, model: str, says: str
+) -> None:
     mark = gateway.health()["adapters"].get(model, "base")[:16]
     whole = gateway.chat(model).json()
     assert whole["choices"][0]["message"]["content"].split() == [says] * 4
@@ -71,14 +73,14 @@ def test_no_or_wrong_key_is_401(gateway: GatewayProcess, path: str, authorizatio
         "/gradio_api/proxy=http://example.org", "/monitoring", "/v1/models/../health", "/active", "/info",
     ],
 )  # fmt: skip
-def test_all_other_paths_are_404(gateway: GatewayProcess, path: str) -> None:
+def test_other_paths_are_404(gateway: GatewayProcess, path: str) -> None:
     for method in ("GET", "POST"):
         answer = gateway.http.request(method, path)
         assert answer.status_code == 404, method
         assert answer.json()["error"]["code"] == "not_found"
 
 
-def test_unknown_model_is_404_and_names_the_known(gateway: GatewayProcess) -> None:
+def test_unknown_model_is_404_and_lists_the_known_models(gateway: GatewayProcess) -> None:
     answer = gateway.chat("tonne")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "model_not_found"
@@ -93,14 +95,14 @@ def test_engine_names_are_not_public(gateway: GatewayProcess) -> None:
     ("content", "status"),
     [(b"{", 400), (b"[]", 400), (b'{"messages": []}', 400), (b'{"model": 3}', 400), (b"x" * (17 << 20), 413)],
 )
-def test_what_is_no_request_is_refused(gateway: GatewayProcess, content: bytes, status: int) -> None:
+def test_an_invalid_request_is_rejected(gateway: GatewayProcess, content: bytes, status: int) -> None:
     answer = gateway.http.post("/v1/chat/completions", content=content)
     assert answer.status_code == status
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_engine_refusals_keep_their_status_and_show_public_names(
+def test_engine_errors_keep_their_status_and_contain_public_names(
     gateway: GatewayProcess, stream: bool
 ) -> None:
     answer = gateway.chat("tone", "REFUSE", stream=stream)
@@ -108,7 +110,7 @@ def test_engine_refusals_keep_their_status_and_show_public_names(
     assert answer.json()["error"]["message"] == "The model tone does not want this"
 
 
-def test_silent_streams_get_comments(gateway: GatewayProcess) -> None:
+def test_idle_streams_receive_comments(gateway: GatewayProcess) -> None:
     answer = gateway.chat("tone", "SILENT", stream=True, max_tokens=2)
     assert answer.status_code == 200
     assert answer.text.count(": waiting\n\n") >= 3
@@ -123,19 +125,19 @@ def test_an_error_after_comments_is_an_event(gateway: GatewayProcess) -> None:
     gateway.wait(lambda health: health["phase"] == "ready" and health["engine"]["starts"] == 2)
 
 
-def hold(gateway: GatewayProcess, tokens: int = 3000) -> Any:
+def open_stream(gateway: GatewayProcess, tokens: int = 3000) -> Any:
     """Open a stream that runs until it is closed."""
     body = {"model": "tone", "stream": True, "max_tokens": tokens}
     body["messages"] = [{"role": "user", "content": "x"}]
     return gateway.http.stream("POST", "/v1/chat/completions", json=body)
 
 
-def test_a_client_that_leaves_ends_its_answer_at_once(gateway: GatewayProcess) -> None:
+def test_a_client_disconnect_ends_its_generation(gateway: GatewayProcess) -> None:
     before = gateway.metric("stub_disconnects")
-    with hold(gateway) as stream:
+    with open_stream(gateway) as stream:
         next(stream.iter_lines())
         assert gateway.metric("stub_active") == 1
-    gateway.wait(lambda _: gateway.metric("stub_active") == 0, seconds=5)  # of the 30 that the answer takes
+    gateway.wait(lambda _: gateway.metric("stub_active") == 0, seconds=5)  # a complete response takes 30 s
     assert gateway.metric("stub_disconnects") == before + 1
     assert gateway.health()["in_flight"] == 0
 
@@ -143,7 +145,7 @@ def test_a_client_that_leaves_ends_its_answer_at_once(gateway: GatewayProcess) -
 def test_a_full_queue_is_429_and_probes_do_not_wait(gateway: GatewayProcess) -> None:
     with ExitStack() as held:
         for _ in range(5):
-            assert held.enter_context(hold(gateway)).status_code == 200
+            assert held.enter_context(open_stream(gateway)).status_code == 200
         refused = gateway.chat("tone")
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert refused.json()["error"]["code"] == "queue_full"
@@ -157,7 +159,7 @@ def test_not_ready_is_503_with_phase(tmp_path: Path) -> None:
     with GatewayProcess(share.root, "--load-seconds", "0.6") as gateway:
         health = gateway.wait(lambda health: health["phase"] == "starting")
         assert health["release"] is None
-        assert gateway.http.get("/ready").status_code == 200, "a first start must not be hidden"
+        assert gateway.http.get("/ready").status_code == 200, "a first start must be ready"
         share.publish(share.release())
         gateway.wait(lambda health: health["detail"] == "loading weights")
         for answer in (gateway.chat("tiny"), gateway.http.get("/v1/models")):
@@ -191,7 +193,7 @@ def test_streams_end_with_done(gateway: GatewayProcess) -> None:
         assert streamed_words(stream) == ["red"] * 3
 
 
-def test_metrics_count_requests_beside_the_engines(gateway: GatewayProcess) -> None:
+def test_metrics_of_gateway_and_engine_are_returned_together(gateway: GatewayProcess) -> None:
     text = gateway.http.get("/metrics").text
     assert 'nbtoolkit_requests_total{path="/v1/chat/completions",status="200"}' in text
     assert "stub_adapters 2" in text

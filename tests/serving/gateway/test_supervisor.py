@@ -1,4 +1,4 @@
-"""How the gateway starts, survives its engine, and ends."""
+"""Start, engine restart and shutdown of the gateway."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def stream_body(text: str = "x", tokens: int = 60) -> dict[str, Any]:
 
 @pytest.fixture
 def share(tmp_path: Path) -> ShareFolder:
-    """A share with one adapter published."""
+    """A share with a release of one adapter."""
     share = ShareFolder(tmp_path)
     share.publish(share.release(share.adapter("tone", "joy")))
     return share
 
 
-def test_health_answers_within_four_seconds_although_the_page_takes_longer(share: ShareFolder) -> None:
+def test_health_responds_within_four_seconds_although_the_web_ui_starts_later(share: ShareFolder) -> None:
     with GatewayProcess(share.root, "--load-seconds", "30", web_ui=True) as gateway:
         gateway.wait(lambda health: health["phase"] in ("starting", "loading"), seconds=4)
         assert time.monotonic() - gateway.started < 4
@@ -51,7 +51,7 @@ def test_health_answers_within_four_seconds_although_the_page_takes_longer(share
         ({"NBTOOLKIT_API_KEY": KEY, "NBTOOLKIT_PROBE_PORT": "http"}, "NBTOOLKIT_PROBE_PORT='http'"),
     ],
 )
-def test_a_start_that_cannot_work_is_refused_in_one_sentence(
+def test_an_invalid_start_exits_with_one_sentence(
     tmp_path: Path, repo: Path, environment: dict[str, str], says: str
 ) -> None:
     command = [sys.executable, "-m", "nbtoolkit.serving", "--mount", str(tmp_path), "--port", "0"]
@@ -63,11 +63,11 @@ def test_a_start_that_cannot_work_is_refused_in_one_sentence(
     assert KEY not in done.stderr
 
 
-def test_a_taken_port_is_refused_by_number(tmp_path: Path, repo: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
+def test_a_port_in_use_is_named_in_the_error(tmp_path: Path, repo: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
         command = [sys.executable, "-m", "nbtoolkit.serving", "--mount", str(tmp_path), "--port", port]
         environment = {
             **os.environ,
@@ -80,7 +80,7 @@ def test_a_taken_port_is_refused_by_number(tmp_path: Path, repo: Path) -> None:
     assert f"127.0.0.1:{port}" in done.stderr
 
 
-def test_the_key_may_come_from_a_file_and_never_shows(tmp_path: Path) -> None:
+def test_the_key_is_read_from_a_file_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{KEY}\n")
     settings = GatewayConfig.read(tmp_path, 1, environ={"NBTOOLKIT_API_KEY_FILE": str(tmp_path / "key")})
     assert settings.key == KEY
@@ -90,9 +90,7 @@ def test_the_key_may_come_from_a_file_and_never_shows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "network"), [("cifs", True), ("nfs4", True), ("ext4", False)])
-def test_the_kind_of_mount_decides_how_often_the_share_is_listed(
-    tmp_path: Path, kind: str, network: bool
-) -> None:
+def test_the_mount_type_sets_the_poll_interval_of_the_share(tmp_path: Path, kind: str, network: bool) -> None:
     mount = tmp_path / "with space"
     mount.mkdir()
     point = str(mount).replace(" ", "\\040")
@@ -102,14 +100,16 @@ def test_the_kind_of_mount_decides_how_often_the_share_is_listed(
 
 
 @pytest.mark.parametrize("how", ["module", "path"])
-def test_the_folder_alone_starts(tmp_path: Path, repo: Path, how: str) -> None:
+def test_the_serving_folder_starts_without_the_rest_of_nbtoolkit(
+    tmp_path: Path, repo: Path, how: str
+) -> None:
     code = tmp_path / "code"
     shutil.copytree(
         repo / "nbtoolkit/serving", code / "serving", ignore=shutil.ignore_patterns("__pycache__")
     )
     share = ShareFolder(tmp_path / "share")
     arguments = ["--mount", str(share.root), "--port", "{port}"]
-    if how == "module":  # with the rest of nbtoolkit out of reach
+    if how == "module":  # without the rest of nbtoolkit on the path
         program = (
             "import runpy, sys; sys.modules['nbtoolkit'] = None; "
             "runpy.run_module('serving', run_name='__main__', alter_sys=True)"
@@ -123,7 +123,7 @@ def test_the_folder_alone_starts(tmp_path: Path, repo: Path, how: str) -> None:
         )
 
 
-def test_a_killed_engine_is_restarted_and_its_answers_end_clearly(share: ShareFolder) -> None:
+def test_a_killed_engine_is_restarted_and_its_requests_fail_with_an_error(share: ShareFolder) -> None:
     with GatewayProcess(share.root, "--delay", "0.02") as gateway:
         gateway.ready()
         (engine,) = psutil.Process(gateway.process.pid).children()
@@ -147,7 +147,7 @@ def test_a_killed_engine_is_restarted_and_its_answers_end_clearly(share: ShareFo
         gateway.wait(lambda _: share.heartbeat().engine_starts == 2)
 
 
-def test_an_engine_that_never_starts_is_given_up_with_its_last_words(share: ShareFolder) -> None:
+def test_an_engine_that_fails_to_start_twice_is_reported_with_its_last_output(share: ShareFolder) -> None:
     with GatewayProcess(share.root, "--refuse-start") as gateway:
         health = gateway.wait(lambda health: health["phase"] == "failed")
         assert "CUDA out of memory" in health["failed"]["error"]
@@ -155,7 +155,7 @@ def test_an_engine_that_never_starts_is_given_up_with_its_last_words(share: Shar
         gateway.wait(lambda _: share.heartbeat().phase == "failed")
 
 
-def test_an_engine_that_stays_only_to_tell_why_it_cannot_serve_is_given_up_at_once(
+def test_an_engine_that_reports_a_failed_start_is_not_restarted(
     share: ShareFolder,
 ) -> None:
     with GatewayProcess(share.root, "--fail-start", "nf4 quantization needs a CUDA GPU") as gateway:
@@ -167,10 +167,10 @@ def test_an_engine_that_stays_only_to_tell_why_it_cannot_serve_is_given_up_at_on
         gateway.wait(lambda _: not psutil.Process(gateway.process.pid).children())
 
 
-def test_a_share_that_is_gone_for_a_while_does_not_cost_the_release_that_served(share: ShareFolder) -> None:
+def test_the_active_release_is_kept_while_the_share_is_unavailable(share: ShareFolder) -> None:
     with GatewayProcess(share.root) as gateway:
         gateway.ready()
-        time.sleep(1.2)  # longer than files may be late
+        time.sleep(1.2)  # longer than the wait for late files
         (share.root / "base").rename(share.root / "away")
         psutil.Process(gateway.process.pid).children()[0].kill()
         gateway.wait(lambda health: "base model 'tiny' is missing" in (health["last_error"] or ""))
@@ -182,18 +182,16 @@ def test_a_share_that_is_gone_for_a_while_does_not_cost_the_release_that_served(
         assert gateway.chat("tone").status_code == 200
 
 
-def test_a_mount_in_trouble_is_no_more_than_not_yet_readable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def trouble(_: Path) -> bool:
+def test_a_mount_error_raises_not_yet_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def host_is_down(_: Path) -> bool:
         raise OSError(112, "Host is down")
 
-    monkeypatch.setattr(Path, "is_dir", trouble)
+    monkeypatch.setattr(Path, "is_dir", host_is_down)
     with pytest.raises(NotYetReadable, match=r"base model cannot be read.*Host is down"):
         PublishedReleases(tmp_path).folder("base", "base model")
 
 
-def test_a_crash_after_a_swap_blames_no_release(share: ShareFolder) -> None:
+def test_a_crash_after_a_swap_rejects_no_release(share: ShareFolder) -> None:
     with GatewayProcess(share.root) as gateway:
         gateway.ready(1)
         gateway.ready(share.publish(share.release(share.adapter("tone", "red"))))
@@ -204,7 +202,7 @@ def test_a_crash_after_a_swap_blames_no_release(share: ShareFolder) -> None:
         assert "signal 9" in health["last_error"]
 
 
-def test_the_engine_does_not_outlive_a_killed_front(share: ShareFolder) -> None:
+def test_the_engine_ends_with_a_killed_gateway(share: ShareFolder) -> None:
     with GatewayProcess(share.root) as gateway:
         gateway.ready()
         (engine,) = psutil.Process(gateway.process.pid).children()
@@ -214,7 +212,7 @@ def test_the_engine_does_not_outlive_a_killed_front(share: ShareFolder) -> None:
         assert not engine.is_running()
 
 
-def test_sigterm_lets_answers_finish_and_takes_no_new_ones(share: ShareFolder) -> None:
+def test_sigterm_finishes_running_requests_and_rejects_new_ones(share: ShareFolder) -> None:
     with GatewayProcess(share.root, "--delay", "0.02") as gateway:
         gateway.ready()
         with gateway.http.stream("POST", "/v1/chat/completions", json=stream_body()) as stream:
@@ -230,7 +228,7 @@ def test_sigterm_lets_answers_finish_and_takes_no_new_ones(share: ShareFolder) -
         assert share.heartbeat().phase == "stopped"
 
 
-def test_behind_an_ingress_requests_are_taken_a_moment_longer(share: ShareFolder) -> None:
+def test_behind_an_ingress_requests_are_accepted_during_the_linger_time(share: ShareFolder) -> None:
     with GatewayProcess(share.root, linger=1.0) as gateway:
         gateway.ready()
         gateway.process.send_signal(signal.SIGTERM)
@@ -240,7 +238,7 @@ def test_behind_an_ingress_requests_are_taken_a_moment_longer(share: ShareFolder
         assert gateway.process.wait(5) == 0
 
 
-def test_sigterm_waits_for_answers_only_so_long(share: ShareFolder) -> None:
+def test_sigterm_waits_for_running_requests_until_the_drain_timeout(share: ShareFolder) -> None:
     with GatewayProcess(share.root, "--delay", "0.02", drain_timeout=0.5) as gateway:
         gateway.ready()
         with gateway.http.stream("POST", "/v1/chat/completions", json=stream_body(tokens=3000)) as stream:
@@ -249,7 +247,7 @@ def test_sigterm_waits_for_answers_only_so_long(share: ShareFolder) -> None:
             assert gateway.process.wait(8) == 0
 
 
-def test_sigterm_while_loading_ends_at_once(share: ShareFolder) -> None:
+def test_sigterm_while_loading_ends_within_five_seconds(share: ShareFolder) -> None:
     with GatewayProcess(share.root, "--load-seconds", "60", web_ui=True) as gateway:
         gateway.wait(lambda health: health["detail"] == "loading weights")
         began = time.monotonic()

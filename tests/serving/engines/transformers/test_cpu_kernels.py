@@ -42,7 +42,7 @@ def packed_linear() -> Any:
     return packed(nn.Sequential(nn.Linear(16, 32)))[0]
 
 
-def agrees(layer: Any) -> bool:
+def matches_unpacked(layer: Any) -> bool:
     x = torch.randn(3, 16)
     with torch.inference_mode():
         return torch.allclose(layer(x), linear(x, layer.weight, layer.bias), atol=1e-4)
@@ -69,10 +69,10 @@ def test_a_packed_layer_follows_a_change_of_its_weights(change: Any) -> None:
     layer = packed_linear()
     assert layer.is_packed
     change(layer)
-    assert agrees(layer)
+    assert matches_unpacked(layer)
     repack(layer)
     assert layer.is_packed
-    assert agrees(layer)
+    assert matches_unpacked(layer)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy])
@@ -82,23 +82,23 @@ def test_a_copy_of_a_packed_layer_computes_with_its_own_weight(duplicate: Any) -
     other = other[0] if duplicate is copy.deepcopy else other
     assert not other.is_packed
     change_in_place(other)
-    assert agrees(other)
-    assert agrees(layer)
+    assert matches_unpacked(other)
+    assert matches_unpacked(layer)
     repack(other)
     assert other.is_packed
-    assert agrees(other)
+    assert matches_unpacked(other)
 
 
-def test_a_packed_layer_obeys_a_parametrization_of_its_weight() -> None:
+def test_a_packed_layer_applies_a_parametrization_of_its_weight() -> None:
     class Double(nn.Module):
         def forward(self, weight: torch.Tensor) -> torch.Tensor:
             return 2 * weight
 
     layer = packed_linear()
     register_parametrization(layer, "weight", Double())
-    assert agrees(layer)
+    assert matches_unpacked(layer)
     remove_parametrizations(layer, "weight", leave_parametrized=False)
-    assert agrees(layer)
+    assert matches_unpacked(layer)
     assert type(layer) is PackedLinear
 
 
@@ -156,7 +156,7 @@ def log_probabilities(model: Any) -> torch.Tensor:
         return model(input_ids=IDS).logits.float().log_softmax(-1)
 
 
-def peft_answers(base: Path, adapter: Path) -> torch.Tensor:
+def peft_log_probabilities(base: Path, adapter: Path) -> torch.Tensor:
     model = AutoModelForCausalLM.from_pretrained(base)
     return log_probabilities(PeftModel.from_pretrained(model, str(adapter)).eval())
 
@@ -178,7 +178,7 @@ KINDS: dict[str, dict[str, Any]] = {
     # peft refuses another adapter after one with trainable tokens
     [(kind, first) for kind in KINDS for first in (True, False) if (kind, first) != ("tokens", True)],
 )
-def test_a_packed_base_answers_as_peft_with_every_adapter_and_as_itself_without(
+def test_a_packed_base_equals_peft_with_every_adapter_and_the_base_without(
     base: Path, tied: bool, tmp_path: Path, kind: str, first: bool
 ) -> None:
     options = copy.deepcopy(KINDS[kind])
@@ -195,7 +195,7 @@ def test_a_packed_base_answers_as_peft_with_every_adapter_and_as_itself_without(
     order = list(folders) if first else list(reversed(folders))
     for name in order:
         adapters.load(name, folders[name])
-    expected = {name: peft_answers(base, folder) for name, folder in folders.items()}
+    expected = {name: peft_log_probabilities(base, folder) for name, folder in folders.items()}
     assert (expected["the_kind"] - plain).abs().max() > 2
     for name in (*order, None, *order):
         adapters.activate(name)
@@ -211,7 +211,7 @@ def test_a_packed_base_answers_as_peft_with_every_adapter_and_as_itself_without(
     assert set(model.state_dict()) == names
 
 
-def test_a_refused_adapter_leaves_no_saved_module_in_the_base(base: Path, tmp_path: Path) -> None:
+def test_a_rejected_adapter_leaves_no_saved_module_in_the_base(base: Path, tmp_path: Path) -> None:
     adapter = trained(tmp_path / "adapter", base, modules_to_save=["lm_head", "embed_tokens"])
     file = adapter / "adapter_model.safetensors"
     content = load_file(file)

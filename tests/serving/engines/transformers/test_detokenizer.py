@@ -1,4 +1,4 @@
-"""Text leaves the engine right: whole characters, and never a part of a stop string."""
+"""The detokenizer emits whole characters, and no part of a stop string."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("text", ["🙂", "世界你好", "a🙂世 b", "é", "👩‍👩‍👧", "the cat and the dog"])
-def test_a_character_of_several_tokens_comes_whole(tokenizer: Tokenizer, text: str) -> None:
+def test_a_character_of_several_tokens_is_emitted_whole(tokenizer: Tokenizer, text: str) -> None:
     tokens = ids(tokenizer, text)
     stream = Detokenizer(tokenizer, ids(tokenizer, "say "))
     pieces = [stream.step(token) for token in tokens]
@@ -41,22 +41,22 @@ def test_a_character_of_several_tokens_comes_whole(tokenizer: Tokenizer, text: s
     assert stream.finish() == ""
 
 
-def test_an_unfinished_character_ends_as_a_replacement(tokenizer: Tokenizer) -> None:
+def test_an_incomplete_character_at_the_end_is_a_replacement_character(tokenizer: Tokenizer) -> None:
     stream = Detokenizer(tokenizer, [])
     tokens = ids(tokenizer, "a🙂")
     assert "".join(stream.step(token) for token in tokens[:-1]) == "a"
     assert stream.finish() == "\ufffd"
 
 
-def test_bytes_that_are_no_text_do_not_stop_the_stream(tokenizer: Tokenizer) -> None:
+def test_invalid_utf8_bytes_do_not_stop_the_stream(tokenizer: Tokenizer) -> None:
     stream = Detokenizer(tokenizer, [])
     (byte,) = ids(tokenizer, "世")[:1]
-    shown = "".join(stream.step(token) for token in [byte, byte, byte, *ids(tokenizer, "ok 世")])
-    assert shown.endswith("ok 世")
+    emitted = "".join(stream.step(token) for token in [byte, byte, byte, *ids(tokenizer, "ok 世")])
+    assert emitted.endswith("ok 世")
 
 
 @pytest.mark.parametrize(
-    ("pieces", "stops", "shown", "stopped"),
+    ("pieces", "stops", "emitted", "stopped"),
     [
         (["one E", "N", "D two"], ["END"], "one ", True),
         (["one E", "N", "E two"], ["END"], "one ENE two", False),
@@ -68,8 +68,8 @@ def test_bytes_that_are_no_text_do_not_stop_the_stream(tokenizer: Tokenizer) -> 
         (["text"], [""], "text", False),
     ],
 )
-def test_a_stop_string_over_several_pieces_is_never_shown(
-    pieces: list[str], stops: list[str], shown: str, stopped: bool
+def test_a_stop_string_across_several_pieces_is_not_emitted(
+    pieces: list[str], stops: list[str], emitted: str, stopped: bool
 ) -> None:
     stream = StopFilter(stops)
     out = ""
@@ -78,7 +78,7 @@ def test_a_stop_string_over_several_pieces_is_never_shown(
         if stream.stopped:
             break
     assert stream.stopped is stopped
-    assert out + stream.finish() == shown
+    assert out + stream.finish() == emitted
 
 
 def answer(tokenizer: Tokenizer, tokens: list[int], **settings: Any) -> list[TokenEvent]:
@@ -98,15 +98,15 @@ def answer(tokenizer: Tokenizer, tokens: list[int], **settings: Any) -> list[Tok
     return events
 
 
-def test_an_answer_stopped_by_a_string_counts_its_tokens_and_tells_only_those_shown(
+def test_a_stop_string_counts_in_the_usage_and_is_not_in_the_logprobs(
     tokenizer: Tokenizer,
 ) -> None:
     events = answer(tokenizer, ids(tokenizer, "xy END z"), stops=["END"])
     assert "".join(event.text for event in events) == "xy "
     assert events[-1].finish == "stop"
     assert events[-1].tokens == len(ids(tokenizer, "xy END"))
-    told = [told.choice.token for event in events for told in event.logprobs]
-    assert tokenizer.decode(told) == "xy "
+    with_logprobs = [logprob.choice.token for event in events for logprob in event.logprobs]
+    assert tokenizer.decode(with_logprobs) == "xy "
 
 
 def test_a_stop_string_in_the_last_allowed_token_is_a_stop(tokenizer: Tokenizer) -> None:
@@ -115,7 +115,7 @@ def test_a_stop_string_in_the_last_allowed_token_is_a_stop(tokenizer: Tokenizer)
     assert ("".join(event.text for event in events), events[-1].finish) == ("xy", "stop")
 
 
-def test_text_held_back_in_vain_comes_with_the_end(tokenizer: Tokenizer) -> None:
+def test_held_back_text_is_emitted_at_the_end(tokenizer: Tokenizer) -> None:
     (end,) = ids(tokenizer, END_OF_TEXT)
     for tokens, settings, reason in (
         (ids(tokenizer, "xyEN"), {"max_tokens": 4}, "length"),
@@ -125,13 +125,13 @@ def test_text_held_back_in_vain_comes_with_the_end(tokenizer: Tokenizer) -> None
         assert ("".join(event.text for event in events), events[-1].finish) == ("xyEN", reason)
 
 
-def test_offsets_of_told_tokens_point_into_the_text(tokenizer: Tokenizer) -> None:
+def test_logprob_offsets_point_into_the_text(tokenizer: Tokenizer) -> None:
     events = answer(tokenizer, ids(tokenizer, "the cat"), max_tokens=5)
     text = "".join(event.text for event in events)
     for event in events:
-        for told in event.logprobs:
-            piece = tokenizer.decode([told.choice.token])
-            assert text[told.offset : told.offset + len(piece)] == piece
+        for logprob in event.logprobs:
+            piece = tokenizer.decode([logprob.choice.token])
+            assert text[logprob.offset : logprob.offset + len(piece)] == piece
 
 
 def test_tokens_are_named_by_text_bytes_or_id(tokenizer: Tokenizer) -> None:

@@ -1,4 +1,4 @@
-"""What the engine loads, in which format, and what it refuses to."""
+"""The model loader: weights, dtype, adapters, and rejected models."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def options(base: Path, **settings: Any) -> EngineConfig:
     return EngineConfig(port=0, base={"name": "tiny", "path": base}, tokenizer_path=base, **settings)  # type: ignore[arg-type]
 
 
-def quiet(_: str) -> None:
-    """Take no note of phases."""
+def ignore_phase(_: str) -> None:
+    """Ignore the reported phase."""
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +40,18 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_base(tmp_path_factory.mktemp("load") / "base")
 
 
-def test_answers_end_at_the_bases_the_tokenizers_and_the_templates_end(base: Path) -> None:
+def test_stop_tokens_are_those_of_base_tokenizer_and_chat_template(base: Path) -> None:
     declared = json.loads((base / "generation_config.json").read_text())
     declared["eos_token_id"] = [7, 9]
     (base / "generation_config.json").write_text(json.dumps(declared))
-    loaded = load(options(base), quiet)
+    loaded = load(options(base), ignore_phase)
     names = (END_OF_TEXT, END_OF_TURN)
     assert loaded.stop_ids == {7, 9, *(loaded.backend.token_to_id(name) for name in names)}
 
 
-def test_the_pinned_template_is_in_force(base: Path) -> None:
-    assert load(options(base, chat_template="{{ 'pinned' }}"), quiet).chat_template == "{{ 'pinned' }}"
-    assert "<|im_start|>" in (load(options(base), quiet).chat_template or "")
+def test_a_pinned_chat_template_is_used(base: Path) -> None:
+    assert load(options(base, chat_template="{{ 'pinned' }}"), ignore_phase).chat_template == "{{ 'pinned' }}"
+    assert "<|im_start|>" in (load(options(base), ignore_phase).chat_template or "")
 
 
 @pytest.mark.parametrize("network_mount", [True, False])
@@ -59,37 +59,37 @@ def test_weights_on_a_network_mount_are_read_without_mmap(
     base: Path, network_mount: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = AutoModelForCausalLM.from_pretrained(base).state_dict()
-    asked: list[dict[str, Any]] = []
-    genuine = AutoModelForCausalLM.from_pretrained
+    calls: list[dict[str, Any]] = []
+    from_pretrained_of_transformers = AutoModelForCausalLM.from_pretrained
 
     def from_pretrained(path: Path, **settings: Any) -> Any:
-        asked.append(settings)
-        return genuine(path, **settings)
+        calls.append(settings)
+        return from_pretrained_of_transformers(path, **settings)
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
-    loaded = load(options(base, network_mount=network_mount), quiet)
-    assert [settings["disable_mmap"] for settings in asked] == [network_mount]
+    loaded = load(options(base, network_mount=network_mount), ignore_phase)
+    assert [settings["disable_mmap"] for settings in calls] == [network_mount]
     assert all(torch.equal(tensor, reference[name]) for name, tensor in loaded.model.state_dict().items())
 
 
-def test_nf4_without_cuda_is_refused_with_the_way_out(base: Path) -> None:
+def test_nf4_without_cuda_is_rejected_with_a_next_step(base: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(EngineStartRefused, match=r"CUDA.*quantization none"):
-        load(options(base, quantization="nf4"), quiet)
+        load(options(base, quantization="nf4"), ignore_phase)
 
 
-def test_a_longer_context_than_the_models_is_refused(base: Path) -> None:
+def test_a_context_longer_than_that_of_the_model_is_rejected(base: Path) -> None:
     with pytest.raises(EngineStartRefused, match=r"600.*512"):
-        load(options(base, max_model_len=600), quiet)
-    assert load(options(base, max_model_len=64), quiet).max_length == 64
+        load(options(base, max_model_len=600), ignore_phase)
+    assert load(options(base, max_model_len=64), ignore_phase).max_length == 64
 
 
-def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
+def test_weights_in_another_format_than_safetensors_are_rejected(tmp_path: Path) -> None:
     base = tiny_base(tmp_path / "base", layers=1)
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
     with pytest.raises(EngineStartRefused, match="safetensors"):
-        load(options(base), quiet)
+        load(options(base), ignore_phase)
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
         ("bfloat16", torch.float32, False, torch.bfloat16),
     ],
 )
-def test_auto_takes_the_bases_format_where_the_cpu_is_fast_at_it(
+def test_auto_dtype_is_that_of_the_base_if_it_is_fast_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, wanted: str, stored: Any, fast: bool, chosen: torch.dtype
 ) -> None:
     monkeypatch.setattr("nbtoolkit.serving.engines.transformers.model_loader.cpu_has_bfloat16", lambda: fast)
     assert pick_dtype(wanted, stored, CPU) == chosen
 
 
-def test_auto_takes_float16_on_a_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_dtype_is_float16_on_a_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert pick_dtype("auto", torch.bfloat16, GPU) == torch.float16
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
@@ -139,7 +139,7 @@ def peft_logits(base: Path, adapter: Path) -> torch.Tensor:
     ],
     ids=lambda kind: next(iter(kind)),
 )
-def test_an_adapter_beside_others_answers_as_peft_does_and_leaves_no_trace(
+def test_adapters_loaded_together_equal_peft_and_unload_completely(
     base: Path, tmp_path: Path, kind: dict[str, Any]
 ) -> None:
     other = tiny_adapter(tmp_path / "other", base, seed=3)
@@ -177,7 +177,7 @@ def test_an_adapter_beside_others_answers_as_peft_does_and_leaves_no_trace(
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_an_adapter_that_cannot_be_served_is_refused_and_changes_nothing(
+def test_an_unsupported_adapter_is_rejected_and_changes_nothing(
     base: Path, tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     good = tiny_adapter(tmp_path / "good", base)
@@ -202,14 +202,14 @@ def test_an_adapter_that_cannot_be_served_is_refused_and_changes_nothing(
     torch.testing.assert_close(logits(model), peft_logits(base, good), atol=1e-5, rtol=1e-4)
 
 
-def test_an_adapter_that_changes_the_bases_own_biases_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_that_changes_biases_of_the_base_is_rejected(tmp_path: Path) -> None:
     base = tiny_base(tmp_path / "base", "qwen2", layers=2)
     adapter = tiny_adapter(tmp_path / "adapter", base, bias="lora_only")
     other = tiny_adapter(tmp_path / "other", base, seed=3)
     model = AutoModelForCausalLM.from_pretrained(base).eval()
     plain = logits(model)
     adapters = Adapters(model)
-    adapters.load("a_unchanged", adapter)  # the file holds the base's own values
+    adapters.load("a_unchanged", adapter)  # the file contains the base's values
     adapters.unload("a_unchanged")
     adapters.load("a_other", other)
     file = adapter / "adapter_model.safetensors"
@@ -224,7 +224,7 @@ def test_an_adapter_that_changes_the_bases_own_biases_is_refused(tmp_path: Path)
 
 
 @pytest.mark.parametrize("settings", [{"lora_bias": True}, {"modules_to_save": ["q_proj"]}], ids=str)
-def test_biases_that_belong_to_the_adapter_are_served(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_biases_of_the_adapter_are_supported(tmp_path: Path, settings: dict[str, Any]) -> None:
     base = tiny_base(tmp_path / "base", "qwen2", layers=2)
     adapter = tiny_adapter(tmp_path / "adapter", base, targets=("v_proj",), **settings)
     file = adapter / "adapter_model.safetensors"
@@ -242,12 +242,12 @@ def test_biases_that_belong_to_the_adapter_are_served(tmp_path: Path, settings: 
 
 
 @pytest.mark.parametrize("name", ["a.b", "a b", "", "../x"])
-def test_an_adapter_name_that_peft_would_misread_is_refused(base: Path, tmp_path: Path, name: str) -> None:
+def test_an_adapter_name_that_peft_misreads_is_rejected(base: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(ApiError, match="not usable"):
         Adapters(AutoModelForCausalLM.from_pretrained(base)).load(name, tmp_path)
 
 
-def test_an_adapter_without_safetensors_is_refused(base: Path, tmp_path: Path) -> None:
+def test_an_adapter_without_safetensors_is_rejected(base: Path, tmp_path: Path) -> None:
     adapter = tiny_adapter(tmp_path / "adapter", base)
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(ApiError, match=r"adapter_model\.safetensors"):
@@ -255,7 +255,9 @@ def test_an_adapter_without_safetensors_is_refused(base: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("seconds", [0, 4])
-def test_the_engine_ends_with_a_killed_gateway_even_one_that_it_never_saw(base: Path, seconds: float) -> None:
+def test_the_engine_ends_after_its_gateway_is_killed_even_before_it_started(
+    base: Path, seconds: float
+) -> None:
     script = (
         "import asyncio, sys\n"
         "from nbtoolkit.serving.engines import EngineConfig\n"
@@ -285,7 +287,7 @@ def test_the_engine_ends_with_a_killed_gateway_even_one_that_it_never_saw(base: 
     assert not psutil.wait_procs([engine], timeout=15)[1]
 
 
-def test_an_engine_that_cannot_read_its_weights_ends_with_its_reason(tmp_path: Path) -> None:
+def test_an_engine_with_unreadable_weights_exits_with_the_reason(tmp_path: Path) -> None:
     base = tiny_base(tmp_path / "base", layers=1)
     weights = base / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -304,10 +306,10 @@ def test_an_engine_that_cannot_read_its_weights_ends_with_its_reason(tmp_path: P
     )
     with engine:
         assert engine.stderr
-        said = engine.stderr.read()
+        stderr = engine.stderr.read()
     assert engine.returncode == 1
-    assert "the engine cannot start" in said
-    assert "SafetensorError" in said
+    assert "the engine cannot start" in stderr
+    assert "SafetensorError" in stderr
 
 
 def test_the_engine_does_not_start_without_a_key_or_with_wrong_settings(base: Path) -> None:

@@ -1,4 +1,4 @@
-"""The engine process speaks the OpenAI API: asked by the official client over a real socket."""
+"""The OpenAI API of the engine process, tested with the openai client over a socket."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Server:
         raise AssertionError("the engine did not become ready")
 
     def idle(self) -> bool:
-        """Wait until no row is taken."""
+        """Wait until no row is in use."""
         for _ in range(200):
             if not self.http.get("/health").json()["rows"]:
                 return True
@@ -116,7 +116,7 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
 USER: list[Any] = [{"role": "user", "content": "hi 🙂"}]
 
 
-def test_health_answers_with_the_phase_long_before_the_model_is_there(server: Server) -> None:
+def test_health_returns_the_phase_before_the_model_is_loaded(server: Server) -> None:
     assert server.phases[0] != "ready"
     assert server.phases[-1] == "ready"
     facts = server.http.get("/health").json()
@@ -129,16 +129,16 @@ def test_health_answers_with_the_phase_long_before_the_model_is_there(server: Se
     }
 
 
-def test_models_names_the_base_and_an_adapter_with_its_parent(client: openai.OpenAI) -> None:
+def test_models_lists_the_base_and_an_adapter_with_its_parent(client: openai.OpenAI) -> None:
     assert [(model.id, model.parent) for model in client.models.list()] == [("tiny", None), (ADAPTER, "tiny")]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("model", ["tiny", ADAPTER])
-def test_a_streamed_chat_equals_the_whole_one(client: openai.OpenAI, model: str) -> None:
-    asked: dict[str, Any] = {"model": model, "messages": USER, "max_tokens": 12, "temperature": 0}
-    whole = client.chat.completions.create(**asked)
+def test_a_streamed_chat_equals_an_unstreamed_one(client: openai.OpenAI, model: str) -> None:
+    fields: dict[str, Any] = {"model": model, "messages": USER, "max_tokens": 12, "temperature": 0}
+    whole = client.chat.completions.create(**fields)
     chunks = list(
-        client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+        client.chat.completions.create(**fields, stream=True, stream_options={"include_usage": True})
     )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == whole.choices[0].message.content
@@ -153,7 +153,7 @@ def test_a_streamed_chat_equals_the_whole_one(client: openai.OpenAI, model: str)
     assert {chunk.id for chunk in chunks} == {chunks[0].id}
 
 
-def test_base_and_adapter_answer_differently(client: openai.OpenAI) -> None:
+def test_base_and_adapter_return_different_text(client: openai.OpenAI) -> None:
     texts = {
         client.completions.create(model=model, prompt="the cat", max_tokens=12, temperature=0).choices[0].text
         for model in ("tiny", ADAPTER)
@@ -167,7 +167,7 @@ def test_a_stream_ends_with_done(server: Server) -> None:
     assert answer.text.endswith("data: [DONE]\n\n")
 
 
-def test_history_and_system_reach_the_model(client: openai.OpenAI) -> None:
+def test_history_and_system_message_are_in_the_prompt(client: openai.OpenAI) -> None:
     def tokens(messages: list[Any]) -> int:
         answer = client.chat.completions.create(model="tiny", messages=messages, max_tokens=1)
         assert answer.usage
@@ -179,7 +179,7 @@ def test_history_and_system_reach_the_model(client: openai.OpenAI) -> None:
     assert tokens(history) > 2 * tokens(USER)
 
 
-def test_several_prompts_and_answers_are_numbered(client: openai.OpenAI) -> None:
+def test_choices_of_several_prompts_are_numbered(client: openai.OpenAI) -> None:
     answer = client.completions.create(
         model="tiny", prompt=["the cat", "a dog"], n=2, max_tokens=8, temperature=0
     )
@@ -191,7 +191,7 @@ def test_several_prompts_and_answers_are_numbered(client: openai.OpenAI) -> None
     assert ids.usage.prompt_tokens == 5
 
 
-def test_a_seed_repeats_an_answer_and_each_of_n_has_its_own(client: openai.OpenAI) -> None:
+def test_a_seed_is_reproducible_and_each_of_n_choices_differs(client: openai.OpenAI) -> None:
     def texts() -> list[str]:
         answer = client.completions.create(
             model="tiny", prompt="a", n=3, seed=5, temperature=1.5, top_p=0.95, max_tokens=12
@@ -202,7 +202,7 @@ def test_a_seed_repeats_an_answer_and_each_of_n_has_its_own(client: openai.OpenA
     assert len(set(texts())) == 3
 
 
-def test_completion_logprobs_name_tokens_as_ids_where_asked(client: openai.OpenAI) -> None:
+def test_completion_logprobs_name_tokens_as_ids_on_request(client: openai.OpenAI) -> None:
     answer = client.completions.create(
         model="tiny",
         prompt=[[1, 2, 3], [7, 8]],
@@ -212,20 +212,20 @@ def test_completion_logprobs_name_tokens_as_ids_where_asked(client: openai.OpenA
         extra_body={"return_tokens_as_token_ids": True},
     )
     for choice in answer.choices:
-        told = choice.logprobs
-        assert told
-        assert told.tokens
-        assert told.token_logprobs
-        assert told.top_logprobs
-        assert len(told.top_logprobs[0]) == 5
-        assert all(name.startswith("token_id:") for name in told.top_logprobs[0])
-        assert told.top_logprobs[0][told.tokens[0]] == max(told.top_logprobs[0].values())
-        assert told.token_logprobs[0] == told.top_logprobs[0][told.tokens[0]]
-        assert told.text_offset == [0]
+        logprobs = choice.logprobs
+        assert logprobs
+        assert logprobs.tokens
+        assert logprobs.token_logprobs
+        assert logprobs.top_logprobs
+        assert len(logprobs.top_logprobs[0]) == 5
+        assert all(name.startswith("token_id:") for name in logprobs.top_logprobs[0])
+        assert logprobs.top_logprobs[0][logprobs.tokens[0]] == max(logprobs.top_logprobs[0].values())
+        assert logprobs.token_logprobs[0] == logprobs.top_logprobs[0][logprobs.tokens[0]]
+        assert logprobs.text_offset == [0]
 
 
-def test_chat_logprobs_tell_bytes_and_alternatives_streamed_or_not(client: openai.OpenAI) -> None:
-    asked: dict[str, Any] = {
+def test_chat_logprobs_are_equal_streamed_and_unstreamed(client: openai.OpenAI) -> None:
+    fields: dict[str, Any] = {
         "model": "tiny",
         "messages": USER,
         "max_tokens": 6,
@@ -233,27 +233,27 @@ def test_chat_logprobs_tell_bytes_and_alternatives_streamed_or_not(client: opena
         "logprobs": True,
         "top_logprobs": 2,
     }
-    whole = client.chat.completions.create(**asked).choices[0].logprobs
+    whole = client.chat.completions.create(**fields).choices[0].logprobs
     assert whole
     assert whole.content
     assert [len(token.top_logprobs) for token in whole.content] == [2] * 6
     assert all(token.logprob == token.top_logprobs[0].logprob for token in whole.content)
     streamed = [
         token
-        for chunk in client.chat.completions.create(**asked, stream=True)
+        for chunk in client.chat.completions.create(**fields, stream=True)
         if chunk.choices[0].logprobs
         for token in chunk.choices[0].logprobs.content or []
     ]
     assert streamed == whole.content
 
 
-def test_a_stop_string_ends_the_answer_and_is_not_in_it(client: openai.OpenAI) -> None:
-    asked: dict[str, Any] = {"model": "tiny", "prompt": "the cat", "max_tokens": 60, "temperature": 0}
-    text = client.completions.create(**asked).choices[0].text
+def test_a_stop_string_ends_the_text_and_is_not_in_it(client: openai.OpenAI) -> None:
+    fields: dict[str, Any] = {"model": "tiny", "prompt": "the cat", "max_tokens": 60, "temperature": 0}
+    text = client.completions.create(**fields).choices[0].text
     stop = text[7:9]
     for answer in (
-        client.completions.create(**asked, stop=stop).choices[0],
-        client.completions.create(**asked, stop=["never there", stop]).choices[0],
+        client.completions.create(**fields, stop=stop).choices[0],
+        client.completions.create(**fields, stop=["never there", stop]).choices[0],
     ):
         assert (answer.text, answer.finish_reason) == (text[: text.index(stop)], "stop")
 
@@ -292,7 +292,7 @@ def test_a_stop_string_ends_the_answer_and_is_not_in_it(client: openai.OpenAI) -
         ),
     ],
 )
-def test_what_cannot_be_served_is_refused_in_openai_words(
+def test_an_unsupported_request_returns_an_openai_error(
     server: Server, path: str, body: dict[str, Any], status: int, words: list[str]
 ) -> None:
     answer = server.post(f"/v1/{path}", **body)
@@ -303,7 +303,7 @@ def test_what_cannot_be_served_is_refused_in_openai_words(
         assert word in error["message"]
 
 
-def test_unknown_and_neutral_fields_are_let_through(server: Server) -> None:
+def test_unknown_and_neutral_fields_are_accepted(server: Server) -> None:
     answer = server.post(
         "/v1/chat/completions",
         messages=USER,
@@ -320,25 +320,25 @@ def test_unknown_and_neutral_fields_are_let_through(server: Server) -> None:
 @pytest.mark.parametrize(
     "name", ["n", "stream", "stream_options", "max_tokens", "temperature", "stop", "ignore_eos", "best_of"]
 )
-def test_null_is_as_good_as_nothing(server: Server, path: str, name: str) -> None:
-    asked: dict[str, Any] = {"prompt": "a"} if path == "completions" else {"messages": USER}
-    if name == "max_tokens" and "messages" in asked:  # else the answer fills the context: 4,096 tokens
-        text = server.post(f"/v1/{path}", **asked, temperature=0, max_tokens=32).json()
-        asked["stop"] = text["choices"][0]["message"]["content"].strip()[:1] or None
-    answer = server.post(f"/v1/{path}", **asked, **{"temperature": 0, "max_tokens": 2, name: None})
+def test_a_null_field_has_its_default(server: Server, path: str, name: str) -> None:
+    fields: dict[str, Any] = {"prompt": "a"} if path == "completions" else {"messages": USER}
+    if name == "max_tokens" and "messages" in fields:  # else the answer fills the context: 4,096 tokens
+        text = server.post(f"/v1/{path}", **fields, temperature=0, max_tokens=32).json()
+        fields["stop"] = text["choices"][0]["message"]["content"].strip()[:1] or None
+    answer = server.post(f"/v1/{path}", **fields, **{"temperature": 0, "max_tokens": 2, name: None})
     assert answer.status_code == 200
     assert len(answer.json()["choices"]) == 1
 
 
-def test_without_the_key_nothing_but_health_answers(server: Server) -> None:
-    with httpx.Client(base_url=server.url, trust_env=False) as stranger:
-        assert stranger.get("/health").status_code == 200
-        assert stranger.get("/v1/models").status_code == 401
-        wrong = stranger.post("/v1/completions", headers={"Authorization": "Bearer wrong"}, json={})
+def test_only_health_needs_no_key(server: Server) -> None:
+    with httpx.Client(base_url=server.url, trust_env=False) as without_key:
+        assert without_key.get("/health").status_code == 200
+        assert without_key.get("/v1/models").status_code == 401
+        wrong = without_key.post("/v1/completions", headers={"Authorization": "Bearer wrong"}, json={})
         assert wrong.status_code == 401
 
 
-def test_a_client_that_goes_away_frees_its_rows(server: Server) -> None:
+def test_a_client_disconnect_frees_its_rows(server: Server) -> None:
     body = {"model": "tiny", "prompt": "a", "n": 4, "max_tokens": 4000, "ignore_eos": True}
     with server.http.stream("POST", "/v1/completions", json={**body, "stream": True}) as answer:
         next(answer.iter_lines())
@@ -348,13 +348,13 @@ def test_a_client_that_goes_away_frees_its_rows(server: Server) -> None:
     assert server.idle()
 
 
-def test_more_requests_than_rows_wait_their_turn(server: Server, client: openai.OpenAI) -> None:
+def test_more_requests_than_rows_are_queued(server: Server, client: openai.OpenAI) -> None:
     answer = client.completions.create(model="tiny", prompt="a", n=11, max_tokens=5, temperature=0)
     assert len({choice.text for choice in answer.choices}) == 1
     assert "nbtoolkit_engine_generated_tokens_total" in server.http.get("/metrics").text
 
 
-def test_an_adapter_that_does_not_fit_is_refused_with_its_keys(
+def test_an_adapter_that_does_not_fit_is_rejected_with_its_keys(
     server: Server, tmp_path: Path, folders: tuple[Path, Path]
 ) -> None:
     other = tiny_adapter(tmp_path / "other", tiny_base(tmp_path / "phi3", "phi3"))
@@ -366,7 +366,7 @@ def test_an_adapter_that_does_not_fit_is_refused_with_its_keys(
     assert server.post("/v1/unload_lora_adapter", lora_name="a_other").status_code == 404
 
 
-def test_an_adapter_that_comes_back_while_it_finishes_an_answer_is_kept(
+def test_an_adapter_loaded_again_while_a_stream_still_uses_it_is_kept(
     server: Server, client: openai.OpenAI, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     name, other = "a_back", tiny_adapter(tmp_path / "other", folders[0], seed=9)
@@ -384,18 +384,20 @@ def test_an_adapter_that_comes_back_while_it_finishes_an_answer_is_kept(
     assert server.post("/v1/completions", model=name, prompt="a", max_tokens=1).status_code == 200
     assert server.post("/v1/unload_lora_adapter", lora_name=name).status_code == 200
     assert server.idle()
-    assert server.post("/v1/load_lora_adapter", **adapter).status_code == 200, "it had left by then"
+    assert server.post("/v1/load_lora_adapter", **adapter).status_code == 200, (
+        "the adapter was not unloaded after its last stream"
+    )
     assert server.post("/v1/unload_lora_adapter", lora_name=name).status_code == 200
 
 
-def test_an_unloaded_adapter_is_gone_and_running_answers_finish(
+def test_an_unloaded_adapter_is_not_listed_and_running_streams_finish(
     server: Server, client: openai.OpenAI, folders: tuple[Path, Path]
 ) -> None:
     name = "a_second"
     assert server.post("/v1/load_lora_adapter", lora_name=name, lora_path=str(folders[1])).status_code == 200
-    asked: dict[str, Any] = {"prompt": "the cat", "max_tokens": 300, "temperature": 0}
-    expected = client.completions.create(model=ADAPTER, **asked).choices[0]
-    stream = client.completions.create(model=name, **asked, stream=True)
+    fields: dict[str, Any] = {"prompt": "the cat", "max_tokens": 300, "temperature": 0}
+    expected = client.completions.create(model=ADAPTER, **fields).choices[0]
+    stream = client.completions.create(model=name, **fields, stream=True)
     pieces = [next(stream)]
     assert server.post("/v1/unload_lora_adapter", lora_name=name).status_code == 200
     assert server.post("/v1/completions", model=name, prompt="a").status_code == 404

@@ -1,4 +1,4 @@
-"""Tokens are drawn from the distribution that was asked for."""
+"""Tokens are sampled from the requested distribution."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
 
 def draw(sampling: SamplingParams, times: int, logits: torch.Tensor = LOGITS) -> Counter[int]:
     rows = 500
-    dice = [random.Random(number) for number in range(rows)]
+    rng = [random.Random(number) for number in range(rows)]
     counts: Counter[int] = Counter()
     for _ in range(times // rows):
-        counts.update(c.token for c in sample(logits.expand(rows, -1), [sampling] * rows, dice))
+        counts.update(c.token for c in sample(logits.expand(rows, -1), [sampling] * rows, rng))
     return counts
 
 
@@ -45,14 +45,14 @@ def test_frequencies_match_the_distribution(sampling: SamplingParams, allowed: i
         assert counts[token] / 20_000 == pytest.approx(probability, abs=0.015)
 
 
-def test_top_p_beyond_the_sorted_head_takes_all_tokens_that_it_needs() -> None:
+def test_top_p_beyond_the_sorted_head_includes_all_tokens_of_the_nucleus() -> None:
     flat = torch.zeros(1000)
     counts = draw(SamplingParams(top_p=0.9), 10_000, flat)
     assert len(counts) > 850
     assert len(counts) <= 900
 
 
-def test_a_seed_gives_the_same_answer_in_any_batch() -> None:
+def test_a_seed_samples_the_same_tokens_in_any_batch() -> None:
     torch.manual_seed(0)
     logits = torch.randn(5, 300)
     seeded = SamplingParams(seed=7, top_p=0.9)
@@ -67,7 +67,7 @@ def test_a_seed_gives_the_same_answer_in_any_batch() -> None:
     assert sample(logits, mixed, [s.rng() for s in mixed])[2].token == alone
 
 
-def test_greedy_rows_take_the_likeliest_whatever_their_neighbours_do() -> None:
+def test_greedy_rows_sample_the_most_likely_token_in_a_mixed_batch() -> None:
     logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(1))
     samplings = [
         SamplingParams(temperature=0, top_k=5),
@@ -84,7 +84,7 @@ def test_a_tiny_temperature_does_not_overflow() -> None:
     assert choice.token == 0
 
 
-def test_log_probabilities_are_of_the_raw_logits_in_float32() -> None:
+def test_logprobs_are_computed_from_the_raw_logits_in_float32() -> None:
     logits = LOGITS.expand(3, -1).to(torch.bfloat16)
     samplings = [
         SamplingParams(temperature=0, logprobs=2),
