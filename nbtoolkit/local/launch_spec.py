@@ -11,7 +11,7 @@ import site
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nbtoolkit.errors import InvalidSettings, ServerFailed
@@ -34,37 +34,38 @@ _QUOTED_TRAP = (
 _SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSW|CREDENTIAL|CONNECTION_STRING|SIGNATURE|_SAS)", re.IGNORECASE)
 _KERNEL_VARIABLE = re.compile(r"(NBTOOLKIT|JPY|JUPYTER|IPY|PAPERMILL|PYDEVD)_?", re.IGNORECASE)
 _PYTHON = {"PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "MPLBACKEND", "__PYVENV_LAUNCHER__"}
-HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """Secrets that a custom server may need; on Azure they are secrets of the app."""
 
 
-def launch_spec(
-    files: StateFiles,
-    release: Release,
-    extra: Mapping[str, str],
-    log_bytes: int,
-    progress: Progress,
-    port: int,
-) -> LaunchSpec:
-    """Return the specification of the release's server; ``extra`` is added to the environment."""
-    if release.code.kind == "own":
-        command, env = _custom(files, release, progress)
-    else:
-        command, env = _built_in(files, release)
-        command.append(str(port))
-    env = {"PORT": str(port), "GRADIO_SERVER_PORT": str(port), **env, "PYTHONUNBUFFERED": "1", **extra}
-    # the values in the environment that must not reach a log
-    secret_values = [value for name, value in env.items() if _SECRET.search(name) and len(value) >= 8]
-    return LaunchSpec(
-        command=command,
-        cwd=str(files.work),
-        env=env,
-        kind=release.code.kind,
-        port=port,
-        code=release.code.sha256,
-        secrets=[ensure_api_key(files.key), *secret_values],
-        log_bytes=log_bytes,
-    )
+def launch_spec_for(
+    files: StateFiles, release: Release, extra: Mapping[str, str], log_bytes: int, progress: Progress
+) -> Callable[[int], LaunchSpec]:
+    """Return a function from a port to the specification of the release's server.
+
+    ``extra`` is added to the environment. What takes seconds, such as creating a custom server's virtual
+    environment, is done here: a port that is free is to be used at once.
+    """
+    own = release.code.kind == "own"
+    command, base_env = _custom(files, release, progress) if own else _built_in(files, release)
+
+    def at(port: int) -> LaunchSpec:
+        ports = {"PORT": str(port), "GRADIO_SERVER_PORT": str(port)}
+        env = {**ports, **base_env, "PYTHONUNBUFFERED": "1", **extra}
+        # the values in the environment that must not reach a log
+        secret_values = [value for name, value in env.items() if _SECRET.search(name) and len(value) >= 8]
+        return LaunchSpec(
+            command=command if own else [*command, str(port)],
+            cwd=str(files.work),
+            env=env,
+            kind=release.code.kind,
+            port=port,
+            code=release.code.sha256,
+            secrets=[ensure_api_key(files.key), *secret_values],
+            log_bytes=log_bytes,
+        )
+
+    return at
 
 
 def _built_in(files: StateFiles, release: Release) -> tuple[list[str], dict[str, str]]:
@@ -85,7 +86,7 @@ def _custom(files: StateFiles, release: Release, progress: Progress) -> tuple[li
     """Run the start commands in one shell, with a virtual environment that they may install packages into."""
     commands = replace_mount(release.code.commands, files.share)
     programs = create_environment(files.root / "own-python", progress)
-    env = _clean_environment(keep=HUB_TOKENS)
+    env = _clean_environment(keep=_HUB_TOKENS)
     env |= {
         "PATH": f"{programs}:{env.get('PATH', '')}",
         "NBTOOLKIT_MOUNT": str(files.share),

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from nbtoolkit.errors import ServerFailed
@@ -101,6 +102,30 @@ class LocalServer:
         self.raise_if_dead()
         raise ServerFailed("The server ended at once.", next_step=f"see the log {self.files.log}")
 
+    def listens(self, record: ServerRecord, progress: Progress) -> bool:
+        """Wait until the server's port is open; return False if the server ended instead.
+
+        Returns True at once for a custom server: its start commands may take minutes.
+        """
+        if record.kind == "own":
+            return True
+
+        def listens_or_ended() -> bool:
+            return not record.running or record.port in listening_ports(record.server)
+
+        if not progress.wait_until(listens_or_ended, timeout=LISTEN_TIMEOUT, interval=_POLL):
+            self.stop(progress)
+            raise ServerFailed(
+                f"The server did not open port {record.port} within {LISTEN_TIMEOUT:g} s. "
+                f"Its last log lines:\n{_indented(log.tail(self.files.log, LOG_LINES))}",
+                next_step="correct what the log names and deploy again",
+            )
+        if record.running:
+            return True
+
+        progress.wait_until(partial(self._have_ended, record.launcher), interval=_POLL)
+        return False
+
     def stop(self, progress: Progress) -> None:
         """Stop the server, if one runs: running requests may finish, after 35 s it is killed."""
         record = self.record()
@@ -114,10 +139,7 @@ class LocalServer:
         else:
             terminate_group(record.server.pid)
 
-        def has_ended() -> bool:
-            self.record()  # reaps the launcher
-            return not (record.launcher.alive() or record.server.alive())
-
+        has_ended = partial(self._have_ended, record.launcher, record.server)
         if not progress.wait_until(has_ended, timeout=self._stop_timeout, interval=_POLL):
             record.launcher.terminate(kill=True)
             if record.server.alive():
@@ -185,33 +207,11 @@ class LocalServer:
             next_step="repair the Python environment that it names, then deploy again",
         )
 
-    def listens(self, record: ServerRecord, progress: Progress) -> bool:
-        """Wait until the server's port is open; return False if the server ended instead.
-
-        Returns True at once for a custom server: its start commands may take minutes.
-        """
-        if record.kind == "own":
-            return True
-
-        def listens_or_ended() -> bool:
-            return not record.running or record.port in listening_ports(record.server)
-
-        if not progress.wait_until(listens_or_ended, timeout=LISTEN_TIMEOUT, interval=_POLL):
-            self.stop(progress)
-            raise ServerFailed(
-                f"The server did not open port {record.port} within {LISTEN_TIMEOUT:g} s. "
-                f"Its last log lines:\n{_indented(log.tail(self.files.log, LOG_LINES))}",
-                next_step="correct what the log names and deploy again",
-            )
-        if record.running:
-            return True
-
-        def launcher_has_ended() -> bool:
-            self.record()  # reaps it
-            return not record.launcher.alive()
-
-        progress.wait_until(launcher_has_ended, interval=_POLL)
-        return False
+    def _have_ended(self, *processes: ProcessId) -> bool:
+        """Return whether all processes have ended; an ended launcher is reaped and no zombie."""
+        ended = not any(process.alive() for process in processes)
+        self.record()  # after the test: a launcher that ends in between is reaped by the next call
+        return ended
 
 
 def terminate_at_exit(files: StateFiles) -> None:

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from copy import copy
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,7 @@ from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import NotInStore, NotReady
 from nbtoolkit.filestore import LocalFolder
 from nbtoolkit.local import log
-from nbtoolkit.local.launch_spec import REPLICA, ensure_api_key, launch_spec
+from nbtoolkit.local.launch_spec import REPLICA, ensure_api_key, launch_spec_for
 from nbtoolkit.local.server import STOP_TIMEOUT, LocalServer, describe_server, end_of, terminate_at_exit
 from nbtoolkit.local.server_state import HOST, ProcessId, ServerRecord, StateFiles, listening_ports
 from nbtoolkit.models.base_model import Base
@@ -28,7 +27,7 @@ from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Heartbeat
 from nbtoolkit.target import TargetStatus
-from nbtoolkit.utils.display import is_headless
+from nbtoolkit.utils.notebook import is_headless
 from nbtoolkit.workspace import Workspace
 
 PORT = 7860
@@ -159,7 +158,7 @@ class LocalTarget:
             with suppress(FileNotFoundError):  # it must not count as the new server's
                 (self._files.share / share_layout.heartbeat_path(REPLICA)).unlink()
             progress.phase("Starting the server on this machine")
-            spec_for = partial(launch_spec, self._files, release, self._env, self._log_bytes, progress)
+            spec_for = launch_spec_for(self._files, release, self._env, self._log_bytes, progress)
             port = fixed_port(release.code.commands) or self._port or (last.port if last else PORT)
             self._server.start(spec_for, port, progress)
 
