@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import FileIO
@@ -110,6 +111,8 @@ def _no_header_reason(start: bytes, length: int, file_size: int) -> str:
 
 
 def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
+    if raw.startswith(codecs.BOM_UTF8):
+        raise _broken(path, "its header is not a JSON object: it starts with a byte order mark")
     try:
         return parse_object(raw.decode("utf-8"), path)
     except UnicodeDecodeError as error:

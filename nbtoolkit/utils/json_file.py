@@ -62,6 +62,8 @@ def parse_object(text: str, path: Path) -> dict[str, Any]:
         raise broken(path, text, _second(text, error.key), f"the key {error.key!r} appears twice") from None
     except RecursionError:
         raise broken(path, text, 0, "nested too deeply") from None
+    except ValueError as error:  # a number with more digits than Python converts
+        raise broken(path, text, 0, str(error)[:1].lower() + str(error)[1:]) from None
     if not isinstance(value, dict):
         raise broken(path, text, mark, f"wanted an object in braces, found {type(value).__name__}")
     return value

@@ -199,6 +199,8 @@ def entry(**changes: Any) -> dict[str, Any]:
         ([1], 0, "not a JSON object"),
         (b'{"t": ', 0, "its header is not a JSON object: expecting value"),
         (b"\xff\xfe", 0, "its header is not a JSON object: 'utf-8' codec"),
+        (b"\xef\xbb\xbf{}", 0, "its header is not a JSON object: it starts with a byte order mark"),
+        (b'{"t": ' + b"9" * 5000 + b"}", 0, "its header is not a JSON object: exceeds the limit"),
         (b'{"t": 1, "t": 2}', 0, "'t' appears twice"),
         ({"__metadata__": {"a": 1}}, 0, "__metadata__ is not a mapping of strings"),
     ],
