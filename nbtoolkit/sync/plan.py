@@ -270,9 +270,10 @@ def _is_extra(
 def _is_leftover(name: str, missing: tuple[PlannedFile, ...]) -> bool:
     """Return whether this is a temporary file of a dead writer that no missing file can resume."""
     folder, _, last = name.rpartition("/")
+    if not temp_files.is_abandoned(last):  # first: every existing name is tested, and few are temporary
+        return False
     siblings = (file for file in missing if file.name.rpartition("/")[0] == folder)
-    resumes = any(temp_files.is_partial_upload_of(last, file.sha256) for file in siblings)
-    return temp_files.is_abandoned(last) and not resumes
+    return not any(temp_files.is_partial_upload_of(last, file.sha256) for file in siblings)
 
 
 def _conflicts(
