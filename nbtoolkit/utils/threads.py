@@ -5,7 +5,6 @@ A call that hangs is abandoned: its thread ends by itself and does not keep the 
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
@@ -54,6 +53,8 @@ def start_daemon(call: Callable[[], T], *, name: str) -> Future[T]:
 @contextmanager
 def event_loop(*, name: str) -> Generator[StartTask]:
     """Run an event loop in a daemon thread; tasks that still run at the end of the block are cancelled."""
+    import asyncio  # not above: nearly every module imports this one, and few need a loop
+
     loop, stopped = asyncio.new_event_loop(), asyncio.Event()
 
     def serve() -> None:
