@@ -1,8 +1,7 @@
-"""Show facts as tables and lists in HTML and plain text; detect a notebook without a user."""
+"""Show facts as tables and lists in HTML and plain text."""
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from html import escape
@@ -63,25 +62,6 @@ def html_list(heading: str, items: Iterable[str]) -> str:
     """Return a list under ``heading``, escaped; an empty string if there are no items."""
     lines = "".join(f"<li>{escape(item)}</li>" for item in items)
     return f"<div>{escape(heading)}<ul style='margin:0'>{lines}</ul></div>" if lines else ""
-
-
-def is_headless() -> bool:
-    """Return whether this notebook runs without a person, as under papermill.
-
-    A headless client sends every cell with ``allow_stdin=False``; a browser or an editor allows input.
-    """
-    import psutil
-
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    kernel = getattr(shell, "kernel", None)
-    if kernel is None:
-        return False
-    allows_input = getattr(kernel, "_allow_stdin", None)
-    if allows_input is not None:
-        return not allows_input
-    parent = psutil.Process().parent()
-    return parent is not None and "papermill" in " ".join(parent.cmdline())
 
 
 def _linked(text: str) -> str:

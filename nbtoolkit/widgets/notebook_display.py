@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from nbtoolkit.utils.display import is_headless
+from nbtoolkit.utils.notebook import is_headless, notebook_kernel
 from nbtoolkit.widgets.html import html_of
 
 
 def is_interactive() -> bool:
     """Return whether a frontend with a user runs this cell, and not papermill or a script."""
-    ipython = sys.modules.get("IPython")  # not imported here: a script without IPython has no notebook
-    shell = None if ipython is None else ipython.get_ipython()
-    return getattr(shell, "kernel", None) is not None and not is_headless()
+    return notebook_kernel() is not None and not is_headless()
 
 
 class NotebookDisplay:

@@ -21,7 +21,7 @@ from nbtoolkit.azure.sdk import ARM_SCOPE, import_from
 from nbtoolkit.errors import NotSignedIn, StoreError
 from nbtoolkit.progress import PrintProgress, Progress
 from nbtoolkit.settings import Settings
-from nbtoolkit.utils.display import is_headless
+from nbtoolkit.utils.notebook import is_headless, notebook_kernel
 from nbtoolkit.utils.threads import start_daemon
 
 Method = Literal["device-code", "browser"]
@@ -104,9 +104,7 @@ def sign_in(
 
 def can_prompt() -> bool:
     """Return whether a user can be prompted: in a notebook, or in a terminal."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if getattr(shell, "kernel", None) is not None:
+    if notebook_kernel() is not None:
         return not is_headless()
     return sys.stdin is not None and sys.stdin.isatty()
 
