@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import SecretStr
+
 from nbtoolkit.azure.arm.long_running import change
 from nbtoolkit.azure.container_apps.app import ContainerApp
 from nbtoolkit.azure.container_apps.models import AppState, Json
@@ -125,7 +127,7 @@ def _read_mount(app: ContainerApp, state: AppState) -> tuple[str, Json]:
     return names[0], file
 
 
-def _current_key(app: ContainerApp) -> tuple[str, str]:
+def _current_key(app: ContainerApp) -> tuple[SecretStr, str]:
     """Return the account's current key, kept in memory only, and its creation time. Two requests.
 
     Raises :class:`Blocked` if the account refuses keys: then no key makes the mount work.
@@ -148,19 +150,19 @@ def _current_key(app: ContainerApp) -> tuple[str, str]:
         )
     with translate_errors(f"read the keys of the storage account {account}"):
         first = client.storage_accounts.list_keys(group, account).as_dict()["keys"][0]
-    return first["value"], str(first.get("creationTime") or "")
+    return SecretStr(first["value"]), str(first.get("creationTime") or "")
 
 
 def _write_key(
-    app: ContainerApp, environment_id: str, storage: str, file: Json, key: str, progress: Progress
+    app: ContainerApp, environment_id: str, storage: str, file: Json, key: SecretStr, progress: Progress
 ) -> None:
     """Write a key into the environment storage. One PUT; nothing else of it changes."""
     subscription, group, environment = parse_location(environment_id)
     client: Any = app.cloud.containerapps(subscription)
     kept = {name: file[name] for name in ("accountName", "shareName", "accessMode")}
-    body = {"properties": {"azureFile": {**kept, "accountKey": key}}}
 
     def begin() -> None:
+        body = {"properties": {"azureFile": {**kept, "accountKey": key.get_secret_value()}}}
         client.managed_environments_storages.create_or_update(group, environment, storage, body)
 
     change(
