@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 APP = "microsoft.app/containerapps"
@@ -42,6 +43,12 @@ def parse_location(resource_id: str) -> ResourceLocation:
     """Return subscription, resource group and name of a resource in a group."""
     parts = resource_id.split("/")
     return ResourceLocation(parts[2], parts[4], parts[-1])
+
+
+def is_within(resource_id: str, parents: Iterable[str]) -> bool:
+    """Return whether a resource is one of ``parents`` or inside one of them; case does not matter."""
+    lower = resource_id.lower()
+    return any(lower == parent.lower() or lower.startswith(f"{parent.lower()}/") for parent in parents)
 
 
 def type_of(resource_id: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -117,7 +117,7 @@ def teardown(
             delete.delete(cloud, resource, progress)
             # after each one: a later deletion may fail
             created_resources.forget(workspace, [resource])
-            if names.endpoint and _is_within(names.app_id, [resource]):
+            if names.endpoint and resource_id.is_within(names.app_id, [resource]):
                 # the names stay for the next provision
                 replace(names, endpoint=None).write(workspace)
         return replace(plan, done=True)
@@ -145,11 +145,11 @@ def plan_teardown(
     reasons = (
         needed_by_others(candidates, names, workspace, cloud, progress) if settings.scope == "all" else {}
     )
-    deletes = delete.deletion_order([one for one in candidates if not _is_within(one, reasons)])
+    deletes = delete.deletion_order([one for one in candidates if not resource_id.is_within(one, reasons)])
     kept = [
         replace(one, reason=reasons.get(one.id.lower(), ""))
         for one in existing
-        if not _is_within(one.id, deletes)
+        if not resource_id.is_within(one.id, deletes)
     ]
     further = run_cancellable(progress, lambda: _never_deleted(deletes, existing, workspace, cloud))
     return Teardown(names.app, tuple(deletes), (*kept, *further))
@@ -167,7 +167,9 @@ def _never_deleted(
         reason = "created by this workspace; free itself, so delete it if it is empty"
         if resource_id.kind_of(id_) == resource_id.PROFILE:
             environment = id_.rpartition("/workloadProfiles/")[0].lower()
-            if environment not in {one.id.lower() for one in existing} or _is_within(environment, deletes):
+            if environment not in {one.id.lower() for one in existing} or resource_id.is_within(
+                environment, deletes
+            ):
                 continue
             reason = "added by this workspace; serverless: free while no app uses it"
         found.append(RemainingResource(id_, reason))
@@ -193,9 +195,3 @@ def _app_and_dependencies(names: ResourceNames, cloud: Cloud, created: Sequence[
 
 def _distinct(ids: Sequence[str]) -> list[str]:
     return list({one.lower(): one for one in ids}.values())
-
-
-def _is_within(id_: str, parents: Sequence[str] | Mapping[str, str]) -> bool:
-    """Return whether a resource is one of ``parents`` or inside one of them."""
-    lower = id_.lower()
-    return any(lower == one.lower() or lower.startswith(f"{one.lower()}/") for one in parents)

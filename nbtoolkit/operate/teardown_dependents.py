@@ -48,7 +48,7 @@ def needed_by_others(
             reasons.setdefault(id_.lower(), f"used by {', '.join(users)}")
     deleted = {id_.lower() for id_ in candidates} - set(reasons)
     remaining = [one for one in environments if one["id"].lower() not in deleted]
-    deleted = {id_ for id_ in deleted if not any(id_.startswith(f"{parent}/") for parent in reasons)}
+    deleted = {id_ for id_ in deleted if not resource_id.is_within(id_, reasons)}
     for id_ in candidates:
         kind = resource_id.kind_of(id_)
         if kind == resource_id.ACCOUNT:

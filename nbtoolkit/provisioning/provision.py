@@ -11,6 +11,7 @@ from typing import Any
 
 from nbtoolkit.azure.arm import created_resources, existing_resources
 from nbtoolkit.azure.arm.deployment import load_template
+from nbtoolkit.azure.arm.existing_resources import ExistingResources
 from nbtoolkit.azure.arm.long_running import change, start_request
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.arm.resource_providers import register_providers
@@ -218,7 +219,7 @@ def _add_profile(cloud: Cloud, names: ResourceNames, profile: Mapping[str, str],
 
     def begin() -> Any:
         body = client.managed_environments.get(*group_and_name).as_dict()
-        profiles = _profiles(body)
+        profiles = ExistingResources(names, environment=body).profiles
         if _name_of_type(profiles, profile_type):
             return None
         new = {"name": free_profile_name(profile["name"], profiles), "workloadProfileType": profile_type}
@@ -233,16 +234,11 @@ def _add_profile(cloud: Cloud, names: ResourceNames, profile: Mapping[str, str],
         if error.status is not None:
             raise
         lost = error  # the response was lost: Azure may have added the profile all the same
-    name = _name_of_type(
-        _profiles(existing_resources.settled("environment", cloud, names, progress)), profile_type
-    )
+    settled = existing_resources.settled("environment", cloud, names, progress)
+    name = _name_of_type(ExistingResources(names, environment=settled).profiles, profile_type)
     if lost is not None and name is None:
         raise lost
     return name or profile["name"]
-
-
-def _profiles(environment: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    return list(((environment or {}).get("properties") or {}).get("workloadProfiles") or ())
 
 
 def _name_of_type(profiles: Sequence[Mapping[str, Any]], profile_type: str) -> str | None:

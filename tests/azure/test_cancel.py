@@ -173,8 +173,8 @@ def test_an_abandoned_change_does_not_block_the_next_one() -> None:
         hanging.met.set()
         never.wait(10)
 
-    cancelled(hanging, lambda progress: change("/x", "change x", begin, progress))  # type: ignore[arg-type]
+    cancelled(hanging, lambda progress: change("/x", "change x", begin, progress, retry_interval=1))  # type: ignore[arg-type]
     began = time.monotonic()
-    change("/x", "change x", lambda: None, Progress())
+    change("/x", "change x", lambda: None, Progress(), retry_interval=1)
     assert time.monotonic() - began < 1
     never.set()

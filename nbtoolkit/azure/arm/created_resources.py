@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from nbtoolkit.azure.arm import delete
 from nbtoolkit.azure.arm.deployment import ArmDeployment
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.resource_id import kind_of
+from nbtoolkit.azure.resource_id import is_within, kind_of
 from nbtoolkit.errors import AzureFailed, BrokenFile
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.atomic_write import write_atomically
@@ -63,13 +63,11 @@ def remember(workspace: Workspace, ids: Iterable[str]) -> None:
 
 def forget(workspace: Workspace, ids: Iterable[str]) -> None:
     """Remove resources, and everything inside of them, from the record."""
-    parents = [id_.casefold() for id_ in ids]
+    removed = tuple(ids)
     record = _read(workspace)
 
     def kept(known: Iterable[str]) -> tuple[str, ...]:
-        return tuple(
-            id_ for id_ in known if not any(f"{id_.casefold()}/".startswith(f"{one}/") for one in parents)
-        )
+        return tuple(id_ for id_ in known if not is_within(id_, removed))
 
     _update(workspace, resources=kept(record.resources), besides=kept(record.besides))
 
@@ -132,11 +130,10 @@ def created_by_last_run(
     pending: list[str] = []
     for id_ in run.intended:
         operation = by_id.get(id_.lower())
-        inside = any(id_.lower().startswith(f"{parent.lower()}/") for parent in created)
         succeeded = operation is not None and operation.status == "Succeeded"
         if succeeded or is_marked(workspace, cloud, id_, progress):
             created.append(id_)
-        elif inside and run_cancellable(progress, lambda id_=id_: delete.exists(cloud, id_)):
+        elif is_within(id_, created) and run_cancellable(progress, lambda id_=id_: delete.exists(cloud, id_)):
             created.append(id_)  # everything inside of a resource of ours is ours
         elif state is not None and ours and (state.running or (operation is not None and operation.running)):
             pending.append(id_)

@@ -29,6 +29,8 @@ TAGGED_KINDS = (ACCOUNT, ENVIRONMENT, WORKSPACE)
 """Kinds of resources that the template tags with the workspace that creates them."""
 
 _HAS_APPS = "ManagedEnvironmentHasContainerApps"
+_COUNT_TIMEOUT = 60.0
+"""Seconds for which an environment may still count an app that was just deleted."""
 
 
 class _Kind(NamedTuple):
@@ -70,13 +72,12 @@ def deletion_order(ids: Sequence[str]) -> list[str]:
 
 
 def exists(cloud: Cloud, resource_id: str) -> bool:
-    """Tell whether a resource exists. One request."""
+    """Return whether a resource exists. One request."""
     return get_resource(cloud, resource_id) is not None
 
 
 def get_resource(cloud: Cloud, resource_id: str) -> dict[str, Any] | None:
     """Return the body of a resource, None if it does not exist. One request."""
-
     client, version = _client(cloud, resource_id)
     found = or_none(
         f"look for {name_of(resource_id)}", lambda: client.get_by_id(resource_id, api_version=version)
@@ -84,18 +85,11 @@ def get_resource(cloud: Cloud, resource_id: str) -> dict[str, Any] | None:
     return None if found is None else found.as_dict()
 
 
-def delete(
-    cloud: Cloud,
-    resource_id: str,
-    progress: Progress,
-    *,
-    timeout: float = 60.0,
-    interval: float = 2.0,
-) -> None:
+def delete(cloud: Cloud, resource_id: str, progress: Progress) -> None:
     """Delete a resource and wait until it is deleted; a missing one is not an error.
 
     Waits for other changes of the resource. An environment that still counts a deleted app is tried again
-    every ``interval`` seconds, for ``timeout`` seconds. After a cancel Azure continues to delete.
+    for a minute. After a cancel Azure continues to delete.
     """
     progress.phase(f"Deleting {title_of(resource_id)}")
     refusal: AzureFailed | None = None
@@ -118,7 +112,7 @@ def delete(
             return False
         return True
 
-    if not progress.wait_until(deleted, timeout=timeout, interval=interval) and refusal:
+    if not progress.wait_until(deleted, timeout=_COUNT_TIMEOUT, interval=cloud.poll_interval) and refusal:
         raise refusal
 
 

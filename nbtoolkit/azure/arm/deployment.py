@@ -163,9 +163,9 @@ class ArmDeployment:
         """Wait for the end, report each resource's start and end, and return the outputs.
 
         Polls in the interval of the SDK's clients, or after the Retry-After of the last response if that is
-        longer. Raises :class:`ProvisionFailed` with ``causes``. A cancel, or
-        ■, cancels the deployment in Azure and raises :class:`Cancelled`, which names what Azure still
-        finishes; without ``cancels``, as for a deployment of another client, it only ends the wait.
+        longer. Raises :class:`ProvisionFailed` with ``causes``. A cancel, or ■, cancels the deployment in
+        Azure and raises :class:`Cancelled`, which names what Azure still finishes; without ``cancels``, as
+        for a deployment of another client, it only ends the wait.
         """
         interval = self.cloud.poll_interval
         reported: dict[str, str] = {}

@@ -33,7 +33,7 @@ class DeploymentState:
 
     @property
     def running(self) -> bool:
-        """Tell whether the deployment has not ended."""
+        """Return whether the deployment has not ended."""
         return self.status in _RUNNING
 
     @classmethod
@@ -57,7 +57,7 @@ class DeploymentOperation:
 
     @property
     def running(self) -> bool:
-        """Tell whether the operation has not ended."""
+        """Return whether the operation has not ended."""
         return self.status not in _STATUS_TEXTS
 
     @property

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from nbtoolkit.azure.errors.translate import translate_errors
-from nbtoolkit.azure.sdk import POLL_INTERVAL, retry_after
+from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import CANCEL_POLL, run_cancellable
@@ -38,8 +38,8 @@ def change(
     progress: Progress,
     meanwhile: Callable[[], None] | None = None,
     *,
+    retry_interval: float,
     retry_timeout: float = RETRY_TIMEOUT,
-    retry_interval: float = POLL_INTERVAL,
 ) -> None:
     """Make one change of a resource and wait for its end; ``action`` names it, as in "stop the app x".
 

@@ -22,7 +22,7 @@ class Grant:
     not_actions: tuple[str, ...] = ()
 
     def allows(self, action: str) -> bool:
-        """Tell whether this role allows an action; case does not matter."""
+        """Return whether this role allows an action; case does not matter."""
         return _matches(action, self.actions) and not _matches(action, self.not_actions)
 
 
@@ -33,7 +33,7 @@ class Grants:
     grants: tuple[Grant, ...]
 
     def allow(self, action: str) -> bool:
-        """Tell whether any role allows an action."""
+        """Return whether any role allows an action."""
         return any(grant.allows(action) for grant in self.grants)
 
     def missing(self, actions: Iterable[str]) -> list[str]:

@@ -29,11 +29,11 @@ class ResourceProvider:
 
     @property
     def registered(self) -> bool:
-        """Tell whether the subscription may use it."""
+        """Return whether the subscription may use it."""
         return self.state == _REGISTERED
 
     def offers(self, resource_type: str, region: str) -> bool | None:
-        """Tell whether a type exists in a region; None if Azure lists no regions for it."""
+        """Return whether a type exists in a region; None if Azure lists no regions for it."""
         regions = self.regions.get(resource_type.lower())
         return None if not regions else normalize_region(region) in regions
 

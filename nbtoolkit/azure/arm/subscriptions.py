@@ -32,7 +32,7 @@ class Subscription:
 
     @property
     def usable(self) -> bool:
-        """Tell whether resources can be created in it."""
+        """Return whether resources can be created in it."""
         return self.state in USABLE
 
     def __str__(self) -> str:

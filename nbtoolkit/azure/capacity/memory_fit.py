@@ -56,12 +56,12 @@ class MemoryFit:
 
     @property
     def fits(self) -> bool:
-        """Tell whether the base can be served at all."""
+        """Return whether the base can be served at all."""
         return self._with_tokens(MIN_TOKENS) <= self.available
 
     @property
     def has_headroom(self) -> bool:
-        """Tell whether there is memory for long or several conversations too."""
+        """Return whether there is memory for long or several conversations too."""
         return self.required <= self.available
 
     @property

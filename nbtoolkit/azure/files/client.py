@@ -20,7 +20,7 @@ from nbtoolkit.azure.files.request_limits import (
 from nbtoolkit.azure.sdk import USER_AGENT, import_from
 from nbtoolkit.errors import AlreadyExists, AzureFailed, NbtoolkitError, NotInStore, NotSignedIn, StoreError
 from nbtoolkit.filestore.chunked_io import CHUNK
-from nbtoolkit.progress import Sent
+from nbtoolkit.progress import Sent, silent
 
 if TYPE_CHECKING:
     from azure.storage.fileshare import ShareClient
@@ -95,7 +95,7 @@ class ShareConnection:
         finally:
             RETRY_STATE.reset(outer)
 
-    def rename(self, old: str, new: str, *, overwrite: bool, on_wait: Sent | None = None) -> None:
+    def rename(self, old: str, new: str, *, overwrite: bool, on_wait: Sent = silent) -> None:
         """Rename a file; raises AlreadyExists and NotInStore.
 
         One request; after a lost response two more, which find out whether the file was renamed.

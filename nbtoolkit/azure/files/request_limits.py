@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nbtoolkit.progress import Sent
+from nbtoolkit.progress import Sent, silent
 from nbtoolkit.utils.threads import CANCEL_POLL, DaemonPool
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class RetryState:
     attempts from another thread; ``on_wait`` is called in this thread while it waits, and may raise.
     """
 
-    def __init__(self, stop: threading.Event | None = None, on_wait: Sent | None = None) -> None:
+    def __init__(self, stop: threading.Event | None = None, on_wait: Sent = silent) -> None:
         self._stop = stop or threading.Event()
         self._on_wait = on_wait
         self.maybe_applied = False
@@ -60,8 +60,7 @@ class RetryState:
         """Wait; raises Interrupted once ``stop`` is set."""
         end = time.monotonic() + seconds
         while True:
-            if self._on_wait:
-                self._on_wait(0)
+            self._on_wait(0)
             left = end - time.monotonic()
             if self._stop.wait(max(0, min(left, CANCEL_POLL))):
                 raise Interrupted

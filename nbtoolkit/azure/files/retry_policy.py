@@ -16,7 +16,7 @@ from azure.core.exceptions import (
 )
 from azure.storage.fileshare import ExponentialRetry
 
-from nbtoolkit.azure.files.request_limits import RETRY_STATE, RetryState, ShareLimits
+from nbtoolkit.azure.files.request_limits import RETRY_STATE, ShareLimits
 from nbtoolkit.azure.sdk import retry_after
 from nbtoolkit.errors import NbtoolkitError
 
@@ -45,7 +45,7 @@ class InterruptibleRetryPolicy(ExponentialRetry):
 
     def send(self, request: Any) -> Any:
         """Send a request until its response is final."""
-        retry_state = RETRY_STATE.get(None) or RetryState()
+        retry_state = RETRY_STATE.get()
         settings = self.configure_retries(request)  # removes options that the transport does not accept
         start = time.monotonic()
         attempt = 0
@@ -93,6 +93,8 @@ def _read_and_verify(request: Any, response: Any) -> None:
         return
     content: bytes = answer.read()
     expected: str | None = answer.headers.get("Content-MD5")
+    if not expected:
+        return
     md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
-    if expected and md5 != expected:
+    if md5 != expected:
         raise _ChecksumMismatch("the MD5 of a range is not the one that the service sent")
