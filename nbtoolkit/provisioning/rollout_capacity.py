@@ -26,8 +26,8 @@ def check_rollout_capacity(
 ) -> tuple[bool, list[str]]:
     """Return whether the app stops for a change that makes a new revision, and why it cannot start.
 
-       A few requests.
-    No request without a GPU. For a change of the workload profile the preflight's quota check is enough.
+    A few requests; none without a GPU. For a change of the workload profile the preflight's quota check is
+    enough.
     """
     state = AppState(existing.app or {})
     if state.workload_profile != profile or not GpuProfile.by_name(settings.gpu).has_gpu:

@@ -32,7 +32,7 @@ def stage_adapters(
         if adapter is None or served.path != share_layout.adapter_path(served.sha256):
             label = f"The adapter {served.name} is not on the share, at {served.path},"
             next_step = "give the adapter's folder, or correct the path on the share"
-            _require(store, served.path, CONFIG, label, next_step)
+            _require(store, join(served.path, CONFIG), label, next_step, served.path)
             continue
         files = adapter.named_files
         check_files(files, adapter.path)
@@ -49,7 +49,8 @@ def stage_base(store: FileStore, release: Release, base: Base | None, progress: 
         return SyncResult()
     if base is None:
         label = f"The base model {served.name} is not on the share, at {served.path},"
-        _require(store, served.path, BASE_CONFIG, label, "deploy again with the base model's folder")
+        next_step = "deploy again with the base model's folder"
+        _require(store, join(served.path, BASE_CONFIG), label, next_step, served.path)
         return SyncResult()
     files = {file.name: file for file in (*base.files, *base.weights)}
     check_files(files, base.path)
@@ -112,8 +113,7 @@ def stage_reports(
         path = share_layout.report_path(sha256)
         if name not in reports:
             label = f"The smoke report of {name} is not on the share"
-            folder, _, file = path.rpartition("/")
-            _require(store, folder, file, label, "run the smoke test again, then deploy")
+            _require(store, path, label, "run the smoke test again, then deploy", path)
             continue
         content = _read(reports[name], name)
         if hashlib.sha256(content).hexdigest() != sha256:
@@ -161,10 +161,11 @@ def _send(
     return apply(planned, store, progress)
 
 
-def _require(store: FileStore, folder: str, name: str, label: str, next_step: str) -> None:
-    """Raise NotInStore if a folder on the share has no file ``name``."""
+def _require(store: FileStore, file: str, label: str, next_step: str, path: str) -> None:
+    """Raise NotInStore, which names ``path``, if the share has no ``file``."""
+    folder, _, name = file.rpartition("/")
     if not any(entry.name == name for entry in store.list(folder)):
-        raise NotInStore(f"{label} and was not given.", next_step=next_step, path=folder)
+        raise NotInStore(f"{label} and was not given.", next_step=next_step, path=path)
 
 
 def _read(path: Path, name: str) -> bytes:

@@ -78,7 +78,7 @@ class Settings(BaseModel):
         """
         other_fields = {name for other in shared_with for name in other.model_fields}
         frame = inspect.currentframe()
-        source = (frame and frame.f_back if namespace is None else namespace) or {}
+        source = namespace if namespace is not None else (frame and frame.f_back) or {}
         found = read_parameters(source, cls.model_fields, other_fields)
         problems = cls._parameter_problems(found, shared_with)
         settings = None

@@ -51,8 +51,9 @@ def read_parameters(
 ) -> Parameters:
     """Return which of the settings ``fields`` the calling notebook has assigned.
 
-    ``source`` is the caller's frame. ``other_fields`` are the settings of other steps. Outside of IPython,
-    which records executed cells, the plain names of the caller's globals, or of a mapping, count.
+    ``source`` is the caller's frame, or a namespace. ``other_fields`` are the settings of other steps.
+    Outside of IPython, which records executed cells, the plain names of the caller's globals, or of the
+    namespace, count.
     """
     namespace = source.f_globals if isinstance(source, FrameType) else source
     sources = namespace.get("In") if _in_ipython() else None

@@ -125,8 +125,8 @@ class _SmokeRun:
         from nbtoolkit.smoke.contract_level import ContractContext
 
         if self.failed or self.fingerprint is None:
-            reason = "the model level did not run, and only it takes the fingerprint"
-            reason = f"{self.failed[0]} failed" if self.failed else reason
+            not_run = "the model level did not run, and only it takes the fingerprint"
+            reason = f"{self.failed[0]} failed" if self.failed else not_run
             self.checks += [one.skipped(reason) for one in registered_checks("contract")]
             return
         context = ContractContext(self.context, self.fingerprint, self.report(), workspace, self.progress)

@@ -48,7 +48,7 @@ _TO_CREATE = {
     "environment": ("Microsoft.OperationalInsights/workspaces/sharedKeys/action",),
     "environment_storage": ("Microsoft.App/managedEnvironments/storages/write",),
 }
-"""Resource that does not exist yet → the actions that create it."""
+"""Resource that does not exist yet → actions that creating it needs, where no setting decides on them."""
 _LATER = {
     "Microsoft.App/managedEnvironments/storages/write": "repair() after a key was rotated",
     "Microsoft.App/containerApps/delete": "teardown()",

@@ -38,7 +38,7 @@ class ProxiedResponse:
         self._public_name = json.dumps(public_name)
         self._model = re.compile(rb'"model":\s*' + re.escape(json.dumps(model.engine_name)).encode())
         mark = json.dumps(model.system_fingerprint)
-        self._said = f'"model":{self._public_name},"system_fingerprint":{mark}'.encode()
+        self._replacement = f'"model":{self._public_name},"system_fingerprint":{mark}'.encode()
 
     async def read(self) -> bytes:
         """Return the whole body; raise EngineLost."""
@@ -74,7 +74,7 @@ class ProxiedResponse:
         """Rewrite one JSON body, or one SSE event that contains one."""
         if b'"system_fingerprint"' in content:
             content = _FINGERPRINT.sub(b"", content, count=1)
-        return self._model.sub(lambda _: self._said, content, count=1)
+        return self._model.sub(lambda _: self._replacement, content, count=1)
 
     def _renamed_events(self, block: bytes) -> bytes:
         """Rewrite a block of whole SSE events."""
