@@ -6,14 +6,17 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.azure_double import AzureDouble
 from tests.azure_double.fixtures import azure_double as azure_double
-from tests.support.azure_project import AzureProject, MakeProject
 from tests.support.bicep_compiler import NO_COMPILER, BicepCompiler, find_bicep
 from tests.support.stub_deploy import server_code, use_stub
+
+if TYPE_CHECKING:
+    from tests.support.azure_project import MakeProject
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -79,6 +82,8 @@ def stub_engine(stub_code: Path) -> Iterator[None]:
 @pytest.fixture
 def make_project(azure_double: AzureDouble, stub_engine: None, tmp_path: Path) -> MakeProject:
     """Create a workspace with an app on the double; the options are those of ``AzureProject``."""
+    from tests.support.azure_project import AzureProject  # imports the SDKs, which take half a second
+
     return lambda **options: AzureProject(azure_double, tmp_path / "project", **options)
 
 

@@ -47,15 +47,13 @@ def test_example(name: str, models: Path, workspace_root: Path) -> None:
 
 
 @pytest.fixture
-def deployable(workspace_root: Path) -> Iterator[Path]:
+def deployable(workspace_root: Path, stub_engine: None) -> Iterator[Path]:
     """A workspace whose deploys start a stub engine, which answers with the word tone."""
-    patch = stub_deploy.use_stub(stub_deploy.server_code(workspace_root))
     base = stub_deploy.base(workspace_root / "models/base")
     adapter = stub_deploy.adapter(workspace_root / "adapters/tone", "tone")
     stub_deploy.report(Workspace(workspace_root), adapter, base, "tone")
     yield workspace_root
     LocalTarget(Workspace(workspace_root)).destroy()
-    patch.undo()
 
 
 def test_example_of_deploy(deployable: Path) -> None:

@@ -67,25 +67,28 @@ class Killer:
 
     def count(self, run: Callable[[Progress], object]) -> int:
         """Return the number of requests that an uninterrupted run in this process sends."""
-        begin = self._requests()
+        begin = len(self._double.requests)
         run(Progress())
-        return self._requests() - begin
+        return self._requests_since(begin)
 
     def kill(self, program: str, workspace: Path, settings: str, requests: int) -> bool:
-        """Run ``program`` and kill it before its request ``requests``; return whether it was unfinished."""
+        """Run ``program``, kill it after a random number of less than ``requests`` requests.
+
+        Returns whether it was unfinished.
+        """
         command = [sys.executable, "-c", program, str(self._code), str(workspace), settings]
-        last = self._requests() + self._random.randrange(requests)
+        begin, last = len(self._double.requests), self._random.randrange(requests)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout
             assert child.stdout.readline() == "go\n"
-            while self._requests() < last and child.poll() is None:
+            while self._requests_since(begin) < last and child.poll() is None:
                 time.sleep(0.002)
             child.send_signal(signal.SIGKILL)
             return child.stdout.read() == ""
 
-    def _requests(self) -> int:
+    def _requests_since(self, begin: int) -> int:
         # Requests to the app come from clients of the endpoint, those to the login host from the sign-in.
-        hosts = [seen.host for seen in self._double.requests]
+        hosts = [seen.host for seen in self._double.requests[begin:]]
         return sum(host == ARM_HOST or ".file." in host for host in hosts)
 
 

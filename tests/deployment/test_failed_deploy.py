@@ -155,18 +155,14 @@ def test_an_invalid_adapter_fails_before_anything_changes(project: LocalProject)
 def test_a_cancel_before_publishing_leaves_the_previous_release(project: LocalProject) -> None:
     first = project.deploy("red").release.id
     with pytest.raises(Cancelled, match=f"Nothing was published; the server still serves {first}"):
-        deploy(
-            project.settings(project.adapter("blue")), target=project.target, progress=cancel_at("Sending")
-        )
+        project.deploy("blue", cancel_at("Sending"))
     assert project.says() == "red"
 
 
 def test_a_cancel_after_publishing_reports_the_state(project: LocalProject) -> None:
     project.deploy("red")
     with pytest.raises(Cancelled, match=r"was published by .*; the server will swap to it") as caught:
-        deploy(
-            project.settings(project.adapter("blue")), target=project.target, progress=cancel_at("Waiting")
-        )
+        project.deploy("blue", cancel_at("Waiting"))
     assert "rollback()" in caught.value.next_step
     assert project.deploy("blue").proof
     assert project.says() == "blue"
@@ -222,8 +218,4 @@ def test_an_interrupt_while_the_share_does_not_answer_is_reported_as_cancelled(
         raise KeyboardInterrupt
 
     with pytest.raises(Cancelled, match=r"Interrupted\. The active release cannot be read: FileNotFound"):
-        deploy(
-            project.settings(project.adapter("red")),
-            target=project.target,
-            progress=call_at("Sending", interrupt),
-        )
+        project.deploy("red", call_at("Sending", interrupt))

@@ -130,10 +130,10 @@ def test_the_error_of_a_replaced_release_names_who_replaced_it(
     two: tuple[LocalProject, LocalProject],
 ) -> None:
     one, other = two
-    deploy(one.settings(one.adapter("start")), target=one.target)
+    one.deploy("start")
 
     progress = call_at("Waiting", lambda: other.deploy("theirs"))
     with pytest.raises(ReleaseChanged) as caught:
-        deploy(one.settings(one.adapter("mine")), target=one.target, progress=progress)
+        one.deploy("mine", progress)
     assert vars(caught.value)["by"].endswith(str(other.workspace.root))
     assert one.says() == "theirs"

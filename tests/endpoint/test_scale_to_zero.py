@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -12,15 +11,14 @@ from nbtoolkit.endpoint.readiness import wait_ready
 from nbtoolkit.errors import Cancelled, NotReady, RequestRefused
 from nbtoolkit.progress import Progress
 from nbtoolkit.widgets import ChatForm
-from tests.azure_double import AzureDouble
-from tests.support.azure_project import APP, AzureProject
+from tests.support.azure_project import APP, AzureProject, MakeProject
 from tests.support.recording_progress import RecordingProgress
 from tests.support.wait import wait_until
 
 
 @pytest.fixture
-def project(azure_double: AzureDouble, stub_engine: None, tmp_path: Path) -> AzureProject:
-    return AzureProject(azure_double, tmp_path / "project")
+def project(make_project: MakeProject) -> AzureProject:
+    return make_project()
 
 
 def deploy_and_sleep(project: AzureProject) -> None:

@@ -317,9 +317,8 @@ def test_a_custom_server_is_a_child_process_and_receives_sigterm(mount: Mount) -
 def test_default_commands_run_a_folder_that_was_uploaded_by_hand(mount: Mount) -> None:
     commands = ["cd /mount/inference", "echo $PWD >started", "exit 7"]
     with Container(mount, NBTOOLKIT_DEFAULT_COMMANDS=json.dumps(commands)) as container:
-        container.wait(
-            lambda health: health["phase"] == "waiting for a release"
-        )  # the folder does not exist yet
+        # The folder does not exist yet.
+        container.wait(lambda health: health["phase"] == "waiting for a release")
         (mount.root / "inference").mkdir()
         code, log_text = container.wait_for_exit()
     assert code == 1

@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from nbtoolkit import LocalTarget, Workspace
+from nbtoolkit import LocalTarget, Release, Workspace
 from nbtoolkit.errors import Cancelled, NotReady, ServerFailed
 from nbtoolkit.local import server
 from nbtoolkit.local.server_state import ProcessId
@@ -275,7 +275,9 @@ def test_server_that_ignores_sigterm_is_killed(make: Make) -> None:
     assert processes_of(target) == []
 
 
-def test_target_can_be_used_after_a_cancelled_start(make: Make) -> None:
+@pytest.fixture
+def starting(make: Make) -> tuple[LocalTarget, Release]:
+    """A target whose start was cancelled while its server still starts, and the release."""
     target = make(env={"DOUBLE_WAITS": "1.5"})
     target.provision()
     release = double.release(target)
@@ -285,21 +287,20 @@ def test_target_can_be_used_after_a_cancelled_start(make: Make) -> None:
     with pytest.raises(Cancelled):
         target.activate(release, restart=False, progress=progress)
     timer.join()
+    return target, release
+
+
+def test_target_can_be_used_after_a_cancelled_start(starting: tuple[LocalTarget, Release]) -> None:
+    target, release = starting
     target.activate(release, restart=False)
     wait_until(lambda: "double listens" in "\n".join(target.logs()))
     assert len(processes_of(target)) == 2
 
 
-def test_server_of_a_cancelled_start_that_loses_its_port_is_started_again(make: Make) -> None:
-    target = make(env={"DOUBLE_WAITS": "1.5"})
-    target.provision()
-    release = double.release(target)
-    progress = Progress()
-    timer = threading.Timer(0.4, progress.cancel)
-    timer.start()
-    with pytest.raises(Cancelled):
-        target.activate(release, restart=False, progress=progress)
-    timer.join()
+def test_server_of_a_cancelled_start_that_loses_its_port_is_started_again(
+    starting: tuple[LocalTarget, Release],
+) -> None:
+    target, release = starting
     port = port_of(target)
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -140,9 +140,8 @@ def test_identity_depends_on_content_and_not_on_location(tmp_path: Path) -> None
 def test_identity_does_not_read_all_weights(tmp_path: Path) -> None:
     folder = write_base(tmp_path / "base")
     write_tensors(folder / "model.safetensors", {"large": ("F32", [1 << 33])})
-    assert (
-        folder / "model.safetensors"
-    ).stat().st_size > 1 << 34  # a sparse file: reading it would take a minute
+    # A sparse file: reading it would take a minute.
+    assert (folder / "model.safetensors").stat().st_size > 1 << 34
     base = Base.read(folder)
     assert len(base.sha256) == 64
     assert base.weight_bytes == 1 << 35

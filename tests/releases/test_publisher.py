@@ -140,16 +140,16 @@ def test_code_and_report_that_changed_are_refused(store: LocalFolder, code: Path
 def test_adapter_used_in_place_must_exist_and_is_never_written(
     store: LocalFolder, code: Path, tmp_path: Path
 ) -> None:
-    project = "models/run-1/adapter"
-    adapter = write_adapter(store.root / project)
-    served = ServedAdapter(name="tone", path=project, sha256=adapter.sha256, rank=2)
+    path = "models/run-1/adapter"
+    adapter = write_adapter(store.root / path)
+    served = ServedAdapter(name="tone", path=path, sha256=adapter.sha256, rank=2)
     release = release_of({}, code).model_copy(update={"adapters": (served,)})
 
     publisher.stage_release(store, release, {}, code)
     assert store.list(share_layout.ADAPTERS) == []
 
-    shutil.rmtree(store.root / project)
-    with pytest.raises(NotInStore, match=project):
+    shutil.rmtree(store.root / path)
+    with pytest.raises(NotInStore, match=path):
         publisher.stage_release(store, release, {}, code)
 
 

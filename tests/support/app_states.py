@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from nbtoolkit.azure.container_apps.models import AppState
 
-MANAGED = {"NBTOOLKIT_MOUNT": "/mount"}
-"""The environment variable by which an app of nbtoolkit's template is recognised."""
-
 
 def app_state(profile: str | None = None, memory: str = "8Gi", **variables: str) -> AppState:
     """Return an app with these environment variables on a workload profile."""

@@ -37,7 +37,7 @@ def call_at(text: str, call: Callable[[], object]) -> RecordingProgress:
 
 
 def raise_at(text: str, error: type[BaseException] = Killed) -> RecordingProgress:
-    """Return a progress that raises an error at the first line with ``text``."""
+    """Return a progress that raises an error at each line with ``text``."""
 
     def end() -> None:
         raise error
@@ -46,6 +46,6 @@ def raise_at(text: str, error: type[BaseException] = Killed) -> RecordingProgres
 
 
 def cancel_at(text: str) -> RecordingProgress:
-    """Return a progress that cancels the run at the first line with ``text``."""
+    """Return a progress that cancels the run at each line with ``text``."""
     progress = call_at(text, lambda: progress.cancel())
     return progress

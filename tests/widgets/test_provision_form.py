@@ -52,12 +52,6 @@ def final_status(form: ProvisionForm) -> RunStatus:
     return form.current_run.status
 
 
-def deployment_puts(azure: AzureDouble) -> list[Any]:
-    return [
-        request for request in azure.requests if request.method == "PUT" and "/deployments/" in request.path
-    ]
-
-
 @pytest.mark.usefixtures("group")
 def test_an_unchosen_default_does_not_change_the_scale_of_the_app(workspace: Workspace) -> None:
     form = ProvisionForm(settings(), workspace=workspace)

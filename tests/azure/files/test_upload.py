@@ -105,10 +105,8 @@ KILLED = """
 import sys
 from pathlib import Path
 from nbtoolkit import sync
-from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.azure.clients import Cloud
-from nbtoolkit.azure.files.request_limits import ShareLimits
 from nbtoolkit.azure.files.share import AzureShare
 store = AzureShare(Cloud(), ResourceNames(*sys.argv[2:7]))
 print("begin", flush=True)

@@ -17,7 +17,6 @@ from nbtoolkit.errors import Cancelled
 from nbtoolkit.progress import Progress
 from tests.support.container_app_harness import APP, GROUP, Azure
 from tests.support.container_app_harness import azure_fixture as azure_fixture
-from tests.support.wait import wait_until
 
 POLICY = FollowPolicy(list_interval=0.5)
 
@@ -47,7 +46,9 @@ class Following:
             self.error = error
 
     def wait(self, text: str, times: int = 1) -> None:
-        wait_until(lambda: not self._thread.is_alive() or self.count(text) >= times)
+        end = time.monotonic() + 20
+        while self.count(text) < times and self._thread.is_alive() and time.monotonic() < end:
+            time.sleep(0.02)
         assert self.count(text) >= times, f"{text!r} did not come: {[str(line) for line in self.seen]}"
 
     def count(self, text: str) -> int:

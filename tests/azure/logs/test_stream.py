@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from nbtoolkit.azure.logs import stream
 from nbtoolkit.azure.logs.records import SeenRecords
 from nbtoolkit.azure.logs.stream import app_log, pause_before_retry
 from nbtoolkit.errors import AzureFailed, Cancelled
@@ -166,6 +167,18 @@ def test_error_of_a_task_is_raised_to_the_reader(monkeypatch: pytest.MonkeyPatch
         console_lines(FakeApp(one=[[console(1, "a"), END]]))
     with pytest.raises(RecursionError, match="too deep"):
         follow(FakeApp(one=[[console(1, "a"), None]]), 1, tail=0)
+
+
+def test_each_retry_of_a_stream_that_ends_at_once_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[int] = []
+
+    def pause(attempt: int, retry_after: float | None = None) -> float:
+        attempts.append(attempt)
+        return 0
+
+    monkeypatch.setattr(stream, "pause_before_retry", pause)
+    follow(FakeApp(one=[[END], [END], [END], [END], [console(1, "a"), None]]), 1)
+    assert attempts == [1, 2, 3]  # the first stream was read for the last lines
 
 
 def test_pauses_before_retries_grow_to_a_limit() -> None:

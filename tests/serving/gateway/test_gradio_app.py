@@ -13,7 +13,6 @@ from nbtoolkit.serving.gateway.auth import MAX_WRONG_KEYS, ApiKeyAuth, LoginThro
 from nbtoolkit.serving.gateway.ui_chat import as_markdown
 from tests.support.gateway_harness import KEY, GatewayProcess, ShareFolder
 from tests.support.jupyter_browser import browser_page, needs_browser
-from tests.support.wait import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +28,10 @@ def gateway(share: ShareFolder) -> Iterator[GatewayProcess]:
     """A gateway with its web UI."""
     with GatewayProcess(share.root, "--delay", "0.02", web_ui=True) as gateway:
         gateway.ready()
-        wait_until(
-            lambda: gateway.health()["last_error"] or "the chat UI is ready" in gateway.log.read_text(), 60
+        health = gateway.wait(
+            lambda health: health["last_error"] or "the chat UI is ready" in gateway.log.read_text(), 60
         )
-        assert gateway.health()["last_error"] is None
+        assert health["last_error"] is None, gateway.log.read_text()
         yield gateway
 
 

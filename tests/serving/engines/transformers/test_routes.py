@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import httpx
 import openai
 import pytest
 
+from tests.support.processes import free_port
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 KEY = "engine-key"
@@ -26,9 +26,7 @@ class Server:
     """A running engine process."""
 
     def __init__(self, base: Path, **settings: Any) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         options = {
             "port": port,
             "base": {"name": "tiny", "path": str(base)},
