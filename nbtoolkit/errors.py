@@ -37,9 +37,9 @@ import os
 import tempfile
 import traceback
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import PurePath
-from types import MappingProxyType
 from typing import Any, dataclass_transform
 
 
@@ -56,6 +56,11 @@ class NbtoolkitError(Exception):
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the declared attributes by name; ``Exception`` would pass only the message."""
+        attributes = {one.name: getattr(self, one.name) for one in fields(self)}
+        return partial(type(self), **attributes), (), vars(self)
 
     def __str__(self) -> str:
         return f"{self.message}\nNext: {self.next_step}"
@@ -209,7 +214,7 @@ class AzureFailed(NbtoolkitError, RuntimeError):
 class NotSignedIn(AzureFailed, PermissionError):
     """No credential source returns a token for Azure; ``reasons`` maps each source's name to its reason."""
 
-    reasons: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 class QuotaShort(AzureFailed):

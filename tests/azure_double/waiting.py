@@ -15,7 +15,7 @@ class Limits:
     """... but at least so many real ones."""
     start: float = 60
     """Minimum before a startup probe fails."""
-    silent: float = 5
+    silent: float = 30
     """Minimum before a liveness probe fails."""
     probe_timeout: float = 3
     probe_period: float = 0.1

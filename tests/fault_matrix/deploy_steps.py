@@ -48,7 +48,7 @@ class ServedApp:
         self.word = f"w{next(self._words)}"
         folder = stub_deploy.adapter(self.workspace.root / "adapters" / self.word, self.word)
         stub_deploy.report(self.workspace, folder, self.base, self.word)
-        values = {"adapters": {"tone": folder}, "base": "tiny", "timeout": 20, "wheels_lock": "none"}
+        values = {"adapters": {"tone": folder}, "base": "tiny", "timeout": 60, "wheels_lock": "none"}
         return DeploySettings(**{**values, "target": "azure", "max_concurrency": self.concurrency})
 
     def target(self) -> AzureTarget:

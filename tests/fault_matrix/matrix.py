@@ -29,7 +29,7 @@ from .steps import Step, close_clouds
 
 MAX_NTH = 8
 """No fault hits a later request: the number of polls differs from run to run."""
-RUN_TIMEOUT = 60.0
+RUN_TIMEOUT = 120.0
 """Seconds after which a run is cancelled, which is a problem."""
 PROVISION_STEPS = ("provision", "change", "add a profile")
 DEPLOY_STEPS = ("swap", "restart", "start", "start of a stopped app")
