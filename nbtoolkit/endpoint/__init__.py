@@ -14,6 +14,7 @@ from nbtoolkit.errors import InvalidSettings, MissingDependency, NotReady, Reque
 from nbtoolkit.installation import install_hint
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.serving.fingerprint import Fingerprint, Verdict, judge, replay_request, replayed_logprobs
+from nbtoolkit.serving.openai_format import REPLICA_HEADER
 
 if TYPE_CHECKING:
     import openai
@@ -59,13 +60,15 @@ class ServedModel(BaseModel):
 
 
 class Replay(BaseModel):
-    """The likeliest next tokens after each context, and the adapter that the server reports."""
+    """The likeliest next tokens after each context, and the adapter and replica that the server reports."""
 
     model_config = ConfigDict(frozen=True)
 
     answers: list[dict[int, float]]
     by: str | None = None
     """First 16 digits of the adapter's sha256, or ``"base"``."""
+    replica: str | None = None
+    """The replica that answered; None from a server of an older version."""
 
 
 class Endpoint:
@@ -190,9 +193,14 @@ class Endpoint:
         return self.replay_named(model, contexts).answers
 
     def replay_named(self, model: str, contexts: Sequence[Sequence[int]]) -> Replay:
-        """Replay contexts like :meth:`replay`, and return the adapter that the server reports."""
-        response = self._http.request_json("POST", "/v1/completions", replay_request(model, contexts))
-        return Replay(answers=replayed_logprobs(response), by=response.get("system_fingerprint"))
+        """Replay contexts like :meth:`replay`, and return the adapter and replica that the server reports."""
+        response = self._http.request("POST", "/v1/completions", replay_request(model, contexts))
+        body = response.json()
+        return Replay(
+            answers=replayed_logprobs(body),
+            by=body.get("system_fingerprint"),
+            replica=response.headers.get(REPLICA_HEADER),
+        )
 
     def prove(
         self, fingerprint: Fingerprint, model: str, *, old: Sequence[Mapping[int, float]] | None = None

@@ -45,6 +45,10 @@ class HttpClient:
 
     def request_json(self, method: str, path: str, body: Any = None) -> Any:
         """Return the JSON of a response; raises :class:`RequestRefused` or :class:`NotReady`."""
+        return self.request(method, path, body).json()
+
+    def request(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """Return a response of status 2xx; raises :class:`RequestRefused` or :class:`NotReady`."""
         httpx = _httpx()
         try:
             with self._client() as client:
@@ -53,7 +57,7 @@ class HttpClient:
             raise self._unreachable(error) from error
         if response.is_error:
             raise request_refused(response)
-        return response.json()
+        return response
 
     def stream_text(self, path: str, body: dict[str, Any]) -> Iterator[str]:
         """Yield the pieces of a streamed chat completion; closing the iterator ends the request."""

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 STREAM_END = "[DONE]"
 """The data of the last event."""
 
+REPLICA_HEADER = "x-nbtoolkit-replica"
+"""The response header that names the replica that answered."""
+
 
 class ApiError(Exception):
     """A request is answered with an OpenAI error body.

@@ -71,6 +71,7 @@ def build_router(
         stream = body.get("stream") is True
         response = ProxyResponse(
             proxy.request(path, body),
+            replica=replica.name,
             stream=stream,
             keepalive=settings.keepalive_interval,
             on_status=partial(metrics.count, path),

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from ..openai_format import ApiError
+from ..openai_format import REPLICA_HEADER, ApiError
 from .engine_proxy import EngineLost, ProxiedResponse, engine_lost_error
 
 DONE = b"data: [DONE]\n\n"
@@ -20,17 +20,20 @@ class ProxyResponse:
 
     The status line is sent after the engine's, so that an invalid request gets its own status. A stream that
     has waited for ``keepalive`` seconds starts earlier with status 200, and then carries errors as events.
+    The header ``x-nbtoolkit-replica`` names the replica that answers.
     """
 
     def __init__(
         self,
         answer: AbstractAsyncContextManager[ProxiedResponse],
         *,
+        replica: str,
         stream: bool,
         keepalive: float,
         on_status: Callable[[int], None],
     ) -> None:
         self._answer = answer
+        self._replica = replica.encode()
         self._stream = stream
         self._keepalive = keepalive
         self._on_status = on_status
@@ -90,7 +93,11 @@ class ProxyResponse:
             return
         self._begun = True
         self._on_status(status)
-        headers = [(b"content-type", media_type), (b"cache-control", b"no-store")]
+        headers = [
+            (b"content-type", media_type),
+            (b"cache-control", b"no-store"),
+            (REPLICA_HEADER.encode(), self._replica),
+        ]
         if length is None:
             headers.append((b"x-accel-buffering", b"no"))  # a proxy must not buffer events
         else:
