@@ -22,7 +22,7 @@ from nbtoolkit.smoke.model_level.messages import (
     ModelTask,
 )
 from nbtoolkit.smoke.model_process import run_model_level, skipped_model_checks
-from nbtoolkit.smoke.report import SmokeReport, newest_report
+from nbtoolkit.smoke.report import SmokeReport, newest_report, previous_report
 from nbtoolkit.smoke.settings import SmokeSettings
 from nbtoolkit.smoke.static import adapter_files, base_match, weight_values
 from nbtoolkit.target_factory import share_containing
@@ -70,7 +70,7 @@ def smoke_test(
         run.model_level()
     if "contract" in settings.levels:
         run.contract_level(workspace)
-    report = run.report()
+    report = run.report().compared_with(previous_report(workspace, sha256, base.sha256))
     report.save(workspace)
     return report
 

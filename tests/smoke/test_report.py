@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from nbtoolkit import SmokeReport, SmokeSettings, Workspace
 from nbtoolkit.errors import BrokenFile, InvalidSettings, SmokeTestFailed
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe
 from nbtoolkit.smoke.check import Check, Verdict
-from nbtoolkit.smoke.report import newest_report
+from nbtoolkit.smoke.report import newest_report, previous_report
+from nbtoolkit.smoke.report.plots import strength_per_layer
 from nbtoolkit.smoke.settings import Level
 
 CANARY = "<img src=x onerror=alert(1)>"
@@ -101,10 +103,10 @@ def test_changed_or_foreign_file_is_not_a_report(workspace_root: Any) -> None:
     path.write_bytes(path.read_bytes().replace(b'"fail"', b'"pass" '))
     with pytest.raises(BrokenFile, match="changed after"):
         SmokeReport.load(path)
-    path.write_text('{"format": 2, "verdict": "fine"}')
-    with pytest.raises(BrokenFile, match=r"of this version: format: Input should be 1"):
+    path.write_text('{"format": 1, "verdict": "fine"}')
+    with pytest.raises(BrokenFile, match=r"of this version: format: Input should be 2"):
         SmokeReport.load(path)
-    path.write_text('{"format": 1}')
+    path.write_text('{"format": 2}')
     with pytest.raises(BrokenFile, match="run the smoke test again"):
         SmokeReport.load(path)
 
@@ -129,7 +131,7 @@ def test_html_escapes_everything_and_has_no_script() -> None:
         base=CANARY,
         device=CANARY,
         versions={CANARY: CANARY},
-    )
+    ).compared_with(report(check("A1", "pass"), adapter=CANARY, adapter_sha256="d" * 64))
     page = hostile._repr_html_()
     assert "<img" not in page
     assert "&lt;img" in page
@@ -142,6 +144,86 @@ def test_plain_text_names_checks_verdicts_and_remedies() -> None:
     assert "→ train again" in text
     assert text.count("→") == 1, "a remedy without a failed check"
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_checks_that_need_an_action_come_first() -> None:
+    made = report(
+        check("A1", "pass"),
+        check("A2", "skipped"),
+        check("A4", "undecided"),
+        check("G1", "warn", "model"),
+        check("G2", "fail", "model"),
+        check("G3", "fail", "model"),
+    )
+    order = ["G2", "G3", "A4", "G1", "A1", "A2"]
+    assert re.findall(r"<b>([AG]\d) ", made._repr_html_()) == order
+    assert re.findall(r"^[A-Z]+ +([AG]\d) ", str(made), re.MULTILINE) == order
+    opened = made._repr_html_().partition("1 check passed, 1 check skipped")[0]
+    assert "G1" in opened
+    assert "A1" not in opened
+
+
+@pytest.mark.parametrize("verdict", ["pass", "warn", "fail", "skipped", "undecided"])
+def test_page_shows_every_verdict_with_folded_evidence(verdict: Verdict) -> None:
+    page = report(check("A1", verdict, evidence={"tensors": 4}))._repr_html_()
+    assert f">{verdict}</span>" in page
+    assert "<summary" in page.partition("&quot;tensors&quot;: 4")[0]
+    assert "open" not in re.findall(r"<details[^>]*>", page)[0]
+    assert ("Next:" in page) == (verdict in ("warn", "fail", "undecided"))
+
+
+def test_plots_have_a_text_alternative_and_escape_their_labels() -> None:
+    ratios = {f"model.layers.{i}.mlp.up_proj": i / 10 for i in range(12)} | {"model.layers.3.q_proj": 0.9}
+    page = report(
+        check("G1", "pass", "model", evidence={"norm_ratios": ratios}),
+        check("G2", "pass", "model", evidence={"kl_per_prompt": {CANARY: 0.5, "a": float("nan")}}),
+        check("G6", "pass", "model", evidence={"tokens_per_second_of": {"base": 20.0, "adapter": 15.0}}),
+    )._repr_html_()
+    assert page.count('<svg role="img" aria-label="') == 3
+    alternatives = re.findall(r'aria-label="([^"]*)"', page)
+    assert "layer 3: 0.9 in model.layers.3.q_proj" in alternatives[0]
+    assert "layer 11: 1.1" in alternatives[0]
+    assert "base: 20" in alternatives[2]
+    assert "<img" not in page
+    assert "nan" not in page.partition("<svg")[2].lower().partition("about this report")[0]
+
+
+@pytest.mark.parametrize("name", ["transformer.h.1.attn.c_attn", "layers.1.q_proj", "a.blocks.1.x"])
+def test_layers_of_every_architecture_are_found(name: str) -> None:
+    assert [bar.label for bar in strength_per_layer({name: 0.1, "lm_head": 0.2})] == ["1"]
+
+
+def test_changes_since_the_previous_adapter_are_reported(workspace_root: Any) -> None:
+    workspace = Workspace(workspace_root)
+    old = report(
+        check("A1", "pass"),
+        check("G2", "pass", "model", evidence={"kl_nats": 1.0}),
+        check("G6", "pass", "model", evidence={"tokens_per_second": 20.0}),
+        adapter="tone-v1",
+        adapter_sha256="d" * 64,
+    )
+    later = old.created + timedelta(hours=1)
+    for one in (
+        old,
+        report(created=later, adapter_sha256="e" * 64, base_sha256="c" * 64),
+        report(created=later),
+    ):
+        one.save(workspace)
+    (workspace.reports / f"{'f' * 16}-20990101T000000.0Z.json").write_text("{}")
+    found = previous_report(workspace, ADAPTER, BASE)
+    assert found == old
+    now = report(
+        check("A1", "pass"),
+        check("G2", "warn", "model", evidence={"kl_nats": 0.5}),
+        check("G6", "pass", "model", evidence={"tokens_per_second": 20.5}),
+        check("G7", "pass", "contract"),
+    ).compared_with(found)
+    assert now.comparison
+    assert now.comparison.lines[1:] == ["G2 numbers: pass → warn", "G2 effect (KL, nats): 1 → 0.5"]
+    assert "tone-v1" in str(now)
+    assert "tone-v1" in now._repr_html_()
+    assert SmokeReport.load(now.save(workspace)) == now
+    assert now.compared_with(None) == now
 
 
 @pytest.mark.parametrize(

@@ -5,28 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from html import escape
 from pathlib import Path
-from textwrap import wrap
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbtoolkit.errors import BrokenFile, SmokeTestFailed
 from nbtoolkit.serving.fingerprint import Fingerprint
-from nbtoolkit.smoke.check import Check
+from nbtoolkit.smoke.check import Check, Verdict
+from nbtoolkit.smoke.report.comparison import ReportComparison, figure_changes, verdict_changes
+from nbtoolkit.smoke.report.page import report_page
+from nbtoolkit.smoke.report.text import report_text
 from nbtoolkit.smoke.settings import LEVELS, Level
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.workspace import Workspace
 
-_WIDTH = 100
-_COLOURS = {
-    "pass": "#1a7f37",
-    "warn": "#9a6700",
-    "fail": "#cf222e",
-    "skipped": "#6e7781",
-    "undecided": "#6e7781",
-}
+FORMAT = 2
+"""The schema version of a report; another version is refused, and the adapter is tested again."""
 
 
 class SmokeReport(BaseModel):
@@ -38,7 +33,7 @@ class SmokeReport(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = FORMAT
     created: datetime
     adapter: str
     adapter_sha256: str
@@ -54,6 +49,7 @@ class SmokeReport(BaseModel):
     settings: dict[str, Any]
     checks: tuple[Check, ...]
     fingerprint: Fingerprint | None = None
+    comparison: ReportComparison | None = None
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -125,15 +121,23 @@ class SmokeReport(BaseModel):
             raise BrokenFile(problem, next_step=next_step, path=path)
         return report
 
+    def compared_with(self, previous: SmokeReport | None) -> SmokeReport:
+        """Return this report with what changed since ``previous``, the report of another adapter."""
+        if previous is None:
+            return self
+        comparison = ReportComparison(
+            adapter=previous.adapter,
+            adapter_sha256=previous.adapter_sha256,
+            report_sha256=previous.sha256,
+            created=previous.created,
+            verdicts=verdict_changes(previous.checks, self.checks),
+            figures=figure_changes(previous.checks, self.checks),
+        )
+        return self.model_copy(update={"comparison": comparison})
+
     def __str__(self) -> str:
-        lines = [self._headline(), *(f"  {name:<11} {value}" for name, value in self._facts().items()), ""]
-        for one in self.checks:
-            head = f"{one.verdict.upper():<9} {one.id:<3} {one.level:<8} "
-            space = " " * len(head)
-            lines += wrap(f"{one.title}: {one.summary}", _WIDTH, initial_indent=head, subsequent_indent=space)
-            if one.remedy and one.verdict in ("fail", "warn"):
-                lines += wrap(f"→ {one.remedy}", _WIDTH, initial_indent=space, subsequent_indent=f"{space}  ")
-        return "\n".join(lines)
+        changes = self.comparison.lines if self.comparison else []
+        return report_text(self._headline(), self._facts(), self.checks, changes)
 
     def __repr__(self) -> str:
         outcome = "green" if self.green else "not green"
@@ -144,17 +148,8 @@ class SmokeReport(BaseModel):
         printer.text(repr(self) if cycle else str(self))
 
     def _repr_html_(self) -> str:
-        verdict = "fail" if self.failed else "pass" if self.green else "undecided"
-        about = "".join(
-            f'<tr><td style="text-align:left;padding-right:1em">{escape(name)}</td>'
-            f'<td style="text-align:left">{escape(value)}</td></tr>'
-            for name, value in self._facts().items()
-        )
-        return (
-            f'<div><p style="color:{_COLOURS[verdict]};font-weight:bold">{escape(self._headline())}</p>'
-            f'<table style="border-collapse:collapse">{"".join(map(_row, self.checks))}</table>'
-            f"<details><summary>About this report</summary><table>{about}</table></details></div>"
-        )
+        verdict: Verdict = "fail" if self.failed else "pass" if self.green else "undecided"
+        return report_page(verdict, self._headline(), self._facts(), self.checks, self.comparison)
 
     def _headline(self) -> str:
         subject = f"adapter {self.adapter} on {self.base}"
@@ -191,26 +186,18 @@ def newest_report(workspace: Workspace, adapter_sha256: str, base_sha256: str) -
     return None
 
 
+def previous_report(workspace: Workspace, adapter_sha256: str, base_sha256: str) -> SmokeReport | None:
+    """Return the newest report of another adapter on this base; unreadable reports are left out."""
+    other = [one for one in workspace.reports.glob("*.json") if not one.name.startswith(adapter_sha256[:16])]
+    for path in sorted(other, key=lambda one: one.name.partition("-")[2], reverse=True):
+        try:
+            report = SmokeReport.load(path)
+        except (BrokenFile, OSError):
+            continue
+        if report.base_sha256 == base_sha256:
+            return report
+    return None
+
+
 def _ids(checks: tuple[Check, ...]) -> str:
     return ", ".join(dict.fromkeys(one.id for one in checks))
-
-
-def _row(one: Check) -> str:
-    cell = '<td style="text-align:left;vertical-align:top;padding:2px 8px'
-    evidence = json.dumps(one.evidence, indent=1, ensure_ascii=False)
-    remedy = (
-        f'<div style="font-weight:bold">→ {escape(one.remedy)}</div>'
-        if one.remedy and one.verdict in ("fail", "warn")
-        else ""
-    )
-    details = (
-        f"<details><summary>evidence, {one.seconds:.2f} s</summary>"
-        f'<pre style="white-space:pre-wrap">{escape(evidence)}</pre></details>'
-        if one.evidence
-        else ""
-    )
-    return (
-        f'<tr>{cell};color:{_COLOURS[one.verdict]};font-weight:bold">{escape(one.verdict)}</td>'
-        f'{cell}">{escape(one.id)}</td>{cell}">{escape(one.level)}</td>{cell}">{escape(one.title)}</td>'
-        f'{cell}">{escape(one.summary)}{remedy}{details}</td></tr>'
-    )
