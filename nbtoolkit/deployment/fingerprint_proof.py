@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import wait
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
+from typing import TypeVar
 
 from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import NbtoolkitError, NotInStore, NotReady, RequestRefused
@@ -16,6 +18,8 @@ from nbtoolkit.serving.fingerprint import Fingerprint, Verdict
 from nbtoolkit.serving.release import Release
 from nbtoolkit.smoke.report import SmokeReport
 from nbtoolkit.utils.threads import start_daemon
+
+T = TypeVar("T")
 
 BUSY_ATTEMPTS = 20
 BUSY = (429, 502, 503, 504)
@@ -112,25 +116,19 @@ def prove(
         if fingerprint is None:
             missing[adapter.name] = "it was deployed without a smoke report, so there is no fingerprint"
             continue
-        verdicts[adapter.name] = _prove_one(
-            endpoint, fingerprint, adapter.name, old.get(adapter.name), progress
+        verdicts[adapter.name] = retry_busy(
+            progress, partial(endpoint.prove, fingerprint, adapter.name, old=old.get(adapter.name))
         )
     return Proof(verdicts, missing)
 
 
-def _prove_one(
-    endpoint: Endpoint,
-    fingerprint: Fingerprint,
-    name: str,
-    old: list[dict[int, float]] | None,
-    progress: Progress,
-) -> Verdict:
-    """Replay one fingerprint; retries a full queue and a few broken connections."""
+def retry_busy(progress: Progress, request: Callable[[], T]) -> T:
+    """Return the result of a request; retries a full queue and a few broken connections."""
     broken = 0
     for attempt in range(BUSY_ATTEMPTS):
         progress.check()
         try:
-            return endpoint.prove(fingerprint, name, old=old)
+            return request()
         except NotReady:
             broken += 1
             if broken == BROKEN_ATTEMPTS:
