@@ -28,8 +28,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 
+# Two test files at a time: most tests wait for a server, so one at a time leaves a core idle.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: check
 	$(BIN)/python -m pytest -m "all or not all"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbtoolkit.local import target as local_target
 from tests.azure_double import AzureDouble
 from tests.azure_double.fixtures import azure_double as azure_double
 from tests.support.bicep_compiler import NO_COMPILER, BicepCompiler, find_bicep
@@ -22,6 +23,10 @@ REPO = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test uses the network
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; servers and tests share the cores
+
+# Each process of pytest-xdist starts servers at ports of its own: a restart expects its last port to be free.
+if number := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):
+    local_target.PORT += 1000 * int(number)
 
 # A shell starts background jobs with SIGINT ignored; tests of an interrupt need its handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)

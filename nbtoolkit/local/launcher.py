@@ -23,7 +23,14 @@ from typing import IO, Literal
 from filelock import FileLock, Timeout
 
 from nbtoolkit.local.log import OLD_FILES
-from nbtoolkit.local.server_state import EndReason, ProcessId, ServerRecord, StateFiles, terminate_group
+from nbtoolkit.local.server_state import (
+    EndReason,
+    ProcessId,
+    ServerRecord,
+    StateFiles,
+    port_lock,
+    terminate_group,
+)
 from nbtoolkit.utils.threads import start_daemon
 
 STOP_GRACE = 35.0
@@ -34,6 +41,10 @@ OWNER_POLL = 0.5
 """Seconds between two checks whether an owner is alive."""
 ALREADY_RUNNING = 3
 """Exit code if a server of this root is already running."""
+PORT_TAKEN = 4
+"""Exit code if another launcher's server uses the port."""
+LOCK_TIMEOUT = 1.0
+"""Seconds to wait for a lock: another process may be testing whether the port is free."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +65,13 @@ def main() -> int:
     """Run one server until it ends; return its exit code."""
     files = StateFiles(Path(sys.argv[1]))
     spec = LaunchSpec(**json.load(sys.stdin))
-    lock = FileLock(files.server_lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return ALREADY_RUNNING
-    return _ServerRun(files, spec).until_end()  # the system releases the lock when this process ends
+    locks = (FileLock(files.server_lock), ALREADY_RUNNING), (port_lock(spec.port), PORT_TAKEN)
+    for lock, code in locks:
+        try:
+            lock.acquire(timeout=LOCK_TIMEOUT)
+        except Timeout:
+            return code
+    return _ServerRun(files, spec).until_end()  # the system releases the locks when this process ends
 
 
 class _ServerRun:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.local import log
-from nbtoolkit.local.launcher import ALREADY_RUNNING, STOP_GRACE, LaunchSpec
+from nbtoolkit.local.launcher import ALREADY_RUNNING, PORT_TAKEN, STOP_GRACE, LaunchSpec
 from nbtoolkit.local.server_state import (
     ProcessId,
     ServerRecord,
@@ -94,9 +94,9 @@ class LocalServer:
             port = free_port(port)
             spec = spec_for(port)
             record = self._launch(spec, progress)
-            if self.listens(record, progress):
+            if record and self.listens(record, progress):
                 return record
-            if port_is_free(port):
+            if record and port_is_free(port):
                 break
             progress.note(f"port {port} is now in use, trying the next one")
         self.raise_if_dead()
@@ -166,7 +166,8 @@ class LocalServer:
             log=lines,
         )
 
-    def _launch(self, spec: LaunchSpec, progress: Progress) -> ServerRecord:
+    def _launch(self, spec: LaunchSpec, progress: Progress) -> ServerRecord | None:
+        """Start a launcher and return its record, or None if another launcher's server uses the port."""
         self.files.record.unlink(missing_ok=True)
         environment = {**spec.env, "PYTHONPATH": str(Path(__file__).parents[2])}
         with self.files.launcher_log.open("wb") as errors:
@@ -184,15 +185,13 @@ class LocalServer:
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(asdict(spec)).encode())
 
-        def started() -> ServerRecord | None:
-            ended = process.poll() is not None
-            record = self.files.read_record()
-            if ended and record is None:
-                raise self._not_launched(process.returncode)
-            return record
+        def started() -> bool:
+            return process.poll() is not None or self.files.read_record() is not None
 
-        record = progress.wait_until(started, interval=_POLL)
-        assert record is not None
+        progress.wait_until(started, interval=_POLL)
+        record = self.files.read_record()
+        if record is None and process.poll() != PORT_TAKEN:
+            raise self._not_launched(process.returncode)
         return record
 
     def _not_launched(self, code: int) -> ServerFailed:

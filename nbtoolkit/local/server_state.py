@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import socket
+import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import psutil
+from filelock import FileLock, Timeout
 
 from nbtoolkit.errors import ServerFailed
 from nbtoolkit.utils.atomic_write import write_atomically
@@ -20,6 +22,7 @@ EndReason = Literal["it was stopped", "it ended by itself", "the notebook that s
 
 HOST = "127.0.0.1"
 PORT_ATTEMPTS = 50
+PORT_LOCKS = Path(tempfile.gettempdir()) / f"nbtoolkit-ports-{os.getuid() if hasattr(os, 'getuid') else ''}"
 CLOCK_TOLERANCE = 2.0
 """Seconds that a process's start time may change if the system clock is adjusted."""
 
@@ -83,15 +86,22 @@ def free_port(preferred: int) -> int:
 
 
 def port_is_free(port: int) -> bool:
-    """Return whether a server can listen on a port now."""
+    """Return whether a server can listen on a port now, and no other launcher's server is about to."""
     with socket.socket() as probe:
         if os.name != "nt":  # as servers do: a port with closing connections counts as free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
+            with port_lock(port).acquire(timeout=0):
+                return True
+        except (OSError, Timeout):
             return False
-    return True
+
+
+def port_lock(port: int) -> FileLock:
+    """Return the lock that a launcher of this user holds while its server uses the port, or starts to."""
+    PORT_LOCKS.mkdir(exist_ok=True)
+    return FileLock(PORT_LOCKS / f"{port}.lock")
 
 
 def listening_ports(server: ProcessId) -> set[int]:

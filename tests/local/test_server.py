@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 from nbtoolkit import LocalTarget, Release, Workspace
 from nbtoolkit.errors import Cancelled, NotReady, ServerFailed
 from nbtoolkit.local import server
-from nbtoolkit.local.server_state import ProcessId
+from nbtoolkit.local.server_state import ProcessId, port_lock
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.share_layout import Heartbeat
 from tests.support import local_stub as double
@@ -146,36 +147,55 @@ def test_requested_port_precedes_the_last_one_and_the_default(make: Make) -> Non
     assert int(first.endpoint().url.rpartition(":")[2]) in range(18_000, 18_050)
 
 
-def test_port_in_use_is_avoided(make: Make) -> None:
+@contextmanager
+def port_in_use() -> Iterator[int]:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        taken = other.getsockname()[1]
-        target = make(port=taken)
-        target.provision()
-        target.activate(double.release(target), restart=False)
-        assert target.endpoint().url != f"http://127.0.0.1:{taken}"
-        assert ask(target)["phase"] == "ready"
+        yield other.getsockname()[1]
 
 
-def test_port_in_use_after_the_check_is_avoided(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def port_of_a_starting_server() -> Iterator[int]:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
-        other.listen()
-        taken = other.getsockname()[1]
-        checked: list[int] = []
+        port = other.getsockname()[1]
+    with port_lock(port):
+        yield port
 
-        def race(port: int) -> int:
-            checked.append(port)
-            return port if len(checked) == 1 else real(port)
 
-        real = server.free_port
-        monkeypatch.setattr(server, "free_port", race)
-        target = make(port=taken)
-        target.provision()
-        target.activate(double.release(target), restart=False)
-        assert len(checked) == 2
-        assert ask(target)["phase"] == "ready"
+@pytest.fixture(params=[port_in_use, port_of_a_starting_server])
+def taken(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A port that another program uses, or another launcher is about to use."""
+    with request.param() as port:
+        yield port
+
+
+def test_port_in_use_is_avoided(make: Make, taken: int) -> None:
+    target = make(port=taken)
+    target.provision()
+    target.activate(double.release(target), restart=False)
+    assert port_of(target) != taken
+    assert ask(target)["phase"] == "ready"
+
+
+def test_port_in_use_after_the_check_is_avoided(
+    make: Make, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[int] = []
+
+    def race(port: int) -> int:
+        checked.append(port)
+        return port if len(checked) == 1 else real(port)
+
+    real = server.free_port
+    monkeypatch.setattr(server, "free_port", race)
+    target = make(port=taken)
+    target.provision()
+    target.activate(double.release(target), restart=False)
+    assert len(checked) == 2
+    assert port_of(target) != taken
+    assert ask(target)["phase"] == "ready"
 
 
 def test_failed_start_shows_the_last_log_lines_without_the_key(make: Make) -> None:
@@ -278,15 +298,20 @@ def test_server_that_ignores_sigterm_is_killed(make: Make) -> None:
 @pytest.fixture
 def starting(make: Make) -> tuple[LocalTarget, Release]:
     """A target whose start was cancelled while its server still starts, and the release."""
-    target = make(env={"DOUBLE_WAITS": "1.5"})
+    target = make(env={"DOUBLE_WAITS": "2"})
     target.provision()
     release = double.release(target)
     progress = Progress()
-    timer = threading.Timer(0.4, progress.cancel)
-    timer.start()
+
+    def cancel() -> None:
+        wait_until((target.root / "server.json").exists)
+        progress.cancel()
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
     with pytest.raises(Cancelled):
         target.activate(release, restart=False, progress=progress)
-    timer.join()
+    canceller.join()
     return target, release
 
 
