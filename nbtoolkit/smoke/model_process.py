@@ -29,7 +29,14 @@ from nbtoolkit.smoke.model_level.messages import (
 )
 from nbtoolkit.utils.child_process import child_process, read_lines
 
-MODEL_CHECKS = {"A3": "config", "A4": "base match", "G1": "load", "G2": "effect", "G4": "sanity"}
+MODEL_CHECKS = {
+    "A3": "config",
+    "A4": "base match",
+    "G1": "load",
+    "G2": "effect",
+    "G4": "sanity",
+    "G6": "budget",
+}
 """Id → title of the checks in ``model_level``, whose modules import torch; a test compares the two."""
 
 _COMMAND = (sys.executable, "-m", "nbtoolkit.smoke.model_level")

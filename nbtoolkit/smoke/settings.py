@@ -42,6 +42,13 @@ class SmokeSettings(Settings):
         default=0.01, ge=0, le=1, description="G4 fails at a larger share of <unk> in an answer"
     )
     answer_tokens: int = Field(default=64, ge=1, le=1024, description="G4: length of the greedy answers")
+    max_ttft: float | None = Field(
+        default=None, gt=0, description="G6: budget for the time to first token, in seconds"
+    )
+    min_tokens_per_second: float | None = Field(
+        default=None, gt=0, description="G6: least tokens per second of one answer"
+    )
+    max_memory: float | None = Field(default=None, gt=0, description="G6: budget for peak memory, in GiB")
     timeout: float = Field(default=1800, gt=0, description="seconds for the model level")
     reuse: bool = Field(
         default=True, description="return the saved green report of the same bytes and settings"

@@ -75,7 +75,7 @@ def edit_config(adapter: Path, **changes: Any) -> None:
 
 
 def outcome(id: str, context: Any) -> CheckOutcome:
-    from nbtoolkit.smoke.model_level import degeneration, effect, load  # noqa: F401  they register checks
+    from nbtoolkit.smoke.model_level import budget, degeneration, effect, load  # noqa: F401  they register checks
 
     return next(one for one in registered_checks("model") if one.id == id).run(context)
 
@@ -269,7 +269,9 @@ def test_only_answers_that_the_adapter_alone_degenerates_fail(models: Path) -> N
     assert "20 times in a row" in found.summary
 
 
-def test_unusable_gpu_is_a_warning(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_that_is_not_used_is_a_failure(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from nbtoolkit.smoke.model_level.context import choose_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -285,8 +287,9 @@ def test_unusable_gpu_is_a_warning(models: Path, tmp_path: Path, monkeypatch: py
     context = model_context(models / "llama", models / "llama-adapter", norm_warn=10)
     context.device = device
     found = outcome("G1", context)
-    assert found.verdict == "warn"
+    assert found.verdict == "fail"
     assert device.problem in found.summary
+    assert "model" not in vars(context), "nothing is loaded on the CPU"
 
 
 @pytest.mark.parametrize("requested", ["auto", "float16"])
@@ -297,3 +300,11 @@ def test_dtype_is_the_one_of_the_engine(requested: str, saved: str | None) -> No
 
     mine = serving_dtype(requested, device="cpu", saved=saved, has_bfloat16=cpu_has_bfloat16())
     assert getattr(torch, mine) == pick_dtype(requested, saved, torch.device("cpu"))
+
+
+def test_speed_and_memory_of_an_answer_are_measured(models: Path) -> None:
+    found = outcome("G6", model_context(models / "llama", models / "llama-adapter"))
+    assert found.verdict == "pass"
+    assert found.evidence["seconds_to_first_token"] > 0
+    assert found.evidence["tokens_per_second"] > 1
+    assert found.evidence["memory_gib"] > found.evidence["peak_gib"] > 0.1

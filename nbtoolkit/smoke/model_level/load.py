@@ -60,6 +60,12 @@ def base_match(context: ModelContext) -> CheckOutcome:
 @check("G1", "model", "load")
 def load(context: ModelContext) -> CheckOutcome:
     """Load base and adapter in the serving precision and check the keys that peft ignores silently."""
+    if context.device.problem:
+        return failure(
+            f"the GPU is not used: {context.device.problem}",
+            {"device": context.device.name},
+            "repair the GPU's driver or install torch for it; set CUDA_VISIBLE_DEVICES= to test on the CPU",
+        )
     context.report(f"loading base and adapter in {context.dtype} on {context.device.name}")
     try:
         model = context.model
@@ -84,6 +90,7 @@ def load(context: ModelContext) -> CheckOutcome:
         "active": status.active_adapters,
         "layers": status.num_adapter_layers,
         "highest_norm_ratios": highest,
+        "norm_ratios": ratios,
     }
     if missing or unexpected:
         return failure(
@@ -97,12 +104,6 @@ def load(context: ModelContext) -> CheckOutcome:
             f"the adapter is not active: enabled {status.enabled}, active {status.active_adapters}",
             evidence,
             "check rank_pattern, layers_to_transform and target_modules in adapter_config.json",
-        )
-    if context.device.problem:
-        return warning(
-            f"tested on the CPU: {context.device.problem}",
-            evidence,
-            "repair the GPU's driver or install torch for it; set CUDA_VISIBLE_DEVICES= to test on the CPU",
         )
     limit = context.settings.norm_warn
     if strong := [name for name, ratio in ratios.items() if ratio > limit]:
