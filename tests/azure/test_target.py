@@ -65,6 +65,7 @@ def test_status_does_not_wake_the_app_and_deploy_does(make_project: MakeProject)
     project, progress = make_project(), RecordingProgress()
     project.deploy("brave")
     project.double.apps.scale_to_zero(APP)
+    project.double.apps.limits.hold = 0
     project.double.apps.limits.hold_seconds = 5  # the ingress times out, and the request is repeated
     before = project.double.apps.ingress_requests(APP)
     status = project.target.status()

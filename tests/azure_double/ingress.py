@@ -97,7 +97,8 @@ class Ingress:
 
     def _replica(self, app: HostedApp, revision: Revision | None, request: Request) -> Replica | None:
         """Return a ready replica; waits up to the ingress's limit. A pending request wakes the app."""
-        end = time.monotonic() + self.platform.double.clock.real(self.platform.limits.hold_seconds)
+        limits, clock = self.platform.limits, self.platform.double.clock
+        end = time.monotonic() + max(clock.real(limits.hold_seconds), limits.hold)
         while True:
             serving = revision or app.serving
             ready = serving.ready() if serving else []

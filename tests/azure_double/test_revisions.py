@@ -74,6 +74,7 @@ def test_request_wakes_an_app_at_zero_and_gets_504_meanwhile(azure: Azure) -> No
     azure.apps.scale_to_zero(APP)
     assert azure.replicas() == []
     assert not azure.apps.processes()
+    azure.apps.limits.hold = 0
     azure.apps.limits.hold_seconds = 20
     answer = azure.http.get(azure.url)
     assert (answer.status_code, answer.text, answer.headers["content-type"]) == (

@@ -24,7 +24,9 @@ class Limits:
     cooldown: float = 30
     """Without requests until zero, at least."""
     hold_seconds: float = 240
-    """Azure seconds for which the ingress waits for a replica."""
+    """Azure seconds for which the ingress waits for a replica ..."""
+    hold: float = 20
+    """... but at least so many real ones."""
     idle_seconds: float = 240
     """Azure seconds for which the ingress waits for the next byte of an answer ..."""
     idle: float = 60

@@ -35,6 +35,7 @@ def wait(project: AzureProject) -> None:
 
 def test_app_at_zero_is_woken_and_a_504_is_a_wait_reason(project: AzureProject) -> None:
     deploy_and_sleep(project)
+    project.double.apps.limits.hold = 0
     project.double.apps.limits.hold_seconds = 5  # 50 ms: far less than a start takes
     endpoint, progress = project.target.endpoint(), RecordingProgress()
     with pytest.raises(RequestRefused, match="504: stream timeout") as refused:
@@ -59,6 +60,7 @@ def test_cancel_while_the_ingress_holds_the_request(project: AzureProject) -> No
     assert "takes minutes to start one, and it is billed from then on" in progress.lines[-1]
     with pytest.raises(NotReady, match="was not ready within 1 s: the ingress holds"):
         project.target.endpoint().wait(1)
+    project.double.apps.limits.hold = 0
     project.double.apps.limits.hold_seconds = 1
 
 
