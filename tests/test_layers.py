@@ -26,6 +26,7 @@ SHARED_SCHEMA = (
     "serving.content_hash",
     "serving.dtype",
     "serving.stop_tokens",
+    "serving.chat_template",
     "serving.openai_format",
 )
 """What the kernel's program may import of the server's: schema, layout and pure functions."""

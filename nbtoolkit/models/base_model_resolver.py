@@ -17,7 +17,7 @@ MODEL_CACHE = "model-cache"
 """The folder to which fine-tuning writes base models, in a workspace and on the share."""
 
 _HUB_NAME = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
-_DOWNLOADED = ["*.safetensors", "model.safetensors.index.json", *CONFIG_FILES]
+_DOWNLOADED = ["*.safetensors", "model.safetensors.index.json", "additional_chat_templates/*", *CONFIG_FILES]
 
 
 def resolve_folder(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nbtoolkit.errors import BrokenFile, InvalidAdapter, InvalidBase, InvalidSettings
+from nbtoolkit.serving.chat_template import Templates, named_templates
 from nbtoolkit.serving.content_hash import file_sha256
 from nbtoolkit.serving.release import ServedTokenizer
 from nbtoolkit.utils.json_file import read_object, read_text
@@ -30,7 +31,7 @@ class TokenizerFacts:
 
     vocabularies: Mapping[str, str]
     special: Mapping[str, Any]
-    template: str | None
+    template: Templates | None
 
     @property
     def exists(self) -> bool:
@@ -43,7 +44,7 @@ class TokenizerFacts:
         same_vocabulary = bool(common) and all(self.vocabularies[k] == base.vocabularies[k] for k in common)
         return same_vocabulary and all(base.special.get(k) == v for k, v in self.special.items())
 
-    def digest(self, template: str | None) -> str:
+    def digest(self, template: Templates | None) -> str:
         """Return the sha256 over the tokenizer's content and a template."""
         content = json.dumps([dict(self.vocabularies), dict(self.special), template], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
@@ -82,7 +83,11 @@ def tokenizer_in_force(
         )
     first = next(iter(chosen), None)
     if first is None:
-        return ServedTokenizer(path=base_path, sha256=base_facts.digest(base_facts.template))
+        return ServedTokenizer(
+            path=base_path,
+            sha256=base_facts.digest(base_facts.template),
+            chat_template=base_facts.template,
+        )
     for name, served in chosen.items():
         if served.sha256 != chosen[first].sha256:
             raise InvalidSettings(
@@ -100,7 +105,7 @@ def _served(adapter: TokenizerFacts, path: str, base: TokenizerFacts, base_path:
     return ServedTokenizer(
         path=folder,
         sha256=facts.digest(template),
-        chat_template=None if template == facts.template else template,
+        chat_template=template,
     )
 
 
@@ -121,15 +126,22 @@ def read_tokenizer_facts(folder: Path) -> TokenizerFacts:
     return TokenizerFacts(vocabularies, special, _template(folder, config))
 
 
-def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """Return the chat template that transformers uses: a file before the one in the configuration."""
-    if (folder / "chat_template.jinja").is_file():
-        return read_text(folder / "chat_template.jinja")
-    template = _object(folder / "chat_template.json").get("chat_template", config.get("chat_template"))
-    if isinstance(template, list):  # several, by name
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
+def _template(folder: Path, config: Mapping[str, Any]) -> Templates | None:
+    """Return the chat template, or several by name: ``.jinja`` files before the configuration's."""
+    named = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    if (default := folder / "chat_template.jinja").is_file():
+        named["default"] = default
+    templates = {name: read_text(path) for name, path in named.items()}
+    if not templates:
+        own = _object(folder / "chat_template.json").get("chat_template", config.get("chat_template"))
+        templates = named_templates(own)
+    templates = {name: _rendered_text(text) for name, text in templates.items()}
+    return templates["default"] if templates.keys() == {"default"} else templates or None
+
+
+def _rendered_text(template: str) -> str:
+    """Drop what Jinja drops, line ends of Windows and the last newline, and a byte order mark."""
+    return template.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n")
 
 
 def _vocabulary_digest(path: Path) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .chat_template import Templates
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -42,12 +44,13 @@ class ServedAdapter(ReleaseModel):
 class ServedTokenizer(ReleaseModel):
     """The tokenizer and the chat template in force; the folder is absolute or relative to the mount.
 
-    ``chat_template`` is None if the folder's own template is in force. ``sha256`` covers both.
+    ``chat_template`` is the template in force, or several by name; None only if there is none. ``sha256``
+    covers both.
     """
 
     path: str
     sha256: Sha256
-    chat_template: str | None = None
+    chat_template: Templates | None = None
 
 
 class EngineSettings(ReleaseModel):

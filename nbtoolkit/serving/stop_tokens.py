@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from .chat_template import ChatTemplate, ChatTemplateError
+
 _MARK = "nbtoolkitmark"
 
 
-def stop_token_ids(model: Any, tokenizer: Any, chat_template: str | None) -> frozenset[int]:
+def stop_token_ids(model: Any, tokenizer: Any, template: ChatTemplate | None) -> frozenset[int]:
     """Return every token id that ends an answer of a loaded transformers model.
 
     As in ``generate``, the EOS ids are those of ``model.generation_config``, which transformers reads from
@@ -16,7 +18,7 @@ def stop_token_ids(model: Any, tokenizer: Any, chat_template: str | None) -> fro
     """
     generation = getattr(model.generation_config, "eos_token_id", None)
     config = getattr(model.config.get_text_config(decoder=True), "eos_token_id", None)
-    ids = {tokenizer.eos_token_id, end_of_turn(tokenizer, chat_template)}
+    ids = {tokenizer.eos_token_id, end_of_turn(template)}
     return frozenset((*eos_token_ids(generation, config), *(one for one in ids if one is not None)))
 
 
@@ -29,19 +31,20 @@ def eos_token_ids(*declared: object) -> tuple[int, ...]:
     return ()
 
 
-def end_of_turn(tokenizer: Any, chat_template: str | None) -> int | None:
+def end_of_turn(template: ChatTemplate | None) -> int | None:
     """Return the special token that the template puts after an assistant's answer, or None.
 
     The template is rendered to find it, because no file names it: ``<|end|>`` of Phi-3, ``<end_of_turn>`` of
     Gemma.
     """
-    if not chat_template:
+    if template is None:
         return None
     conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
     try:
-        text: str = tokenizer.apply_chat_template(conversation, tokenize=False, chat_template=chat_template)
-    except Exception:  # noqa: BLE001  a template may raise anything; then there is no end of turn
+        text = template.render(conversation, add_generation_prompt=False)
+    except ChatTemplateError:
         return None
     _, found, rest = text.rpartition(_MARK)
+    tokenizer = template.tokenizer
     ids = tokenizer.encode(rest.lstrip(), add_special_tokens=False) if found else []
     return ids[0] if ids and ids[0] in tokenizer.added_tokens_decoder else None

@@ -117,7 +117,7 @@ def test_invalid_rank_is_refused(tmp_path: Path, base: Base) -> None:
 def test_base_tokenizer_is_served_if_no_adapter_has_one(base: Base, tone: Adapter) -> None:
     for made in (release(base), release(base, tone=tone)):
         assert made.tokenizer is not None
-        assert (made.tokenizer.path, made.tokenizer.chat_template) == (BASE_PATH, None)
+        assert (made.tokenizer.path, made.tokenizer.chat_template) == (BASE_PATH, "T")
     assert release(base).tokenizer == release(base, tone=tone).tokenizer
 
 
@@ -157,7 +157,7 @@ def test_different_tokenizer_is_served_from_the_adapter(
     made = release(base, tone=adapter)
     assert made.tokenizer is not None
     assert made.tokenizer.path == f"nbtoolkit/adapters/{adapter.sha256}"
-    assert made.tokenizer.chat_template is None
+    assert made.tokenizer.chat_template == "T"
     assert made.needs_restart_from(release(base))
 
 
@@ -210,6 +210,26 @@ def test_chat_template_is_read_from_all_known_files(tmp_path: Path) -> None:
     assert read_tokenizer_facts(folder).template == "of the json"
     (folder / "chat_template.jinja").write_text("of its own file")
     assert read_tokenizer_facts(folder).template == "of its own file"
+
+
+def test_named_templates_are_read_from_all_known_files(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    named = {"default": "plain", "tool_use": "with tools"}
+    as_list = [{"name": name, "template": text} for name, text in named.items()]
+    write_tokenizer(folder, template=None, chat_template=as_list)
+    assert read_tokenizer_facts(folder).template == named
+    write_tokenizer(folder, template="plain")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates/tool_use.jinja").write_text("with tools")
+    assert read_tokenizer_facts(folder).template == named
+
+
+def test_line_ends_and_byte_order_mark_are_not_another_template(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    (folder / "chat_template.jinja").write_bytes(b"\xef\xbb\xbf{{ 1 }}\r\n{{ 2 }}\r\n")
+    assert read_tokenizer_facts(folder).template == "{{ 1 }}\n{{ 2 }}"
 
 
 def test_missing_or_broken_tokenizer_raises(base: Base, tone: Adapter) -> None:

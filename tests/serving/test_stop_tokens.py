@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nbtoolkit.serving.chat_template import ChatTemplate
 from nbtoolkit.serving.stop_tokens import end_of_turn, eos_token_ids, stop_token_ids
 from tests.support.tiny_models import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, tiny_base
 
@@ -39,7 +40,12 @@ def stop_tokens(base: Path, template: str | None = None) -> set[int]:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(base)
-    return set(stop_token_ids(model, load_tokenizer(base), template))
+    tokenizer = load_tokenizer(base)
+    return set(stop_token_ids(model, tokenizer, chat_template(tokenizer, template)))
+
+
+def chat_template(tokenizer: Any, template: str | None) -> ChatTemplate | None:
+    return ChatTemplate(tokenizer, {"default": template}) if template else None
 
 
 def test_generation_config_decides_the_eos_tokens(base: Path, tokenizer: Any) -> None:
@@ -85,7 +91,8 @@ def test_end_of_turn_is_a_stop_token(base: Path, tokenizer: Any) -> None:
 def test_end_of_turn_is_the_special_token_after_an_answer(
     tokenizer: Any, template: str | None, token: str | None
 ) -> None:
-    assert end_of_turn(tokenizer, template) == (token and tokenizer.convert_tokens_to_ids(token))
+    found = end_of_turn(chat_template(tokenizer, template))
+    assert found == (token and tokenizer.convert_tokens_to_ids(token))
 
 
 def test_eos_token_id_is_a_number_or_a_list() -> None:

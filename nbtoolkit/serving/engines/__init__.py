@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..chat_template import Templates
 from ..release import EngineSettings, ReleaseModel
 
 
@@ -24,7 +25,7 @@ class EngineConfig(EngineSettings):
     """The loopback port, which the gateway chooses when it starts the process."""
     base: BaseModelFolder
     tokenizer_path: Path
-    chat_template: str | None = None
+    chat_template: Templates | None = None
     """Used instead of the tokenizer folder's own template."""
     network_mount: bool = False
     """Read weights without mmap, which is slow and can hang on a network share."""

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nbtoolkit.serving.chat_template import ChatTemplate, ChatTemplateError
 from nbtoolkit.serving.dtype import cpu_has_bfloat16, serving_dtype
 from nbtoolkit.smoke.model_level.messages import ModelTask
 from nbtoolkit.smoke.settings import SmokeSettings
@@ -110,13 +111,15 @@ class ModelContext:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer in force, with the template in force."""
+        """The tokenizer in force."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.task.tokenizer_path, local_files_only=True)
-        if self.task.chat_template is not None:
-            tokenizer.chat_template = self.task.chat_template
-        return tokenizer
+        return AutoTokenizer.from_pretrained(self.task.tokenizer_path, local_files_only=True)
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """The chat template in force."""
+        return ChatTemplate.of(self.tokenizer, self.task.chat_template)
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
@@ -126,7 +129,7 @@ class ModelContext:
     @cached_property
     def prompt_ids(self) -> list[list[int]]:
         """The prompts as token ids."""
-        return render_prompts(self.tokenizer, self.prompts)
+        return render_prompts(self.tokenizer, self.chat_template, self.prompts)
 
     @cached_property
     def model(self) -> Any:
@@ -176,26 +179,27 @@ def _has_gpu(root: Path) -> bool:
     return any((root / "dev").glob("nvidia[0-9]*")) or (root / "dev/dxg").exists()
 
 
-def render_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+def render_prompts(tokenizer: Any, template: ChatTemplate | None, prompts: Sequence[str]) -> list[list[int]]:
     """Return each prompt rendered by the chat template, with the generation prompt.
 
-    Without a template it is the plain text. Longer prompts keep their last :data:`MAX_TOKENS` tokens.
+    Without a template, or if it raises, it is the plain text. Longer prompts keep their last
+    :data:`MAX_TOKENS` tokens.
     """
-    ids = [_ids(tokenizer, _chat(tokenizer, prompt)) for prompt in prompts]
+    ids = [_chat_ids(tokenizer, template, prompt) for prompt in prompts]
     return [one[-MAX_TOKENS:] for one in ids if one]
 
 
-def short_sequences(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+def short_sequences(tokenizer: Any, template: ChatTemplate | None, prompts: Sequence[str]) -> list[list[int]]:
     """Return sequences of at most :data:`CONTEXT` tokens whose prefixes are candidate contexts.
 
     They are the ends of rendered prompts, at which an answer begins, and the beginnings of the plain texts.
     """
     sequences: dict[tuple[int, ...], None] = {}
     for prompt in prompts:
-        chat = _ids(tokenizer, _chat(tokenizer, prompt))
+        chat = _chat_ids(tokenizer, template, prompt)
         for length in (CONTEXT, CONTEXT // 2):
             sequences[tuple(chat[-length:])] = None
-        sequences[tuple(_ids(tokenizer, prompt)[:CONTEXT])] = None
+        sequences[tuple(_ids(tokenizer, prompt, template is None)[:CONTEXT])] = None
     return [list(one) for one in sequences if len(one) > 1]
 
 
@@ -205,15 +209,16 @@ def batches(items: Sequence[list[int]], size: int) -> Iterator[list[list[int]]]:
         yield list(items[first : first + size])
 
 
-def _chat(tokenizer: Any, prompt: str) -> str:
-    if not tokenizer.chat_template:
-        return prompt
-    messages = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+def _chat_ids(tokenizer: Any, template: ChatTemplate | None, prompt: str) -> list[int]:
+    try:
+        text = template and template.render([{"role": "user", "content": prompt}])
+    except ChatTemplateError:  # check G3 reports it
+        text = None
+    return _ids(tokenizer, prompt, True) if text is None else _ids(tokenizer, text, False)
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"])
+def _ids(tokenizer: Any, text: str, add_special_tokens: bool) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
 
 
 def logits_alone(model: Any, ids: Sequence[int], *, adapter: bool, last: bool = False) -> Tensor:

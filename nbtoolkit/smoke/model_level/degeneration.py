@@ -82,7 +82,7 @@ def greedy_answers(context: ModelContext, adapter: bool) -> list[list[int]]:
 
 def generate_greedy(context: ModelContext, model: Any, rows: list[list[int]], length: int) -> list[list[int]]:
     """Generate greedily, all rows in one batch; a row ends before its stop token."""
-    stops = stop_token_ids(model, context.tokenizer, context.tokenizer.chat_template)
+    stops = stop_token_ids(model, context.tokenizer, context.chat_template)
     ids, mask, positions = padded(rows, model.get_input_embeddings().weight.device)
     cache: Any = None
     answers: list[list[int]] = [[] for _ in rows]

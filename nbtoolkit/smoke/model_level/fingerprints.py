@@ -58,7 +58,7 @@ def take_fingerprint(context: ModelContext) -> Fingerprint:
 def _ranked_contexts(context: ModelContext) -> list[list[int]]:
     """Return distinct contexts, those with the largest KL(base‖adapter) first."""
     scores: dict[tuple[int, ...], tuple[float, int]] = {}
-    sequences = short_sequences(context.tokenizer, context.prompts)
+    sequences = short_sequences(context.tokenizer, context.chat_template, context.prompts)
     index = 0
     for group in batches(sequences, BATCH):  # the noise of a batch matters little for the order
         context.report("ranking contexts for the fingerprint", index, len(sequences))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from nbtoolkit.serving.chat_template import Templates
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.smoke.check import Check
 from nbtoolkit.smoke.settings import SmokeSettings
@@ -24,7 +25,7 @@ class ModelTask(_Message):
     base_path: str
     base_sha256: str
     tokenizer_path: str
-    chat_template: str | None = None
+    chat_template: Templates | None = None
     settled: tuple[str, ...] = ()
 
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils.logging import disable_progress_bar
 
+from ...chat_template import ChatTemplate
 from ...dtype import cpu_has_bfloat16, serving_dtype
 from ...stop_tokens import stop_token_ids
 from .. import EngineConfig
@@ -28,7 +29,7 @@ class LoadedModel:
     tokenizer: Any
     backend: Tokenizer
     token_names: TokenNames
-    chat_template: str | None
+    chat_template: ChatTemplate | None
     stop_ids: frozenset[int]
     max_length: int
 
@@ -57,7 +58,7 @@ def load(engine_config: EngineConfig, phase: Callable[[str], None]) -> LoadedMod
             f"{engine_config.tokenizer_path} has no fast tokenizer (tokenizer.json), which streaming needs. "
             "Save the tokenizer once with transformers and deploy that folder."
         )
-    template = engine_config.chat_template or tokenizer.chat_template
+    template = ChatTemplate.of(tokenizer, engine_config.chat_template)
     phase("loading weights")
     model = _weights(engine_config, dtype, device)
     stop_ids = stop_token_ids(model, tokenizer, template)

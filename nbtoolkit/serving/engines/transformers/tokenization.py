@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import jinja2
-
+from ...chat_template import ChatTemplateError
 from ...openai_format import ApiError
 from .openai_schema import ChatRequest, CompletionRequest
 
@@ -21,12 +20,9 @@ def chat_prompt(loaded: LoadedModel, request: ChatRequest) -> list[int]:
             param="messages",
             code="no_chat_template",
         )
-    messages = [message.plain() for message in request.messages]
     try:
-        text: Any = loaded.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, chat_template=loaded.chat_template
-        )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+        text = loaded.chat_template.render([message.plain() for message in request.messages])
+    except ChatTemplateError as error:
         raise ApiError(
             f"The model's chat template refuses this conversation: {error}", param="messages"
         ) from error
