@@ -12,7 +12,7 @@ from nbtoolkit._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from nbtoolkit.azure.target import AzureTarget
-    from nbtoolkit.deployment import Deployment, DeploySettings, deploy, rollback
+    from nbtoolkit.deployment import Deployment, DeploySettings, ProveSettings, deploy, prove, rollback
     from nbtoolkit.endpoint import Endpoint
     from nbtoolkit.inference import InferenceSettings
     from nbtoolkit.inference.comparison import compare
@@ -49,6 +49,7 @@ __all__ = [
     "LocalTarget",
     "OperateSettings",
     "PrintProgress",
+    "ProveSettings",
     "ProvisionSettings",
     "Release",
     "ScaleSettings",
@@ -60,6 +61,7 @@ __all__ = [
     "compare",
     "deploy",
     "links",
+    "prove",
     "provision",
     "put_secret",
     "repair",
@@ -71,7 +73,7 @@ __all__ = [
 
 _EXPORTS = {
     "azure.target": ("AzureTarget",),
-    "deployment": ("DeploySettings", "Deployment", "deploy", "rollback"),
+    "deployment": ("DeploySettings", "Deployment", "ProveSettings", "deploy", "prove", "rollback"),
     "endpoint": ("Endpoint",),
     "inference.comparison": ("compare",),
     "inference": ("InferenceSettings",),

@@ -13,6 +13,7 @@
     ├── ReleaseChanged (RuntimeError)       another deploy published first
     ├── SmokeTestFailed (RuntimeError)      a check failed, or there is no green report for these bytes
     ├── DeployFailed (RuntimeError)         the new release did not become healthy; the old one serves
+    ├── NotProven (RuntimeError)            the endpoint is asleep, or its release is not proven
     ├── ServerFailed (RuntimeError)         the server ended or refused to start; with its last log lines
     ├── NotReady (TimeoutError)             the endpoint did not answer in time; with the reason
     ├── RequestRefused (RuntimeError)       the endpoint returned an error
@@ -162,6 +163,13 @@ class DeployFailed(NbtoolkitError, RuntimeError):
     release: str = ""
     reason: str = ""
     log: Sequence[str] = ()
+
+
+class NotProven(NbtoolkitError, RuntimeError):
+    """The endpoint is not proven to serve its release; ``proof`` has the verdicts, ``state`` the outcome."""
+
+    state: str
+    proof: Any = None
 
 
 class ServerFailed(NbtoolkitError, RuntimeError):

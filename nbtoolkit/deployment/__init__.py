@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from nbtoolkit.deployment.fingerprint_proof import Proof
+from nbtoolkit.deployment.live_proof import LiveProof, ProveSettings, prove
 from nbtoolkit.deployment.resolve_release import resolve_release
 from nbtoolkit.deployment.rollout import Rollout, RolloutMethod
 from nbtoolkit.deployment.settings import DeploySettings
@@ -27,7 +28,16 @@ from nbtoolkit.utils.threads import run_cancellable
 _STATE_TIMEOUT = 1.5
 """Seconds that a cancel waits for the state of share and target."""
 
-__all__ = ["DeploySettings", "Deployment", "Proof", "deploy", "rollback"]
+__all__ = [
+    "DeploySettings",
+    "Deployment",
+    "LiveProof",
+    "Proof",
+    "ProveSettings",
+    "deploy",
+    "prove",
+    "rollback",
+]
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nbtoolkit.widgets.forms import Form
     from nbtoolkit.widgets.log_view import LogView
     from nbtoolkit.widgets.model_forms import DeployForm, SmokeForm
+    from nbtoolkit.widgets.prove_form import ProveForm
     from nbtoolkit.widgets.sign_in_form import SignIn
 
 _MODULES = {
@@ -18,6 +19,7 @@ _MODULES = {
     "DeployForm": "model_forms",
     "Form": "forms",
     "LogView": "log_view",
+    "ProveForm": "prove_form",
     "ProvisionForm": "azure_forms",
     "ScaleForm": "azure_forms",
     "SecretForm": "azure_forms",
@@ -31,6 +33,7 @@ __all__ = [
     "DeployForm",
     "Form",
     "LogView",
+    "ProveForm",
     "ProvisionForm",
     "ScaleForm",
     "SecretForm",

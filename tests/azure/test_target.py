@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nbtoolkit import DeploySettings, Workspace, deploy, rollback
+from nbtoolkit import DeploySettings, Workspace, deploy, prove, rollback
 from nbtoolkit.azure.capacity.gpu_profiles import GPU_PROFILES, GpuProfile
 from nbtoolkit.azure.startup.timeline import Timeline
 from nbtoolkit.azure.target import AzureTarget
@@ -59,6 +59,9 @@ def test_hot_swap_reaches_every_replica(make_project: MakeProject) -> None:
     swapped = {project.target.heartbeat(name).adapters["tone"] for name in names}  # type: ignore[union-attr]
     assert len(swapped) == 1
     assert {project.says() for _ in range(6)} == {"calm"}
+    proof = prove(project.target).raise_for_failure()
+    assert proof.replicas == dict.fromkeys(names, "it answered, and all its adapters are proven")
+    assert proof.cost.requests == 4
 
 
 def test_status_does_not_wake_the_app_and_deploy_does(make_project: MakeProject) -> None:

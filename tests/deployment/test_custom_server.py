@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from nbtoolkit import LocalTarget, deploy, rollback
+from nbtoolkit import LocalTarget, deploy, prove, rollback
 from nbtoolkit.errors import DeployFailed, InvalidSettings
 from nbtoolkit.local import launch_spec
 from nbtoolkit.progress import Progress
@@ -74,6 +74,9 @@ def test_custom_server_runs_its_commands_without_a_fingerprint_proof(project: Lo
     status = project.target.status()
     assert status.state == "ready"
     assert "not proven" in status.summary
+    again = prove(LocalTarget(project.workspace, keep=False))
+    assert (bool(again), again.state, again.cost.requests) == (False, "not proven", 0)
+    assert "check yourself" in again.not_proven["your own server"]
 
 
 def test_deploying_changed_code_sends_only_that_and_restarts(project: LocalProject) -> None:

@@ -1,4 +1,4 @@
-"""Notebooks 01 to 05 under papermill against the double, and runs of them that must fail.
+"""Notebooks 01 to 06 under papermill against the double, and runs of them that must fail.
 
 The engine is the stub: a start-up file of the kernels' IPython profile lets deploys send the code with it.
 """
@@ -20,6 +20,8 @@ import pytest
 
 from nbtoolkit import AzureTarget, Workspace
 from nbtoolkit.azure.clients import Cloud
+from nbtoolkit.releases import publisher
+from nbtoolkit.serving.share_layout import report_path
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 from tests.support.stub_deploy import adapter, base, report, use_stub_in_kernels
 from tests.support.tiny_models import tiny_adapter, tiny_base
@@ -97,6 +99,15 @@ def secrets_of(target: AzureTarget) -> list[str]:
     return [target.endpoint().key.get_secret_value(), CANARY, os.environ["AZURE_CLIENT_SECRET"], *values]
 
 
+def let_report_name_another_adapter(workspace: Workspace, target: AzureTarget) -> None:
+    """Replace the report of the active release on the share by that of an adapter with another word."""
+    active = publisher.active_pointer(target.share)
+    assert active
+    sha256 = publisher.read_release(target.share, active.release).reports["tone"]
+    other = report(workspace, adapter(workspace.root / "other", "calm"), workspace.root / "tiny", "calm")
+    target.share.write(report_path(sha256), other.read_bytes(), overwrite=True)
+
+
 @pytest.mark.timeout(300)
 def test_notebooks_run_from_provision_to_teardown(
     runs: NotebookWorkspace, monkeypatch: pytest.MonkeyPatch
@@ -131,9 +142,21 @@ def test_notebooks_run_from_provision_to_teardown(
     assert "brave" in asked.text
     assert "How are you?" in asked.text
 
+    proved = runs.run("06_prove")
+    assert proved.code == 0, proved.output
+    assert proved.last == "'proven'"
+    assert "proven: 16 of 16 contexts" in proved.text
+
     target = AzureTarget(workspace)
     app = target.provisioned.app
     hidden = secrets_of(target)
+    let_report_name_another_adapter(workspace, target)
+    refuted = runs.run("06_prove")
+    assert refuted.code != 0
+    assert "NotProven: Release r-" in refuted.output
+    assert ": refuted" in refuted.text
+    assert "Next: deploy() this release again, or rollback()" in refuted.text
+
     wrong = runs.run("05_operate", "-r", "confirm_name", "another-app")
     assert wrong.code != 0
     assert "ready: it answers" in wrong.text
@@ -147,7 +170,7 @@ def test_notebooks_run_from_provision_to_teardown(
             Path(folder, f"{name}.txt").write_text(ran.text)
     assert "deleted  container app" in gone.last
 
-    for ran in (planned, provisioned, deployed, asked, wrong, gone):
+    for ran in (planned, provisioned, deployed, asked, proved, refuted, wrong, gone):
         found = ran.output + json.dumps(ran.notebook)
         assert not [value for value in hidden if value in found]
         assert "widget-view" not in found
@@ -191,7 +214,7 @@ def test_smoke_test_runs_on_a_real_model_and_fails_for_an_invalid_adapter(runs: 
 
 def test_notebooks_are_committed_without_outputs_and_name_their_kernel(repo: Path) -> None:
     found = sorted((repo / "notebooks").glob("*.ipynb"))
-    assert [path.name[:2] for path in found] == ["00", "01", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in found] == ["00", "01", "02", "03", "04", "05", "06"]
     for path in found:
         notebook = nbformat.read(path, as_version=4)
         assert notebook.metadata["kernelspec"]["name"] == "python3"
