@@ -14,7 +14,7 @@ import pytest
 LAYERS = {
     "L0": ("_version", "errors", "progress", "installation", "utils"),
     "L1": ("workspace", "settings", "infra_files", "filestore", "models"),
-    "L2": ("sync", "releases", "container_runtime", "endpoint", "target"),
+    "L2": ("sync", "releases", "container_runtime", "endpoint", "golden", "target"),
     "L3": ("local", "azure", "target_factory"),
     "L4": ("smoke", "deployment", "inference", "provisioning", "operate", "demo"),
     "L5": ("widgets",),
