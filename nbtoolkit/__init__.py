@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nbtoolkit.inference.comparison import compare
     from nbtoolkit.local.target import LocalTarget
     from nbtoolkit.models.adapter import Adapter
+    from nbtoolkit.models.adapter_repair import repair_adapter
     from nbtoolkit.models.base_model import Base
     from nbtoolkit.operate import (
         OperateSettings,
@@ -65,6 +66,7 @@ __all__ = [
     "provision",
     "put_secret",
     "repair",
+    "repair_adapter",
     "rollback",
     "scale",
     "smoke_test",
@@ -79,6 +81,7 @@ _EXPORTS = {
     "inference": ("InferenceSettings",),
     "local.target": ("LocalTarget",),
     "models.adapter": ("Adapter",),
+    "models.adapter_repair": ("repair_adapter",),
     "models.base_model": ("Base",),
     "operate": (
         "OperateSettings",

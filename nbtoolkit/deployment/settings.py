@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from nbtoolkit.models.folder_names import public_name
 from nbtoolkit.serving.release import EngineSettings
 from nbtoolkit.settings import Settings
 from nbtoolkit.smoke.settings import SmokeSettings
@@ -98,7 +99,7 @@ class DeploySettings(Settings):
         for item in value:
             if not isinstance(item, (str, Path)):
                 raise ValueError(f"every entry must be a folder, not {item!r}")
-            name = Path(item).name
+            name = public_name(Path(item).expanduser())
             if name in named:
                 raise ValueError(
                     f"the folders {str(named[name])!r} and {str(item)!r} have the same name; "

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
+from nbtoolkit.models.adapter_formats import recognise
+from nbtoolkit.models.folder_names import public_name
 from nbtoolkit.models.safetensors_header import TensorInfo, read_header
 from nbtoolkit.serving.content_hash import adapter_files, folder_sha256
 from nbtoolkit.utils.display import html_table
@@ -52,7 +54,10 @@ class Adapter:
         try:
             config = read_object(folder / CONFIG)
         except BrokenFile as error:
-            raise _invalid("A1", folder, error.message.rstrip("."), error.next_step) from error
+            next_step = repair_command(folder) if "UTF-16" in error.message else error.next_step
+            raise _invalid("A1", folder, error.message.rstrip("."), next_step) from error
+        if not any(folder.glob("adapter_model*")) and (foreign := recognise(folder, config)):
+            raise _invalid("A1", folder, *foreign)
         weights, others = _weights(folder)
         try:
             header = read_header(weights)
@@ -66,14 +71,16 @@ class Adapter:
                 f"{weights.name} ({header.file_size} bytes) has no tensors: the adapter was saved empty",
                 "save it again from the training process, with PEFT's save_pretrained on the PEFT model",
             )
+        if foreign := recognise(folder, config, header.tensors):
+            raise _invalid("A1", folder, *foreign)
         files = tuple(adapter_files(folder).values())
         size = sum(file.stat().st_size for file in files)
         return cls(folder, config, header.tensors, header.metadata, size, files, others)
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.name
+        """The folder's name, or the repository's in the hub cache, as a public name."""
+        return public_name(self.path)
 
     @property
     def weights(self) -> Path:
@@ -153,22 +160,29 @@ class Adapter:
         ]
 
 
+def repair_command(folder: Path) -> str:
+    """Return the line of Python that writes a repaired copy of the adapter in a folder."""
+    return f"from nbtoolkit import repair_adapter; repair_adapter({str(folder)!r})"
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
 def _check_folder(folder: Path) -> None:
+    if folder.is_dir() and (folder / CONFIG).is_file():
+        return
+    if folder.exists() and (foreign := recognise(folder, {})):
+        raise _invalid("A1", folder, *foreign)
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise _invalid("A1", folder, problem, f"give the folder that contains {CONFIG}")
-    if not (folder / CONFIG).is_file():
-        below = sorted(file.parent for file in folder.glob(f"*/{CONFIG}"))
-        nearest = (
-            f": perhaps {', '.join(map(str, below[:5]))}"
-            if below
-            else ", as PEFT's save_pretrained writes it"
-        )
-        raise _invalid("A1", folder, f"has no {CONFIG}", f"give the adapter's own folder{nearest}")
+        nearest = f", such as {folder.parent}" if (folder.parent / CONFIG).is_file() else ""
+        raise _invalid("A1", folder, problem, f"give the folder that contains {CONFIG}{nearest}")
+    below = sorted(file.parent for depth in ("*", "*/*") for file in folder.glob(f"{depth}/{CONFIG}"))
+    nearest = (
+        f": perhaps {', '.join(map(str, below[:5]))}" if below else ", as PEFT's save_pretrained writes it"
+    )
+    raise _invalid("A1", folder, f"has no {CONFIG}", f"give the adapter's own folder{nearest}")
 
 
 def _weights(folder: Path) -> tuple[Path, tuple[Path, ...]]:
@@ -180,7 +194,7 @@ def _weights(folder: Path) -> tuple[Path, tuple[Path, ...]]:
     names = ", ".join(file.name for file in files)
     if any("-of-" in file.name or file.name.endswith(".index.json") for file in files):
         problem = f"its weights are sharded ({names}), which no engine can read"
-        raise _invalid("A1", folder, problem, f"save it as one {WEIGHTS}")
+        raise _invalid("A1", folder, problem, f"join the files: {repair_command(folder)}")
     if files:
         raise _invalid(
             "A2",

@@ -20,6 +20,7 @@ from nbtoolkit.models.base_model_files import (
     sample_weight_file,
 )
 from nbtoolkit.models.base_model_resolver import resolve_folder
+from nbtoolkit.models.folder_names import public_name
 from nbtoolkit.models.safetensors_header import TensorInfo
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.stop_tokens import eos_token_ids
@@ -66,8 +67,9 @@ class Base:
         tensors = {name: info for header in headers.values() for name, info in header.tensors.items()}
         if not tensors:
             raise invalid_base(folder, "its weights have no tensors", "save or download the model again")
-        name = _public_name(folder)
-        return cls(folder, name, config, generation_config, MappingProxyType(tensors), tuple(headers))
+        return cls(
+            folder, public_name(folder), config, generation_config, MappingProxyType(tensors), tuple(headers)
+        )
 
     @classmethod
     def resolve(
@@ -161,11 +163,3 @@ def read_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the configuration and the generation configuration, which may be missing; raises BrokenFile."""
     generation = folder / GENERATION
     return read_object(folder / CONFIG), read_object(generation) if generation.is_file() else {}
-
-
-def _public_name(folder: Path) -> str:
-    """Return the folder's name; for a snapshot in a hub cache, which is named by commit, the model's."""
-    cached = folder.parent.parent.name
-    if folder.parent.name == "snapshots" and cached.startswith("models--"):
-        return cached.rpartition("--")[2]
-    return folder.name

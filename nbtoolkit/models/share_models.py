@@ -23,6 +23,7 @@ from nbtoolkit.models.base_model_files import (
     expected_weights,
     sampled_sha256,
 )
+from nbtoolkit.models.folder_names import public_name
 from nbtoolkit.models.safetensors_header import TensorInfo, parse_header
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.content_hash import ADAPTER_FILES
@@ -110,7 +111,7 @@ def describe_base(store: FileStore, path: str, workspace: Workspace, progress: P
         raise InvalidBase(
             f"The base model {folder.name}: {error.message}", next_step=error.next_step, path=folder
         ) from error
-    base = Base(folder, folder.name, config, generation_config, MappingProxyType(tensors), ())
+    base = Base(folder, public_name(folder), config, generation_config, MappingProxyType(tensors), ())
     base.__dict__["sha256"] = base_identity(folder, samples)  # cached_property reads it from there
     return base
 

@@ -12,7 +12,7 @@ from nbtoolkit.releases.tokenizer import tokenizer_in_force
 from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.release import EngineSettings, Release, ServedAdapter, ServedBase, ServedCode
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
+_NAME = re.compile(r"[^\W_][\w.:/-]{0,99}")
 _FIXED_PORT = re.compile(r"export PORT=(\d+) GRADIO_SERVER_PORT=\1")
 
 
@@ -69,7 +69,8 @@ def _check_names(base: Base, adapters: Mapping[str, Adapter]) -> None:
         if not _NAME.fullmatch(name):
             raise InvalidSettings(
                 f"{name!r} cannot be a public model name.",
-                next_step="use at most 100 letters, digits and . _ : / - and start with a letter or digit",
+                next_step="use at most 100 letters, digits and . _ : / - and start with a letter or digit; "
+                "an adapter's name can be given, as in adapters={'my-adapter': 'folder'}",
             )
     if base.name in adapters:
         raise InvalidSettings(

@@ -8,7 +8,6 @@ Adding a check means adding one function to the module of its level::
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -19,10 +18,11 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from nbtoolkit.errors import InvalidAdapter
+from nbtoolkit.errors import BrokenFile, InvalidAdapter
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.smoke.settings import Level, SmokeSettings
+from nbtoolkit.utils.json_file import read_object
 
 Verdict = Literal["pass", "warn", "fail", "skipped", "undecided"]
 
@@ -149,10 +149,9 @@ class SmokeContext:
     def config(self) -> dict[str, Any] | None:
         """The content of ``adapter_config.json``; None if it is not a JSON object, which A1 reports."""
         try:
-            content = json.loads((self.folder / "adapter_config.json").read_bytes())
-        except (OSError, ValueError):
+            return read_object(self.folder / "adapter_config.json")
+        except BrokenFile:
             return None
-        return content if isinstance(content, dict) else None
 
 
 def abbreviate(items: list[str], keep: int = 8) -> str:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from nbtoolkit._version import __version__
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
+from nbtoolkit.models.adapter import CONFIG, Adapter
+from nbtoolkit.models.adapter_repair import repair_adapter
 from nbtoolkit.models.base_model import Base
+from nbtoolkit.models.folder_names import public_name
 from nbtoolkit.models.share_models import download_adapter, download_base, share_path
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.releases.tokenizer import tokenizer_in_force
@@ -24,12 +32,12 @@ from nbtoolkit.smoke.model_level.messages import (
 from nbtoolkit.smoke.model_process import run_model_level, skipped_model_checks
 from nbtoolkit.smoke.report import SmokeReport, newest_report, previous_report
 from nbtoolkit.smoke.settings import SmokeSettings
-from nbtoolkit.smoke.static import adapter_files, base_match, weight_values
+from nbtoolkit.smoke.static import adapter_config, adapter_files, base_match, weight_values
 from nbtoolkit.target_factory import share_containing
 from nbtoolkit.workspace import Workspace
 
 _VERSIONS = ("torch", "transformers", "peft", "safetensors", "bitsandbytes")
-_ = (adapter_files, base_match, weight_values)  # the import registers their checks
+_ = (adapter_config, adapter_files, base_match, weight_values)  # the import registers their checks
 
 
 def smoke_test(
@@ -108,17 +116,18 @@ class _SmokeRun:
             self.checks += skipped_model_checks(f"{self.failed[0]} failed")
             return
         settled = tuple(one.id for one in self.checks if one.id == "A3" and one.verdict != "undecided")
-        task = _build_task(self.context, settled)
-        for message in run_model_level(task, self.progress, self.context.settings.timeout):
-            match message:
-                case CheckMessage(check=result):
-                    self.checks.append(result)
-                case FactsMessage():
-                    self.facts = message
-                case FingerprintMessage(fingerprint=fingerprint):
-                    self.fingerprint = fingerprint
-                case _:
-                    pass
+        with _loadable_folder(self.context.adapter) as folder:
+            task = _build_task(self.context, folder, settled)
+            for message in run_model_level(task, self.progress, self.context.settings.timeout):
+                match message:
+                    case CheckMessage(check=result):
+                        self.checks.append(result)
+                    case FactsMessage():
+                        self.facts = message
+                    case FingerprintMessage(fingerprint=fingerprint):
+                        self.fingerprint = fingerprint
+                    case _:
+                        pass
 
     def contract_level(self, workspace: Workspace) -> None:
         """Run the contract check on the real server, unless a check failed or there is no fingerprint."""
@@ -137,7 +146,7 @@ class _SmokeRun:
         base, settings = self.context.base, self.context.settings
         return SmokeReport(
             created=datetime.now(UTC),
-            adapter=self.context.folder.name,
+            adapter=public_name(self.context.folder),
             adapter_sha256=self.sha256,
             base=base.name,
             base_sha256=base.sha256,
@@ -154,7 +163,19 @@ class _SmokeRun:
         )
 
 
-def _build_task(context: SmokeContext, settled: tuple[str, ...]) -> ModelTask:
+@contextmanager
+def _loadable_folder(adapter: Adapter) -> Generator[Path]:
+    """Yield a folder that peft reads: the adapter's, or a copy if its configuration has a byte order mark."""
+    with (adapter.path / CONFIG).open("rb") as file:
+        marked = file.read(3) == codecs.BOM_UTF8
+    if not marked:
+        yield adapter.path
+        return
+    with TemporaryDirectory(prefix="nbtoolkit-adapter-") as folder:
+        yield repair_adapter(adapter.path, Path(folder) / "adapter")
+
+
+def _build_task(context: SmokeContext, folder: Path, settled: tuple[str, ...]) -> ModelTask:
     """Return the input of the model level's process, with the tokenizer and template in force."""
     base, adapter = context.base, context.adapter
     tokenizer = tokenizer_in_force(
@@ -162,7 +183,7 @@ def _build_task(context: SmokeContext, settled: tuple[str, ...]) -> ModelTask:
     )
     return ModelTask(
         settings=context.settings,
-        adapter_path=str(adapter.path),
+        adapter_path=str(folder),
         adapter_sha256=adapter.sha256,
         base_path=str(base.path),
         base_sha256=base.sha256,

@@ -16,6 +16,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from nbtoolkit.errors import SyncRefused
+from nbtoolkit.models.folder_names import cached_repository
 from nbtoolkit.sync.name_rules import Problem
 
 IGNORE_FILE = ".nbtoolkitignore"
@@ -126,8 +127,9 @@ class IgnoreRules:
 def scan_folder(folder: Path) -> dict[str, Path]:
     """Return the files below a folder by posix name, without ignored ones; reads no content.
 
-    Links inside the folder are followed. Raises SyncRefused with the full list of problems: links that
-    leave the folder, are broken or circular, special files, secrets that the ignore file includes.
+    Links inside the folder are followed, and those of a snapshot in the hub cache to its blobs. Raises
+    SyncRefused with the full list of problems: links that leave the folder, are broken or circular, special
+    files, secrets that the ignore file includes.
     """
     if not folder.is_dir():
         raise SyncRefused(
@@ -164,6 +166,8 @@ def refuse_problems(problems: list[Problem], folder: Path | str) -> None:
 class _FolderScan:
     def __init__(self, folder: Path) -> None:
         self._root = os.path.realpath(folder)
+        repository = cached_repository(folder.absolute())
+        self._blobs = Path(os.path.realpath(repository / "blobs")) if repository else None
         self._rules = IgnoreRules.read(folder)
         self._real = lru_cache(_real)  # each file of a folder resolves the folder
         self.files: dict[str, Path] = {}
@@ -213,7 +217,7 @@ class _FolderScan:
             self.problems.append((name, "is a secret by its name, which is never sent: add it to the app"))
             return False
         real = _real(path)
-        inside = real.is_relative_to(self._root)
+        inside = real.is_relative_to(self._root) or real.parent == self._blobs
         # Compare the target too: Python 3.11 does not report a Windows junction as a link.
         if inside and not path.is_symlink() and real == self._real(path.parent) / path.name:
             return True

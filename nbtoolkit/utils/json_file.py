@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Generator, Iterator
@@ -44,6 +45,12 @@ def read_text(path: Path) -> str:
             path=path,
         ) from error
     except UnicodeDecodeError as error:
+        if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise BrokenFile(
+                f"{path} is UTF-16 text, as PowerShell's > writes it, not UTF-8.",
+                next_step="save the file as UTF-8",
+                path=path,
+            ) from error
         raise BrokenFile(
             f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}.",
             next_step="save the file as UTF-8",

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ import pytest
 
 from nbtoolkit import SmokeReport, SmokeSettings, Workspace, smoke_test
 from nbtoolkit.smoke.check import Check
+from tests.support import sick_adapters as sick
+from tests.support.sick_adapters import CONFIG, WEIGHTS, Spoil, config_with, edit_config, tensors, write
 from tests.support.tiny_models import tiny_adapter, tiny_base
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -47,116 +46,56 @@ def result_of(report: SmokeReport, id: str) -> Check:
     return next(one for one in report.checks if one.id == id and one.level == "static")
 
 
-def tensors(folder: Path) -> dict[str, Any]:
-    from safetensors.numpy import load_file
-
-    return load_file(folder / WEIGHTS)
-
-
-def write(folder: Path, content: dict[str, Any]) -> None:
-    from safetensors.numpy import save_file
-
-    save_file(content, folder / WEIGHTS)
-
-
-def edit_config(folder: Path, **changes: Any) -> None:
-    config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps({**config, **changes}))
-
-
-def renamed(old: str, new: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        write(folder, {key.replace(old, new, 1): value for key, value in tensors(folder).items()})
-
-    return change
-
-
-def only_pickle(folder: Path) -> None:
-    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
-
-
-def truncated(folder: Path) -> None:
-    content = (folder / WEIGHTS).read_bytes()
-    (folder / WEIGHTS).write_bytes(content[:-100])
-
-
-def forty_bytes(folder: Path) -> None:
-    header = b'{"__metadata__":{"format":"pt"}}'
-    (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header)
-
-
-def sharded(folder: Path) -> None:
-    (folder / WEIGHTS).rename(folder / "adapter_model-00001-of-00002.safetensors")
-
-
-def zero(part: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        write(folder, {k: v * 0 if f"lora_{part}" in k else v for k, v in tensors(folder).items()})
-
-    return change
-
-
-def poisoned(value: float) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        content = tensors(folder)
-        next(iter(content.values()))[1, 2] = value
-        write(folder, content)
-
-    return change
-
-
-def as_type(kind: str) -> Callable[[Path], None]:
-    return lambda folder: write(folder, {k: v.astype(kind) for k, v in tensors(folder).items()})
-
-
-def remote_code(folder: Path) -> None:
-    (folder / "modeling_mine.py").write_text("raise SystemExit('ran')\n")
-
-
-def auto_map(folder: Path) -> None:
-    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["mine.Tok", null]}}')
-
-
-def other_rank(folder: Path) -> None:
-    content = tensors(folder)
-    key = next(k for k in content if "lora_A" in k)
-    content[key] = np.concatenate([content[key], content[key]])
-    write(folder, content)
-
-
-BAD: list[tuple[str, Callable[[Path], None], str, str]] = [
+BAD: list[tuple[str, Spoil, str, str]] = [
     ("missing config", lambda f: (f / CONFIG).unlink(), "A1", CONFIG),
     ("broken config", lambda f: (f / CONFIG).write_text("{"), "A1", CONFIG),
+    ("UTF-16 config", sick.utf16, "A1", "UTF-16"),
     ("no weights", lambda f: (f / WEIGHTS).unlink(), "A1", "no adapter_model.safetensors"),
-    ("truncated", truncated, "A1", "truncated"),
-    ("40 bytes", forty_bytes, "A1", "40 bytes"),
-    ("sharded", sharded, "A1", "sharded"),
-    ("only a pickle", only_pickle, "A2", "adapter_model.bin"),
-    ("remote code", remote_code, "A2", "modeling_mine.py"),
-    ("auto_map", auto_map, "A2", "tokenizer_config.json"),
-    ("not LoRA", lambda f: edit_config(f, peft_type="IA3"), "A3", "'IA3'"),
-    ("another task", lambda f: edit_config(f, task_type="SEQ_CLS"), "A3", "'SEQ_CLS'"),
-    ("rank 0", lambda f: edit_config(f, r=0), "A3", "r is 0"),
-    ("unknown key", lambda f: edit_config(f, use_telepathy=True), "A3", "use_telepathy"),
-    ("misspelt key", lambda f: edit_config(f, lora_alfa=2), "A3", "did you mean lora_alpha"),
-    ("wrong type", lambda f: edit_config(f, lora_alpha="16"), "A3", "lora_alpha is string"),
-    ("compiled", renamed(".model.model", ".model._orig_mod.model"), "A4", "_orig_mod."),
-    ("parallel", renamed(".model.model", ".model.module.model"), "A4", "module."),
-    ("wrapped twice", renamed("base_", "base_model.model.base_"), "A4", "base_model.model.base_model.model."),
-    ("no prefix", renamed("base_model.model.", ""), "A4", "no base_model.model."),
-    ("two ranks in a pair", other_rank, "A4", "rank 8 in A but 4 in B"),
-    ("NaN", poisoned(float("nan")), "A6", "NaN"),
-    ("infinity", poisoned(float("-inf")), "A6", "infinite"),
-    ("all-zero B", zero("B"), "A6", "zero in all 12"),
-    ("all-zero A", zero("A"), "A6", "zero in all 12"),
-    ("integers", as_type("int8"), "A6", "I8"),
-    ("float64", as_type("float64"), "A6", "F64"),
+    ("truncated", sick.truncated, "A1", "truncated"),
+    ("40 bytes", sick.forty_bytes, "A1", "40 bytes"),
+    ("git-lfs pointer", sick.git_lfs_pointer, "A1", "git-lfs"),
+    ("sharded", sick.sharded, "A1", "sharded"),
+    ("weights are a link", sick.linked_weights, "A1", "link that leaves the folder"),
+    ("MLX", sick.mlx, "A1", "MLX"),
+    ("kohya", sick.kohya, "A1", "image model"),
+    ("diffusers", sick.diffusers, "A1", "image model"),
+    ("GGUF", sick.gguf, "A1", "GGUF"),
+    ("torchtune", sick.torchtune, "A1", "torchtune"),
+    ("whole model", sick.whole_model, "A1", "whole model"),
+    ("only a pickle", sick.only_pickle, "A2", "adapter_model.bin"),
+    ("not LoRA", config_with(peft_type="IA3"), "A3", "'IA3'"),
+    ("no peft_type", config_with(peft_type=...), "A3", "peft_type is None"),
+    ("classifier", sick.classification_head, "A3", "'SEQ_CLS'"),
+    ("misspelt task", config_with(task_type="causal_lm"), "A3", "'causal_lm'"),
+    ("rank 0", config_with(r=0), "A3", "r is 0"),
+    ("rank pattern 0", config_with(rank_pattern={"q_proj": 0}), "A3", "rank 0"),
+    ("unknown key", config_with(use_telepathy=True), "A3", "use_telepathy"),
+    ("misspelt key", config_with(lora_alfa=2), "A3", "did you mean lora_alpha"),
+    ("merged projections", config_with(enable_lora=[True, False]), "A3", "enable_lora"),
+    ("wrong type", config_with(lora_alpha="16"), "A3", "lora_alpha is string"),
+    ("compiled", sick.NAMES["torch.compile"], "A4", "_orig_mod."),
+    ("parallel", sick.NAMES["DistributedDataParallel"], "A4", "module."),
+    ("fully sharded", sick.NAMES["FSDP"], "A4", "_fsdp_wrapped_module."),
+    ("checkpointed", sick.NAMES["activation checkpointing"], "A4", "_checkpoint_wrapped_module."),
+    ("wrapped twice", sick.NAMES["wrapped by peft twice"], "A4", "base_model.model.base_model.model."),
+    ("no prefix", sick.NAMES["without peft's prefix"], "A4", "no base_model.model."),
+    ("named", sick.NAMES["named adapter"], "A4", ".tone"),
+    ("state dict", sick.whole_state_dict, "A4", "a copy of a base weight"),
+    ("two ranks in a pair", sick.other_rank, "A4", "rank 8 in A but 4 in B"),
+    ("one half", sick.one_half, "A4", "only lora_A"),
+    ("NaN", sick.poisoned(float("nan")), "A6", "NaN"),
+    ("infinity", sick.poisoned(float("-inf")), "A6", "infinite"),
+    ("all-zero B", sick.zero("B"), "A6", "zero in all 12"),
+    ("all-zero A", sick.zero("A"), "A6", "zero in all 12"),
+    ("integers", sick.as_type("int8"), "A6", "I8"),
+    ("float64", sick.as_type("float64"), "A6", "F64"),
+    ("no pair", sick.no_pair, "A6", "none of the 1 tensors"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("spoil", "id", "text"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
 def test_bad_adapter_fails_its_check_with_a_remedy(
-    workspace: Workspace, originals: Path, spoil: Callable[[Path], None], id: str, text: str
+    workspace: Workspace, originals: Path, spoil: Spoil, id: str, text: str
 ) -> None:
     spoil(workspace.root / "adapter")
     report = static(workspace, originals / "llama")
@@ -193,12 +132,14 @@ def test_another_architecture_is_a_wrong_base_and_the_remedy_names_the_right_one
 
 
 def test_missing_layers_stay_undecided_for_the_model_level(workspace: Workspace, originals: Path) -> None:
+    edit_config(workspace.root / "adapter", base_model_name_or_path=None)
     report = static(workspace, originals / "shallow")
     assert result_of(report, "A4").verdict == "undecided"
     assert "A4 is undecided" in report.open
 
 
 def test_renamed_architecture_stays_undecided(workspace: Workspace, originals: Path) -> None:
+    edit_config(workspace.root / "adapter", base_model_name_or_path=None)
     shutil.copytree(originals / "gpt2", workspace.root / "moe")
     config = json.loads((workspace.root / "moe/config.json").read_text())
     (workspace.root / "moe/config.json").write_text(json.dumps({**config, "model_type": "mixtral"}))
@@ -312,7 +253,7 @@ print(sorted({{"torch", "transformers", "peft", "safetensors"}} & set(sys.module
 
 def test_committed_peft_keys_equal_the_fields_of_the_installed_peft() -> None:
     from nbtoolkit.smoke.model_level.peft_fields import installed_fields
-    from nbtoolkit.smoke.static.adapter_files import peft_key_table, peft_version
+    from nbtoolkit.smoke.static.adapter_config import peft_key_table, peft_version
 
     version = peft_version()
     assert version in peft_key_table(), "run: python -m nbtoolkit.smoke.model_level.peft_fields"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import shutil
 from collections.abc import Generator
@@ -97,6 +98,7 @@ class PublishedReleases:
                 f"adapter {adapter.name!r} on the share has sha256 {found[:16]}…, "
                 f"but the release names {adapter.sha256[:16]}…"
             )
+        _remove_byte_order_mark(target / "adapter_config.json")
         return target
 
     def fingerprint(self, release: Release, adapter: ServedAdapter) -> Fingerprint | None:
@@ -123,6 +125,13 @@ class PublishedReleases:
         if report.fingerprint.adapter_sha256 != adapter.sha256:
             raise NotServable(f"{label} is for an adapter with another sha256")
         return report.fingerprint
+
+
+def _remove_byte_order_mark(config: Path) -> None:
+    """Remove the mark that editors on Windows write and that neither peft nor vLLM reads."""
+    content = config.read_bytes() if config.is_file() else b""
+    if content.startswith(codecs.BOM_UTF8):
+        config.write_bytes(content.removeprefix(codecs.BOM_UTF8))
 
 
 @contextmanager

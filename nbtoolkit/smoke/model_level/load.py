@@ -12,7 +12,7 @@ from torch import Tensor
 from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check, failure, passed, warning
 from nbtoolkit.smoke.model_level.context import ModelContext
 from nbtoolkit.smoke.model_level.peft_fields import installed_fields
-from nbtoolkit.smoke.static.adapter_files import check_keys, peft_version
+from nbtoolkit.smoke.static.adapter_config import check_keys, peft_version
 
 _PEFT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, NotImplementedError)
 

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from nbtoolkit.installation import install_hint
-from nbtoolkit.smoke.static.adapter_files import (
+from nbtoolkit.smoke.static.adapter_config import (
     JSON_NAMES,
     PEFT_KEYS,
     KnownKeys,

@@ -1,14 +1,15 @@
-"""A4, static part: parse LoRA tensor names, and compare keys and shapes with the base's headers."""
+"""A4, static part: compare the adapter's tensor names and shapes with the base's headers."""
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from nbtoolkit.models.adapter import repair_command
+from nbtoolkit.models.adapter_keys import EMBEDDINGS, PREFIX, WRAPPERS, lora_pairs, lora_tensor, repaired_key
 from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check, failure, passed, warning
+from nbtoolkit.smoke.static.base_name import compare_base_names
 
 UNRENAMED_TYPES = frozenset(
     [
@@ -22,29 +23,31 @@ UNRENAMED_TYPES = frozenset(
 CONV1D_TYPES = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 """Model types made of Conv1D layers, whose weights are stored as [in, out]."""
 
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+_TIED = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 
-PREFIX = "base_model.model."
-_LORA = re.compile(r"^(?P<module>.+)\.(?P<part>lora_(?:embedding_)?[AB])(?:\.weight)?$")
-
-_BAD_PREFIXES = {
-    f"{PREFIX}{PREFIX}": "the model was wrapped by peft twice; strip one base_model.model. from every key",
-    "_orig_mod.": "torch.compile left it; save model._orig_mod, or strip it from every key",
-    "module.": "DistributedDataParallel left it; save model.module, or strip it from every key",
-    "(no base_model.model.)": "put base_model.model. before every key",
+_CAUSES = {
+    f"{PREFIX}{PREFIX}": "the model was wrapped by peft twice",
+    "module.": "left by DistributedDataParallel",
+    f"no {PREFIX}": "saved without peft's wrapper",
+    "no .weight": "written by another tool",
+    "a copy of a base weight": "save_pretrained leaves these tensors out",
+    **{f"{name}.": f"left by {wrapper}" for name, wrapper in WRAPPERS.items()},
 }
+"""Defect of a name → how it came about; other defects are the adapter's name."""
 
 
 @check("A4", "static", "base match")
 def base_match(context: SmokeContext) -> CheckOutcome:
     """Compare every LoRA pair with its base weight; undecided if headers are not sufficient."""
     adapter, base = context.adapter, context.base
-    prefixes = filter(None, map(_bad_prefix, adapter.tensors))
-    if repairs := {prefix: _BAD_PREFIXES[prefix] for prefix in prefixes}:
+    if renamed := _defective_names(adapter.tensors):
+        causes = [
+            f"{defect} ({_CAUSES.get(defect, 'the name of the adapter in peft')})" for defect in renamed
+        ]
         return failure(
-            f"keys with a known bad prefix: {', '.join(repairs)}",
-            {"repairs": repairs},
-            "; ".join(f"{prefix} — {repair}" for prefix, repair in repairs.items()),
+            f"names that peft does not load: {', '.join(causes)}",
+            {"defects": renamed},
+            f"write a copy with the right names: {repair_command(adapter.path)}",
         )
     pairs = lora_pairs(adapter.tensors)
     kind = str(base.config.get("model_type"))
@@ -61,7 +64,9 @@ def base_match(context: SmokeContext) -> CheckOutcome:
         if not quantized and (problem := _problem(parts, adapter_shapes, weight, kind)):
             wrong[module] = problem
     others = [key for key in adapter.tensors if lora_tensor(key) is None]
-    missing = _missing_targets(context.config or {}, [*pairs, *others])
+    unknown = [key for key in others if not _is_saved_module(key, adapter_shapes[key], shapes)]
+    missing = _missing_targets(adapter.config, [*pairs, *others])
+    name = compare_base_names(adapter.base_name, adapter.config.get("revision"), base)
     trained_on = f", {adapter.base_name}" if adapter.base_name else ""
     remedy = f"give the base that it was trained on{trained_on}"
     evidence: dict[str, Any] = {
@@ -73,13 +78,22 @@ def base_match(context: SmokeContext) -> CheckOutcome:
         "other_tensors": len(others),
         "model_type": kind,
         "trained_on": adapter.base_name,
+        "base_name": name.kind,
     }
     if wrong:
         first = next(iter(wrong.items()))
         return failure(f"{len(wrong)} shapes differ, {first[0]}: {first[1]}", evidence, remedy)
     if pairs and not matched and kind in UNRENAMED_TYPES:
         return failure(f"no key matches this base ({kind}), such as {unmatched[0]}", evidence, remedy)
-    if reason := _undecided_reason(unmatched, others, kind, quantized, bool(pairs)):
+    reason = _undecided_reason(unmatched, unknown, kind, quantized, bool(pairs))
+    if name.kind == "other":  # the model level matches the keys in any case
+        keys = f"{reason}; the model level decides it" if reason else "every key and shape matches"
+        return warning(
+            f"the adapter was trained on {adapter.base_name}, and the given base is {base.name}; {keys}",
+            evidence,
+            f"{remedy}; if it is the same model under another name, nothing",
+        )
+    if reason:
         return CheckOutcome("undecided", f"{reason}; the model level decides it", evidence)
     if missing:
         return warning(
@@ -87,7 +101,23 @@ def base_match(context: SmokeContext) -> CheckOutcome:
             evidence,
             "save the adapter again, or remove the names from target_modules",
         )
-    return passed(f"all {matched} modules match in name and shape", evidence)
+    note = f"; note: {name.note}" if name.note else ""
+    return passed(f"all {matched} modules match in name and shape{note}", evidence)
+
+
+def _defective_names(keys: Iterable[str]) -> dict[str, int]:
+    """Return defect → number of tensors whose name has it."""
+    return dict(Counter(defect for key in keys for defect in repaired_key(key).defects))
+
+
+def _is_saved_module(key: str, shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a tensor is a whole module's, as ``modules_to_save`` or a LoRA on embeddings stores it."""
+    module = key.removeprefix(PREFIX).replace(".base_layer.", ".")
+    stem, _, kind = module.rpartition(".")
+    names = [module, module.partition(".")[2], *(f"{prefix}.{module}" for prefix in ("model", "transformer"))]
+    if stem.rpartition(".")[2] in EMBEDDINGS:
+        names += [name for name in shapes if name.endswith(_TIED)]
+    return kind in ("weight", "bias") and any(shapes.get(name) == shape for name in names)
 
 
 def _weight(module: str, shapes: Mapping[str, tuple[int, ...]], *, tied: bool) -> tuple[int, ...] | None:
@@ -95,7 +125,7 @@ def _weight(module: str, shapes: Mapping[str, tuple[int, ...]], *, tied: bool) -
     first, _, rest = module.partition(".")
     names = [module, rest, *(f"{prefix}.{module}" for prefix in ("model", "transformer"))]
     if tied and (first == "lm_head" or module.endswith(".lm_head")):
-        names += [name.removesuffix(".weight") for name in shapes if name.endswith(_EMBEDDINGS)]
+        names += [name.removesuffix(".weight") for name in shapes if name.endswith(_TIED)]
     return next((shapes[f"{name}.weight"] for name in names if name and f"{name}.weight" in shapes), None)
 
 
@@ -122,8 +152,8 @@ def _problem(
 
 def _missing_targets(config: Mapping[str, Any], modules: Sequence[str]) -> list[str]:
     targets = config.get("target_modules")
-    names = list(targets) if isinstance(targets, list) else []
-    names += config.get("modules_to_save") or []
+    saved = config.get("modules_to_save")
+    names = [name for value in (targets, saved) if isinstance(value, list) for name in value]
     return sorted(
         name for name in names if not any(f".{module}.".find(f".{name}.") >= 0 for module in modules)
     )
@@ -140,41 +170,3 @@ def _undecided_reason(
     if others:
         return f"{len(others)} tensors other than lora_A and lora_B, such as {others[0]}"
     return "the base is quantized, so its header has no plain shapes" if quantized else ""
-
-
-@dataclass(frozen=True)
-class LoraTensor:
-    """One half of a LoRA pair: ``module`` is the path in the base, ``part`` A or B."""
-
-    module: str
-    part: str
-    embedding: bool
-
-
-def lora_tensor(key: str) -> LoraTensor | None:
-    """Parse a key; None if it does not name an A or B matrix."""
-    match = _LORA.match(key)
-    if match is None:
-        return None
-    part = match["part"]
-    return LoraTensor(match["module"].removeprefix(PREFIX), part[-1], "embedding" in part)
-
-
-def lora_pairs(keys: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return module → part → key, for every module that has an A or a B."""
-    parts: dict[str, dict[str, str]] = defaultdict(dict)
-    for key in keys:
-        if tensor := lora_tensor(key):
-            parts[tensor.module][tensor.part] = key
-    return dict(parts)
-
-
-def _bad_prefix(key: str) -> str:
-    """Return the known bad prefix of a key, or an empty text; no ``base_model.model.`` counts as one."""
-    if key.startswith(f"{PREFIX}{PREFIX}"):
-        return f"{PREFIX}{PREFIX}"
-    if "_orig_mod." in key:
-        return "_orig_mod."
-    if key.removeprefix(PREFIX).startswith("module."):
-        return "module."
-    return "" if key.startswith("base_model.") else "(no base_model.model.)"

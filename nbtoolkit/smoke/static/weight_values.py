@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from nbtoolkit.errors import MissingDependency
+from nbtoolkit.errors import BrokenFile, MissingDependency
 from nbtoolkit.installation import install_hint
+from nbtoolkit.models.adapter import Adapter
+from nbtoolkit.models.adapter_keys import lora_pairs, lora_tensor, repaired_key
 from nbtoolkit.models.safetensors_header import TensorInfo
 from nbtoolkit.smoke.check import CheckOutcome, SmokeContext, abbreviate, check, failure, passed, warning
-from nbtoolkit.smoke.static.base_match import lora_pairs, lora_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
 
-_STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-"""The dtypes of LoRA weights; numpy has no bfloat16, so its bits are read as integers."""
-_BLOCK = 16 * 1024**2
+_BITS = {
+    "F32": ("<u4", 0x7FFF_FFFF, 0x7F80_0000),
+    "F16": ("<u2", 0x7FFF, 0x7C00),
+    "BF16": ("<u2", 0x7FFF, 0x7F80),
+}
+"""Type of a weight → unsigned integers of its size, mask of the bits without the sign, bits of infinity.
+
+Magnitudes compare as these integers do: 0 is zero, infinity and NaN are the largest.
+"""
+_BLOCK = 1 << 20
+"""Bytes per read: they stay in the CPU's cache, and memory does not depend on the tensor."""
 
 
 @check("A6", "static", "numbers")
 def numbers(context: SmokeContext) -> CheckOutcome:
-    """Read every tensor once, in blocks of rows, to find NaN, infinities and B·A = 0.
+    """Read every tensor once, in blocks, to find NaN, infinities and B·A = 0.
 
-    Costs one read of the file and at most 32 MB of memory.
+    Costs one read of the file and a few megabytes of memory.
     """
     _numpy()
     adapter = context.adapter
-    wrong = {name: info.dtype for name, info in adapter.tensors.items() if info.dtype not in _STORED}
+    wrong = {name: info.dtype for name, info in adapter.tensors.items() if info.dtype not in _BITS}
     if wrong:
         kinds = ", ".join(sorted(set(wrong.values())))
         return failure(
@@ -36,15 +47,7 @@ def numbers(context: SmokeContext) -> CheckOutcome:
             {"wrong_types": dict(list(wrong.items())[:50])},
             "save the adapter in float32, bfloat16 or float16",
         )
-    broken: dict[str, int] = {}
-    used_ranks: dict[str, Array] = {}
-    with adapter.weights.open("rb") as file:
-        for name, info in adapter.tensors.items():
-            bad, ranks = _scan(file, name, info)
-            if bad:
-                broken[name] = bad
-            if ranks is not None:
-                used_ranks[name] = ranks
+    broken, used_ranks = _scan_file(adapter)
     if broken:
         return failure(
             f"NaN or infinite numbers in {len(broken)} tensors: {abbreviate(list(broken), 3)}",
@@ -53,6 +56,13 @@ def numbers(context: SmokeContext) -> CheckOutcome:
         )
     zero, total = _zero_modules(adapter.tensors, used_ranks)
     evidence = {"tensors": len(adapter.tensors), "modules": total, "zero_modules": zero[:50]}
+    if not total:
+        return failure(
+            f"none of the {len(adapter.tensors)} tensors are a pair of lora_A and lora_B, "
+            f"such as {next(iter(adapter.tensors))}: there is no B·A to check",
+            evidence,
+            "save the adapter with peft's save_pretrained from the trained model",
+        )
     if zero and len(zero) == total:
         return failure(
             f"B·A is zero in all {total} modules: the adapter changes nothing",
@@ -68,7 +78,25 @@ def numbers(context: SmokeContext) -> CheckOutcome:
     return passed(f"{len(adapter.tensors)} tensors finite, B·A not zero in {total} modules", evidence)
 
 
-def _zero_modules(tensors: Any, used_ranks: dict[str, Array]) -> tuple[list[str], int]:
+def _scan_file(adapter: Adapter) -> tuple[dict[str, int], dict[str, Array]]:
+    """Return tensor → number of values that are not finite, and A or B → the mask of its nonzero ranks."""
+    broken: dict[str, int] = {}
+    used_ranks: dict[str, Array] = {}
+    with adapter.weights.open("rb", buffering=0) as file:
+        in_order = sorted(adapter.tensors.items(), key=lambda item: item[1].start)
+        for name, info in in_order:
+            tensor = lora_tensor(repaired_key(name).name or name)
+            bad, ranks = _scan(file, info, tensor.part if tensor else "")
+            if bad:
+                broken[name] = bad
+            if ranks is not None:
+                used_ranks[name] = ranks
+    return broken, used_ranks
+
+
+def _zero_modules(
+    tensors: Mapping[str, TensorInfo], used_ranks: Mapping[str, Array]
+) -> tuple[list[str], int]:
     """Return the modules with B·A = 0 (no rank is nonzero in both A and B), and the number of all modules."""
     complete = {module: parts for module, parts in lora_pairs(tensors).items() if {"A", "B"} <= set(parts)}
     zero = [
@@ -80,34 +108,54 @@ def _zero_modules(tensors: Any, used_ranks: dict[str, Array]) -> tuple[list[str]
     return zero, len(complete)
 
 
-def _scan(file: BinaryIO, name: str, info: TensorInfo) -> tuple[int, Array | None]:
-    """Return the number of values that are not finite and, for an A or B, the mask of its nonzero ranks."""
+def _scan(file: BinaryIO, info: TensorInfo, part: str) -> tuple[int, Array | None]:
+    """Return the number of values that are not finite and, for an A or B, the mask of its nonzero ranks.
+
+    A has a rank per row; B, with all dimensions after the first as one, a rank per column.
+    """
     np = _numpy()
-    tensor = lora_tensor(name)
-    shape = tuple(info.shape) or (1,)
-    rows, columns = shape[0], int(np.prod(shape[1:], dtype=np.int64))
+    kind, mask, infinity = _BITS[info.dtype]
+    rows = info.shape[0] if info.shape else 1
+    columns = int(np.prod(info.shape[1:], dtype=np.int64))
     bad = 0
-    nonzero = np.zeros((rows if tensor and tensor.part == "A" else columns,), dtype=bool)
-    kind = np.dtype(_STORED[info.dtype])
-    step = max(1, _BLOCK // max(1, columns * kind.itemsize))
+    nonzero = np.zeros((rows if part == "A" else columns) if part else 0, dtype=bool)
+    for row, column, block in _blocks(file, info, rows, columns, np.dtype(kind)):
+        magnitude = np.bitwise_and(block, mask, out=block)
+        if magnitude.max(initial=0) >= infinity:
+            bad += int((magnitude >= infinity).sum())
+        ranks = slice(row, row + len(block)) if part == "A" else slice(column, column + block.shape[1])
+        if part and not nonzero[ranks].all():
+            nonzero[ranks] |= magnitude.any(axis=1 if part == "A" else 0)
+    return bad, nonzero if part else None
+
+
+def _blocks(
+    file: BinaryIO, info: TensorInfo, rows: int, columns: int, kind: Any
+) -> Iterator[tuple[int, int, Array]]:
+    """Yield first row, first column and values of the blocks of a matrix: several rows, or part of one."""
+    np = _numpy()
+    room = _BLOCK // kind.itemsize
+    height, width = max(1, room // max(1, columns)), min(columns, room)
     file.seek(info.start)
-    for first in range(0, rows, step):
-        size = min(step, rows - first) * columns * kind.itemsize
-        content = file.read(size)
-        if len(content) < size:
-            raise OSError(f"{file.name} was truncated while it was read")
-        block = np.frombuffer(content, dtype=kind).reshape(-1, columns)
-        if info.dtype == "BF16":
-            bad += int(((block & 0x7F80) == 0x7F80).sum())
-            filled = (block & 0x7FFF) != 0
-        else:
-            bad += int((~np.isfinite(block)).sum())
-            filled = block != 0
-        if tensor and tensor.part == "A":
-            nonzero[first : first + len(block)] = filled.any(axis=1)
-        elif tensor:
-            nonzero |= filled.any(axis=0)
-    return bad, nonzero if tensor else None
+    buffer = np.empty(height * width, dtype=kind)
+    for row in range(0, rows if columns else 0, height):
+        for column in range(0, columns, max(1, width)):
+            shape = (min(height, rows - row), min(width, columns - column))
+            block = buffer[: shape[0] * shape[1]]
+            _read_into(file, memoryview(block).cast("B"))
+            yield row, column, block.reshape(shape)
+
+
+def _read_into(file: BinaryIO, view: memoryview) -> None:
+    while view:
+        count = file.readinto(view)  # type: ignore[attr-defined]  # a raw file has it
+        if not count:
+            raise BrokenFile(
+                f"{file.name} was truncated while it was read.",
+                next_step="let the program that writes it finish, then test again",
+                path=Path(file.name),
+            )
+        view = view[count:]
 
 
 def _numpy() -> Any:

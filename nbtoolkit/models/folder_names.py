@@ -1,0 +1,32 @@
+"""Public names of model folders, and the layout of the Hugging Face cache."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+_MAX_NAME = 100
+
+
+def public_name(folder: Path | str) -> str:
+    """Return the name under which a folder is served unless another one is given.
+
+    It is the folder's name, with every run of blanks and other characters that a public name cannot have
+    replaced by a hyphen. A snapshot in the hub cache, which is named by commit, has the repository's name.
+    """
+    path = Path(os.path.normpath(Path(folder).absolute()))  # a link keeps its own name
+    name = path.name
+    if (repository := cached_repository(path)) and repository == path.parent.parent:
+        name = repository.name.rpartition("--")[2]
+    words = re.sub(r"[^\w.:-]+", "-", unicodedata.normalize("NFC", name))
+    return words.lstrip("-._:").rstrip("-")[:_MAX_NAME] or name
+
+
+def cached_repository(folder: Path) -> Path | None:
+    """Return ``models--org--name`` of the hub cache if a folder is, or is inside, one of its snapshots."""
+    for parent in folder.parents:
+        if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
+            return parent.parent
+    return None
