@@ -21,6 +21,7 @@ LAYERS = {
 }
 SHARED_SCHEMA = (
     "serving.release",
+    "serving.adapter_modules",
     "serving.share_layout",
     "serving.fingerprint",
     "serving.content_hash",

@@ -72,6 +72,8 @@ class Rollout:
     def check(self) -> None:
         """Raise, before anything is sent, if the release needs a restart that is not possible."""
         if self.method == "restart":
+            if self._before and (reason := self.release.restart_reason(self._before)):
+                self._progress.note(f"a restart is needed: {reason}")
             self.target.check_restart(allow_downtime=self._allow_downtime, progress=self._progress)
 
     def run(self) -> Proof:

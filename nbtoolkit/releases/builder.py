@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.releases.tokenizer import tokenizer_in_force
 from nbtoolkit.serving import share_layout
+from nbtoolkit.serving.adapter_modules import adapted_modules, conflict
 from nbtoolkit.serving.release import EngineSettings, Release, ServedAdapter, ServedBase, ServedCode
 
 _NAME = re.compile(r"[^\W_][\w.:/-]{0,99}")
@@ -48,6 +50,7 @@ def build_release(
             path=(share_paths or {}).get(name) or share_layout.adapter_path(adapter.sha256),
             sha256=adapter.sha256,
             rank=adapter.rank,
+            modules=adapted_modules(adapter.config, adapter.tensors),
         )
         for name, adapter in sorted(adapters.items())
     }
@@ -87,6 +90,12 @@ def _check_contents(served: Mapping[str, ServedAdapter]) -> None:
             raise InvalidSettings(
                 f"{first!r} and {name!r} are the same adapter, byte for byte ({adapter.sha256[:16]}).",
                 next_step="serve it under one name, or check that the right folders were given",
+            )
+    for one, other in combinations(served.values(), 2):
+        if reason := conflict(one.modules, other.modules):
+            raise InvalidSettings(
+                f"One engine cannot hold {one.name!r} and {other.name!r} side by side: {reason}.",
+                next_step="serve them in two deployments, or train them with the same modules",
             )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .adapter_modules import conflict
 from .chat_template import Templates
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -34,6 +35,8 @@ class ServedAdapter(ReleaseModel):
     path: str
     sha256: Sha256
     rank: int
+    modules: dict[str, str] = {}
+    """Module name → how peft holds it, as :func:`adapted_modules` returns them."""
 
     @property
     def engine_name(self) -> str:
@@ -99,11 +102,31 @@ class Release(ReleaseModel):
         return next((adapter for adapter in self.adapters if adapter.name == name), None)
 
     def needs_restart_from(self, running: Release) -> bool:
-        """Return whether more than the adapters differs, so that a hot swap cannot reach this release."""
-        return _restart_key(self) != _restart_key(running)
+        """Return whether a hot swap cannot reach this release."""
+        return bool(self.restart_reason(running))
+
+    def restart_reason(self, running: Release) -> str:
+        """Return why a hot swap cannot reach this release, or an empty text.
+
+        More than the adapters differs, or the engine cannot hold new and running adapters side by side.
+        """
+        if changed := [
+            name for name, value in _engine_parts(self).items() if value != _engine_parts(running)[name]
+        ]:
+            return f"the {', '.join(changed)} changed"
+        for new in self.adapters:
+            for old in running.adapters:
+                if new.sha256 != old.sha256 and (reason := conflict(new.modules, old.modules)):
+                    return f"{new.name} cannot be loaded next to the running {old.name}: {reason}"
+        return ""
 
 
-def _restart_key(release: Release) -> tuple[object, ...]:
+def _engine_parts(release: Release) -> dict[str, object]:
+    """Return what an engine is started with, by name."""
     # A tokenizer is compared by content: an adapter that brings the same one has it at a new path.
-    tokenizer = release.tokenizer and release.tokenizer.sha256
-    return (release.base, tokenizer, release.engine, release.code)
+    return {
+        "base": release.base,
+        "tokenizer": release.tokenizer and release.tokenizer.sha256,
+        "engine settings": release.engine,
+        "code": release.code,
+    }

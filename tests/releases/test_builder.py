@@ -94,6 +94,23 @@ def test_only_other_adapters_need_no_restart(tmp_path: Path, base: Base, tone: A
     assert new.id != old.id
 
 
+def test_adapters_that_one_engine_cannot_hold_need_a_restart(tmp_path: Path, base: Base) -> None:
+    one, two = (
+        Adapter.read(write_adapter(tmp_path / name, target_parameters=[f"experts.{name}"])) for name in "ab"
+    )
+    old, new = release(base, tone=one), release(base, tone=two)
+    assert new.needs_restart_from(old)
+    reason = "tone cannot be loaded next to the running tone: "
+    assert new.restart_reason(old).startswith(reason)
+    with pytest.raises(InvalidSettings, match="cannot hold 'one' and 'two' side by side"):
+        release(base, one=one, two=two)
+
+
+def test_reason_of_a_restart_names_what_changed(base: Base, tone: Adapter) -> None:
+    old, new = release(base, tone=tone), release(base, EngineSettings(dtype="float16"), tone=tone)
+    assert (new.restart_reason(old), old.restart_reason(old)) == ("the engine settings changed", "")
+
+
 @pytest.mark.parametrize("name", ["", "-tone", "two words", "a" * 101, "tone\n", "<b>"])
 def test_invalid_public_name_is_refused(base: Base, tone: Adapter, name: str) -> None:
     with pytest.raises(InvalidSettings, match="cannot be a public model name"):

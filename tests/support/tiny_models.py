@@ -86,8 +86,8 @@ def tiny_adapter(
 ) -> Path:
     """Write a random LoRA adapter for ``base`` into ``folder`` and return the folder.
 
-    Both matrices are drawn, so it changes the answers. ``targets`` are the architecture's attention
-    projections by default; further keywords go into peft's ``LoraConfig``.
+    Both matrices, saved modules and trained tokens are drawn, so it changes the answers. ``targets`` are the
+    architecture's attention projections by default; further keywords go into peft's ``LoraConfig``.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -113,6 +113,8 @@ def tiny_adapter(
                 for name, parameter in tuned.named_parameters():
                     if "lora_" in name:
                         parameter.normal_(0, 0.15)
+                    elif "modules_to_save" in name or "trainable_tokens_delta" in name:
+                        parameter.add_(torch.randn_like(parameter) * 0.2)
             tuned.save_pretrained(folder)
     finally:
         torch.random.set_rng_state(state)

@@ -155,6 +155,7 @@ class Adapters:
                 # Another one is activated first: else peft warns that it had to choose one.
                 tuner.set_adapter(next(n for n in self._names if n != name), inference_mode=True)
                 self._peft.delete_adapter(name)
+                _unwrap(self._model)
         self._refresh_layers()
 
     def _refresh_layers(self) -> None:
@@ -171,6 +172,27 @@ class Adapters:
         self._model.eval()
         self._active = ""
         self.activate(None)
+
+
+def _unwrap(model: Any) -> None:
+    """Put the base's modules back in the place of wrappers that no longer hold an adapter.
+
+    peft leaves them, and cannot wrap a module in two ways: the next adapter may need another one.
+    """
+    wrappers = BaseTunerLayer | AuxiliaryTrainingWrapper
+    for parent in [module for module in model.modules() if not isinstance(module, wrappers)]:
+        for name, child in parent.named_children():
+            inner: Any = child
+            while isinstance(inner, wrappers) and not _adapters_in(inner):
+                is_saved = isinstance(inner, AuxiliaryTrainingWrapper)
+                inner = inner.original_module if is_saved else inner.base_layer
+            if inner is not child:
+                setattr(parent, name, inner)
+
+
+def _adapters_in(wrapper: Any) -> set[str]:
+    is_saved = isinstance(wrapper, AuxiliaryTrainingWrapper)
+    return wrapper._adapters if is_saved else wrapper._get_available_adapters()
 
 
 def _checked_config(folder: Path) -> PeftConfig:

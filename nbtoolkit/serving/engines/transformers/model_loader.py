@@ -32,6 +32,8 @@ class LoadedModel:
     chat_template: ChatTemplate | None
     stop_ids: frozenset[int]
     max_length: int
+    embedding_rows: int
+    """Token ids of a prompt are below it."""
 
 
 def load(engine_config: EngineConfig, phase: Callable[[str], None]) -> LoadedModel:
@@ -76,6 +78,7 @@ def load(engine_config: EngineConfig, phase: Callable[[str], None]) -> LoadedMod
         chat_template=template,
         stop_ids=stop_ids,
         max_length=engine_config.max_model_len or limit,
+        embedding_rows=model.get_input_embeddings().weight.shape[0],
     )
 
 

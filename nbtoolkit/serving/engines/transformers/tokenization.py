@@ -28,7 +28,7 @@ def chat_prompt(loaded: LoadedModel, request: ChatRequest) -> list[int]:
         ) from error
     # The template contains special tokens itself; a second beginning-of-text would change the answers.
     ids: list[int] = loaded.backend.encode(text, add_special_tokens=False).ids
-    return _check_length(ids, loaded, "messages")
+    return _checked(ids, loaded, "messages")
 
 
 def completion_prompts(loaded: LoadedModel, request: CompletionRequest) -> list[list[int]]:
@@ -42,13 +42,7 @@ def completion_prompts(loaded: LoadedModel, request: CompletionRequest) -> list[
             ids = loaded.tokenizer(prompt)["input_ids"] if prompt else []
         else:
             ids = list(prompt)
-            vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
-            wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
-            if wrong is not None:
-                raise ApiError(
-                    f"Token id {wrong} is outside the vocabulary (0 to {vocabulary - 1}).", param="prompt"
-                )
-        encoded.append(_check_length(ids, loaded, "prompt"))
+        encoded.append(_checked(ids, loaded, "prompt"))
     return encoded
 
 
@@ -60,9 +54,19 @@ def max_answer_tokens(loaded: LoadedModel, prompt: list[int], requested: int | N
     return requested or available
 
 
-def _check_length(ids: list[int], loaded: LoadedModel, param: str) -> list[int]:
+def _checked(ids: list[int], loaded: LoadedModel, param: str) -> list[int]:
+    """Return the ids if the model can take them: an id without an embedding row would end a CUDA process."""
     if not ids:
         raise ApiError(f"`{param}` has no tokens.", param=param)
+    wrong = next((token for token in ids if not 0 <= token < loaded.embedding_rows), None)
+    if wrong is not None:
+        text = loaded.backend.id_to_token(wrong) if wrong >= 0 else None
+        raise ApiError(
+            f"Token id {wrong}{f' ({text!r})' if text else ''} has no embedding in this model "
+            f"(0 to {loaded.embedding_rows - 1}).",
+            param=param,
+            code="token_without_embedding",
+        )
     if len(ids) >= loaded.max_length:
         raise _too_long(loaded, len(ids), None)
     return ids

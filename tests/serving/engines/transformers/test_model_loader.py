@@ -20,6 +20,7 @@ from nbtoolkit.serving.engines.transformers.adapters import Adapters
 from nbtoolkit.serving.engines.transformers.errors import EngineStartRefused
 from nbtoolkit.serving.engines.transformers.model_loader import load, pick_dtype
 from nbtoolkit.serving.openai_format import ApiError
+from tests.support.added_tokens import add_token
 from tests.support.tiny_models import END_OF_TEXT, END_OF_TURN, tiny_adapter, tiny_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
@@ -330,3 +331,22 @@ def test_the_engine_does_not_start_without_a_key_or_with_wrong_settings(base: Pa
     assert "max_batch" in start(
         "key", options(base).model_dump_json().replace('"max_batch":16', '"max_batch":0')
     )
+
+
+def test_token_without_an_embedding_row_is_refused_with_its_name(base: Path, tmp_path: Path) -> None:
+    from nbtoolkit.serving.engines.transformers.openai_schema import ChatRequest, CompletionRequest
+    from nbtoolkit.serving.engines.transformers.tokenization import chat_prompt, completion_prompts
+
+    folder = add_token(tmp_path / "tokenizer", base, "<|tool|>")
+    loaded = load(options(base).model_copy(update={"tokenizer_path": folder}), ignore_phase)
+    text = "please <|tool|> now"
+    chat = ChatRequest(model="tiny", messages=[{"role": "user", "content": text}])  # type: ignore[list-item]
+    rows = loaded.embedding_rows
+    for encode in (
+        lambda: chat_prompt(loaded, chat),
+        lambda: completion_prompts(loaded, CompletionRequest(model="tiny", prompt=text)),
+        lambda: completion_prompts(loaded, CompletionRequest(model="tiny", prompt=[1, rows])),
+    ):
+        with pytest.raises(ApiError, match=rf"Token id {rows} \('<\|tool\|>'\) has no embedding") as refused:
+            encode()
+        assert refused.value.status == 400
