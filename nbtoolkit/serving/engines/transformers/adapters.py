@@ -179,20 +179,17 @@ def _unwrap(model: Any) -> None:
 
     peft leaves them, and cannot wrap a module in two ways: the next adapter may need another one.
     """
-    wrappers = BaseTunerLayer | AuxiliaryTrainingWrapper
-    for parent in [module for module in model.modules() if not isinstance(module, wrappers)]:
+    tuners: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    others: list[Any] = [module for module in model.modules() if isinstance(module, AuxiliaryTrainingWrapper)]
+    inside = {wrapper: wrapper.base_layer for wrapper in tuners if not wrapper._get_available_adapters()}
+    inside |= {wrapper: wrapper.original_module for wrapper in others if not wrapper._adapters}
+    for parent in [module for module in model.modules() if module not in [*tuners, *others]]:
         for name, child in parent.named_children():
-            inner: Any = child
-            while isinstance(inner, wrappers) and not _adapters_in(inner):
-                is_saved = isinstance(inner, AuxiliaryTrainingWrapper)
-                inner = inner.original_module if is_saved else inner.base_layer
+            inner = child
+            while inner in inside:
+                inner = inside[inner]
             if inner is not child:
                 setattr(parent, name, inner)
-
-
-def _adapters_in(wrapper: Any) -> set[str]:
-    is_saved = isinstance(wrapper, AuxiliaryTrainingWrapper)
-    return wrapper._adapters if is_saved else wrapper._get_available_adapters()
 
 
 def _checked_config(folder: Path) -> PeftConfig:
