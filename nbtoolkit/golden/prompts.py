@@ -75,10 +75,6 @@ class GoldenPrompt(_Value):
         """The last message, for display."""
         return self.messages[-1].content
 
-    def same_question(self, other: GoldenPrompt) -> bool:
-        """Return whether both ask the same, so that an answer to one is an answer to the other."""
-        return (self.messages, self.max_tokens) == (other.messages, other.max_tokens)
-
     def to_json(self) -> dict[str, Any]:
         """Return the prompt as it is written in a file."""
         line: dict[str, Any] = {"id": self.id} if self.id else {}

@@ -35,6 +35,7 @@ MODEL_CHECKS = {
     "G1": "load",
     "G2": "effect",
     "G4": "sanity",
+    "G5": "golden prompts",
     "G6": "budget",
 }
 """Id → title of the checks in ``model_level``, whose modules import torch; a test compares the two."""

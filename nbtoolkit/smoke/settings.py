@@ -34,6 +34,9 @@ class SmokeSettings(Settings):
     prompts: tuple[str, ...] = Field(
         default=(), description="your own prompts, in addition to the built-in ones"
     )
+    golden: Path | None = Field(
+        default=None, description="golden prompts, JSONL or CSV; golden.jsonl next to the adapter if not set"
+    )
     effect_fail: float = Field(default=3.0, ge=0, description="G2 fails if effect ≤ this × noise")
     effect_warn: float = Field(default=10.0, ge=0, description="G2 warns if effect ≤ this × noise")
     norm_warn: float = Field(default=0.5, gt=0, description="G1 warns if ‖BA‖·s/‖W‖ is larger")
@@ -42,6 +45,9 @@ class SmokeSettings(Settings):
         default=0.01, ge=0, le=1, description="G4 fails at a larger share of <unk> in an answer"
     )
     answer_tokens: int = Field(default=64, ge=1, le=1024, description="G4: length of the greedy answers")
+    nice_warn: float = Field(
+        default=0.8, ge=0, le=1, description="G5 warns if a smaller share of the nice checks passes"
+    )
     max_ttft: float | None = Field(
         default=None, gt=0, description="G6: budget for the time to first token, in seconds"
     )
@@ -64,4 +70,4 @@ class SmokeSettings(Settings):
     @property
     def result_settings(self) -> dict[str, Any]:
         """The settings that affect the result; a report is reused only if they are equal."""
-        return self.model_dump(mode="json", exclude={"adapter", "base", "timeout", "reuse"})
+        return self.model_dump(mode="json", exclude={"adapter", "base", "golden", "timeout", "reuse"})

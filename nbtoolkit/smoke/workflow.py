@@ -10,9 +10,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from nbtoolkit._version import __version__
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
+from nbtoolkit.golden.golden_file import golden_sha256
+from nbtoolkit.golden.prompts import GoldenPrompt
 from nbtoolkit.models.adapter import CONFIG, Adapter
 from nbtoolkit.models.adapter_repair import repair_adapter
 from nbtoolkit.models.base_model import Base
@@ -23,6 +26,7 @@ from nbtoolkit.releases.tokenizer import tokenizer_in_force
 from nbtoolkit.serving.content_hash import adapter_sha256
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.smoke.check import Check, SmokeContext, registered_checks
+from nbtoolkit.smoke.golden_prompts import golden_prompts_of, previous_golden_answers
 from nbtoolkit.smoke.model_level.messages import (
     CheckMessage,
     FactsMessage,
@@ -68,14 +72,15 @@ def smoke_test(
     else:
         folder = workspace.path(settings.adapter)
     context = SmokeContext(folder, base, settings)
+    golden = golden_prompts_of(settings, folder, workspace)
     sha256 = adapter_sha256(context.folder)
-    if settings.reuse and (report := _reusable_report(workspace, context, sha256, progress)):
+    run = _SmokeRun(context, sha256, progress, golden)
+    if settings.reuse and (report := _reusable_report(workspace, run)):
         progress.note(f"taken from the green report of {report.created:%Y-%m-%d %H:%M:%S} UTC")
         return report
-    run = _SmokeRun(context, sha256, progress)
     run.static_level()
     if "model" in settings.levels:
-        run.model_level()
+        run.model_level(workspace)
     if "contract" in settings.levels:
         run.contract_level(workspace)
     report = run.report().compared_with(previous_report(workspace, sha256, base.sha256))
@@ -90,6 +95,7 @@ class _SmokeRun:
     context: SmokeContext
     sha256: str
     progress: Progress
+    golden: tuple[GoldenPrompt, ...] = ()
     checks: list[Check] = field(default_factory=list[Check])
     facts: FactsMessage | None = None
     fingerprint: Fingerprint | None = None
@@ -110,14 +116,25 @@ class _SmokeRun:
                     raise
                 self.checks.append(one.skipped(f"{cause} failed, so there is no adapter to check"))
 
-    def model_level(self) -> None:
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that affect the result; of the golden prompts their hash."""
+        return {
+            **self.context.settings.result_settings,
+            "golden_sha256": golden_sha256(self.golden) if self.golden else None,
+        }
+
+    def model_level(self, workspace: Workspace) -> None:
         """Run the model checks in their process, unless a static check failed."""
         if self.failed:
             self.checks += skipped_model_checks(f"{self.failed[0]} failed")
             return
         settled = tuple(one.id for one in self.checks if one.id == "A3" and one.verdict != "undecided")
+        previous = previous_golden_answers(workspace, self.sha256, self.context.base.sha256, self.golden)
         with _loadable_folder(self.context.adapter) as folder:
-            task = _build_task(self.context, folder, settled)
+            task = _build_task(self.context, folder, settled).model_copy(
+                update={"golden": self.golden, "previous": previous}
+            )
             for message in run_model_level(task, self.progress, self.context.settings.timeout):
                 match message:
                     case CheckMessage(check=result):
@@ -157,9 +174,10 @@ class _SmokeRun:
             device=self.facts.device if self.facts else None,
             levels=settings.levels,
             versions=_library_versions(),
-            settings=settings.result_settings,
+            settings=self.settings,
             checks=tuple(self.checks),
             fingerprint=self.fingerprint,
+            golden=self.golden,
         )
 
 
@@ -204,18 +222,16 @@ def _library_versions() -> dict[str, str]:
     return versions
 
 
-def _reusable_report(
-    workspace: Workspace, context: SmokeContext, sha256: str, progress: Progress
-) -> SmokeReport | None:
+def _reusable_report(workspace: Workspace, run: _SmokeRun) -> SmokeReport | None:
     try:
-        report = newest_report(workspace, sha256, context.base.sha256)
+        report = newest_report(workspace, run.sha256, run.context.base.sha256)
     except BrokenFile as error:
-        progress.note(f"testing again: {error.message}")
+        run.progress.note(f"testing again: {error.message}")
         return None
     same = (
         report is not None
         and report.green
-        and report.settings == context.settings.result_settings
+        and report.settings == run.settings
         and report.versions == _library_versions()
     )
     return report if same else None

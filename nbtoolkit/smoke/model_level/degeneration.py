@@ -114,3 +114,8 @@ def _has_full_attention(config: Any) -> bool:
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:
     return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def batch_size(config: Any) -> int:
+    """Return the rows per batch: padded rows in a model with a sliding window give wrong text."""
+    return BATCH if _has_full_attention(config) else 1

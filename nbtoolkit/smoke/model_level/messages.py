@@ -6,9 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from nbtoolkit.golden.prompts import GoldenPrompt
 from nbtoolkit.serving.chat_template import Templates
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.smoke.check import Check
+from nbtoolkit.smoke.golden_verdict import PreviousGoldenAnswers
 from nbtoolkit.smoke.settings import SmokeSettings
 
 
@@ -27,6 +29,8 @@ class ModelTask(_Message):
     tokenizer_path: str
     chat_template: Templates | None = None
     settled: tuple[str, ...] = ()
+    golden: tuple[GoldenPrompt, ...] = ()
+    previous: PreviousGoldenAnswers | None = None
 
 
 class PhaseMessage(_Message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbtoolkit.errors import BrokenFile, SmokeTestFailed
+from nbtoolkit.golden.prompts import GoldenPrompt
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.smoke.check import Check, Verdict
 from nbtoolkit.smoke.report.comparison import ReportComparison, figure_changes, verdict_changes
@@ -28,7 +30,7 @@ class SmokeReport(BaseModel):
     """Every check with its evidence, for one adapter hash on one base; ``print(report)`` shows a table.
 
     ``settings`` are the smoke settings that affect the result. ``dtype`` and ``device`` are those of the
-    model level, None if it did not run.
+    model level, None if it did not run. ``golden`` are the golden prompts, whose answers G5 has as evidence.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +51,7 @@ class SmokeReport(BaseModel):
     settings: dict[str, Any]
     checks: tuple[Check, ...]
     fingerprint: Fingerprint | None = None
+    golden: tuple[GoldenPrompt, ...] = ()
     comparison: ReportComparison | None = None
 
     @property
@@ -188,6 +191,11 @@ def newest_report(workspace: Workspace, adapter_sha256: str, base_sha256: str) -
 
 def previous_report(workspace: Workspace, adapter_sha256: str, base_sha256: str) -> SmokeReport | None:
     """Return the newest report of another adapter on this base; unreadable reports are left out."""
+    return next(previous_reports(workspace, adapter_sha256, base_sha256), None)
+
+
+def previous_reports(workspace: Workspace, adapter_sha256: str, base_sha256: str) -> Iterator[SmokeReport]:
+    """Yield the reports of other adapters on this base, the newest first, without unreadable ones."""
     other = [one for one in workspace.reports.glob("*.json") if not one.name.startswith(adapter_sha256[:16])]
     for path in sorted(other, key=lambda one: one.name.partition("-")[2], reverse=True):
         try:
@@ -195,8 +203,7 @@ def previous_report(workspace: Workspace, adapter_sha256: str, base_sha256: str)
         except (BrokenFile, OSError):
             continue
         if report.base_sha256 == base_sha256:
-            return report
-    return None
+            yield report
 
 
 def _ids(checks: tuple[Check, ...]) -> str:
