@@ -69,7 +69,9 @@ def test_status_does_not_wake_the_app_and_deploy_does(make_project: MakeProject)
     project.deploy("brave")
     project.double.apps.scale_to_zero(APP)
     project.double.apps.limits.hold = 0
-    project.double.apps.limits.hold_seconds = 50  # the ingress times out after 0.5 s, and the request is repeated
+    project.double.apps.limits.hold_seconds = (
+        50  # the ingress times out after 0.5 s, and the request is repeated
+    )
     before = project.double.apps.ingress_requests(APP)
     status = project.target.status()
     assert (status.state, status.release) == ("asleep", None)

@@ -116,6 +116,89 @@ def test_good_adapter_passes_every_static_check(workspace: Workspace, originals:
     assert not report.green, "a report without model and contract level must not be green"
 
 
+HEALTHY: list[tuple[str, Spoil, str, str]] = [
+    ("no task_type", config_with(task_type=None), "A3", "warn"),
+    ("wrong task_type", config_with(task_type="SEQ_CLS"), "A3", "warn"),
+    ("ms-swift", config_with(lora_dtype="bfloat16", lorap_lr_ratio=16.0, lorap_emb_lr=1e-6), "A3", "pass"),
+    ("peft 0.2", config_with(enable_lora=None, merge_weights=False), "A3", "pass"),
+    ("notes", config_with(_comment="epoch 3", created_at=1730000000.5), "A3", "pass"),
+    ("code that is never sent", sick.foreign_files, "A2", "pass"),
+    ("auto_map of the tokenizer", sick.tokenizer_auto_map, "A2", "warn"),
+    ("byte order mark", sick.byte_order_mark, "A1", "warn"),
+    ("float16", sick.as_type("float16"), "A6", "pass"),
+    ("other base", config_with(base_model_name_or_path="Qwen/Qwen2.5-0.5B"), "A4", "warn"),
+    ("4-bit base", config_with(base_model_name_or_path="unsloth/llama-bnb-4bit"), "A4", "pass"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "id", "verdict"), [(c, id, v) for _, c, id, v in HEALTHY], ids=[row[0] for row in HEALTHY]
+)
+def test_adapter_that_can_be_served_does_not_fail(
+    workspace: Workspace, originals: Path, change: Spoil, id: str, verdict: str
+) -> None:
+    change(workspace.root / "adapter")
+    report = static(workspace, originals / "llama")
+    found = {one.id: one.verdict for one in report.checks}
+    assert found == {**dict.fromkeys(found, "pass"), id: verdict}
+    assert verdict == "pass" or result_of(report, id).remedy
+
+
+def test_other_base_is_named_with_the_given_one(workspace: Workspace, originals: Path) -> None:
+    edit_config(workspace.root / "adapter", base_model_name_or_path="Qwen/Qwen2.5-0.5B")
+    summary = result_of(static(workspace, originals / "llama"), "A4").summary
+    assert "Qwen/Qwen2.5-0.5B" in summary
+    assert "llama" in summary
+
+
+@pytest.mark.parametrize("defect", ["default adapter", "wrapped by peft twice", "FSDP"])
+def test_numbers_are_checked_under_names_that_peft_does_not_load(
+    workspace: Workspace, originals: Path, defect: str
+) -> None:
+    folder = workspace.root / "adapter"
+    sick.zero("B")(folder)
+    sick.NAMES[defect](folder)
+    assert "zero in all 12" in result_of(static(workspace, originals / "llama"), "A6").summary
+
+
+def test_remedy_for_names_repairs_the_adapter(workspace: Workspace, originals: Path) -> None:
+    folder = workspace.root / "adapter"
+    sick.with_adapter_name("tone")(folder)
+    line = result_of(static(workspace, originals / "llama"), "A4").remedy.partition(": ")[2]
+    exec(line, {})
+    assert not static(workspace, originals / "llama", "adapter-repaired").failed
+
+
+@pytest.mark.parametrize(
+    ("options", "spoil", "id", "verdict"),
+    [
+        ({"targets": ("q_proj", "embed_tokens")}, None, "A6", "pass"),
+        ({"targets": ("q_proj", "lm_head")}, None, "A6", "pass"),
+        ({"modules_to_save": ["lm_head"]}, None, "A6", "pass"),
+        ({"trainable_token_indices": [1, 2]}, None, "A6", "pass"),
+        ({"use_dora": True}, None, "A6", "pass"),
+        ({"targets": ("embed_tokens",)}, sick.zero("embedding_A"), "A6", "fail"),
+        ({"modules_to_save": ["lm_head"]}, sick.poisoned(float("nan"), "lm_head.weight"), "A6", "fail"),
+        ({"trainable_token_indices": [1]}, sick.poisoned(float("inf"), "trainable_tokens"), "A6", "fail"),
+        ({"use_dora": True}, sick.poisoned(float("nan"), "magnitude"), "A6", "fail"),
+    ],
+)
+def test_numbers_of_embeddings_and_whole_modules(
+    workspace: Workspace,
+    originals: Path,
+    options: dict[str, Any],
+    spoil: Spoil | None,
+    id: str,
+    verdict: str,
+) -> None:
+    folder = tiny_adapter(workspace.root / "other", originals / "llama", **options)
+    if spoil:
+        spoil(folder)
+    report = static(workspace, originals / "llama", "other")
+    assert result_of(report, id).verdict == verdict
+    assert result_of(report, "A4").verdict in ("pass", "undecided")
+
+
 def test_other_shapes_are_a_wrong_base(workspace: Workspace, originals: Path) -> None:
     check = result_of(static(workspace, originals / "wide"), "A4")
     assert (check.verdict, len(check.evidence["wrong_shapes"])) == ("fail", 12)
@@ -258,6 +341,14 @@ def test_committed_peft_keys_equal_the_fields_of_the_installed_peft() -> None:
     version = peft_version()
     assert version in peft_key_table(), "run: python -m nbtoolkit.smoke.model_level.peft_fields"
     assert peft_key_table()[version] == json.loads(json.dumps(installed_fields()))
+
+
+def test_task_types_are_those_of_the_installed_peft() -> None:
+    from peft import TaskType
+
+    from nbtoolkit.smoke.static.adapter_config import TASK_TYPES
+
+    assert {str(one.value) for one in TaskType} == TASK_TYPES
 
 
 def test_unrenamed_types_have_no_conversion_mapping_in_transformers() -> None:

@@ -11,6 +11,7 @@ import pytest
 from nbtoolkit.errors import SyncRefused
 from nbtoolkit.sync import name_rules
 from nbtoolkit.sync.scan import IGNORE_FILE, IgnoreRules, check_files, scan_folder
+from tests.support.sick_adapters import hub_snapshot
 
 links = pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 
@@ -267,3 +268,16 @@ def test_names_that_collide_on_the_share_are_refused() -> None:
     assert [name for name, _ in reported] == ["Readme.md", "caf\u00e9", "data/y"]
     assert "'README.md'" in reported[0][1]
     assert "'Data'" in reported[2][1]
+
+
+@links
+def test_snapshot_in_a_hub_cache_is_sent_through_its_links_and_nothing_else_is(tmp_path: Path) -> None:
+    snapshot = hub_snapshot(fill(tmp_path / "real", "a.json", "b.json"), tmp_path / "hub", "ada/tiny")
+    assert sent(snapshot) == ["a.json", "b.json"]
+    assert scan_folder(snapshot)["a.json"].read_bytes() == (snapshot / "a.json").read_bytes()
+    inner = fill(snapshot / "checkpoint-500", "c.json")
+    (inner / "d.json").symlink_to("../../../blobs/" + (snapshot / "a.json").readlink().name)
+    assert sent(inner) == ["c.json", "d.json"]
+    outside = fill(tmp_path / "hub" / "models--eve--other" / "blobs", "e.json")
+    (snapshot / "e.json").symlink_to(outside / "e.json")
+    assert [*problems_of(snapshot)] == ["e.json"]
