@@ -16,6 +16,7 @@ from nbtoolkit.errors import InvalidSettings, StoreError
 from nbtoolkit.infra_files import InfraFiles
 from nbtoolkit.models import share_models
 from nbtoolkit.models.adapter import Adapter
+from nbtoolkit.models.adapter_resolver import resolve_adapter_folder
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
@@ -65,7 +66,7 @@ def resolve_release(settings: DeploySettings, target: Target, progress: Progress
             downloaded = share_models.download_adapter(target.share, path, workspace, progress)
             adapters[name] = Adapter.read(downloaded)
         else:
-            adapters[name] = Adapter.read(workspace.path(folder))
+            adapters[name] = Adapter.read(resolve_adapter_folder(folder, workspace, progress))
         use_cached_sha256(adapters[name], workspace)
     gate = check_smoke_reports(settings, workspace, base, adapters, progress)
     code = publisher.serving_folder()

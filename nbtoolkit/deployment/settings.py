@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from nbtoolkit.models.folder_names import public_name
+from nbtoolkit.models.hub import HubName, ModelPath
 from nbtoolkit.serving.release import EngineSettings
 from nbtoolkit.settings import Settings
 from nbtoolkit.smoke.settings import SmokeSettings
@@ -17,15 +18,17 @@ class DeploySettings(Settings):
     """What to deploy, how to serve it, and where; relative paths start at the workspace.
 
     ``adapters`` takes one folder, a list of folders, or public name → folder; without names the folders'
-    own names are public. A path that begins with ``/mount/`` is on the share and is served from there.
+    own names are public. A path that begins with ``/mount/`` is on the share and is served from there;
+    ``org/name@revision`` or a URL of the hub is downloaded at that commit, unless a folder has that name.
 
     >>> settings = DeploySettings(adapters=["adapters/tone"], base="models/base", target="azure")
     >>> list(settings.adapters), settings.dtype
     (['tone'], 'auto')
     """
 
-    adapters: dict[str, Path] = Field(
-        default={}, description="LoRA folders by public name; /mount/…: on the share"
+    adapters: dict[str, ModelPath] = Field(
+        default={},
+        description="LoRA folders by public name; org/name@revision: on the hub; /mount/…: on the share",
     )
     base: str = Field(
         default="",
@@ -95,17 +98,18 @@ class DeploySettings(Settings):
             value = [value] if str(value).strip() else []
         if not isinstance(value, (list, tuple)):
             return value
-        named: dict[str, Path] = {}
+        named: dict[str, str] = {}
         for item in value:
             if not isinstance(item, (str, Path)):
                 raise ValueError(f"every entry must be a folder, not {item!r}")
-            name = public_name(Path(item).expanduser())
+            hub = HubName.parse(str(item))
+            name = public_name(hub.name if hub else Path(item).expanduser())
             if name in named:
                 raise ValueError(
-                    f"the folders {str(named[name])!r} and {str(item)!r} have the same name; "
+                    f"the folders {named[name]!r} and {str(item)!r} have the same name; "
                     "give them public names, as in {'one': 'a/adapter', 'two': 'b/adapter'}"
                 )
-            named[name] = Path(item)
+            named[name] = str(item)
         return named
 
     @field_validator("override_reason", "report", mode="after")

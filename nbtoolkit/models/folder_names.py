@@ -30,3 +30,12 @@ def cached_repository(folder: Path) -> Path | None:
         if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
             return parent.parent
     return None
+
+
+def hub_source(folder: Path) -> str | None:
+    """Return ``org/name@commit`` of a folder that is, or is inside, a snapshot in the hub cache."""
+    repository = cached_repository(folder)
+    if repository is None:
+        return None
+    name = repository.name.removeprefix("models--").replace("--", "/")
+    return f"{name}@{folder.relative_to(repository / 'snapshots').as_posix()}"

@@ -9,6 +9,7 @@ from itertools import combinations
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
+from nbtoolkit.models.folder_names import hub_source
 from nbtoolkit.releases.tokenizer import tokenizer_in_force
 from nbtoolkit.serving import share_layout
 from nbtoolkit.serving.adapter_modules import adapted_modules, conflict
@@ -51,6 +52,7 @@ def build_release(
             sha256=adapter.sha256,
             rank=adapter.rank,
             modules=adapted_modules(adapter.config, adapter.tensors),
+            source=hub_source(adapter.path),
         )
         for name, adapter in sorted(adapters.items())
     }

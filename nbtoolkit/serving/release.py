@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from .adapter_modules import conflict
 from .chat_template import Templates
@@ -37,6 +37,14 @@ class ServedAdapter(ReleaseModel):
     rank: int
     modules: dict[str, str] = {}
     """Module name → how peft holds it, as :func:`adapted_modules` returns them."""
+    source: str | None = None
+    """``org/name@commit`` of an adapter from the hub."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer fields that are empty, so that releases of older versions keep their ids."""
+        values: dict[str, Any] = serialize(self)
+        return {name: value for name, value in values.items() if value or name not in ("modules", "source")}
 
     @property
     def engine_name(self) -> str:

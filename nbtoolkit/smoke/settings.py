@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from nbtoolkit.models.hub import ModelPath
 from nbtoolkit.settings import Settings
 
 Level = Literal["static", "model", "contract"]
@@ -21,7 +22,9 @@ class SmokeSettings(Settings):
     (('static', 'model'), 3.0)
     """
 
-    adapter: Path = Field(description="folder of the LoRA adapter; /mount/…: on the share")
+    adapter: ModelPath = Field(
+        description="folder of the LoRA adapter; org/name@revision: on the hub; /mount/…: on the share"
+    )
     base: str = Field(description="folder of the base model; /mount/…: on the share")
     levels: tuple[Level, ...] = Field(
         default=LEVELS, description="static: seconds, no torch; model: loads both; contract: the real server"

@@ -18,8 +18,9 @@ from nbtoolkit.golden.golden_file import golden_sha256
 from nbtoolkit.golden.prompts import GoldenPrompt
 from nbtoolkit.models.adapter import CONFIG, Adapter
 from nbtoolkit.models.adapter_repair import repair_adapter
+from nbtoolkit.models.adapter_resolver import resolve_adapter_folder
 from nbtoolkit.models.base_model import Base
-from nbtoolkit.models.folder_names import public_name
+from nbtoolkit.models.folder_names import hub_source, public_name
 from nbtoolkit.models.share_models import download_adapter, download_base, share_path
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.releases.tokenizer import tokenizer_in_force
@@ -70,7 +71,7 @@ def smoke_test(
     if path := share_path(settings.adapter):
         folder = download_adapter(share_containing(path, workspace), path, workspace, progress)
     else:
-        folder = workspace.path(settings.adapter)
+        folder = resolve_adapter_folder(settings.adapter, workspace, progress)
     context = SmokeContext(folder, base, settings)
     golden = golden_prompts_of(settings, folder, workspace)
     sha256 = adapter_sha256(context.folder)
@@ -164,6 +165,7 @@ class _SmokeRun:
         return SmokeReport(
             created=datetime.now(UTC),
             adapter=public_name(self.context.folder),
+            adapter_source=hub_source(self.context.folder),
             adapter_sha256=self.sha256,
             base=base.name,
             base_sha256=base.sha256,

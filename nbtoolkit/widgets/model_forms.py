@@ -13,6 +13,7 @@ from nbtoolkit.deployment.resolve_release import use_cached_sha256
 from nbtoolkit.deployment.smoke_gate import check_smoke_reports
 from nbtoolkit.errors import InvalidSettings, NbtoolkitError, SmokeTestFailed
 from nbtoolkit.models.adapter import Adapter
+from nbtoolkit.models.adapter_resolver import cached_adapter_folder, hub_adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.share_models import share_path
 from nbtoolkit.progress import Progress
@@ -59,12 +60,12 @@ class SmokeForm(Form[SmokeSettings, SmokeReport]):
 def smoke_blockers(settings: SmokeSettings, workspace: Workspace) -> list[str]:
     """Return why the smoke test cannot start; the test itself reports an invalid adapter.
 
-    Models on the share are not checked here, because the test fetches them.
+    Models on the share or the hub are not checked here, because the test fetches them.
     """
     blockers = base_blockers(settings.base, workspace)
-    folder = workspace.path(settings.adapter)
-    if not share_path(settings.adapter) and not folder.is_dir():
-        blockers.append(f"The adapter {folder} is not a folder.")
+    elsewhere = share_path(settings.adapter) or hub_adapter(settings.adapter, workspace)
+    if not elsewhere and not workspace.path(settings.adapter).is_dir():
+        blockers.append(f"The adapter {workspace.path(settings.adapter)} is not a folder.")
     return blockers
 
 
@@ -170,7 +171,8 @@ def deploy_blockers(settings: DeploySettings, workspace: Workspace) -> list[str]
         return unreadable  # models on the share are fetched first; the deploy itself checks for their report
     try:
         base = Base.resolve(settings.base, workspace)
-        adapters = {name: Adapter.read(workspace.path(folder)) for name, folder in settings.adapters.items()}
+        found = {name: cached_adapter_folder(text, workspace) for name, text in settings.adapters.items()}
+        adapters = {name: Adapter.read(folder) for name, folder in found.items() if folder}
         for adapter in adapters.values():
             use_cached_sha256(adapter, workspace)
         check_smoke_reports(settings, workspace, base, adapters, Progress())
@@ -187,13 +189,15 @@ def deploy_blockers(settings: DeploySettings, workspace: Workspace) -> list[str]
 
 
 def model_blockers(settings: DeploySettings, workspace: Workspace) -> list[str]:
-    """Return why the base or an adapter on this machine cannot be read; empty if they can."""
+    """Return why the base or an adapter on this machine cannot be read; empty if they can.
+
+    An adapter on the hub that is not downloaded yet is not checked.
+    """
     blockers = base_blockers(settings.base, workspace)
     for name, folder in settings.adapters.items():
-        if share_path(folder):
-            continue
         try:
-            Adapter.read(workspace.path(folder))
+            if not share_path(folder) and (local := cached_adapter_folder(folder, workspace)):
+                Adapter.read(local)
         except NbtoolkitError as error:
             blockers.append(f"{name}: {error.message}")
     return blockers

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +14,10 @@ import pytest
 from nbtoolkit.errors import InvalidBase, MissingDependency
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.workspace import Workspace
+from tests.support.hub_server import REVISION, HubServer, serve_hub
 from tests.support.model_folders import PLAIN, Shapes, write_base, write_tensors
 
 CANARY = "<img src=x onerror=alert(1)>"
-REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 def sharded(folder: Path, parts: list[Shapes], **weight_map: str) -> Path:
@@ -212,65 +208,16 @@ class TestResolve:
         assert Base.resolve("here", workspace).name == "here"
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The requests of a hub that a download needs; ``fetched`` records the files."""
-
-    folder: Path
-    fetched: list[str]
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, *, body: bool) -> None:
-        path = self.path.partition("?")[0]
-        if path.startswith("/api/models/org/base/tree/"):
-            files = sorted(self.folder.iterdir())
-            entries = [
-                {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": "0" * 40}
-                for file in files
-            ]
-            content = json.dumps(entries).encode()
-        elif path.startswith("/api/models/org/base/"):
-            names = [{"rfilename": file.name} for file in sorted(self.folder.iterdir())]
-            content = json.dumps({"id": "org/base", "sha": REVISION, "siblings": names}).encode()
-        elif path.startswith("/org/base/resolve/"):
-            name = path.rpartition("/")[2]
-            content = (self.folder / name).read_bytes()
-            if body:
-                self.fetched.append(name)
-        else:
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", f'"{abs(hash(path)):x}"')
-        self.send_header("X-Repo-Commit", REVISION)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep the tests' output clean."""
-
-
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
+def hub(tmp_path: Path) -> Iterator[HubServer]:
     folder = write_base(tmp_path / "remote")
     for name in ("pytorch_model.bin", "modeling_own.py"):
         (folder / name).write_bytes(b"never fetched")
-    handler = type("OneHub", (Hub,), {"folder": folder, "fetched": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serve_hub({"org/base": folder}) as server:
         yield server
-        server.shutdown()
 
 
-def download(hub: ThreadingHTTPServer, root: Path, repo: Path, name: str, cancel: bool = False) -> str:
+def download(hub: HubServer, root: Path, name: str, cancel: bool = False) -> str:
     """Resolve a hub name in a process whose hub is ``hub``; return its output."""
     code = (
         "import sys\n"
@@ -289,31 +236,15 @@ def download(hub: ThreadingHTTPServer, root: Path, repo: Path, name: str, cancel
         "except Exception as error:\n"
         "    print(type(error).__name__, error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(root), name, str(cancel)],
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(repo),
-            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}",
-            "HF_HUB_OFFLINE": "0",
-            "HF_HOME": str(root / "hf"),
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        },
-    )
-    return done.stdout + done.stderr
+    return hub.run(code, str(root), name, str(cancel), home=root / "hf")
 
 
-def test_download_takes_only_safe_files_and_reports_progress(
-    hub: ThreadingHTTPServer, workspace_root: Path, repo: Path
-) -> None:
-    out = download(hub, workspace_root, repo, "org/base")
+def test_download_takes_only_safe_files_and_reports_progress(hub: HubServer, workspace_root: Path) -> None:
+    out = download(hub, workspace_root, "org/base")
     assert "Downloading org/base from the hub" in out
     assert "Base base" in out
     assert "'B')" in out
-    fetched = hub.RequestHandlerClass.fetched  # type: ignore[attr-defined]
-    assert sorted(set(fetched)) == [
+    assert sorted(set(hub.fetched)) == [
         "chat_template.jinja",
         "config.json",
         "model.safetensors",
@@ -322,16 +253,14 @@ def test_download_takes_only_safe_files_and_reports_progress(
     ]
 
 
-def test_download_can_be_cancelled(hub: ThreadingHTTPServer, workspace_root: Path, repo: Path) -> None:
+def test_download_can_be_cancelled(hub: HubServer, workspace_root: Path) -> None:
     assert "Cancelled Cancelled while: Downloading org/base" in download(
-        hub, workspace_root, repo, "org/base", cancel=True
+        hub, workspace_root, "org/base", cancel=True
     )
 
 
-def test_name_that_the_hub_lacks_is_refused(
-    hub: ThreadingHTTPServer, workspace_root: Path, repo: Path
-) -> None:
-    out = download(hub, workspace_root, repo, "org/wrong")
+def test_name_that_the_hub_lacks_is_refused(hub: HubServer, workspace_root: Path) -> None:
+    out = download(hub, workspace_root, "org/wrong")
     assert "InvalidBase The base model 'org/wrong' could not be downloaded from the hub" in out
     assert "HF_TOKEN" in out
 

@@ -25,6 +25,9 @@ from nbtoolkit.workspace import Workspace
 FORMAT = 2
 """The schema version of a report; another version is refused, and the adapter is tested again."""
 
+OPTIONAL = frozenset({"A8", "G5", "G6"})
+"""Checks that may be skipped in a green report: they need a GPU profile, golden prompts or a budget."""
+
 
 class SmokeReport(BaseModel):
     """Every check with its evidence, for one adapter hash on one base; ``print(report)`` shows a table.
@@ -39,6 +42,8 @@ class SmokeReport(BaseModel):
     created: datetime
     adapter: str
     adapter_sha256: str
+    adapter_source: str | None = None
+    """``org/name@commit`` of an adapter from the hub."""
     base: str
     base_sha256: str
     base_revision: str | None = None
@@ -66,11 +71,13 @@ class SmokeReport(BaseModel):
 
     @property
     def open(self) -> tuple[str, ...]:
-        """Why the report is not sufficient for a deploy: levels not run, checks still undecided."""
+        """Why the report is not sufficient for a deploy: levels not run, checks skipped or undecided."""
         reasons = [f"level {level} was not run" for level in LEVELS if level not in self.levels]
         settled = {one.id for one in self.checks if one.verdict in ("pass", "warn", "fail")}
-        undecided = {one.id for one in self.checks if one.verdict == "undecided"} - settled
-        return (*reasons, *(f"{id} is undecided" for id in sorted(undecided)))
+        missing = {one.id: one for one in self.checks if one.id not in {*settled, *OPTIONAL}}
+        for id, one in sorted(missing.items()):
+            reasons.append(f"{id} is undecided" if one.verdict == "undecided" else f"{id} was {one.summary}")
+        return tuple(reasons)
 
     @property
     def green(self) -> bool:
@@ -165,6 +172,7 @@ class SmokeReport(BaseModel):
     def _facts(self) -> dict[str, str]:
         facts = {
             "adapter": f"{self.adapter_sha256[:16]}…" if self.adapter_sha256 else "unreadable",
+            **({"hub": self.adapter_source} if self.adapter_source else {}),
             "base": f"{self.base_sha256[:16]}…",
             "engine": f"{self.engine}, dtype {self.dtype or 'open'}, quantization {self.quantization}",
             "device": self.device or "the model level did not run",
