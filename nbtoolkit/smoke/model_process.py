@@ -37,6 +37,7 @@ MODEL_CHECKS = {
     "G4": "sanity",
     "G5": "golden prompts",
     "G6": "budget",
+    "G8": "precision",
 }
 """Id → title of the checks in ``model_level``, whose modules import torch; a test compares the two."""
 

@@ -34,6 +34,10 @@ class SmokeSettings(Settings):
         default="auto", description="the precision that will serve"
     )
     quantization: Literal["none", "nf4"] = Field(default="none", description="nf4 needs CUDA")
+    trained_in: Literal["auto", "nf4", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="G8: the base's precision in training; auto: its name, or the base's dtype",
+    )
     prompts: tuple[str, ...] = Field(
         default=(), description="your own prompts, in addition to the built-in ones"
     )

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-NAMES = ("throughput", "swap", "sync", "azure_sync", "import", "static")
+NAMES = ("throughput", "swap", "sync", "azure_sync", "import", "static", "smoke")
 
 
 def machine() -> dict[str, Any]:

@@ -75,7 +75,14 @@ def edit_config(adapter: Path, **changes: Any) -> None:
 
 
 def outcome(id: str, context: Any) -> CheckOutcome:
-    from nbtoolkit.smoke.model_level import budget, degeneration, effect, load  # noqa: F401  they register checks
+    from nbtoolkit.smoke.model_level import (  # noqa: F401  they register checks
+        budget,
+        degeneration,
+        effect,
+        golden,
+        load,
+        precision,
+    )
 
     return next(one for one in registered_checks("model") if one.id == id).run(context)
 

@@ -121,6 +121,43 @@ def tiny_adapter(
     return folder
 
 
+def trained_adapter(
+    folder: Path, base: Path, *, steps: int, rate: float = 1e-3, rank: int = 1, trained_on: str = ""
+) -> Path:
+    """Train a LoRA adapter on one sentence for ``steps`` steps of AdamW and return the folder.
+
+    Without a step its delta is zero. ``trained_on`` is the base's name in its configuration.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    ids = torch.tensor([AutoTokenizer.from_pretrained(base)("the sea and the sand in the sun")["input_ids"]])
+    state = torch.random.get_rng_state()
+    try:
+        torch.manual_seed(0)
+        config = LoraConfig(
+            r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft calls deprecated functions of transformers
+            model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            optimizer = torch.optim.AdamW(trained, lr=rate)
+            for _ in range(steps):
+                model(input_ids=ids, labels=ids).loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            model.save_pretrained(folder)
+    finally:
+        torch.random.set_rng_state(state)
+    if trained_on:
+        path = folder / "adapter_config.json"
+        content = {**json.loads(path.read_text()), "base_model_name_or_path": trained_on}
+        path.write_text(json.dumps(content))
+    return folder
+
+
 def _config(architecture: str, vocabulary: dict[str, int], hidden: int, layers: int, max_length: int) -> Any:
     from transformers import AutoConfig
 

@@ -56,11 +56,11 @@ def main() -> int:
 
 
 def _run(task: ModelTask, send: _Send) -> None:
-    from nbtoolkit.smoke.model_level import budget, degeneration, effect, golden, load
+    from nbtoolkit.smoke.model_level import budget, degeneration, effect, golden, load, precision
     from nbtoolkit.smoke.model_level.context import ModelContext
     from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
 
-    del budget, degeneration, effect, golden, load  # the import registers their checks
+    del budget, degeneration, effect, golden, load, precision  # the import registers their checks
 
     def report(text: str, done: float | None = None, total: float | None = None) -> None:
         send(PhaseMessage(text=text, done=done, total=total))

@@ -18,8 +18,8 @@ from nbtoolkit.smoke.check import CheckOutcome, check, failure, passed, warning
 from nbtoolkit.smoke.model_level.context import Device, ModelContext
 from nbtoolkit.smoke.settings import SmokeSettings
 
-TOKENS = 16
-PROMPTS = 3
+TOKENS = 12
+PROMPTS = 2
 _GIB = 1 << 30
 _NEARLY_FULL = 0.9
 
@@ -81,7 +81,7 @@ def compare_with_budget(usage: Usage, settings: SmokeSettings, device: Device) -
 
 
 def measure_usage(context: ModelContext) -> Usage:
-    """Time answers of 16 tokens to the first prompts, alone, by base and adapter; a stop token is ignored."""
+    """Time answers of 12 tokens to the first prompts, alone, by base and adapter; a stop token is ignored."""
     prompts = context.prompt_ids[:PROMPTS]
     times: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     for index, ids in enumerate(prompts):

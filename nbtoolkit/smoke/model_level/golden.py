@@ -59,6 +59,11 @@ def measure_base_golden(context: ModelContext) -> _Measured:
         return _measure(context, context.model, "base")
 
 
+def adapter_answers(context: ModelContext, name: str) -> list[str]:
+    """Return the adapter's answer to every golden prompt; ``name`` is what the progress calls it."""
+    return _texts(context, _answer(context, context.model, name))
+
+
 def _exp(loss: float) -> float:
     return math.exp(min(loss, 700))  # a float has no more
 
