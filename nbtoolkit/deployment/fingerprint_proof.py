@@ -42,8 +42,8 @@ class Proof:
 
     @property
     def refuted(self) -> dict[str, Verdict]:
-        """The adapters whose name is served by another adapter."""
-        return {name: verdict for name, verdict in self.verdicts.items() if verdict.outcome == "other"}
+        """The adapters under whose name, or the base's name, something else answers."""
+        return {name: verdict for name, verdict in self.verdicts.items() if verdict.refuted}
 
     def __str__(self) -> str:
         lines = [f"{name}: {verdict}" for name, verdict in self.verdicts.items()]
@@ -108,7 +108,8 @@ def prove(
     old: Mapping[str, list[dict[int, float]]],
     progress: Progress,
 ) -> Proof:
-    """Replay every adapter's fingerprint over the public endpoint and return the verdicts."""
+    """Replay every adapter's fingerprint, under its name and the base's, and return the verdicts."""
+    base = release.base.name if release.base else None
     verdicts: dict[str, Verdict] = {}
     missing: dict[str, str] = {}
     for adapter in release.adapters:
@@ -117,7 +118,7 @@ def prove(
             missing[adapter.name] = "it was deployed without a smoke report, so there is no fingerprint"
             continue
         verdicts[adapter.name] = retry_busy(
-            progress, partial(endpoint.prove, fingerprint, adapter.name, old=old.get(adapter.name))
+            progress, partial(endpoint.prove, fingerprint, adapter.name, base, old=old.get(adapter.name))
         )
     return Proof(verdicts, missing)
 

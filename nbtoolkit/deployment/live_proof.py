@@ -85,7 +85,7 @@ class LiveProof(FactTable):
         """The outcome in a word."""
         if self.asleep:
             return "asleep"
-        if any(verdict.outcome == "other" for verdict in self.verdicts.values()):
+        if any(verdict.refuted for verdict in self.verdicts.values()):
             return "refuted"
         proven = bool(self.verdicts) and not self.not_proven and all(self.verdicts.values())
         return "proven" if proven else "not proven"
@@ -208,7 +208,7 @@ def _prove_release(
         answers = replays.of(adapter.name, fingerprint)
         base = replays.of(release.base.name, fingerprint)
         for replica in answers.keys() & base.keys():
-            verdict = judge(fingerprint, answers[replica])
+            verdict = judge(fingerprint, answers[replica], base[replica])
             problems.setdefault(replica, []).extend([] if verdict else [f"{adapter.name}: {verdict}"])
             if verdicts.get(adapter.name, True):
                 verdicts[adapter.name] = verdict

@@ -148,7 +148,7 @@ class Rollout:
         proof = prove(endpoint, release, prints, old.get() if old else {}, self._progress)
         if proof.refuted:
             raise_if_superseded(target, pointer)
-            raise Unhealthy(f"another adapter is served: {proof}")
+            raise Unhealthy(f"what answers is not this release: {proof}")
         return proof
 
     def _restore(self, pointer: Pointer, why: Exception) -> DeployFailed:

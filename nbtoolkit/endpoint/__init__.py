@@ -37,6 +37,11 @@ class Health(BaseModel):
     engine: dict[str, Any] = {}
 
     @property
+    def dtype(self) -> str | None:
+        """The precision that the engine computes in; None if unknown."""
+        return self.engine.get("dtype")
+
+    @property
     def engine_starts(self) -> int | None:
         """How often this replica has started its engine; None if unknown."""
         return self.engine.get("starts")
@@ -203,13 +208,23 @@ class Endpoint:
         )
 
     def prove(
-        self, fingerprint: Fingerprint, model: str, *, old: Sequence[Mapping[int, float]] | None = None
+        self,
+        fingerprint: Fingerprint,
+        model: str,
+        base: str | None = None,
+        *,
+        old: Sequence[Mapping[int, float]] | None = None,
     ) -> Verdict:
-        """Return whether ``model`` is served by the fingerprint's adapter; costs one small request.
+        """Return whether ``model`` answers as the fingerprint's adapter, and the base's name as its base.
 
-        ``old`` holds the answers of the adapter that was served before a hot swap.
+        ``base`` is the base's public name, by default the parent that the server lists for ``model``; without
+        one the base is not replayed. ``old`` holds the answers of the adapter that was served before a hot
+        swap. Costs two small requests, of one token for each context, and two for the names and the dtype.
         """
-        return judge(fingerprint, self.replay(model, fingerprint.contexts), old)
+        served = base or next((one.parent for one in self.models() if one.id == model), None)
+        answers = self.replay(model, fingerprint.contexts)
+        on_base = self.replay(served, fingerprint.contexts) if served else None
+        return judge(fingerprint, answers, on_base, old=old, dtype=self.health().dtype)
 
     def _only_model(self) -> str:
         served = self.models()

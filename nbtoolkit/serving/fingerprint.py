@@ -15,22 +15,36 @@ Logprobs = Mapping[int, float]
 """Token id → log-probability, of the five most likely tokens."""
 
 SHORT_CONTEXTS = 4
+MEAN_FACTOR = 2.0
+"""Equal answers are on average at most this times the mean noise from their reference, plus the floor."""
+WORST_FACTOR = 4.0
+"""Each equal answer is at most this times the largest noise from its reference, plus the floor."""
+FLOOR = 1e-4
+"""Nats that are always tolerated: other kernels round float32 differently."""
 
 
 class Probe(BaseModel):
-    """One context, and the log-probabilities of base and adapter there."""
+    """One context, and the log-probabilities of base and adapter there.
+
+    ``noise`` maps a server's dtype to the distance in nats that batching and this dtype alone explain.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     context: tuple[int, ...]
     base: dict[int, float]
     adapter: dict[int, float]
+    noise: dict[str, float]
+
+    def noise_in(self, dtype: str | None) -> float:
+        """Return the noise of a server's dtype, or the largest if it is unknown."""
+        return self.noise[dtype] if dtype in self.noise else max(self.noise.values())
 
 
 class Fingerprint(BaseModel):
-    """The contexts that distinguish an adapter from its base.
+    """The contexts that distinguish an adapter from its base, with the answers of both in ``dtype``.
 
-    ``noise`` is the largest distance caused by batching alone, in nats.
+    The base's answers are from before the adapter was attached, the adapter's from peft.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,13 +52,17 @@ class Fingerprint(BaseModel):
     adapter_sha256: str
     base_sha256: str
     dtype: str
-    noise: float
     probes: tuple[Probe, ...]
 
     @property
     def contexts(self) -> list[list[int]]:
         """The contexts to replay."""
         return [list(probe.context) for probe in self.probes]
+
+    @property
+    def noise(self) -> float:
+        """The largest noise of a server in the fingerprint's own dtype, in nats."""
+        return max(probe.noise_in(self.dtype) for probe in self.probes)
 
     @property
     def shortened(self) -> Fingerprint:
@@ -56,21 +74,27 @@ class Fingerprint(BaseModel):
         return self.model_copy(update={"probes": self.probes[:SHORT_CONTEXTS]})
 
 
-class Verdict(BaseModel):
-    """The result of a replay."""
+class Agreement(BaseModel):
+    """How far answers are from the answers of a reference, and how far noise alone may move them, in nats."""
 
     model_config = ConfigDict(frozen=True)
 
-    outcome: Literal["proven", "other", "not distinguishable"]
+    mean: float
+    mean_limit: float
+    worst: float
+    worst_limit: float
+    worst_context: int
     matched: int
     of: int
-    reason: str
 
     def __bool__(self) -> bool:
-        return self.outcome == "proven"
+        return self.mean <= self.mean_limit and self.worst <= self.worst_limit
 
     def __str__(self) -> str:
-        return f"{self.outcome}: {self.matched} of {self.of} contexts; {self.reason}"
+        return (
+            f"{self.mean:.3g} nats on average (limit {self.mean_limit:.3g}), {self.worst:.3g} at context "
+            f"{self.worst_context} (limit {self.worst_limit:.3g})"
+        )
 
 
 def replay_request(model: str, contexts: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -102,42 +126,90 @@ def distance(one: Logprobs, other: Logprobs) -> float:
     return sum(abs(one.get(i, floor_one) - other.get(i, floor_other)) for i in ids) / len(ids)
 
 
+class Verdict(BaseModel):
+    """The result of a replay: how far each set of answers is from its reference.
+
+    ``proven`` needs all of these: the answers under the adapter's name equal the adapter's within the noise,
+    those under the base's name, if replayed, equal the base's, and the adapter's own reference is further
+    from the base, and from the previous adapter, than the noise.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Literal["proven", "adapter differs", "base differs", "not distinguishable"]
+    reason: str
+    adapter: Agreement
+    base: Agreement | None = None
+
+    def __bool__(self) -> bool:
+        return self.outcome == "proven"
+
+    @property
+    def refuted(self) -> bool:
+        """Whether something else than adapter and base answers under their names."""
+        return self.outcome in ("adapter differs", "base differs")
+
+    def __str__(self) -> str:
+        return f"{self.outcome}: {self.adapter.matched} of {self.adapter.of} contexts; {self.reason}"
+
+
 def judge(
     fingerprint: Fingerprint,
     answers: Sequence[Logprobs],
+    base: Sequence[Logprobs] | None = None,
+    *,
     old: Sequence[Logprobs] | None = None,
+    dtype: str | None = None,
 ) -> Verdict:
-    """Judge the answers to a fingerprint's contexts.
+    """Judge the answers of a server to a fingerprint's contexts, or to the first of them.
 
-    ``old`` holds the old adapter's answers to the first contexts, in a swap. Each answer must be closer to
-    the adapter than to the base and to the old adapter, by more than the noise. A context whose references
-    are within twice the noise of each other is not counted. If no context is counted, or none that the old
-    adapter answered, the verdict is "not distinguishable".
+    ``answers`` are those under the adapter's name, ``base`` those under the base's name, ``old`` those of the
+    adapter that was served before a hot swap. ``dtype`` is the server's; if it is unknown, the largest noise
+    counts.
     """
-    matched = counted = counted_with_old = 0
-    nearest_miss = ""
-    for index, (probe, answer) in enumerate(zip(fingerprint.probes, answers, strict=True)):
-        others: dict[str, Logprobs] = {"the base model": probe.base}
-        if old is not None and index < len(old):
-            others["the old adapter"] = old[index]
-        distinct = {n: o for n, o in others.items() if distance(probe.adapter, o) > 2 * fingerprint.noise}
-        if len(distinct) < len(others):
-            continue
-        counted += 1
-        counted_with_old += len(others) == 2
-        own_distance = distance(answer, probe.adapter)
-        name, nearest = min(((n, distance(answer, o)) for n, o in distinct.items()), key=lambda pair: pair[1])
-        if own_distance + fingerprint.noise < nearest:
-            matched += 1
-        elif not nearest_miss:
-            nearest_miss = (
-                f"context {index} is {own_distance:.3f} from the adapter and {nearest:.3f} from {name}"
-            )
-    if counted == 0 or (old and counted_with_old == 0):
-        reason = f"all references are within twice the noise ({fingerprint.noise:.2g} nats) of each other"
-        return Verdict(outcome="not distinguishable", matched=0, of=len(fingerprint.probes), reason=reason)
-    if matched == counted:
-        return Verdict(
-            outcome="proven", matched=matched, of=counted, reason="all are closest to this adapter"
-        )
-    return Verdict(outcome="other", matched=matched, of=counted, reason=nearest_miss)
+    probes = fingerprint.probes
+    adapter_references, base_references = [p.adapter for p in probes], [p.base for p in probes]
+
+    def compare(given: Sequence[Logprobs], references: Sequence[Logprobs]) -> Agreement:
+        noise = [probe.noise_in(dtype) for probe in probes]
+        return _agreement(given, references, noise)
+
+    own = compare(answers, adapter_references)
+    on_base = None if base is None else compare(base, base_references)
+    others = {"the base": compare(base_references, adapter_references)}
+    if old:
+        others["the previous adapter"] = compare(old, adapter_references)
+    near = {name: agreement for name, agreement in others.items() if agreement}
+    if not own:
+        to_base = compare(answers, base_references)
+        nearer = f"; it is the base that answers: {to_base}" if to_base else ""
+        reason = f"the answers under the adapter's name are {own} from the adapter{nearer}"
+        outcome = "adapter differs"
+    elif on_base is not None and not on_base:
+        outcome, reason = "base differs", f"the answers under the base's name are {on_base} from the base"
+    elif near:
+        outcome = "not distinguishable"
+        reason = "; ".join(f"the adapter is only {how} from {name}" for name, how in near.items())
+    else:
+        outcome, reason = "proven", f"the answers are {own} from the adapter"
+        reason += f", {on_base} from the base" if on_base else "; the base was not replayed"
+    return Verdict(outcome=outcome, reason=reason, adapter=own, base=on_base)
+
+
+def _agreement(
+    answers: Sequence[Logprobs], references: Sequence[Logprobs], noise: Sequence[float]
+) -> Agreement:
+    """Compare answers with the first references."""
+    count = len(answers)
+    distances = [distance(*pair) for pair in zip(answers, references[:count], strict=True)]
+    worst = max(range(count), key=distances.__getitem__)
+    worst_limit = FLOOR + WORST_FACTOR * max(noise[:count])
+    return Agreement(
+        mean=sum(distances) / count,
+        mean_limit=FLOOR + MEAN_FACTOR * sum(noise[:count]) / count,
+        worst=distances[worst],
+        worst_limit=worst_limit,
+        worst_context=worst,
+        matched=sum(one <= worst_limit for one in distances),
+        of=count,
+    )

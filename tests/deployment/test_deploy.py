@@ -36,7 +36,7 @@ def test_deploy_serves_the_adapter_and_proves_it(project: LocalProject) -> None:
     done = project.deploy("red")
     assert project.says() == "red"
     assert done.proof
-    assert done.proof.verdicts["tone"].matched == 16
+    assert done.proof.verdicts["tone"].adapter.matched == 16
     assert done.how == "start"
     assert done.sync.sent_files > 10
     assert done.endpoint.release == done.release.id

@@ -122,7 +122,7 @@ def test_a_replica_that_serves_something_else_is_found(served: LocalProject) -> 
     assert not verdicts["tone"]
     assert not missing
     assert replicas["a"] == "it answered, and all its adapters are proven"
-    assert replicas["b"].startswith("tone: other")
+    assert replicas["b"].startswith("tone: adapter differs")
     assert "no request reached it" in replicas["c"]
 
 

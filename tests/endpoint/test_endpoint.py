@@ -266,16 +266,26 @@ def test_replay_is_in_order_and_names_the_release(script: ScriptedServer) -> Non
     assert body["return_tokens_as_token_ids"] is True
 
 
-@pytest.mark.parametrize(("top", "outcome"), [(-0.1, "proven"), (-3.0, "other")])
-def test_prove_compares_the_fingerprint(script: ScriptedServer, top: float, outcome: str) -> None:
-    probe = Probe(context=(1,), base={5: -3.0, 6: -0.1}, adapter={5: -0.1, 6: -3.0})
-    fingerprint = Fingerprint(
-        adapter_sha256="a" * 64, base_sha256="b" * 64, dtype="float32", noise=0.01, probes=(probe,)
-    )
-    tops = {"token_id:5": top, "token_id:6": -3.1 - top}
-    answer = {"choices": [{"index": 0, "logprobs": {"top_logprobs": [tops]}}]}
-    script.answers = {"/v1/completions": [(200, answer)]}
+@pytest.mark.parametrize(
+    ("tuned", "base", "outcome"),
+    [(-0.1, -3.0, "proven"), (-3.0, -3.0, "adapter differs"), (-0.1, -0.1, "base differs")],
+)
+def test_prove_replays_the_fingerprint_under_both_names(
+    script: ScriptedServer, tuned: float, base: float, outcome: str
+) -> None:
+    def answered(top: float) -> tuple[int, Any]:
+        tops = {"token_id:5": top, "token_id:6": -3.1 - top}
+        return 200, {"choices": [{"index": 0, "logprobs": {"top_logprobs": [tops]}}]}
+
+    probe = Probe(context=(1,), base={5: -3.0, 6: -0.1}, adapter={5: -0.1, 6: -3.0}, noise={"float32": 0.01})
+    fingerprint = Fingerprint(adapter_sha256="a" * 64, base_sha256="b" * 64, dtype="float32", probes=(probe,))
+    script.answers = {
+        "/v1/models": [MODELS],
+        "/v1/completions": [answered(tuned), answered(base)],
+        "/health": [READY],
+    }
     assert script.endpoint().prove(fingerprint, "tone").outcome == outcome
+    assert [body["model"] for path, _, body in script.asked if path == "/v1/completions"] == ["tone", "tiny"]
 
 
 def test_loopback_requests_use_no_proxy(script: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,9 +94,14 @@ def test_ids_and_titles_in_the_kernel_equal_those_of_the_model_level(models: Pat
     assert {one.id: one.title for one in registered_checks("model")} == MODEL_CHECKS
 
 
+def replayed(model: Any, contexts: list[list[int]]) -> list[dict[int, float]]:
+    from nbtoolkit.smoke.model_level.forward import logits_batched, top_logprobs
+
+    return [top_logprobs(logits[-1]) for logits in logits_batched(model, contexts)]
+
+
 @pytest.mark.parametrize("kind", ["llama", "phi3", "gpt2"])
 def test_good_adapter_passes_and_its_fingerprint_is_not_the_base(models: Path, kind: str) -> None:
-    from nbtoolkit.smoke.model_level.context import logits_batched, top_logprobs
     from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
 
     context = model_context(models / kind, models / f"{kind}-adapter", norm_warn=10)
@@ -107,16 +112,13 @@ def test_good_adapter_passes_and_its_fingerprint_is_not_the_base(models: Path, k
     assert max(map(len, contexts)) <= 24
     assert {len(probe.base) for probe in found.probes} == {5}
     assert 0 < found.noise < 1e-4
-    replay = {
-        who: [top_logprobs(row[0]) for row in logits_batched(context.model, contexts, adapter=who, last=True)]
-        for who in (True, False)
-    }
-    assert judge(found, replay[True]).outcome == "proven"
-    assert judge(found, replay[False]).outcome == "other"
+    tuned, base = (replayed(model, found.contexts) for model in (context.model, context.base))
+    assert judge(found, tuned, base).outcome == "proven"
+    assert judge(found, base, base).outcome == "adapter differs"
+    assert judge(found, tuned, tuned).outcome == "base differs"
 
 
 def test_fingerprint_distinguishes_two_adapters_in_bfloat16(models: Path, tmp_path: Path) -> None:
-    from nbtoolkit.smoke.model_level.context import logits_batched, top_logprobs
     from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
 
     other = tiny_adapter(tmp_path / "other", models / "llama", seed=2, alpha=8)
@@ -125,12 +127,67 @@ def test_fingerprint_distinguishes_two_adapters_in_bfloat16(models: Path, tmp_pa
     assert found.dtype == "bfloat16"
     assert all(distance(probe.base, probe.adapter) > 4 * found.noise for probe in found.probes)
     second = model_context(models / "llama", other, dtype="bfloat16")
-    own, foreign = (
-        [top_logprobs(row[0]) for row in logits_batched(one.model, found.contexts, adapter=True, last=True)]
-        for one in (first, second)
-    )
+    own, foreign = (replayed(one.model, found.contexts) for one in (first, second))
     assert judge(found, own, old=foreign).outcome == "proven"
-    assert judge(found, foreign, old=own).outcome != "proven"
+    assert judge(found, foreign, old=own).outcome == "adapter differs"
+
+
+def test_noise_is_measured_for_each_precision_that_auto_may_mean(models: Path) -> None:
+    from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
+
+    found = take_fingerprint(model_context(models / "llama", models / "llama-adapter", dtype="float32"))
+    assert set(found.probes[0].noise) == {"float32"}
+    base = models / "llama-bfloat16"
+    if not base.exists():
+        tiny_base(base, dtype="bfloat16")
+    found = take_fingerprint(model_context(base, models / "llama-adapter"))
+    assert set(found.probes[0].noise) == {"float32", "bfloat16", "float16"}
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_another_precision_computes_with_the_same_weights(models: Path, kind: str) -> None:
+    from nbtoolkit.smoke.model_level.forward import computing_in, logits_alone
+
+    context = model_context(models / kind, models / f"{kind}-adapter", dtype="bfloat16")
+    ids = context.prompt_ids[0]
+    before = {name: value.data_ptr() for name, value in context.model.named_parameters()}
+    plain = logits_alone(context.model, ids)
+    with computing_in(context.model, torch.float32):
+        exact = logits_alone(context.model, ids)
+    assert (plain.dtype, exact.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(exact, logits_alone(context.model.float(), ids))
+    assert torch.allclose(exact, plain.float(), atol=1)
+    assert before.keys() == dict(context.model.named_parameters()).keys()
+
+
+def test_base_is_measured_before_an_adapter_that_rewrites_it(models: Path, tmp_path: Path) -> None:
+    from nbtoolkit.smoke.model_level.effect import base_on_prompts
+    from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
+    from nbtoolkit.smoke.model_level.forward import logits_alone
+
+    tiny_base(tmp_path / "qwen2", "qwen2")
+    adapter = tiny_adapter(tmp_path / "biased", tmp_path / "qwen2", alpha=8, bias="all")
+    change(adapter, lambda content: {k: v + 1.0 if "bias" in k else v for k, v in content.items()})
+    context = model_context(tmp_path / "qwen2", adapter)
+    found = take_fingerprint(context)
+    assert judge(found, replayed(context.model, found.contexts), replayed(context.base, found.contexts))
+    with context.model.disable_adapter():
+        touched = replayed(context.model, found.contexts)
+    assert judge(found, replayed(context.model, found.contexts), touched).outcome == "base differs"
+    clean = logits_alone(context.base, context.prompt_ids[0]).log_softmax(-1)
+    kept = base_on_prompts(context).distributions[0]
+    assert torch.allclose(clean.gather(-1, kept.ids), kept.logprobs[:, :-1].float(), atol=1e-5)
+
+
+def test_divergence_with_tokens_that_are_not_kept_is_that_of_the_whole_distribution() -> None:
+    from nbtoolkit.smoke.model_level.forward import distributions, divergence
+
+    reference, other = torch.randn(2, 5, 1500) * 3
+    p, q = reference.log_softmax(-1), other.log_softmax(-1)
+    exact = (p.exp() * (p - q)).sum(-1)
+    found = divergence(distributions(reference), other).float()
+    assert torch.all(found <= exact + 1e-5)
+    assert torch.allclose(found, exact, rtol=0.01)
 
 
 def test_layers_that_the_base_lacks_fail_the_match(models: Path, tmp_path: Path) -> None:
@@ -214,12 +271,12 @@ def test_numbers_beyond_half_precision_fail(models: Path, adapter: Path) -> None
 
 
 def test_padding_changes_nothing_but_rounding(models: Path) -> None:
-    from nbtoolkit.smoke.model_level.context import logits_alone, logits_batched
+    from nbtoolkit.smoke.model_level.forward import logits_alone, logits_batched
 
     context = model_context(models / "gpt2", models / "gpt2-adapter")
     rows = [[5, 6, 7], list(range(20)), [9]]
-    for ids, batched in zip(rows, logits_batched(context.model, rows, adapter=True), strict=True):
-        assert torch.allclose(logits_alone(context.model, ids, adapter=True), batched, atol=1e-4)
+    for ids, batched in zip(rows, logits_batched(context.model, rows), strict=True):
+        assert torch.allclose(logits_alone(context.model, ids), batched, atol=1e-4)
 
 
 def test_greedy_answers_are_those_of_generate(models: Path) -> None:

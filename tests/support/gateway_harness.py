@@ -54,12 +54,15 @@ class ShareFolder:
             draft.rename(self.root / path)
         contexts = [[i, 2 * i, 3 * i + 1] for i in range(16)]
         probes = tuple(
-            Probe(context=tuple(c), base=stub_logprobs("base", c), adapter=stub_logprobs(proven_as, c))
+            Probe(
+                context=tuple(c),
+                base=stub_logprobs("base", c),
+                adapter=stub_logprobs(proven_as, c),
+                noise={"float32": 0.01},
+            )
             for c in contexts
         )
-        fingerprint = Fingerprint(
-            adapter_sha256=sha256, base_sha256="b" * 64, dtype="float32", noise=0.01, probes=probes
-        )
+        fingerprint = Fingerprint(adapter_sha256=sha256, base_sha256="b" * 64, dtype="float32", probes=probes)
         content = json.dumps({"green": True, "fingerprint": fingerprint.model_dump(mode="json")}).encode()
         report = hashlib.sha256(content).hexdigest()
         (self.root / share_layout.report_path(report)).write_bytes(content)

@@ -100,7 +100,12 @@ def report(workspace: Workspace, folder: Path, base_folder: Path, says: str, fai
     of, on = Adapter.read(folder), Base.read(base_folder)
     contexts = [(i, 2 * i, 3 * i + 1) for i in range(16)]
     probes = tuple(
-        Probe(context=c, base=stub_logprobs("base", list(c)), adapter=stub_logprobs(says, list(c)))
+        Probe(
+            context=c,
+            base=stub_logprobs("base", list(c)),
+            adapter=stub_logprobs(says, list(c)),
+            noise={"float32": 0.01},
+        )
         for c in contexts
     )
     checks = [Check(id="A1", title="files", level="static", verdict="pass", summary="all there")]
@@ -118,7 +123,7 @@ def report(workspace: Workspace, folder: Path, base_folder: Path, says: str, fai
         settings={"dtype": "auto"},
         checks=tuple(checks),
         fingerprint=Fingerprint(
-            adapter_sha256=of.sha256, base_sha256=on.sha256, dtype="float32", noise=0.01, probes=probes
+            adapter_sha256=of.sha256, base_sha256=on.sha256, dtype="float32", probes=probes
         ),
     ).save(workspace)
 

@@ -149,17 +149,18 @@ class EngineSession:
         if fingerprint is None:
             return f"not proven: no fingerprint, allowed because: {release.override_reason}"
         before = self._replica.routes.get(adapter.name)
-        if before is None or before.is_base:
-            answers, old = await self.client.replay(adapter.engine_name, fingerprint.contexts), None
-        else:
+        models = [adapter.engine_name, self._base.engine_name]
+        if before is not None and not before.is_base:  # a swap, which other answers must not wait for
             fingerprint = fingerprint.shortened
-            answers, old = await asyncio.gather(
-                self.client.replay(adapter.engine_name, fingerprint.contexts),
-                self.client.replay(before.engine_name, fingerprint.contexts),
-            )
-        verdict = judge(fingerprint, answers, old)
-        if verdict.outcome == "other":
-            raise NotServable(f"adapter {adapter.name!r} is not what answers under its name: {verdict}")
+            models.append(before.engine_name)
+        replays = (self.client.replay(model, fingerprint.contexts) for model in models)
+        answers, base, *old = await asyncio.gather(*replays)
+        dtype = self._replica.engine_health.get("dtype")
+        verdict = judge(fingerprint, answers, base, old=old[0] if old else None, dtype=dtype)
+        if verdict.refuted:
+            own = verdict.outcome == "adapter differs"
+            what = f"adapter {adapter.name!r}" if own else f"with adapter {adapter.name!r} the base"
+            raise NotServable(f"{what} is not what answers under its name: {verdict}")
         return str(verdict)
 
     async def _retire(self, model: EngineModel) -> None:

@@ -1,19 +1,16 @@
-"""Base and adapter, loaded on first use, the device of the model checks, prompts and forward passes."""
+"""Base and adapter, loaded on first use, the device of the model checks, and the prompts."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from nbtoolkit.serving.chat_template import ChatTemplate, ChatTemplateError
 from nbtoolkit.serving.dtype import cpu_has_bfloat16, serving_dtype
@@ -75,6 +72,9 @@ class ModelContext:
     report: Callable[..., None]
     device: Device = field(default_factory=choose_device)
     load_result: Any = None
+    """The keys of the adapter that peft did not match."""
+    base_results: dict[Any, Any] = field(default_factory=dict[Any, Any])
+    """The results of the functions that :func:`on_clean_base` has registered."""
 
     @property
     def settings(self) -> SmokeSettings:
@@ -132,13 +132,19 @@ class ModelContext:
         return render_prompts(self.tokenizer, self.chat_template, self.prompts)
 
     @cached_property
-    def model(self) -> Any:
-        """The base with the adapter in the serving precision; the first use loads both."""
-        return self.load(self.dtype)
+    def base(self) -> Any:
+        """The base in the serving precision, without any adapter; loaded again after :attr:`model`."""
+        return self.load_base(self.dtype)
 
-    def load(self, dtype: str) -> Any:
-        """Load base and adapter in a precision; ``load_result`` holds the keys that peft did not match."""
-        from peft import PeftConfig, PeftModel
+    @cached_property
+    def model(self) -> Any:
+        """The base with the adapter in the serving precision; the base is measured before, on first use."""
+        for measure in _ON_CLEAN_BASE:
+            measure(self)
+        return self.attach(self.__dict__.pop("base", None) or self.load_base(self.dtype))
+
+    def load_base(self, dtype: str) -> Any:
+        """Load the base in a precision."""
         from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
         extra: dict[str, Any] = {}
@@ -149,7 +155,7 @@ class ModelContext:
                 bnb_4bit_compute_dtype=getattr(torch, dtype),
                 bnb_4bit_use_double_quant=True,
             )
-        base = AutoModelForCausalLM.from_pretrained(
+        return AutoModelForCausalLM.from_pretrained(
             self.task.base_path,
             dtype=getattr(torch, dtype),
             device_map={"": self.device.kind},
@@ -157,7 +163,16 @@ class ModelContext:
             trust_remote_code=False,
             use_safetensors=True,
             **extra,
-        )
+        ).eval()
+
+    def attach(self, base: Any) -> Any:
+        """Attach the adapter to a base as peft applies it, and set ``load_result``.
+
+        It may change the base for good: some initialisations and biases rewrite weights, which peft's
+        ``disable_adapter()`` does not undo.
+        """
+        from peft import PeftConfig, PeftModel
+
         config = PeftConfig.from_pretrained(self.task.adapter_path)
         config.inference_mode = True
         model = PeftModel(base, config, adapter_name=self.adapter_name, autocast_adapter_dtype=False)
@@ -169,6 +184,27 @@ class ModelContext:
         )
         model.set_adapter(self.adapter_name)
         return model.eval()
+
+
+Result = TypeVar("Result")
+_ON_CLEAN_BASE: list[Callable[[ModelContext], Any]] = []
+
+
+def on_clean_base(measure: Callable[[ModelContext], Result]) -> Callable[[ModelContext], Result]:
+    """Register a measurement of ``context.base``, which runs before the adapter is attached.
+
+    An adapter may change the base for good, so what describes the base alone is measured first and kept:
+    every later call returns the result.
+    """
+
+    @wraps(measure)
+    def result(context: ModelContext) -> Result:
+        if measure not in context.base_results:
+            context.base_results[measure] = measure(context)
+        return context.base_results[measure]
+
+    _ON_CLEAN_BASE.append(result)
+    return result
 
 
 def _cpu(problem: str) -> Device:
@@ -203,12 +239,6 @@ def short_sequences(tokenizer: Any, template: ChatTemplate | None, prompts: Sequ
     return [list(one) for one in sequences if len(one) > 1]
 
 
-def batches(items: Sequence[list[int]], size: int) -> Iterator[list[list[int]]]:
-    """Yield the items in groups of ``size``."""
-    for first in range(0, len(items), size):
-        yield list(items[first : first + size])
-
-
 def _chat_ids(tokenizer: Any, template: ChatTemplate | None, prompt: str) -> list[int]:
     try:
         text = template and template.render([{"role": "user", "content": prompt}])
@@ -219,58 +249,3 @@ def _chat_ids(tokenizer: Any, template: ChatTemplate | None, prompt: str) -> lis
 
 def _ids(tokenizer: Any, text: str, add_special_tokens: bool) -> list[int]:
     return list(tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
-
-
-def logits_alone(model: Any, ids: Sequence[int], *, adapter: bool, last: bool = False) -> Tensor:
-    """Return the logits at every position, [tokens, vocabulary], of one sequence computed alone.
-
-    ``last`` returns those of the last position only, [1, vocabulary].
-    """
-    logits = _logits(model, adapter, last, input_ids=torch.tensor([list(ids)], device=_device(model)))[0]
-    return logits[-1:] if last else logits
-
-
-def logits_batched(
-    model: Any, rows: Sequence[Sequence[int]], *, adapter: bool, last: bool = False
-) -> list[Tensor]:
-    """Return the same logits for several sequences in one left-padded batch."""
-    ids, mask, positions = padded(rows, _device(model))
-    logits = _logits(model, adapter, last, input_ids=ids, attention_mask=mask, position_ids=positions)
-    return [logits[i][-1:] if last else logits[i][-len(row) :] for i, row in enumerate(rows)]
-
-
-def padded(rows: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ids, attention mask and positions, each [rows, longest], padded on the left."""
-    width = max(len(row) for row in rows)
-    ids = torch.zeros((len(rows), width), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for index, row in enumerate(rows):
-        ids[index, width - len(row) :] = torch.tensor(list(row))
-        mask[index, width - len(row) :] = 1
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    return ids.to(device), mask.to(device), positions.to(device)
-
-
-def divergence(reference: Tensor, other: Tensor) -> Tensor:
-    """Return KL(reference‖other) in nats at every position, softmax in float32."""
-    p = torch.log_softmax(reference.float(), dim=-1)
-    q = torch.log_softmax(other.float(), dim=-1)
-    return (p.exp() * (p - q)).sum(-1)
-
-
-def top_logprobs(logits: Tensor, count: int = 5) -> dict[int, float]:
-    """Return the most likely tokens after one position, [vocabulary], with their log-probabilities."""
-    values, ids = torch.log_softmax(logits.float(), dim=-1).topk(count)
-    return {int(i): float(v) for i, v in zip(ids, values, strict=True)}
-
-
-def _logits(model: Any, adapter: bool, last: bool, **inputs: Tensor) -> Tensor:
-    """Return the logits; with ``last`` of the last position only, if the model can: others cost memory."""
-    parameters = inspect.signature(model.get_base_model().forward).parameters
-    option = {"logits_to_keep": 1} if last and "logits_to_keep" in parameters else {}
-    with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
-        return model(use_cache=False, **inputs, **option).logits
-
-
-def _device(model: Any) -> Any:
-    return model.get_input_embeddings().weight.device

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import groupby
 from typing import Any
 
@@ -11,15 +10,22 @@ import torch
 
 from nbtoolkit.serving.stop_tokens import stop_token_ids
 from nbtoolkit.smoke.check import CheckOutcome, check, failure, passed
-from nbtoolkit.smoke.model_level.context import ModelContext, batches, padded
+from nbtoolkit.smoke.model_level.context import ModelContext, on_clean_base
 from nbtoolkit.smoke.model_level.effect import BATCH
+from nbtoolkit.smoke.model_level.forward import batches, padded
 
 
 @check("G4", "model", "sanity")
 def degeneration(context: ModelContext) -> CheckOutcome:
     """Generate greedy answers with base and adapter, and compare them."""
-    base, tuned = (greedy_answers(context, adapter) for adapter in (False, True))
-    return compare_answers(context, base, tuned)
+    tuned = greedy_answers(context, context.model, "adapter")
+    return compare_answers(context, base_answers(context), tuned)
+
+
+@on_clean_base
+def base_answers(context: ModelContext) -> list[list[int]]:
+    """Return the base's greedy answer to every prompt."""
+    return greedy_answers(context, context.base, "base")
 
 
 def compare_answers(
@@ -67,15 +73,14 @@ def find_problem(answer: Sequence[int], tokenizer: Any, settings: Any) -> str:
     return ""
 
 
-def greedy_answers(context: ModelContext, adapter: bool) -> list[list[int]]:
-    """Return the greedy answer to every prompt, with or without the adapter."""
-    model, answers = context.model, list[list[int]]()
-    name = "adapter" if adapter else "base"
+def greedy_answers(context: ModelContext, model: Any, name: str) -> list[list[int]]:
+    """Return a model's greedy answer to every prompt; ``name`` is what the progress calls it."""
+    answers = list[list[int]]()
     # Padded rows in a model with a sliding window give wrong text without an error.
     size = BATCH if _has_full_attention(model.config) else 1
     for group in batches(context.prompt_ids, size):
         context.report(f"letting the {name} answer", len(answers), len(context.prompt_ids))
-        with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
+        with torch.inference_mode():
             answers += generate_greedy(context, model, group, context.settings.answer_tokens)
     return answers
 

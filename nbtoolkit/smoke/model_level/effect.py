@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check, failure, passed, warning
-from nbtoolkit.smoke.model_level.context import (
-    ModelContext,
+from nbtoolkit.smoke.model_level.context import ModelContext, on_clean_base
+from nbtoolkit.smoke.model_level.forward import (
+    Distributions,
     batches,
+    distributions,
     divergence,
     logits_alone,
     logits_batched,
@@ -22,11 +24,25 @@ from nbtoolkit.smoke.model_level.load import lora_layers
 BATCH = 8
 
 
+class BaseAnswers(NamedTuple):
+    """The base's distributions on each prompt, and mean KL(base alone‖base in a batch of 8) per position."""
+
+    distributions: list[Distributions]
+    noise: float
+
+
+@on_clean_base
+def base_on_prompts(context: ModelContext) -> BaseAnswers:
+    """Measure the base on all prompts."""
+    return measure_base(context.base, context.prompt_ids, context.report)
+
+
 @check("G2", "model", "effect")
 def effect(context: ModelContext) -> CheckOutcome:
     """Compare KL(base‖adapter) over all positions of all prompts with the noise of left-padded batches."""
     settings = context.settings
-    change, noise = measure_effect(context.model, context.prompt_ids, context.report)
+    model, (reference, noise) = context.model, base_on_prompts(context)
+    change = measure_change(model, context.prompt_ids, reference, context.report)
     silent = modules_without_output(context.model, context.adapter_name, context.prompt_ids[:BATCH])
     evidence: dict[str, Any] = {
         "kl_nats": change,
@@ -61,21 +77,28 @@ def effect(context: ModelContext) -> CheckOutcome:
     return passed(summary, evidence)
 
 
-def measure_effect(model: Any, prompts: list[list[int]], report: Callable[..., None]) -> tuple[float, float]:
-    """Return mean KL(base‖adapter) and mean KL(base alone‖base in a batch of 8), in nats per position."""
-    change = noise = 0.0
-    positions = 0
-    total = sum(len(ids) for ids in prompts)
+def measure_base(model: Any, prompts: list[list[int]], report: Callable[..., None]) -> BaseAnswers:
+    """Measure a base, alone and in left-padded batches, on prompts of token ids."""
+    alone = list[Distributions]()
+    noise = 0.0
     for group in batches(prompts, BATCH):
+        report("measuring the base", len(alone), len(prompts))
         rows = [*group, *prompts[: BATCH - len(group)]]
-        batched = logits_batched(model, rows, adapter=False)
-        for ids, in_batch in zip(group, batched, strict=False):
-            report("measuring the adapter's effect", positions, total)
-            base = logits_alone(model, ids, adapter=False)
-            change += float(divergence(base, logits_alone(model, ids, adapter=True)).sum())
-            noise += float(divergence(base, in_batch).clamp(min=0).sum())
-            positions += len(ids)
-    return (0.0 if change < 0 else change) / positions, noise / positions
+        for ids, batched in zip(group, logits_batched(model, rows), strict=False):
+            alone.append(distributions(logits_alone(model, ids)))
+            noise += float(divergence(alone[-1], batched).clamp(min=0).sum())
+    return BaseAnswers(alone, noise / sum(map(len, prompts)))
+
+
+def measure_change(
+    model: Any, prompts: list[list[int]], reference: list[Distributions], report: Callable[..., None]
+) -> float:
+    """Return mean KL(reference‖model) in nats per position."""
+    change = 0.0
+    for index, (ids, base) in enumerate(zip(prompts, reference, strict=True)):
+        report("measuring the adapter's effect", index, len(prompts))
+        change += float(divergence(base, logits_alone(model, ids)).sum())
+    return (0.0 if change < 0 else change) / sum(map(len, prompts))
 
 
 def modules_without_output(model: Any, name: str, prompts: list[list[int]]) -> list[str]:
@@ -111,7 +134,9 @@ def _fail(context: ModelContext, summary: str, evidence: dict[str, Any]) -> Chec
         context.report("measuring the effect in float32")
         del context.model
         try:
-            change, noise = measure_effect(context.load("float32"), context.prompt_ids, context.report)
+            base = context.load_base("float32")
+            reference, noise = measure_base(base, context.prompt_ids, context.report)
+            change = measure_change(context.attach(base), context.prompt_ids, reference, context.report)
         except torch.OutOfMemoryError:
             evidence["float32"] = "not measured: out of memory"
         else:

@@ -2,94 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
+
+from nbtoolkit.serving.dtype import serving_dtype
 from nbtoolkit.serving.fingerprint import Fingerprint, Probe, distance
-from nbtoolkit.smoke.model_level.context import (
-    ModelContext,
+from nbtoolkit.smoke.model_level.context import ModelContext, on_clean_base, short_sequences
+from nbtoolkit.smoke.model_level.effect import BATCH
+from nbtoolkit.smoke.model_level.forward import (
+    Distributions,
     batches,
+    computing_in,
+    distributions,
     divergence,
     logits_alone,
     logits_batched,
-    short_sequences,
     top_logprobs,
 )
-from nbtoolkit.smoke.model_level.effect import BATCH
 
 CONTEXTS = 16
-_CANDIDATES = 40
 _PER_SEQUENCE = 4
 """Prefixes of one sequence give similar results; contexts of many prompts are more independent."""
 _CLEAR = 4.0
 """A context is clear if the distance of base and adapter is more than this times its noise."""
+_RECAST_BATCH = 64
+"""Sequences per forward pass in another precision, in which casting the weights costs more than computing."""
+
+_Tops = list[dict[int, float]]
+"""The most likely tokens after each prefix of a sequence, with their log-probabilities."""
+_Noise = dict[str, list[float]]
+"""Per precision of a server the distance in nats that it alone explains, for each prefix of a sequence."""
+
+
+class _Measured(NamedTuple):
+    """What one model answers to one sequence."""
+
+    logits: torch.Tensor
+    tops: _Tops
+    noise: _Noise
 
 
 class _Candidate(NamedTuple):
     probe: Probe
-    noise: float
-    clear: bool
+    divergence: float
+    sequence: int
+
+
+@on_clean_base
+def base_on_contexts(context: ModelContext) -> list[tuple[Distributions, _Tops, _Noise]]:
+    """Measure the base on the sequences whose prefixes are the candidate contexts."""
+    context.report("measuring the base for the fingerprint")
+    measured = _measure(context, context.base)
+    return [(distributions(one.logits), one.tops, one.noise) for one in measured]
 
 
 def take_fingerprint(context: ModelContext) -> Fingerprint:
     """Return the adapter's fingerprint in the serving precision.
 
-    The noise is the largest distance between a context computed alone and in a left-padded batch. If it is
-    large, as in bfloat16, contexts that are clear of it precede those of the largest KL.
+    Contexts that are clear of the noise precede those of the largest KL(base‖adapter).
     """
     context.report("taking the adapter's fingerprint")
-    ranked = _ranked_contexts(context)
-    measured = list[_Candidate]()
-    for first in range(0, len(ranked), BATCH):
-        if sum(one.clear for one in measured) >= CONTEXTS:
-            break  # in float32 the first ones are nearly always clear of the noise
-        context.report("taking the adapter's fingerprint", first, len(ranked))
-        measured += _measure(context.model, ranked[first : first + BATCH])
-    chosen = sorted(measured, key=lambda one: not one.clear)[:CONTEXTS]  # stable: equals stay sorted by KL
+    model = context.model
+    candidates: dict[tuple[int, ...], _Candidate] = {}
+    pairs = zip(_sequences(context), base_on_contexts(context), _measure(context, model), strict=True)
+    for index, (ids, (base, tops, noise), tuned) in enumerate(pairs):
+        scores = divergence(base, tuned.logits).tolist()
+        for last in range(1, len(ids)):
+            probe = Probe(
+                context=tuple(ids[: last + 1]),
+                base=tops[last],
+                adapter=tuned.tops[last],
+                noise={dtype: max(noise[dtype][last], tuned.noise[dtype][last]) for dtype in noise},
+            )
+            candidates.setdefault(probe.context, _Candidate(probe, scores[last], index))
     return Fingerprint(
         adapter_sha256=context.task.adapter_sha256,
         base_sha256=context.task.base_sha256,
         dtype=context.dtype,
-        noise=max(one.noise for one in chosen),
-        probes=tuple(one.probe for one in chosen),
+        probes=tuple(_choose(list(candidates.values()), context.dtype)),
     )
 
 
-def _ranked_contexts(context: ModelContext) -> list[list[int]]:
-    """Return distinct contexts, those with the largest KL(base‖adapter) first."""
-    scores: dict[tuple[int, ...], tuple[float, int]] = {}
-    sequences = short_sequences(context.tokenizer, context.chat_template, context.prompts)
-    index = 0
-    for group in batches(sequences, BATCH):  # the noise of a batch matters little for the order
-        context.report("ranking contexts for the fingerprint", index, len(sequences))
-        base = logits_batched(context.model, group, adapter=False)
-        tuned = logits_batched(context.model, group, adapter=True)
-        for ids, without, with_adapter in zip(group, base, tuned, strict=True):
-            kl = divergence(without, with_adapter).tolist()
-            for length in range(2, len(ids) + 1):
-                scores.setdefault(tuple(ids[:length]), (kl[length - 1], index))
-            index += 1
+def _choose(candidates: list[_Candidate], dtype: str) -> list[Probe]:
+    """Return the best probes: clear of the noise, of many sequences, with a large divergence."""
     taken = dict[int, int]()
-    first, rest = list[list[int]](), list[list[int]]()
-    for ids in sorted(scores, key=lambda ids: -scores[ids][0]):
-        sequence = scores[ids][1]
-        taken[sequence] = taken.get(sequence, 0) + 1
-        (first if taken[sequence] <= _PER_SEQUENCE else rest).append(list(ids))
-    return [*first, *rest][:_CANDIDATES]
+    ranked = list[tuple[bool, bool, Probe]]()
+    for one in sorted(candidates, key=lambda one: -one.divergence):
+        taken[one.sequence] = taken.get(one.sequence, 0) + 1
+        unclear = distance(one.probe.base, one.probe.adapter) <= _CLEAR * one.probe.noise[dtype]
+        ranked.append((unclear, taken[one.sequence] > _PER_SEQUENCE, one.probe))
+    ranked.sort(key=lambda one: one[:2])  # stable: equals stay sorted by divergence
+    return [probe for *_, probe in ranked[:CONTEXTS]]
 
 
-def _measure(model: Any, contexts: Sequence[list[int]]) -> list[_Candidate]:
-    """Compute contexts alone and in one batch, with and without the adapter."""
-    answers: dict[bool, list[dict[int, float]]] = {}
-    noise = [0.0] * len(contexts)
-    for adapter in (False, True):
-        alone = [top_logprobs(logits_alone(model, ids, adapter=adapter, last=True)[0]) for ids in contexts]
-        for index, row in enumerate(logits_batched(model, contexts, adapter=adapter, last=True)):
-            noise[index] = max(noise[index], distance(alone[index], top_logprobs(row[0])))
-        answers[adapter] = alone
+def _sequences(context: ModelContext) -> list[list[int]]:
+    return short_sequences(context.tokenizer, context.chat_template, context.prompts)
+
+
+def _measure(context: ModelContext, model: Any) -> list[_Measured]:
+    """Compute the sequences alone, in left-padded batches, and in other precisions.
+
+    Two devices round one precision differently, each about as far from exact as this one, which a pass in the
+    next higher precision measures.
+    """
+    exact = "float64" if context.dtype == "float32" else "float32"
+    sequences = _sequences(context)
+    alone = [logits_alone(model, ids) for ids in sequences]
+    tops = [[top_logprobs(row) for row in logits] for logits in alone]
+    batch = _distances(tops, model, sequences, BATCH)
+    noise: dict[str, list[list[float]]] = {context.dtype: batch}
+    for name in sorted((_serving_dtypes(context) | {exact}) - {context.dtype}):
+        with computing_in(model, getattr(torch, name)):
+            noise[name] = _larger(batch, _distances(tops, model, sequences, _RECAST_BATCH))
+    noise[context.dtype] = _larger(batch, noise[exact])
+    noise.pop("float64", None)  # no server computes in it
     return [
-        _Candidate(
-            Probe(context=tuple(ids), base=base, adapter=tuned), seen, distance(base, tuned) > _CLEAR * seen
-        )
-        for ids, base, tuned, seen in zip(contexts, answers[False], answers[True], noise, strict=True)
+        _Measured(logits, top, {name: rows[index] for name, rows in noise.items()})
+        for index, (logits, top) in enumerate(zip(alone, tops, strict=True))
     ]
+
+
+def _distances(tops: list[_Tops], model: Any, sequences: list[list[int]], size: int) -> list[list[float]]:
+    """Return each prefix's distance from the same prefix in a batch of ``size`` sequences."""
+    rows = [logits for group in batches(sequences, size) for logits in logits_batched(model, group)]
+    return [
+        [distance(top, top_logprobs(row)) for top, row in zip(expected, logits, strict=True)]
+        for expected, logits in zip(tops, rows, strict=True)
+    ]
+
+
+def _larger(one: list[list[float]], other: list[list[float]]) -> list[list[float]]:
+    return [[max(pair) for pair in zip(*rows, strict=True)] for rows in zip(one, other, strict=True)]
+
+
+def _serving_dtypes(context: ModelContext) -> set[str]:
+    """Return the precisions that the settings mean on any device."""
+    saved = str(getattr(context.base_config, "dtype", None) or "").removeprefix("torch.") or None
+    return {
+        serving_dtype(context.settings.dtype, device=device, saved=saved, has_bfloat16=has_bfloat16)
+        for device in ("cpu", "cuda")
+        for has_bfloat16 in (True, False)
+    }

@@ -13,8 +13,9 @@ from nbtoolkit.serving.chat_template import ChatTemplateError
 from nbtoolkit.serving.stop_tokens import stop_token_ids
 from nbtoolkit.smoke.check import CheckOutcome, check
 from nbtoolkit.smoke.golden_verdict import GoldenAnswers, judge_golden
-from nbtoolkit.smoke.model_level.context import ModelContext, logits_alone
+from nbtoolkit.smoke.model_level.context import ModelContext, on_clean_base
 from nbtoolkit.smoke.model_level.degeneration import batch_size, generate_greedy
+from nbtoolkit.smoke.model_level.forward import logits_alone
 
 
 class _Measured(NamedTuple):
@@ -53,10 +54,10 @@ def measure_golden(context: ModelContext) -> GoldenAnswers:
     )
 
 
+@on_clean_base
 def measure_base_golden(context: ModelContext) -> _Measured:
     """Let the base answer all golden prompts."""
-    with context.model.disable_adapter():
-        return _measure(context, context.model, "base")
+    return _measure(context, context.base, "base")
 
 
 def adapter_answers(context: ModelContext, name: str) -> list[str]:
@@ -130,7 +131,7 @@ def _answer_alone(context: ModelContext, model: Any, answers: Sequence[list[int]
             continue
         context.report("golden prompts: letting the adapter answer alone", index, len(rows))
         limit = context.task.golden[index].max_tokens
-        likeliest = logits_alone(model, [*row, *answer], adapter=True)[len(row) - 1 :].argmax(-1).tolist()
+        likeliest = logits_alone(model, [*row, *answer])[len(row) - 1 :].argmax(-1).tolist()
         ended = len(answer) == limit or likeliest[-1] in stops
         if likeliest[: len(answer)] != answer or not ended:
             with torch.inference_mode():
@@ -147,7 +148,7 @@ def _expected_loss(context: ModelContext, model: Any) -> float | None:
         if prompt.expected is None or index in refused:
             continue
         wanted = context.tokenizer(prompt.expected, add_special_tokens=False)["input_ids"]
-        logits = logits_alone(model, [*rows[index], *wanted], adapter=True)[len(rows[index]) - 1 : -1]
+        logits = logits_alone(model, [*rows[index], *wanted])[len(rows[index]) - 1 : -1]
         losses = torch.log_softmax(logits.float(), -1).gather(
             -1, torch.tensor(wanted, device=logits.device)[:, None]
         )
