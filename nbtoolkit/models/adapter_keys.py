@@ -19,6 +19,11 @@ WRAPPERS = {
 EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "word_embeddings", "embed_in", "embed_out")
 """Modules whose base weight peft stores too if they are LoRA targets."""
 
+_INNER = (
+    (re.compile(r"layers\.\d+\.(self_attn|mlp)\."), "model."),
+    (re.compile(r"h\.\d+\."), "transformer."),
+)
+"""Names inside of the model without its head (``AutoModel``), and what they lack in a causal LM."""
 _TASK_HEADS = {"score", "classifier", "classification_head", "qa_outputs", "v_head"}
 _MATRICES = ("lora_A", "lora_B")
 _PARTS = (
@@ -56,6 +61,10 @@ def repaired_key(key: str) -> RepairedKey:
         return RepairedKey(".".join(parts), ())  # of another method than LoRA
     elif not prefixes:
         defects.append(f"no {PREFIX}")
+    for pattern, missing in _INNER:
+        if pattern.match(rest):
+            rest = missing + rest
+            defects.append(f"no {missing}")
     path = rest.split(".")
     if is_base_copy(path):
         return RepairedKey(None, (*defects, "a copy of a base weight"))

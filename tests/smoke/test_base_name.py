@@ -32,6 +32,7 @@ def base_in(folder: Path, **config: object) -> Base:
         (f"/cache/models--Qwen--Qwen2.5-0.5B/snapshots/{OTHER}", "Qwen2.5-0.5B", "same"),
         ("Qwen/Qwen2.5-0.5B", f"models--Qwen--Qwen2.5-0.5B/snapshots/{COMMIT}", "same"),
         ("unsloth/llama-3.2-3b-instruct-unsloth-bnb-4bit", "Llama-3.2-3B-Instruct", "variant"),
+        ("meta-llama/Llama-2-7b-hf", "Llama-2-7b", "variant"),
         ("unsloth/Qwen3-4B-bnb-4bit", "Qwen3-4B", "variant"),
         ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "Qwen2.5-7B-Instruct", "variant"),
         ("Qwen/Qwen2.5-7B-Instruct", "Qwen2.5-7B-Instruct-AWQ", "variant"),

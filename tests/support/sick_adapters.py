@@ -63,6 +63,7 @@ NAMES: dict[str, Spoil] = {
     "activation checkpointing": renamed(".self_attn", "._checkpoint_wrapped_module.self_attn"),
     "wrapped by peft twice": renamed("base_", f"{PREFIX}base_"),
     "without peft's prefix": renamed(PREFIX, ""),
+    "trained on AutoModel": renamed(f"{PREFIX}model.", PREFIX),
     "default adapter": with_adapter_name("default"),
     "named adapter": with_adapter_name("tone"),
     "adapter with a name of one letter": with_adapter_name("A"),

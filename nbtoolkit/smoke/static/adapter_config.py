@@ -132,7 +132,7 @@ def check_keys(config: dict[str, Any], known: KnownKeys, peft: str) -> CheckOutc
             "nothing to do, unless the training relied on them",
         )
     note = f"; note: {abbreviate(sorted(noted))} only matter for training" if noted else ""
-    return passed(f"LoRA r={config['r']}, all other keys known to {peft}{note}", evidence)
+    return passed(f"LoRA r={config['r']}, {len(config) - len(noted)} keys known to {peft}{note}", evidence)
 
 
 _KIND_REMEDY = "only LoRA adapters for causal language models can be served; train or convert to one"

@@ -29,6 +29,8 @@ _CAUSES = {
     f"{PREFIX}{PREFIX}": "the model was wrapped by peft twice",
     "module.": "left by DistributedDataParallel",
     f"no {PREFIX}": "saved without peft's wrapper",
+    "no model.": "trained on AutoModel",
+    "no transformer.": "trained on AutoModel",
     "no .weight": "written by another tool",
     "a copy of a base weight": "save_pretrained leaves these tensors out",
     **{f"{name}.": f"left by {wrapper}" for name, wrapper in WRAPPERS.items()},

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from nbtoolkit.models.base_model import Base
 
 _QUANTIZED = re.compile(
-    r"(-(unsloth|bnb|gptq|awq|gguf|mlx|nf4|fp8|int[48]|w[48]a(8|16)|[48]bit|bf16|fp16|dynamic))+$"
+    r"(-(unsloth|bnb|gptq|awq|gguf|mlx|nf4|fp8|int[48]|w[48]a(8|16)|[48]bit|bf16|fp16|dynamic|hf))+$"
 )
 _SAYS_NOTHING = re.compile(
     r"(base|llm|hf|my)?-?(model|models|base|checkpoint|checkpoints|merged|output|outputs|out|final|best|last"
