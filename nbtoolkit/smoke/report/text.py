@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
-from textwrap import wrap
+from functools import partial
 
 from nbtoolkit.smoke.check import Check
 
 _WIDTH = 100
+wrap = partial(textwrap.wrap, break_on_hyphens=False, break_long_words=False)  # paths can be copied
 
 
 def report_text(headline: str, facts: Mapping[str, str], checks: Iterable[Check], changes: list[str]) -> str:
