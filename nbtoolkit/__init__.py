@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from nbtoolkit.azure.target import AzureTarget
     from nbtoolkit.deployment import Deployment, DeploySettings, ProveSettings, deploy, prove, rollback
     from nbtoolkit.endpoint import Endpoint
+    from nbtoolkit.golden.golden_file import add_golden
     from nbtoolkit.inference import InferenceSettings
     from nbtoolkit.inference.comparison import compare
+    from nbtoolkit.inference.draft_golden import draft_golden
     from nbtoolkit.local.target import LocalTarget
     from nbtoolkit.models.adapter import Adapter
     from nbtoolkit.models.adapter_repair import repair_adapter
@@ -59,8 +61,10 @@ __all__ = [
     "SmokeSettings",
     "TeardownSettings",
     "Workspace",
+    "add_golden",
     "compare",
     "deploy",
+    "draft_golden",
     "links",
     "prove",
     "provision",
@@ -77,7 +81,9 @@ _EXPORTS = {
     "azure.target": ("AzureTarget",),
     "deployment": ("DeploySettings", "Deployment", "ProveSettings", "deploy", "prove", "rollback"),
     "endpoint": ("Endpoint",),
+    "golden.golden_file": ("add_golden",),
     "inference.comparison": ("compare",),
+    "inference.draft_golden": ("draft_golden",),
     "inference": ("InferenceSettings",),
     "local.target": ("LocalTarget",),
     "models.adapter": ("Adapter",),

@@ -62,14 +62,16 @@ def read_golden(path: Path) -> tuple[GoldenPrompt, ...]:
 
 
 def add_golden(
-    path: Path | str, prompt: GoldenPrompt | Mapping[str, Any], *, secrets: Iterable[SecretStr] = ()
+    path: Path | str, prompt: GoldenPrompt | Mapping[str, Any] | str, *, secrets: Iterable[SecretStr] = ()
 ) -> GoldenPrompt:
     """Append a golden prompt to a JSONL file, which is created if it does not exist, and return it.
 
-    ``path`` is the file, or the folder of an adapter. ``prompt`` has the keys of a line of the file. The file
-    is replaced atomically. Raises :class:`InvalidSettings` if the prompt is not valid or contains a secret:
-    one of ``secrets``, the value of a variable such as ``HF_TOKEN``, or a common token; and
-    :class:`BrokenFile` if the file that exists is not valid.
+    ``path`` is the file, or the folder of an adapter. ``prompt`` has the keys of a line of the file, or is
+    such a line as text, as the chat page shows it. The file is replaced atomically.
+
+    Raises :class:`InvalidSettings` if the prompt is not valid or contains a secret: one of ``secrets``, the
+    value of a variable such as ``HF_TOKEN``, or a common token; :class:`BrokenFile` if the existing file is
+    not valid.
 
     >>> add_golden("adapters/tone", {"prompt": "I won!", "must": {"contains": "joy"}}).question
     'I won!'
@@ -81,12 +83,12 @@ def add_golden(
             f"{file} is a CSV file; golden prompts are appended to JSONL only.",
             next_step=f"give another file, such as {GOLDEN_FILE}",
         )
-    line = prompt.to_json() if isinstance(prompt, GoldenPrompt) else dict(prompt)
     try:
+        line = _line_of(prompt, file)
         parsed = parse_prompt(line)
-    except InvalidPrompt as error:
+    except (InvalidPrompt, BrokenFile) as error:
         raise InvalidSettings(
-            f"This is not a golden prompt: {error}.",
+            f"This is not a golden prompt: {error.problem if isinstance(error, BrokenFile) else error}.",
             next_step="correct it and add it again",
             problems=error.problems,
         ) from None
@@ -99,6 +101,12 @@ def add_golden(
     with FileLock(file.with_name(f".{file.name}.lock")):
         _append(file, parsed, content)
     return parsed
+
+
+def _line_of(prompt: GoldenPrompt | Mapping[str, Any] | str, file: Path) -> dict[str, Any]:
+    if isinstance(prompt, str):
+        return parse_object(prompt.strip(), file)
+    return prompt.to_json() if isinstance(prompt, GoldenPrompt) else dict(prompt)
 
 
 def _append(file: Path, prompt: GoldenPrompt, content: str) -> None:

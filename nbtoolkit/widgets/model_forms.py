@@ -17,6 +17,7 @@ from nbtoolkit.models.adapter_resolver import cached_adapter_folder, hub_adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.share_models import share_path
 from nbtoolkit.progress import Progress
+from nbtoolkit.smoke.golden_prompts import golden_prompts_of
 from nbtoolkit.smoke.report import SmokeReport
 from nbtoolkit.smoke.settings import SmokeSettings
 from nbtoolkit.smoke.workflow import smoke_test
@@ -64,8 +65,13 @@ def smoke_blockers(settings: SmokeSettings, workspace: Workspace) -> list[str]:
     """
     blockers = base_blockers(settings.base, workspace)
     elsewhere = share_path(settings.adapter) or hub_adapter(settings.adapter, workspace)
-    if not elsewhere and not workspace.path(settings.adapter).is_dir():
-        blockers.append(f"The adapter {workspace.path(settings.adapter)} is not a folder.")
+    folder = workspace.path(settings.adapter)
+    if not elsewhere and not folder.is_dir():
+        blockers.append(f"The adapter {folder} is not a folder.")
+    try:
+        golden_prompts_of(settings, folder, workspace)
+    except NbtoolkitError as error:
+        blockers.append(error.message)
     return blockers
 
 

@@ -206,7 +206,7 @@ def test_add_creates_and_appends(tmp_path: Path) -> None:
     add_golden(tmp_path, {"prompt": "Grüß Gott", "must": {"contains": "Gott"}})
     path = tmp_path / "golden.jsonl"
     path.write_bytes(path.read_bytes().rstrip())  # an editor may leave out the last line's end
-    add_golden(path, {"id": "b", "prompt": "q", "must": {"exact": "x"}})
+    add_golden(path, '{"id": "b", "prompt": "q", "must": {"exact": "x"}}\n')
     assert [prompt.question for prompt in read_golden(path)] == ["Grüß Gott", "q"]
     assert "Grüß" in path.read_text(encoding="utf-8")
     with pytest.raises(InvalidSettings, match=r"already has .* 'b'"):
@@ -232,6 +232,8 @@ def test_a_secret_or_invalid_prompt_is_not_written(tmp_path: Path, monkeypatch: 
         with pytest.raises(InvalidSettings, match="contains") as caught:
             add_golden(tmp_path, {"prompt": text, "must": {"exact": "x"}}, secrets=[SecretStr("s3cret-key")])
         assert "s3cret" not in str(caught.value)
+    with pytest.raises(InvalidSettings, match="not a golden prompt: expecting"):
+        add_golden(tmp_path, "{")
     with pytest.raises(InvalidSettings, match="no check"):
         add_golden(tmp_path, {"prompt": "p"})
     with pytest.raises(InvalidSettings, match="CSV"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -13,6 +15,7 @@ from gradio.themes import Default
 
 from .engine_proxy import EngineProxy
 from .ui_chat import AnswerStreams, ChatFailed, ChatMessages, as_markdown, stream_text
+from .ui_golden import golden_line, line_problem
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -28,17 +31,32 @@ background:transparent;color:inherit;font:inherit;cursor:pointer}
 footer{display:none!important}
 @media(max-width:700px){.gradio-container .main{padding:.75rem!important}}
 """
+GOLDEN_HELP = (
+    "Edit the check: contains, not_contains, exact, regex, json_schema or number. Then save the line, and "
+    "append it to golden.jsonl next to the adapter: nbtoolkit.add_golden(folder, line)."
+)
+_DOWNLOAD = """(line, problem) => {
+  if (problem) return;
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([line + '\\n'], {type: 'application/json'}));
+  link.download = 'golden.jsonl';
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}"""
 REDRAW_INTERVAL = 0.05
 """Seconds between two redraws of a streaming answer."""
 
 
-def build_gradio_app(proxy: EngineProxy) -> FastAPI:
-    """Return an application with the UI mounted at its root, not started yet."""
+def build_gradio_app(proxy: EngineProxy, is_key: Callable[[str], bool]) -> FastAPI:
+    """Return an application with the UI mounted at its root, not started yet.
+
+    ``is_key`` returns whether a word is the server's key, which is kept out of golden prompts.
+    """
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     theme = Default(primary_hue="blue", neutral_hue="slate", radius_size="lg", font=FONTS, font_mono=MONO)
     return gr.mount_gradio_app(
         application,
-        _blocks(proxy),
+        _blocks(proxy, is_key),
         path="/",
         theme=theme,
         css=STYLE,
@@ -51,7 +69,7 @@ def build_gradio_app(proxy: EngineProxy) -> FastAPI:
     )
 
 
-def _blocks(proxy: EngineProxy) -> gr.Blocks:
+def _blocks(proxy: EngineProxy, is_key: Callable[[str], bool]) -> gr.Blocks:
     events = _ChatEvents(proxy)
     with gr.Blocks(title="Chat · nbtoolkit", analytics_enabled=False, fill_height=True) as blocks:
         histories = gr.State([[], []])
@@ -70,6 +88,14 @@ def _blocks(proxy: EngineProxy) -> gr.Blocks:
                     )  # fmt: skip
                     send = gr.Button("Send", variant="primary", scale=1, min_width=90)
                     stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
+                with gr.Group(visible=False) as panel:
+                    line = gr.Textbox(
+                        label="Golden prompt", info=GOLDEN_HELP, lines=3, max_lines=12, interactive=True
+                    )  # fmt: skip
+                    problem = gr.HTML()
+                    with gr.Row():
+                        save = gr.Button("Save as a file", variant="primary")
+                        cancel = gr.Button("Cancel")
             with gr.Column(scale=1, min_width=260):
                 model = gr.Dropdown([], label="Model", allow_custom_value=False)
                 compare = gr.Checkbox(False, label="Compare with base")
@@ -79,6 +105,7 @@ def _blocks(proxy: EngineProxy) -> gr.Blocks:
                     top_p = gr.Slider(0.05, 1, 0.95, step=0.05, label="Top p")
                 system = gr.Textbox(label="System message", lines=2, max_lines=6, placeholder="None")
                 clear = gr.Button("New chat", variant="secondary")
+                golden = gr.Button("Golden prompt…", variant="secondary")
 
         inputs = [text, model, compare, system, max_tokens, temperature, top_p, histories]
         outputs = [text, chat, base_chat, histories, send, stop]
@@ -91,6 +118,11 @@ def _blocks(proxy: EngineProxy) -> gr.Blocks:
             emptied(events.clear, None, outputs, queue=False, **quiet)
         model.input(events.label, model, chat, queue=False, **quiet)
         compare.change(events.show_base, compare, base_chat, queue=False, **quiet)
+        asked = [system, max_tokens, histories]
+        golden.click(_golden_line, asked, [panel, line, problem], queue=False, **quiet)
+        cancel.click(lambda: gr.Group(visible=False), None, panel, queue=False, **quiet)
+        checked = save.click(partial(_check_line, is_key), line, problem, queue=False, **quiet)
+        checked.then(None, [line, problem], None, js=_DOWNLOAD, **quiet)
         # Refreshed when the list is opened: a timer's requests would keep the app from scaling to zero.
         shown = [model, headline, chat, base_chat]
         model.focus(events.models, model, shown, queue=False, **quiet)
@@ -105,6 +137,17 @@ def _chatbot(label: str, visible: bool = True) -> gr.Chatbot:
         sanitize_html=True, allow_tags=False, latex_delimiters=[], layout="bubble", feedback_options=[],
         placeholder="No messages yet.", min_width=260,
     )  # fmt: skip
+
+
+def _golden_line(system: str, max_tokens: float, histories: list[ChatMessages]) -> tuple[Any, str, str]:
+    """Show the panel with the last answer of the selected model."""
+    line = golden_line(system, int(max_tokens), histories[0])
+    return gr.Group(visible=True), line, "" if line else "There is no answer yet."
+
+
+def _check_line(is_key: Callable[[str], bool], line: str) -> str:
+    """Return why a line must not be saved, as HTML; an empty text lets the browser save it."""
+    return escape(line_problem(line, is_key))
 
 
 class _ChatEvents:

@@ -100,7 +100,7 @@ class WebUi:
         with paused_gc():
             from .gradio_app import build_gradio_app
 
-        return build_gradio_app(self._proxy)
+        return build_gradio_app(self._proxy, self._auth.accept)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to every path that is not part of the API."""

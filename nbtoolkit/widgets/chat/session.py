@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nbtoolkit.errors import InvalidSettings, NotReady, RequestRefused
+from nbtoolkit.errors import InvalidSettings, NotReady, RequestRefused, WorkspaceNotFound
+from nbtoolkit.golden.golden_file import GOLDEN_FILE, add_golden
+from nbtoolkit.golden.prompts import AnswerCheck, ChatMessage, GoldenPrompt
 from nbtoolkit.inference import ChatSettings
 from nbtoolkit.inference.conversation import Conversation
+from nbtoolkit.workspace import Workspace
 
 if TYPE_CHECKING:
     from nbtoolkit.endpoint import Endpoint, ServedModel
@@ -19,8 +25,17 @@ _WAKE_UP_TIMEOUT = 1800.0
 class ChatSession:
     """Hold a conversation with the models of an endpoint; see :class:`nbtoolkit.widgets.ChatForm`."""
 
-    def __init__(self, endpoint: Endpoint, settings: ChatSettings | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: ChatSettings | None = None,
+        *,
+        golden: Path | str | None = None,
+        workspace: Workspace | None = None,
+    ) -> None:
         self.endpoint = endpoint
+        self.golden = golden
+        self._workspace = workspace
         self.settings = settings or ChatSettings()
         self.conversation = Conversation(endpoint)
         self._models: list[ServedModel] = []
@@ -64,3 +79,67 @@ class ChatSession:
                 next_step=f"use one of: {', '.join(names)}",
             )
         return self.conversation.ask(prompt, model or names[0], self.settings)
+
+    @property
+    def workspace(self) -> Workspace | None:
+        """The workspace; None if the working directory is in none."""
+        if self._workspace is None:
+            with suppress(WorkspaceNotFound):
+                self._workspace = Workspace.find()
+        return self._workspace
+
+    def golden_line(self, model: str | None = None) -> dict[str, Any]:
+        """Return the last answer as a line of a golden file, for you to edit; see :meth:`add_golden`.
+
+        ``must`` requires that the answer contains the whole text. ``model`` selects one of several answers.
+        Raises :class:`InvalidSettings` if there is no answer.
+        """
+        turn = self.conversation.turns[-1] if self.conversation.turns else None
+        answers = turn.answers if turn else {}
+        name = model if model in answers else next(reversed(answers), None)
+        answer = answers[name] if name else None
+        if turn is None or name is None or answer is None or answer.open or not answer.text.strip():
+            raise InvalidSettings(
+                "The chat has no complete answer to its last prompt.",
+                next_step="ask, and wait for the answer",
+            )
+        messages = self.conversation.messages(name, self.settings)
+        if messages[-1]["role"] == "assistant":
+            messages.pop()
+        prompt = GoldenPrompt(
+            messages=tuple(ChatMessage.model_validate(message) for message in messages),
+            max_tokens=self.settings.max_tokens,
+            must=(AnswerCheck(kind="contains", value=answer.text.strip()),),
+        )
+        return prompt.to_json()
+
+    def add_golden(self, line: Mapping[str, Any], file: Path | str | None = None) -> GoldenPrompt:
+        """Append a golden prompt to ``file``, by default the chat's ``golden``, and return it.
+
+        A relative path starts at the workspace; of an adapter's folder it is ``golden.jsonl``. Raises
+        :class:`InvalidSettings` if the line is not valid or contains a secret, such as the endpoint's key.
+
+        >>> line = form.golden_line()
+        >>> form.add_golden({**line, "must": [{"contains": "joy"}]}, "adapters/tone")
+        """
+        path = file or self.golden
+        if path is None:
+            raise InvalidSettings(
+                "The golden prompt has no file.", next_step="name a file, or the folder of the adapter"
+            )
+        path = self.workspace.path(path) if self.workspace else Path(path)
+        return add_golden(path, line, secrets=[self.endpoint.key])
+
+    def golden_files(self) -> list[str]:
+        """Return the golden file of every adapter folder of the workspace."""
+        from nbtoolkit.widgets.model_forms import adapter_folders
+
+        folders = adapter_folders(self.workspace) if self.workspace else []
+        return [f"{folder}/{GOLDEN_FILE}" for folder in folders]
+
+    def default_golden_file(self, model: str | None) -> str:
+        """Return the chat's golden file, else that of the only adapter folder with the model's name."""
+        if self.golden is not None:
+            return str(self.golden)
+        named = [file for file in self.golden_files() if model in Path(file).parts]
+        return named[0] if len(named) == 1 else ""

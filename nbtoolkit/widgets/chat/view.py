@@ -14,6 +14,7 @@ from nbtoolkit.endpoint.http_client import HELD
 from nbtoolkit.errors import NbtoolkitError
 from nbtoolkit.progress import Progress
 from nbtoolkit.utils.threads import start_daemon
+from nbtoolkit.widgets.chat.golden_panel import GoldenPanel
 from nbtoolkit.widgets.chat.session import ChatSession
 from nbtoolkit.widgets.forms.inputs import Input, button
 from nbtoolkit.widgets.forms.model import FormState
@@ -81,9 +82,10 @@ class ChatView:
         self.send_button = button("Send", "primary", self._send)
         self.stop_button = button("Stop", "", session.conversation.stop)
         self.clear_button = button("Clear", "", session.conversation.clear)
+        self.golden = GoldenPanel(session, lambda: self.model.value)
         self._message = w.HTML(layout=w.Layout(width="auto"))
         self._turns = w.HTML(layout=w.Layout(width="100%", flex="0 0 auto"))
-        self._actions = w.HBox([self.send_button, self.clear_button])
+        self._actions = w.HBox([self.send_button, self.clear_button, self.golden.open_button])
         self._sampling = {
             spec.name: Input(
                 spec, self._state.input_value(spec.name), partial(self._input_changed, spec.name)
@@ -118,6 +120,7 @@ class ChatView:
                 self.prompt,
                 self._actions,
                 self._message,
+                self.golden.widget,
                 sampling,
             ],
             layout=w.Layout(width="100%", max_width="960px", padding="4px 0 8px"),
@@ -181,4 +184,4 @@ class ChatView:
         self._turns.value = transcript(conversation.turns)
         first = self.stop_button if conversation.open else self.send_button
         if self._actions.children[0] is not first:
-            self._actions.children = (first, self.clear_button)
+            self._actions.children = (first, self.clear_button, self.golden.open_button)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +15,8 @@ from nbtoolkit.serving.gateway.auth import MAX_WRONG_KEYS, ApiKeyAuth, LoginThro
 from nbtoolkit.serving.gateway.ui_chat import as_markdown
 from tests.support.gateway_harness import KEY, GatewayProcess, ShareFolder
 from tests.support.jupyter_browser import browser_page, needs_browser
+
+GOLDEN = '{"prompt": "I lost my dog.", "must": [{"contains": "joy"}]}'
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +190,22 @@ def test_login_chat_compare_and_a_lost_model_in_a_browser(
         stop.click()
         expect(page.get_by_role("button", name="Send")).to_be_visible()
         gateway.wait(lambda _: gateway.metric("stub_active") == 0)
+
+        page.get_by_role("button", name="Golden prompt…").click()
+        line, save = (
+            page.get_by_role("textbox", name="Golden prompt"),
+            page.get_by_role("button", name="Save as"),
+        )
+        expect(line).to_have_value(re.compile("I lost my dog yesterday.*contains.*joy joy"))
+        line.fill(GOLDEN.replace("joy", KEY))
+        save.click()
+        expect(page.get_by_text("This contains the key of this server. Remove it.")).to_be_visible()
+        line.fill(GOLDEN)
+        with page.expect_download() as download:
+            save.click()
+        assert Path(download.value.path()).read_text() == f"{GOLDEN}\n"
+        page.get_by_role("button", name="Cancel").click()
+        expect(line).to_be_hidden()
 
         page.get_by_label("Compare with base").check()
         message.fill("HOSTILE")
