@@ -228,7 +228,25 @@ def test_the_file_next_to_the_adapter_is_run_and_stored(models: Path, workspace_
         (models / "adapter" / "golden.jsonl").unlink()
 
 
-def test_a_changed_file_is_another_setting_and_the_previous_adapter_is_found(workspace_root: Path) -> None:
+def test_a_green_report_is_reused_until_the_golden_file_changes(models: Path, workspace_root: Path) -> None:
+    workspace = Workspace(workspace_root)
+    file = workspace_root / "golden.jsonl"
+    settings = SmokeSettings(
+        adapter=models / "adapter", base=str(models / "base"), levels=("static",), golden=file
+    )
+    write(file, {"prompt": "Hello", **JOY})
+    first = smoke_test(settings, workspace=workspace)
+    passing = tuple(one for one in first.checks if one.verdict != "undecided")
+    green = first.model_copy(update={"levels": ("static", "model", "contract"), "checks": passing})
+    green = green.model_copy(update={"created": datetime.now(UTC)})
+    green.save(workspace)
+    write(file, {"prompt": "Hello", **JOY})
+    assert smoke_test(settings, workspace=workspace) == green
+    write(file, {"prompt": "Hello", "must": {"contains": "sad"}})
+    assert smoke_test(settings, workspace=workspace) != green
+
+
+def test_the_answers_of_the_newest_green_report_of_another_adapter_are_found(workspace_root: Path) -> None:
     workspace = Workspace(workspace_root)
     asked = prompts(JOY, {"prompt": "other", **JOY})
     for number, (sha256, name) in enumerate([("a", "mine"), ("b", "older"), ("c", "newer"), ("d", "red")]):
