@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import wait
 from dataclasses import dataclass, field
@@ -56,14 +57,21 @@ class Proof:
 
 def read_fingerprints(store: FileStore, release: Release) -> dict[str, Fingerprint]:
     """Return the fingerprints in the smoke reports that a release names, by adapter name."""
-    found: dict[str, Fingerprint] = {}
+    reports = read_reports(store, release)
+    return {name: report.fingerprint for name, report in reports.items() if report.fingerprint}
+
+
+def read_reports(store: FileStore, release: Release) -> dict[str, SmokeReport]:
+    """Return the smoke reports that a release names, by adapter name; without changed and unreadable ones."""
+    found: dict[str, SmokeReport] = {}
     for name, sha256 in release.reports.items():
         try:
-            report = SmokeReport.model_validate_json(store.read(share_layout.report_path(sha256)))
+            content = store.read(share_layout.report_path(sha256))
+            report = SmokeReport.model_validate_json(content)
         except (NotInStore, ValueError):  # deleted, or of another version: the proof reports it as not proven
             continue
-        if report.fingerprint:
-            found[name] = report.fingerprint
+        if hashlib.sha256(content).hexdigest() == sha256:
+            found[name] = report
     return found
 
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from html import escape
 from typing import Literal
 
 from pydantic import Field
 
-from nbtoolkit.deployment.fingerprint_proof import read_fingerprints, retry_busy
+from nbtoolkit.deployment.fingerprint_proof import read_reports
+from nbtoolkit.deployment.proof_requests import GoldenResult, ProofCost, ProofRequests
 from nbtoolkit.deployment.readiness import raise_if_superseded
 from nbtoolkit.deployment.rollout import NOT_OURS
-from nbtoolkit.endpoint import Endpoint
 from nbtoolkit.errors import InvalidSettings, NotProven, NotReady
 from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.releases import publisher
-from nbtoolkit.serving.fingerprint import Fingerprint, Logprobs, Verdict, judge
+from nbtoolkit.serving.fingerprint import Verdict, judge
 from nbtoolkit.serving.release import Release
 from nbtoolkit.serving.share_layout import Heartbeat
 from nbtoolkit.settings import Settings
+from nbtoolkit.smoke.report import SmokeReport
 from nbtoolkit.target import Target
 from nbtoolkit.target_factory import TargetName, resolve_target
 from nbtoolkit.utils.display import FactTable
@@ -29,8 +29,8 @@ from nbtoolkit.utils.threads import run_cancellable
 
 ProofState = Literal["proven", "refuted", "not proven", "asleep"]
 
-_ATTEMPTS_PER_REPLICA = 5
-"""Requests per replica until one that did not answer counts as not reached: the ingress chooses."""
+_UNTESTED = "it was deployed without a smoke report, so there is no fingerprint"
+_UNREADABLE = "its smoke report on the share is deleted, changed, of another version, or has no fingerprint"
 _ASLEEP = "no replica runs, and a request would start one"
 
 
@@ -44,41 +44,24 @@ class ProveSettings(Settings):
     timeout: float = Field(default=1800, gt=0, description="seconds until a starting server must be ready")
 
 
-@dataclass(frozen=True)
-class ProofCost:
-    """What a proof has cost: requests, their tokens, and whether it started a replica."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    answer_tokens: int = 0
-    seconds: float = 0.0
-    woke: bool = False
-
-    def __str__(self) -> str:
-        text = (
-            f"{self.requests} requests, {self.prompt_tokens:,} prompt tokens, "
-            f"{self.answer_tokens:,} answer tokens, {self.seconds:.1f} s"
-        )
-        return f"{text}; it started a replica, which is billed until it sleeps again" if self.woke else text
-
-
 @dataclass(frozen=True, repr=False)
 class LiveProof(FactTable):
     """The proof of a live endpoint; true only if every adapter of the active release is proven.
 
-    ``state`` is ``refuted`` if answers contradict the release, ``not proven`` if they could not be compared,
-    and ``asleep`` if nothing runs. ``verdicts`` are by adapter, of the replica with the worst one;
-    ``not_proven`` maps adapters, replicas or servers without a verdict to the reason. ``replicas`` says what
-    each running replica answered.
+    ``state`` is ``refuted`` if answers contradict the release or fail a golden prompt, ``not proven`` if they
+    could not be compared, and ``asleep`` if nothing runs. ``verdicts`` are by adapter, of the replica with
+    the worst one; ``not_proven`` maps adapters, replicas or servers without a verdict to the reason. ``golden``
+    are the results of the golden prompts by adapter. ``replicas`` says what each running replica answered.
     """
 
     target: str
     release: Release
     verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
     not_proven: Mapping[str, str] = field(default_factory=dict[str, str])
+    golden: Mapping[str, GoldenResult] = field(default_factory=dict[str, GoldenResult])
     replicas: Mapping[str, str] = field(default_factory=dict[str, str])
     asleep: bool = False
-    cost: ProofCost = ProofCost()
+    cost: ProofCost = field(default_factory=ProofCost)
 
     @property
     def state(self) -> ProofState:
@@ -86,6 +69,8 @@ class LiveProof(FactTable):
         if self.asleep:
             return "asleep"
         if any(verdict.refuted for verdict in self.verdicts.values()):
+            return "refuted"
+        if not all(self.golden.values()):
             return "refuted"
         proven = bool(self.verdicts) and not self.not_proven and all(self.verdicts.values())
         return "proven" if proven else "not proven"
@@ -121,6 +106,7 @@ class LiveProof(FactTable):
         ]
         rows += [(f"adapter {name}", str(verdict)) for name, verdict in self.verdicts.items()]
         rows += [(name, f"not proven: {reason}") for name, reason in self.not_proven.items()]
+        rows += [(f"golden {name}", str(result)) for name, result in self.golden.items()]
         rows += [(f"replica {name}", text) for name, text in self.replicas.items()]
         if release.override_reason:
             rows.append(("override", f"deployed without a green smoke report: {release.override_reason}"))
@@ -142,14 +128,16 @@ def prove(
     """Prove that a live endpoint serves exactly the active release, and return the proof.
 
     Replays the fingerprint of every adapter under its public name and under the base's name, on every replica
-    that the ingress reaches. Needs only the workspace: release and fingerprints are read from the share.
-    Nothing is written. ``target`` defaults to this machine; ``timeout`` is in seconds.
+    that the ingress reaches, and asks the golden prompts that have a ``must``. Needs only the workspace:
+    release, fingerprints and golden prompts are read from the share. Nothing is written. ``target`` defaults
+    to this machine; ``timeout`` is in seconds.
 
-    Costs two small requests per adapter and replica, about a thousand tokens each, and Azure's management
-    requests. A sleeping app is woken only with ``wake``, which starts a GPU replica; otherwise the state is
-    ``asleep``. A refuted release is returned, not raised: see :meth:`LiveProof.raise_for_failure`. Raises
-    :class:`InvalidSettings` if nothing was deployed, :class:`NotReady` if nothing answers,
-    :class:`ReleaseChanged` if a deploy published meanwhile, and :class:`Cancelled`.
+    Costs two small requests per adapter and replica, about a thousand tokens each, one request per golden
+    prompt, and Azure's management requests. A sleeping app is woken only with ``wake``, which starts a GPU
+    replica; otherwise the state is ``asleep``. A refuted release is returned, not raised: see
+    :meth:`LiveProof.raise_for_failure`. Raises :class:`InvalidSettings` if nothing was deployed,
+    :class:`NotReady` if nothing answers, :class:`ReleaseChanged` if a deploy published meanwhile, and
+    :class:`Cancelled`.
 
     >>> prove("azure").raise_for_failure()
     """
@@ -180,20 +168,32 @@ def prove(
         progress.note(f"{_ASLEEP}; it is billed until it sleeps again")
     if status.state in ("asleep", "starting"):
         endpoint.wait(timeout, progress)
-    prints = run_cancellable(progress, lambda: read_fingerprints(share, release))
-    replays = _Replays(endpoint, run_cancellable(progress, lambda: target.replicas(refresh=True)), progress)
-    verdicts, missing, replicas = _prove_release(release, prints, replays)
-    beats = run_cancellable(progress, lambda: {name: target.heartbeat(name) for name in replays.replicas})
+    reports = run_cancellable(progress, lambda: read_reports(share, release))
+    names = run_cancellable(progress, lambda: target.replicas(refresh=True))
+    requests = ProofRequests(endpoint, names, progress)
+    verdicts, missing, replicas = _prove_release(release, reports, requests)
+    golden = {
+        name: requests.ask_golden(name, report.golden)
+        for name, report in reports.items()
+        if any(prompt.must for prompt in report.golden)
+    }
+    beats = run_cancellable(progress, lambda: {name: target.heartbeat(name) for name in names})
     wrong = {f"replica {n}": text for n, beat in beats.items() if (text := _contradiction(beat, release))}
-    cost = replace(replays.cost, seconds=time.monotonic() - start, woke=woke)
-    proof = replace(proof, verdicts=verdicts, not_proven={**missing, **wrong}, replicas=replicas, cost=cost)
+    proof = replace(
+        proof,
+        verdicts=verdicts,
+        not_proven={**missing, **wrong},
+        golden=golden,
+        replicas=replicas,
+        cost=replace(requests.cost, seconds=time.monotonic() - start, woke=woke),
+    )
     if not proof:
         run_cancellable(progress, lambda: raise_if_superseded(target, pointer))
     return proof
 
 
 def _prove_release(
-    release: Release, prints: Mapping[str, Fingerprint], replays: _Replays
+    release: Release, reports: Mapping[str, SmokeReport], requests: ProofRequests
 ) -> tuple[dict[str, Verdict], dict[str, str], dict[str, str]]:
     """Return the worst verdict by adapter, the reasons without a verdict, and a text by replica."""
     assert release.base is not None
@@ -201,22 +201,25 @@ def _prove_release(
     missing: dict[str, str] = {}
     problems: dict[str, list[str]] = {}
     for adapter in release.adapters:
-        fingerprint = prints.get(adapter.name)
+        report = reports.get(adapter.name)
+        fingerprint = report and report.fingerprint
         if fingerprint is None:
-            missing[adapter.name] = "it was deployed without a smoke report, so there is no fingerprint"
+            missing[adapter.name] = _UNREADABLE if adapter.name in release.reports else _UNTESTED
             continue
-        answers = replays.of(adapter.name, fingerprint)
-        base = replays.of(release.base.name, fingerprint)
+        answers = requests.replay(adapter.name, fingerprint)
+        base = requests.replay(release.base.name, fingerprint)
         for replica in answers.keys() & base.keys():
             verdict = judge(fingerprint, answers[replica], base[replica])
             problems.setdefault(replica, []).extend([] if verdict else [f"{adapter.name}: {verdict}"])
             if verdicts.get(adapter.name, True):
                 verdicts[adapter.name] = verdict
+        if adapter.name not in verdicts:
+            missing[adapter.name] = "no replica answered under both its name and the base's"
     texts = {
         name: "; ".join(problems[name]) or "it answered, and all its adapters are proven"
         if name in problems
         else "no request reached it; its heartbeat is compared only"
-        for name in sorted({*replays.replicas, *problems})
+        for name in sorted({*requests.replicas, *problems})
     }
     return verdicts, missing, texts
 
@@ -230,33 +233,3 @@ def _contradiction(beat: Heartbeat | None, release: Release) -> str:
     if dict(beat.adapters) != {adapter.name: adapter.sha256 for adapter in release.adapters}:
         return "it reports other adapters than the release"
     return ""
-
-
-class _Replays:
-    """Replay contexts under a model's name until every replica has answered, and count what that costs."""
-
-    def __init__(self, endpoint: Endpoint, replicas: Sequence[str], progress: Progress) -> None:
-        self.replicas = tuple(replicas)
-        self.cost = ProofCost()
-        self._endpoint = endpoint
-        self._progress = progress
-
-    def of(self, model: str, fingerprint: Fingerprint) -> dict[str, list[Logprobs]]:
-        """Return the answers by replica; the ingress chooses which one answers."""
-        self._progress.phase(f"Proving what answers under {model}")
-        contexts = fingerprint.contexts
-        send = partial(self._endpoint.replay_named, model, contexts)
-        found: dict[str, list[Logprobs]] = {}
-        for attempt in range(max(1, _ATTEMPTS_PER_REPLICA * len(self.replicas))):
-            replay = retry_busy(self._progress, lambda: run_cancellable(self._progress, send))
-            found.setdefault(replay.replica or "of an older version", list(replay.answers))
-            self.cost = replace(
-                self.cost,
-                requests=self.cost.requests + 1,
-                prompt_tokens=self.cost.prompt_tokens + sum(map(len, contexts)),
-                answer_tokens=self.cost.answer_tokens + len(contexts),
-            )
-            self._progress.advance(attempt + 1, None, "requests")
-            if replay.replica is None or set(self.replicas) <= found.keys():
-                break
-        return found

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import shutil
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from nbtoolkit import LocalTarget, SmokeReport, deploy, prove
+from nbtoolkit import LocalTarget, deploy, prove
 from nbtoolkit.deployment import live_proof
+from nbtoolkit.deployment.fingerprint_proof import read_reports
+from nbtoolkit.deployment.proof_requests import ProofRequests
 from nbtoolkit.endpoint import Replay
 from nbtoolkit.errors import Cancelled, InvalidSettings, NotProven, NotReady, ReleaseChanged
+from nbtoolkit.golden.prompt_parser import parse_prompt
 from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
 from nbtoolkit.serving import share_layout
@@ -45,14 +50,23 @@ def active_release(project: LocalProject) -> Release:
 
 
 @contextmanager
-def fingerprint_of(project: LocalProject, word: str) -> Generator[None]:
-    """Let the report on the share contain the fingerprint of another adapter than the served one."""
-    share, path = project.target.share, share_layout.report_path(active_release(project).reports["tone"])
-    true = share.read(path)
-    other = report(project.workspace, project.adapter(word), project.base, word)
-    share.write(path, other.read_bytes(), overwrite=True)
+def publish_unserved(project: LocalProject, word: str) -> Generator[None]:
+    """Publish a release whose fingerprint is another adapter's; the server refuses it and serves on."""
+    share, served = project.target.share, active_release(project)
+    content = report(project.workspace, project.adapter(word), project.base, word).read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    share.write(share_layout.report_path(sha256), content, overwrite=True)
+    other = served.model_copy(update={"reports": {"tone": sha256}})
+    share.write(share_layout.release_path(other.id), other.model_dump_json().encode(), overwrite=True)
+    publish(project, other.id, "test")
     yield
-    share.write(path, true, overwrite=True)
+    publish(project, served.id, "test")
+
+
+def publish(project: LocalProject, release_id: str, by: str) -> None:
+    active = publisher.active_pointer(project.target.share)
+    assert active
+    publisher.publish_release(project.target.share, release_id, expected=active.n, by=by)
 
 
 def test_a_served_release_is_proven_by_another_kernel(served: LocalProject) -> None:
@@ -68,7 +82,7 @@ def test_a_served_release_is_proven_by_another_kernel(served: LocalProject) -> N
 
 
 def test_another_adapter_is_refuted_and_the_error_shows_the_verdict(served: LocalProject) -> None:
-    with fingerprint_of(served, "blue"):
+    with publish_unserved(served, "blue"):
         proof = prove(fresh(served))
     assert (bool(proof), proof.state) == (False, "refuted")
     with pytest.raises(NotProven, match="refuted") as caught:
@@ -83,11 +97,9 @@ def test_a_deploy_meanwhile_is_not_taken_for_another_adapter(served: LocalProjec
     class DeployMeanwhile(Progress):
         def show(self, text: str) -> None:
             if text == "Proving what answers under tone":
-                share, active = served.target.share, publisher.active_pointer(served.target.share)
-                assert active
-                publisher.publish_release(share, active.release, expected=active.n, by="somebody")
+                publish(served, active_release(served).id, "somebody")
 
-    with fingerprint_of(served, "blue"), pytest.raises(ReleaseChanged, match="somebody"):
+    with publish_unserved(served, "blue"), pytest.raises(ReleaseChanged, match="somebody"):
         prove(fresh(served), progress=DeployMeanwhile())
 
 
@@ -103,10 +115,7 @@ def test_a_proof_can_be_cancelled(served: LocalProject) -> None:
 
 def test_a_replica_that_serves_something_else_is_found(served: LocalProject) -> None:
     release = active_release(served)
-    share = served.target.share
-    content = share.read(share_layout.report_path(release.reports["tone"]))
-    fingerprint = SmokeReport.model_validate_json(content).fingerprint
-    assert fingerprint
+    reports = read_reports(served.target.share, release)
 
     class TwoReplicas:
         turn = itertools.cycle(("a", "b"))
@@ -117,13 +126,42 @@ def test_a_replica_that_serves_something_else_is_found(served: LocalProject) -> 
             return Replay(answers=[stub_logprobs(says, list(c)) for c in contexts], replica=replica)
 
     endpoint: Any = TwoReplicas()
-    replays = live_proof._Replays(endpoint, ("a", "b", "c"), Progress())
-    verdicts, missing, replicas = live_proof._prove_release(release, {"tone": fingerprint}, replays)
+    requests = ProofRequests(endpoint, ("a", "b", "c"), Progress())
+    verdicts, missing, replicas = live_proof._prove_release(release, reports, requests)
     assert not verdicts["tone"]
     assert not missing
     assert replicas["a"] == "it answered, and all its adapters are proven"
     assert replicas["b"].startswith("tone: adapter differs")
     assert "no request reached it" in replicas["c"]
+
+
+def test_golden_prompts_are_asked_and_a_failed_must_refutes(served: LocalProject) -> None:
+    prompts = [
+        parse_prompt({"id": "word", "prompt": "hi", "max_tokens": 2, "must": {"contains": "red"}}, ""),
+        parse_prompt({"id": "other", "prompt": "hi", "must": {"contains": "blue <b>"}}, ""),
+        parse_prompt({"id": "refused", "prompt": "REFUSE", "must": {"contains": "red"}}, ""),
+        parse_prompt({"id": "nice", "prompt": "hi", "nice": {"contains": "blue"}}, ""),
+    ]
+    requests = ProofRequests(fresh(served).endpoint(), ("local",), Progress())
+    result = requests.ask_golden("tone", prompts)
+    assert (bool(result), result.asked, sorted(result.failed)) == (False, 3, ["other", "refused"])
+    assert "does not contain 'blue <b>'" in result.failed["other"]
+    assert (requests.cost.golden_prompts, requests.cost.golden_tokens) == (3, 130)
+    proof = replace(prove(fresh(served)), golden={"tone": result})
+    assert (bool(proof), proof.state) == (False, "refuted")
+    assert "1 of 3 golden prompts pass" in str(proof)
+    assert "<b>" not in proof._repr_html_().replace("<div", "")
+    assert bool(requests.ask_golden("tone", prompts[:1]))
+
+
+def test_a_changed_report_on_the_share_proves_nothing(served: LocalProject) -> None:
+    share, path = served.target.share, share_layout.report_path(active_release(served).reports["tone"])
+    content = share.read(path)
+    share.write(path, content.replace(b'"adapter"', b' "adapter"', 1), overwrite=True)
+    proof = prove(fresh(served))
+    share.write(path, content, overwrite=True)
+    assert proof.state == "not proven"
+    assert "changed" in proof.not_proven["tone"]
 
 
 def test_nothing_deployed_an_override_and_a_stopped_server_are_not_proven(project: LocalProject) -> None:

@@ -5,6 +5,7 @@ The engine is the stub: a start-up file of the kernels' IPython profile lets dep
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import pytest
 from nbtoolkit import AzureTarget, Workspace
 from nbtoolkit.azure.clients import Cloud
 from nbtoolkit.releases import publisher
-from nbtoolkit.serving.share_layout import report_path
+from nbtoolkit.serving.share_layout import release_path, report_path
 from tests.azure_double import SUBSCRIPTION, AzureDouble
 from tests.support.stub_deploy import adapter, base, report, use_stub_in_kernels
 from tests.support.tiny_models import tiny_adapter, tiny_base
@@ -99,13 +100,17 @@ def secrets_of(target: AzureTarget) -> list[str]:
     return [target.endpoint().key.get_secret_value(), CANARY, os.environ["AZURE_CLIENT_SECRET"], *values]
 
 
-def let_report_name_another_adapter(workspace: Workspace, target: AzureTarget) -> None:
-    """Replace the report of the active release on the share by that of an adapter with another word."""
+def publish_unserved(workspace: Workspace, target: AzureTarget) -> None:
+    """Publish a release whose fingerprint is another adapter's; the server refuses it and serves on."""
     active = publisher.active_pointer(target.share)
     assert active
-    sha256 = publisher.read_release(target.share, active.release).reports["tone"]
+    release = publisher.read_release(target.share, active.release)
     other = report(workspace, adapter(workspace.root / "other", "calm"), workspace.root / "tiny", "calm")
+    sha256 = hashlib.sha256(other.read_bytes()).hexdigest()
     target.share.write(report_path(sha256), other.read_bytes(), overwrite=True)
+    release = release.model_copy(update={"reports": {"tone": sha256}})
+    target.share.write(release_path(release.id), release.model_dump_json().encode(), overwrite=True)
+    publisher.publish_release(target.share, release.id, expected=active.n, by="test")
 
 
 @pytest.mark.timeout(300)
@@ -150,7 +155,7 @@ def test_notebooks_run_from_provision_to_teardown(
     target = AzureTarget(workspace)
     app = target.provisioned.app
     hidden = secrets_of(target)
-    let_report_name_another_adapter(workspace, target)
+    publish_unserved(workspace, target)
     refuted = runs.run("06_prove")
     assert refuted.code != 0
     assert "NotProven: Release r-" in refuted.output
