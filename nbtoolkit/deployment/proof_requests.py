@@ -76,7 +76,7 @@ class ProofRequests:
         self._progress = progress
 
     def replay(self, model: str, fingerprint: Fingerprint) -> dict[str, list[Logprobs]]:
-        """Replay contexts under a model's name until each replica has answered; return the answers by replica."""
+        """Replay contexts under a model's name until each replica has answered; return answers by replica."""
         self._progress.phase(f"Proving what answers under {model}")
         contexts = fingerprint.contexts
         found: dict[str, list[Logprobs]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,36 +33,48 @@ def check_smoke_reports(
 ) -> GateResult:
     """Return the smoke reports of all adapters.
 
-    Raises :class:`SmokeTestFailed` if an adapter's newest report is missing, not green, or of other engine
-    settings, unless the settings have an ``override_reason``; the message names the call to run.
+    Raises :class:`SmokeTestFailed` if an adapter's newest report is missing, not green, of another version or
+    of other engine settings, unless the settings have an ``override_reason``; the message names the line to
+    run for each adapter.
     """
     reports: dict[str, SmokeReport] = {}
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for name, adapter in adapters.items():
         progress.check()
         try:
             report = _report(settings, workspace, base, adapter)
         except BrokenFile as error:
-            problems.append(f"{name}: {error.message}")
+            problems[name] = error.message
             continue
         problem = _problem(settings, report, base, adapter)
         if problem:
-            problems.append(f"{name}: {problem}")
+            problems[name] = problem
         if report and (not problem or report.fingerprint):
             reports[name] = report
     if problems and settings.override_reason is None:
+        lines = [f"{name}: {problem}" for name, problem in problems.items()]
         raise SmokeTestFailed(
-            "The deploy needs a green smoke report for exactly these bytes.\n  " + "\n  ".join(problems),
-            next_step=(
-                "run: for one in settings.smoke_settings(): smoke_test(one).raise_for_failure(); "
-                "or give override_reason"
-            ),
-            problems=tuple(problems),
+            "The deploy needs a green smoke report for exactly these bytes.\n  " + "\n  ".join(lines),
+            next_step=f"run {_lines_to_run(settings, problems)}, or give override_reason",
+            problems=tuple(lines),
         )
     if problems:
         progress.note(f"deployed without a green smoke report, because: {settings.override_reason}")
     files = {name: _file(settings, workspace, report) for name, report in reports.items()}
     return GateResult(reports, files, settings.override_reason if problems else None)
+
+
+def _lines_to_run(settings: DeploySettings, names: Collection[str]) -> str:
+    """Return the calls that test the named adapters with the settings of this deploy."""
+    lines: list[str] = []
+    for name, one in zip(settings.adapters, settings.smoke_settings(), strict=True):
+        if name in names:
+            values = one.model_dump(
+                include={"adapter", "base", "dtype", "quantization"}, exclude_defaults=True
+            )
+            arguments = ", ".join(f"{field}={value!r}" for field, value in values.items())
+            lines.append(f"smoke_test(SmokeSettings({arguments})).raise_for_failure()")
+    return "; ".join(lines)
 
 
 def _report(
@@ -94,7 +106,7 @@ def _problem(
     tested = {
         "engine": report.engine,
         "quantization": report.quantization,
-        "dtype": report.settings.get("dtype", settings.dtype),
+        "dtype": report.settings.get("dtype"),
     }
     for name, value in wanted.items():
         if tested[name] != value:

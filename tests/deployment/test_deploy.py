@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from nbtoolkit import Adapter, DeploySettings, LocalTarget, deploy, rollback
-from nbtoolkit.deployment.resolve_release import use_cached_sha256
+from nbtoolkit.deployment.resolve_release import resolve_release, use_cached_sha256
 from nbtoolkit.errors import (
     Busy,
     InvalidSettings,
     SmokeTestFailed,
 )
+from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
 from nbtoolkit.serving import content_hash
 from tests.support import stub_deploy
@@ -120,6 +121,52 @@ def test_a_failed_smoke_report_names_the_check(project: LocalProject) -> None:
 def test_a_smoke_report_of_another_precision_is_refused(project: LocalProject) -> None:
     with pytest.raises(SmokeTestFailed, match=r"with dtype 'auto', but is to be served with 'float16'"):
         project.deploy("red", dtype="float16")
+
+
+def damage(project: LocalProject, **changes: object) -> None:
+    """Change fields of the newest smoke report to what another version or other settings would write."""
+    path = max(project.workspace.reports.glob("*.json"))
+    content = json.loads(path.read_bytes()) | changes
+    path.write_text(json.dumps(content, sort_keys=True, indent=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": 1}, "is not a smoke report of this version: format"),
+        ({"engine": "vllm"}, "with engine 'vllm', but is to be served with 'transformers'"),
+        ({"quantization": "nf4"}, "with quantization 'nf4', but is to be served with 'none'"),
+        ({"settings": {}}, "with dtype None, but is to be served with 'auto'"),
+        ({"levels": ["static", "model"]}, "level contract was not run"),
+        ({"verdict": "undecided"}, "A1 is undecided"),
+        ({"verdict": "skipped"}, "A1 was skipped: for a test"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "-".join(value),
+)
+def test_a_report_that_says_less_than_the_deploy_needs_does_not_count(
+    tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    project = LocalProject(tmp_path / "workspace")
+    settings = project.settings(project.adapter("red"))
+    if verdict := changes.pop("verdict", None):
+        check = {
+            "id": "A1",
+            "level": "static",
+            "title": "files",
+            "evidence": {},
+            "remedy": "",
+            "seconds": 0.0,
+        }
+        changes = {"checks": [{**check, "verdict": verdict, "summary": "skipped: for a test"}]}
+    damage(project, **changes)
+    with pytest.raises(SmokeTestFailed) as caught:
+        resolve_release(settings, project.target, Progress())
+    assert reason in caught.value.message
+    folder = project.workspace.root / "adapters" / "red"
+    line = f"smoke_test(SmokeSettings(adapter={str(folder)!r}, base='tiny')).raise_for_failure()"
+    assert caught.value.next_step == f"run {line}, or give override_reason"
+    settings = settings.model_copy(update={"override_reason": "a reason"})
+    assert resolve_release(settings, project.target, Progress()).release.override_reason == "a reason"
 
 
 def test_an_override_reason_allows_the_deploy_and_is_kept_in_the_release(project: LocalProject) -> None:
