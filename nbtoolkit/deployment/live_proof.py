@@ -51,7 +51,8 @@ class LiveProof(FactTable):
     ``state`` is ``refuted`` if answers contradict the release or fail a golden prompt, ``not proven`` if they
     could not be compared, and ``asleep`` if nothing runs. ``verdicts`` are by adapter, of the replica with
     the worst one; ``not_proven`` maps adapters, replicas or servers without a verdict to the reason.
-    ``golden`` are the results of the golden prompts by adapter. ``replicas`` says what each running replica answered.
+    ``golden`` are the results of the golden prompts by adapter, ``replicas`` what each running replica
+    answered.
     """
 
     target: str
