@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from nbtoolkit.errors import BrokenFile, InvalidAdapter
+from nbtoolkit.errors import BrokenFile, Cancelled, InvalidAdapter, NbtoolkitError
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.smoke.settings import Level, SmokeSettings
@@ -88,6 +89,15 @@ class CheckFunction(Generic[Context]):
         outcome = self.run(context)
         return self.result(outcome, time.monotonic() - start)
 
+    def run_safely(self, context: Context, *raised: type[Exception]) -> Check:
+        """Run the check; an exception is a failed finding. Raises ``Cancelled`` and ``raised``."""
+        try:
+            return self(context)
+        except (Cancelled, *raised):
+            raise
+        except Exception as error:  # noqa: BLE001  a report is never lost
+            return self.result(exception_finding(error))
+
     def result(self, outcome: CheckOutcome, seconds: float = 0.0) -> Check:
         """Return an outcome as this check's result."""
         facts: dict[str, Any] = {"id": self.id, "level": self.level, "title": self.title, **vars(outcome)}
@@ -152,6 +162,18 @@ class SmokeContext:
             return read_object(self.folder / "adapter_config.json")
         except BrokenFile:
             return None
+
+
+def exception_finding(error: BaseException) -> CheckOutcome:
+    """Return the failed finding for an exception: with its own next step, or else with its traceback."""
+    if isinstance(error, NbtoolkitError):
+        return failure(error.message, remedy=error.next_step)
+    cause = next(iter(str(error).strip().splitlines()), "")
+    return failure(
+        f"{type(error).__name__}: {cause}" if cause else type(error).__name__,
+        {"traceback": traceback.format_exception(error)[-12:]},
+        "see the message; if it names no cause, report it with this check's evidence",
+    )
 
 
 def abbreviate(items: list[str], keep: int = 8) -> str:

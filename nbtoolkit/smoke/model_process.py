@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from nbtoolkit.errors import SmokeTestFailed
 from nbtoolkit.progress import Progress
-from nbtoolkit.smoke.check import Check
+from nbtoolkit.smoke.check import Check, exception_finding
 from nbtoolkit.smoke.model_level.messages import (
     DoneMessage,
     Message,
@@ -34,6 +34,7 @@ MODEL_CHECKS = {
     "A4": "base match",
     "G1": "load",
     "G2": "effect",
+    "G3": "template, stop",
     "G4": "sanity",
     "G5": "golden prompts",
     "G6": "budget",
@@ -94,6 +95,21 @@ def run_model_level(
                         progress.advance(done, total)
                 case message:
                     yield message
+
+
+def failed_model_check(id: str, error: Exception) -> Check:
+    """Return the finding that the process ended while the check ``id`` was running."""
+    found = exception_finding(error)
+    summary, *output = found.summary.splitlines()
+    return Check(
+        id=id,
+        level="model",
+        title=MODEL_CHECKS[id],
+        verdict="fail",
+        summary=summary,
+        evidence={**found.evidence, "output": output},
+        remedy=found.remedy,
+    )
 
 
 def skipped_model_checks(reason: str) -> list[Check]:

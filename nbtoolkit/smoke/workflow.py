@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nbtoolkit._version import __version__
-from nbtoolkit.errors import BrokenFile, InvalidAdapter
+from nbtoolkit.errors import BrokenFile, Cancelled, InvalidAdapter, NbtoolkitError
 from nbtoolkit.golden.golden_file import golden_sha256
 from nbtoolkit.golden.prompts import GoldenPrompt
 from nbtoolkit.models.adapter import CONFIG, Adapter
@@ -26,15 +26,17 @@ from nbtoolkit.progress import SILENT, Progress
 from nbtoolkit.releases.tokenizer import tokenizer_in_force
 from nbtoolkit.serving.content_hash import adapter_sha256
 from nbtoolkit.serving.fingerprint import Fingerprint
-from nbtoolkit.smoke.check import Check, SmokeContext, registered_checks
+from nbtoolkit.serving.release import ServedTokenizer
+from nbtoolkit.smoke.check import Check, CheckFunction, SmokeContext, exception_finding, registered_checks
 from nbtoolkit.smoke.golden_prompts import golden_prompts_of, previous_golden_answers
 from nbtoolkit.smoke.model_level.messages import (
     CheckMessage,
     FactsMessage,
     FingerprintMessage,
     ModelTask,
+    StartMessage,
 )
-from nbtoolkit.smoke.model_process import run_model_level, skipped_model_checks
+from nbtoolkit.smoke.model_process import failed_model_check, run_model_level, skipped_model_checks
 from nbtoolkit.smoke.report import SmokeReport, newest_report, previous_report
 from nbtoolkit.smoke.settings import SmokeSettings
 from nbtoolkit.smoke.static import adapter_config, adapter_files, base_match, weight_values
@@ -50,10 +52,10 @@ def smoke_test(
 ) -> SmokeReport:
     """Test an adapter on its base and return the report, which is saved in the workspace.
 
-    A failed check is in the report and not raised: see :meth:`SmokeReport.raise_for_failure`. With
-    ``reuse``, a saved green report of the same bytes, settings and versions is returned. Raises
-    :class:`InvalidBase` if the base cannot be read, :class:`SmokeTestFailed` if the model level's process
-    dies, and ``Cancelled``. The static level takes seconds; the model level loads base and adapter in a
+    A failed check is in the report and not raised: see :meth:`SmokeReport.raise_for_failure`. So is an
+    exception during a check, and the death of the model level's process. With ``reuse``, a saved green report
+    of the same bytes, settings and versions is returned. Raises :class:`InvalidBase` if the base cannot be
+    read, and ``Cancelled``. The static level takes seconds; the model level loads base and adapter in a
     child process; the contract level starts the real server on this machine and stops it.
 
     >>> settings = SmokeSettings(adapter="adapters/tone", base="models/base", levels=["static"])
@@ -109,13 +111,16 @@ class _SmokeRun:
         """Run the static checks; skip those that need an adapter if it cannot be read."""
         for one in registered_checks("static"):
             self.progress.phase(f"Smoke test: {one.id} {one.title}")
-            try:
-                self.checks.append(one(self.context))
-            except InvalidAdapter as error:
-                cause = error.check or "A1"
-                if cause == one.id or cause not in self.failed:
-                    raise
-                self.checks.append(one.skipped(f"{cause} failed, so there is no adapter to check"))
+            self.checks.append(self._run_static(one))
+
+    def _run_static(self, check: CheckFunction[SmokeContext]) -> Check:
+        try:
+            return check.run_safely(self.context, InvalidAdapter)
+        except InvalidAdapter as error:
+            cause = error.check or "A1"
+            if cause != check.id and cause in self.failed:
+                return check.skipped(f"{cause} failed, so there is no adapter to check")
+            return check.result(exception_finding(error))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -132,20 +137,31 @@ class _SmokeRun:
             return
         settled = tuple(one.id for one in self.checks if one.id == "A3" and one.verdict != "undecided")
         previous = previous_golden_answers(workspace, self.sha256, self.context.base.sha256, self.golden)
-        with _loadable_folder(self.context.adapter) as folder:
-            task = _build_task(self.context, folder, settled).model_copy(
-                update={"golden": self.golden, "previous": previous}
-            )
-            for message in run_model_level(task, self.progress, self.context.settings.timeout):
-                match message:
-                    case CheckMessage(check=result):
-                        self.checks.append(result)
-                    case FactsMessage():
-                        self.facts = message
-                    case FingerprintMessage(fingerprint=fingerprint):
-                        self.fingerprint = fingerprint
-                    case _:
-                        pass
+        done, running = set(settled), "G1"
+        try:
+            with _loadable_folder(self.context.adapter) as folder:
+                task = _build_task(self.context, folder, settled).model_copy(
+                    update={"golden": self.golden, "previous": previous}
+                )
+                for message in run_model_level(task, self.progress, self.context.settings.timeout):
+                    match message:
+                        case StartMessage(id=id):
+                            running = id
+                        case CheckMessage(check=result):
+                            self.checks.append(result)
+                            done.add(result.id)
+                        case FactsMessage():
+                            self.facts = message
+                        case FingerprintMessage(fingerprint=fingerprint):
+                            self.fingerprint = fingerprint
+                        case _:
+                            pass
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001  the process died or timed out; the report is kept
+            self.checks.append(failed_model_check(running, error))
+            rest = skipped_model_checks(f"{running} failed")
+            self.checks += [one for one in rest if one.id not in {*done, running}]
 
     def contract_level(self, workspace: Workspace) -> None:
         """Run the contract check on the real server, unless a check failed or there is no fingerprint."""
@@ -157,7 +173,7 @@ class _SmokeRun:
             self.checks += [one.skipped(reason) for one in registered_checks("contract")]
             return
         context = ContractContext(self.context, self.fingerprint, self.report(), workspace, self.progress)
-        self.checks += [one(context) for one in registered_checks("contract")]
+        self.checks += [one.run_safely(context) for one in registered_checks("contract")]
 
     def report(self) -> SmokeReport:
         """Return the report of the results so far."""
@@ -198,9 +214,12 @@ def _loadable_folder(adapter: Adapter) -> Generator[Path]:
 def _build_task(context: SmokeContext, folder: Path, settled: tuple[str, ...]) -> ModelTask:
     """Return the input of the model level's process, with the tokenizer and template in force."""
     base, adapter = context.base, context.adapter
-    tokenizer = tokenizer_in_force(
-        base.path, str(base.path), {adapter.name: (adapter.path, str(adapter.path))}
-    )
+    paths = {adapter.name: (adapter.path, str(adapter.path))}
+    tokenizer, problem = ServedTokenizer(path=str(base.path), sha256=base.sha256), ""
+    try:
+        tokenizer = tokenizer_in_force(base.path, str(base.path), paths)
+    except NbtoolkitError as error:  # check G3 reports it; the others run
+        problem = str(error)
     return ModelTask(
         settings=context.settings,
         adapter_path=str(folder),
@@ -209,6 +228,7 @@ def _build_task(context: SmokeContext, folder: Path, settled: tuple[str, ...]) -
         base_sha256=base.sha256,
         tokenizer_path=tokenizer.path,
         chat_template=tokenizer.chat_template,
+        tokenizer_problem=problem,
         settled=settled,
     )
 

@@ -75,15 +75,9 @@ def edit_config(adapter: Path, **changes: Any) -> None:
 
 
 def outcome(id: str, context: Any) -> CheckOutcome:
-    from nbtoolkit.smoke.model_level import (  # noqa: F401  they register checks
-        budget,
-        degeneration,
-        effect,
-        golden,
-        load,
-        precision,
-    )
+    from nbtoolkit.smoke.model_level.__main__ import register_checks
 
+    register_checks()
     return next(one for one in registered_checks("model") if one.id == id).run(context)
 
 

@@ -155,10 +155,9 @@ def test_static_and_model_level_pass(models: Path, workspace_root: Path) -> None
     )
     report = smoke_test(settings, progress=progress, workspace=workspace)
     verdicts = {(one.level, one.id): one.verdict for one in report.checks}
-    assert verdicts == {
-        **{("static", id): "pass" for id in ("A1", "A2", "A3", "A4", "A6")},
-        **{("model", id): "pass" for id in ("A4", "G1", "G2", "G4")},
-    }
+    ids = {"static": ("A1", "A2", "A3", "A4", "A6"), "model": ("A4", "G1", "G2", "G3", "G4", "G6")}
+    assert verdicts.items() >= {(level, id): "pass" for level, each in ids.items() for id in each}.items()
+    assert set(verdicts.values()) == {"pass"}
     assert report.fingerprint
     assert report.fingerprint.adapter_sha256 == report.adapter_sha256
     assert report.fingerprint.base_sha256 == report.base_sha256
@@ -175,7 +174,8 @@ def test_failing_static_check_starts_no_process(models: Path, workspace_root: Pa
     settings = SmokeSettings(adapter="empty", base=str(models / "base"))
     report = smoke_test(settings, progress=progress, workspace=workspace)
     skipped = {one.id: one.summary for one in report.checks if one.level != "static"}
-    assert skipped == dict.fromkeys(["A4", "G1", "G2", "G4", "G7"], "skipped: A1 failed")
+    assert skipped.keys() >= {"A4", "G1", "G2", "G3", "G4", "G6", "G7"}
+    assert set(skipped.values()) == {"skipped: A1 failed"}
     assert not any("torch" in line for line in progress.lines)
     assert len(list(workspace.reports.iterdir())) == 1, "a failing report is kept too"
 

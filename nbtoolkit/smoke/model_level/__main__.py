@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from nbtoolkit.smoke.check import Check, registered_checks
+from nbtoolkit.smoke.check import Check, CheckFunction, registered_checks
+from nbtoolkit.smoke.model_level.failure_causes import TokenizerFailed, explain
 from nbtoolkit.smoke.model_level.messages import (
     CheckMessage,
     DoneMessage,
@@ -17,8 +19,12 @@ from nbtoolkit.smoke.model_level.messages import (
     ModelTask,
     PhaseMessage,
     ProblemMessage,
+    StartMessage,
 )
 from nbtoolkit.utils.threads import start_daemon
+
+if TYPE_CHECKING:
+    from nbtoolkit.smoke.model_level.context import ModelContext
 
 _LOADING = ("A3", "A4", "G1")
 """If one of these fails, the other checks are skipped."""
@@ -37,45 +43,68 @@ def main() -> int:
         out.flush()
 
     send(PhaseMessage(text="starting torch, transformers and peft"))
-    import torch
-
     try:
         _run(task, send)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        cause = str(error).splitlines()[0] if str(error) else "no more memory is available"
-        send(
-            ProblemMessage(
-                text=f"Out of memory: {cause}",
-                next_step="end other programs that use the memory, or take quantization='nf4', a GPU with "
-                "more memory, or a smaller base",
-            )
-        )
+    except Exception as error:  # noqa: BLE001  one that belongs to no check
+        traceback.print_exc()
+        found = explain(error, task)
+        send(ProblemMessage(text=found.summary, next_step=found.remedy))
         return 1
     send(DoneMessage())
     return 0
 
 
+def register_checks() -> None:
+    """Import the modules that define this level's checks, hence torch."""
+    from nbtoolkit.smoke.model_level import budget, degeneration, effect, golden, load, precision, template
+
+    del budget, degeneration, effect, golden, load, precision, template
+
+
 def _run(task: ModelTask, send: _Send) -> None:
-    from nbtoolkit.smoke.model_level import budget, degeneration, effect, golden, load, precision
     from nbtoolkit.smoke.model_level.context import ModelContext
     from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
 
-    del budget, degeneration, effect, golden, load, precision  # the import registers their checks
+    register_checks()
 
     def report(text: str, done: float | None = None, total: float | None = None) -> None:
         send(PhaseMessage(text=text, done=done, total=total))
 
     context = ModelContext(task, report)
-    send(FactsMessage(device=context.device.name, dtype=context.dtype))
-    results: dict[str, Check] = {}
+    try:
+        dtype = context.dtype
+    except Exception:  # noqa: BLE001 - check A4 reports what is wrong with the base's configuration
+        dtype = None
+    send(FactsMessage(device=context.device.name, dtype=dtype))
+    failed = ""
     for one in registered_checks("model"):
         if one.id in task.settled:
             continue
-        failed = next((id for id in _LOADING if id in results and results[id].verdict == "fail"), None)
-        results[one.id] = one.skipped(f"{failed} failed") if failed else one(context)
-        send(CheckMessage(check=results[one.id]))
-        if one.id == "G2" and results["G2"].verdict in ("pass", "warn"):
-            send(FingerprintMessage(fingerprint=take_fingerprint(context)))
+        if failed:
+            send(CheckMessage(check=one.skipped(f"{failed} failed")))
+            continue
+        send(StartMessage(id=one.id))
+        found = _run_check(one, context)
+        if one.id == "G2" and found.verdict in ("pass", "warn"):
+            try:
+                send(FingerprintMessage(fingerprint=take_fingerprint(context)))
+            except Exception as error:  # noqa: BLE001  the report is kept
+                found = one.result(explain(error, task), found.seconds)
+        if found.verdict == "fail" and one.id in _LOADING:
+            failed = one.id
+        send(CheckMessage(check=found))
+
+
+def _run_check(check: CheckFunction[ModelContext], context: ModelContext) -> Check:
+    """Run a check; an exception is a finding, and only G3 reports a tokenizer that cannot be loaded."""
+    try:
+        return check(context)
+    except TokenizerFailed as error:
+        if check.id != "G3":
+            return check.skipped("the tokenizer cannot be loaded, see G3")
+        return check.result(explain(error.__cause__ or error, context.task))
+    except Exception as error:  # noqa: BLE001  the report is kept
+        return check.result(explain(error, context.task))
 
 
 def _take_stdout() -> TextIO:
@@ -87,7 +116,7 @@ def _take_stdout() -> TextIO:
 
 def _exit_with_parent() -> None:
     """Exit when the kernel that started this process is gone, which closes the pipe."""
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):  # a read of sys.stdin holds a lock, and Python aborts if that is held at its end
         pass
     os._exit(3)
 

@@ -14,6 +14,7 @@ import torch
 
 from nbtoolkit.serving.chat_template import ChatTemplate, ChatTemplateError
 from nbtoolkit.serving.dtype import cpu_has_bfloat16, serving_dtype
+from nbtoolkit.smoke.model_level.failure_causes import TokenizerFailed
 from nbtoolkit.smoke.model_level.messages import ModelTask
 from nbtoolkit.smoke.settings import SmokeSettings
 
@@ -111,10 +112,15 @@ class ModelContext:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer in force."""
+        """The tokenizer in force; raises :class:`TokenizerFailed`."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.task.tokenizer_path, local_files_only=True)
+        if self.task.tokenizer_problem:
+            raise TokenizerFailed(self.task.tokenizer_problem)
+        try:
+            return AutoTokenizer.from_pretrained(self.task.tokenizer_path, local_files_only=True)
+        except Exception as error:  # of any library that reads a tokenizer's files
+            raise TokenizerFailed(str(error)) from error
 
     @cached_property
     def chat_template(self) -> ChatTemplate | None:

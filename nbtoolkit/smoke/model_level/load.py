@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from nbtoolkit.models.base_model_files import CONFIG, GENERATION
 from nbtoolkit.smoke.check import CheckOutcome, abbreviate, check, failure, passed, warning
 from nbtoolkit.smoke.model_level.context import ModelContext
+from nbtoolkit.smoke.model_level.failure_causes import quantization_method, quantized_base, unreadable_file
 from nbtoolkit.smoke.model_level.peft_fields import installed_fields
 from nbtoolkit.smoke.static.adapter_config import check_keys, peft_version
-
-_PEFT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, NotImplementedError)
 
 
 @check("A3", "model", "config")
@@ -35,14 +36,12 @@ def base_match(context: ModelContext) -> CheckOutcome:
     except RuntimeError as error:
         wrong = re.findall(r"size mismatch for (\S+):.*?\[([\d, ]*)\].*?\[([\d, ]*)\]", str(error), re.S)
         if not wrong:
-            return failure(f"peft rejects it: {str(error).splitlines()[0]}", remedy=remedy)
+            raise
         shapes = {name: f"[{found}] in the file, [{wanted}] in the base" for name, found, wanted in wrong}
         first = next(iter(shapes.items()))
         return failure(
             f"{len(shapes)} shapes differ, {first[0]}: {first[1]}", {"wrong_shapes": shapes}, remedy
         )
-    except _PEFT_ERRORS as error:
-        return failure(f"peft rejects it: {str(error).splitlines()[0]}", remedy=remedy)
     evidence = {"missing": missing[:50], "unexpected": unexpected[:50]}
     if unexpected:
         return failure(
@@ -67,14 +66,14 @@ def load(context: ModelContext) -> CheckOutcome:
             "repair the GPU's driver or install torch for it; set CUDA_VISIBLE_DEVICES= to test on the CPU",
         )
     context.report(f"loading base and adapter in {context.dtype} on {context.device.name}")
-    try:
-        model = context.model
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, *_PEFT_ERRORS) as error:
-        return failure(
-            f"it does not load: {type(error).__name__}: {str(error).splitlines()[0]}",
-            remedy="see the message; check that the adapter belongs to this base and this peft",
+    base = Path(context.task.base_path)
+    if broken := unreadable_file((base / CONFIG, base / GENERATION)):  # transformers ignores a broken one
+        return failure(broken.message, remedy=broken.next_step)
+    model = context.model
+    method = quantization_method(base)
+    if method and not getattr(model.get_base_model(), "is_quantized", False):
+        return quantized_base(
+            method, context.task, "transformers dequantizes it, because this device does not support it"
         )
     missing = list(context.load_result.missing_keys)
     unexpected = list(context.load_result.unexpected_keys)

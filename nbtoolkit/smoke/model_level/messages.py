@@ -19,7 +19,10 @@ class _Message(BaseModel):
 
 
 class ModelTask(_Message):
-    """The input of the process; all paths are absolute. ``settled`` are the ids of checks to leave out."""
+    """The input of the process; all paths are absolute.
+
+    ``tokenizer_problem`` is why no tokenizer is in force. ``settled`` are the ids of checks to leave out.
+    """
 
     settings: SmokeSettings
     adapter_path: str
@@ -28,6 +31,7 @@ class ModelTask(_Message):
     base_sha256: str
     tokenizer_path: str
     chat_template: Templates | None = None
+    tokenizer_problem: str = ""
     settled: tuple[str, ...] = ()
     golden: tuple[GoldenPrompt, ...] = ()
     previous: PreviousGoldenAnswers | None = None
@@ -42,6 +46,13 @@ class PhaseMessage(_Message):
     total: float | None = None
 
 
+class StartMessage(_Message):
+    """A check started; it gets the finding if the process dies."""
+
+    kind: Literal["start"] = "start"
+    id: str
+
+
 class CheckMessage(_Message):
     """A check ended."""
 
@@ -50,11 +61,11 @@ class CheckMessage(_Message):
 
 
 class FactsMessage(_Message):
-    """Device and dtype of the model level."""
+    """Device and dtype of the model level; no dtype if the base's configuration cannot be read."""
 
     kind: Literal["facts"] = "facts"
     device: str
-    dtype: str
+    dtype: str | None
 
 
 class FingerprintMessage(_Message):
@@ -78,7 +89,15 @@ class DoneMessage(_Message):
     kind: Literal["done"] = "done"
 
 
-Message = PhaseMessage | CheckMessage | FactsMessage | FingerprintMessage | ProblemMessage | DoneMessage
+Message = (
+    PhaseMessage
+    | StartMessage
+    | CheckMessage
+    | FactsMessage
+    | FingerprintMessage
+    | ProblemMessage
+    | DoneMessage
+)
 _MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
 
 
