@@ -23,7 +23,7 @@ _COLOURS: Mapping[Verdict, str] = {
     "undecided": "#57606a",
 }
 """Backgrounds of the badges: white text on them is legible in every theme."""
-_MUTED = "color:var(--jp-ui-font-color2,inherit);opacity:.85"
+_MUTED = "color:var(--jp-ui-font-color2,inherit)"
 _LINE = "border-bottom:1px solid rgba(128,128,128,.3)"
 _PAGE = (
     "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.45;max-width:960px;"

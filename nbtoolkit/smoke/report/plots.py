@@ -122,4 +122,4 @@ def _finite(value: Any) -> float:
 
 def _short(label: str) -> str:
     text = " ".join(label.split())
-    return text if len(text) <= 46 else f"{text[:45]}…"
+    return text if len(text) <= 40 else f"{text[:39]}…"
