@@ -244,6 +244,16 @@ def test_effect_below_bfloat16_precision_is_named(models: Path, adapter: Path) -
     )
 
 
+def test_effect_is_reported_per_prompt(models: Path) -> None:
+    context = model_context(models / "llama", models / "llama-adapter", prompts=["mine", " "])
+    found = outcome("G2", context).evidence
+    per_prompt = found["kl_per_prompt"]
+    assert next(iter(per_prompt)) == "mine", "a blank prompt is left out"
+    assert len(per_prompt) == 9
+    total = sum(kl * len(ids) for kl, ids in zip(per_prompt.values(), context.prompt_ids, strict=True))
+    assert total / found["positions"] == pytest.approx(found["kl_nats"])
+
+
 def test_small_effect_is_a_warning(models: Path, adapter: Path) -> None:
     context = model_context(models / "llama", adapter, effect_warn=1e15)
     assert outcome("G2", context).verdict == "warn"

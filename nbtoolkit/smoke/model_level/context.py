@@ -130,7 +130,7 @@ class ModelContext:
     @cached_property
     def prompts(self) -> tuple[str, ...]:
         """The user's prompts, then the built-in ones."""
-        return (*self.settings.prompts, *GENERIC)
+        return (*filter(str.strip, self.settings.prompts), *GENERIC)
 
     @cached_property
     def prompt_ids(self) -> list[list[int]]:

@@ -42,13 +42,19 @@ def effect(context: ModelContext) -> CheckOutcome:
     """Compare KL(base‖adapter) over all positions of all prompts with the noise of left-padded batches."""
     settings = context.settings
     model, (reference, noise) = context.model, base_on_prompts(context)
-    change = measure_change(model, context.prompt_ids, reference, context.report)
+    changes = measure_change(model, context.prompt_ids, reference, context.report)
+    positions = list(map(len, context.prompt_ids))
+    change = sum(changes) / sum(positions)
     silent = modules_without_output(context.model, context.adapter_name, context.prompt_ids[:BATCH])
     evidence: dict[str, Any] = {
         "kl_nats": change,
         "noise_nats": noise,
+        "kl_per_prompt": {
+            prompt: value / length
+            for prompt, value, length in zip(context.prompts, changes, positions, strict=True)
+        },
         "prompts": len(context.prompt_ids),
-        "positions": sum(len(ids) for ids in context.prompt_ids),
+        "positions": sum(positions),
         "dtype": context.dtype,
         "modules_without_output": silent[:50],
     }
@@ -92,13 +98,14 @@ def measure_base(model: Any, prompts: list[list[int]], report: Callable[..., Non
 
 def measure_change(
     model: Any, prompts: list[list[int]], reference: list[Distributions], report: Callable[..., None]
-) -> float:
-    """Return mean KL(reference‖model) in nats per position."""
-    change = 0.0
+) -> list[float]:
+    """Return KL(reference‖model) in nats of each prompt, the sum over its positions."""
+    changes = list[float]()
     for index, (ids, base) in enumerate(zip(prompts, reference, strict=True)):
         report("measuring the adapter's effect", index, len(prompts))
-        change += float(divergence(base, logits_alone(model, ids)).sum())
-    return (0.0 if change < 0 else change) / sum(map(len, prompts))
+        change = float(divergence(base, logits_alone(model, ids)).sum())
+        changes.append(0.0 if change < 0 else change)
+    return changes
 
 
 def modules_without_output(model: Any, name: str, prompts: list[list[int]]) -> list[str]:
@@ -136,7 +143,8 @@ def _fail(context: ModelContext, summary: str, evidence: dict[str, Any]) -> Chec
         try:
             base = context.load_base("float32")
             reference, noise = measure_base(base, context.prompt_ids, context.report)
-            change = measure_change(context.attach(base), context.prompt_ids, reference, context.report)
+            changes = measure_change(context.attach(base), context.prompt_ids, reference, context.report)
+            change = sum(changes) / sum(map(len, context.prompt_ids))
         except torch.OutOfMemoryError:
             evidence["float32"] = "not measured: out of memory"
         else:

@@ -19,7 +19,7 @@ from nbtoolkit.smoke.settings import SmokeSettings
 
 _FOUR_BIT = re.compile(r"(?<![a-z0-9])(bnb-?4bit|4-?bits?|nf4|qlora)(?![a-z0-9])", re.IGNORECASE)
 """In the name of the base that an adapter was trained on."""
-PROMPTS = 4
+PROMPTS = 2
 POSITIONS = 16
 """Positions at the end of each prompt; more of them would need much memory with a large vocabulary."""
 
