@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from nbtoolkit.golden.prompts import GoldenPrompt
-from nbtoolkit.golden.scoring import PromptScore, can_fail, score, score_all
+from nbtoolkit.golden.scoring import PromptScore, can_fail, score_all
 from nbtoolkit.smoke.check import CheckOutcome, failure, passed, warning
 
 
@@ -46,12 +46,13 @@ class GoldenAnswers:
 
     def scores(self, answers: Sequence[str]) -> list[PromptScore]:
         """Return the score of an answer to each prompt; a refused prompt fails all its checks."""
-        return [
-            PromptScore(failed_must=(reason,) * len(prompt.must), failed_nice=(reason,) * len(prompt.nice))
-            if (reason := self.refused.get(index))
-            else score(prompt, answer)
-            for index, (prompt, answer) in enumerate(zip(self.prompts, answers, strict=True))
-        ]
+        scores = score_all(self.prompts, answers)
+        for index, reason in self.refused.items():
+            prompt, missing = self.prompts[index], f"is missing: {reason}"
+            scores[index] = PromptScore(
+                failed_must=(missing,) * len(prompt.must), failed_nice=(missing,) * len(prompt.nice)
+            )
+        return scores
 
 
 def judge_golden(
@@ -95,7 +96,7 @@ def judge_golden(
     if evidence["failed"]:
         first = evidence["failed"][0]
         return failure(
-            f"{summary}; {first['prompt']}: {first['problems'][0]}",
+            f"{first['prompt']}: the answer {first['problems'][0]}; {summary}",
             evidence,
             "see the answers in this check's evidence; train on such prompts, or correct the golden prompt",
         )
@@ -116,7 +117,7 @@ def _failed(measured: GoldenAnswers, runs: Sequence[Sequence[PromptScore]], inde
     prompt = measured.prompts[index]
     problems = list(runs[failing[0]][index].failed_must)
     if len(failing) < len(runs):
-        problems[0] += f" (in {len(failing)} of {len(runs)} batches)"
+        problems[0] += f" (in {len(failing)} of {len(runs)} batch compositions)"
     return {
         "prompt": prompt.id,
         "question": prompt.question,
@@ -147,9 +148,8 @@ def _previous(previous: PreviousGoldenAnswers | None) -> dict[str, Any] | str:
 
 def _summary(evidence: Mapping[str, Any], batches: int) -> str:
     total, passing = evidence["with_must"], evidence["must_passed_in_batches"]
-    parts = [f"{passing[0]} of {total} golden prompts pass their musts"]
-    if batches > 1:
-        parts[0] += f" ({_band(passing)} in {batches} batches)"
+    repeated = f" in {batches} batch compositions" if batches > 1 else ""
+    parts = [f"{_band(passing)} of {total} golden prompts pass{repeated}"]
     base = f"the base passes {evidence['base_must_passed']} of {total}"
     parts.append(f"{evidence['discriminating']} discriminate: {base}")
     if checks := evidence["nice_checks"]:

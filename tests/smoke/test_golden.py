@@ -49,15 +49,15 @@ def test_a_failing_must_fails_and_names_prompt_and_reason() -> None:
     found = judged(prompts(JOY, JOY), ["joy", "sad"], ["x", "x"])
     assert found.verdict == "fail"
     assert "1 of 2 golden prompts pass" in found.summary
-    assert "line 1: does not contain 'joy'" in found.summary
+    assert "line 1: the answer does not contain 'joy'" in found.summary
     assert found.evidence["failed"][0]["answer"] == "sad"
 
 
 def test_a_must_that_fails_only_in_another_batch_fails() -> None:
     found = judged(prompts(JOY), ["joy"], ["x"], ["joy"], ["sad"])
     assert found.verdict == "fail"
-    assert "0 to 1 in 3 batches" in found.summary
-    assert "in 1 of 3 batches" in found.summary
+    assert "0 to 1 of 1 golden prompts pass in 3 batch compositions" in found.summary
+    assert "in 1 of 3 batch compositions" in found.summary
     assert found.evidence["failed"][0]["answer"] == "sad"
 
 
@@ -100,6 +100,7 @@ def test_expected_answers_that_are_less_likely_than_for_the_base_warn() -> None:
 def test_a_prompt_that_the_server_would_refuse_fails() -> None:
     found = judged(prompts(JOY), [""], [""], refused={0: "it needs 900 tokens"})
     assert (found.verdict, "900 tokens" in found.summary) == ("fail", True)
+    assert "the answer is missing: it needs" in found.summary
 
 
 def test_the_previous_adapter_is_scored_with_the_checks_of_today() -> None:
