@@ -61,11 +61,6 @@ class GoldenPrompt(_Value):
     expected: str | None = None
 
     @property
-    def request(self) -> dict[str, Any]:
-        """The fields of a greedy chat request."""
-        return {"messages": self.chat, "max_tokens": self.max_tokens, "temperature": 0}
-
-    @property
     def chat(self) -> list[dict[str, str]]:
         """The messages as chat templates and the OpenAI API expect them."""
         return [message.model_dump() for message in self.messages]

@@ -27,10 +27,9 @@ def check(id: str, verdict: Verdict, level: Level = "static", **changes: Any) ->
 
 
 def report(*checks: Check, **changes: Any) -> SmokeReport:
-    probe = Probe(context=(1, 2), base={1: -0.5, 2: -1.5}, adapter={3: -0.1, 1: -3.5})
-    fingerprint = Fingerprint(
-        adapter_sha256=ADAPTER, base_sha256=BASE, dtype="float32", noise=1e-6, probes=(probe,)
-    )
+    noise = {"float32": 1e-6}
+    probe = Probe(context=(1, 2), base={1: -0.5, 2: -1.5}, adapter={3: -0.1, 1: -3.5}, noise=noise)
+    fingerprint = Fingerprint(adapter_sha256=ADAPTER, base_sha256=BASE, dtype="float32", probes=(probe,))
     facts = {
         "created": datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC),
         "adapter": "tone",
