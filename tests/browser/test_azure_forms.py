@@ -134,7 +134,13 @@ def operate(notebook: NotebookPage, page: Any, lab: Lab) -> None:
     log.get_by_role("button", name="Stop following").click()
     log.get_by_text("Stopped following.").wait_for()
 
-    limits = notebook.form(4)
+    proof = notebook.form(4)
+    proof.scroll_into_view_if_needed()
+    proof.get_by_role("button", name="Prove", exact=True).click()
+    proof.get_by_text(": proven").first.wait_for()
+    screenshot(page, "05-proof")
+
+    limits = notebook.form(5)
     limits.scroll_into_view_if_needed()
     limits.get_by_label("Maximum").fill("2")
     limits.get_by_role("button", name="Set limits").click()
@@ -142,7 +148,7 @@ def operate(notebook: NotebookPage, page: Any, lab: Lab) -> None:
     limits.get_by_text("from 0 to 2").first.wait_for()
     screenshot(page, "05-limits")
 
-    secret = notebook.form(5)
+    secret = notebook.form(6)
     secret.scroll_into_view_if_needed()
     secret.get_by_label("Value").fill(CANARY)
     secret.get_by_label("Name").click()
@@ -151,7 +157,7 @@ def operate(notebook: NotebookPage, page: Any, lab: Lab) -> None:
     secret.get_by_text("HF_TOKEN was added").wait_for(timeout=60_000)
     screenshot(page, "05-secret")
 
-    end = notebook.form(6)
+    end = notebook.form(7)
     end.scroll_into_view_if_needed()
     end.get_by_role("button", name="Show plan").click()
     end.get_by_text("would delete").first.wait_for()

@@ -84,6 +84,7 @@ class NotebookWorkspace:
 @pytest.fixture
 def runs(repo: Path, stub_code: Path, tmp_path: Path, azure_double: AzureDouble) -> NotebookWorkspace:
     assert azure_double.requests == []
+    azure_double.apps.limits.cooldown = 600  # the app stays awake between notebooks on a slow machine too
     root = tmp_path / "project"
     (root / "infra").mkdir(parents=True)
     return NotebookWorkspace(repo, root, stub_code)
