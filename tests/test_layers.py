@@ -22,6 +22,7 @@ LAYERS = {
 SHARED_SCHEMA = (
     "serving.release",
     "serving.adapter_modules",
+    "serving.engine_rules",
     "serving.share_layout",
     "serving.fingerprint",
     "serving.content_hash",

@@ -140,6 +140,13 @@ class DeploySettings(Settings):
     def smoke_settings(self) -> list[SmokeSettings]:
         """Return the settings of the smoke tests that this deploy requires, one per adapter."""
         return [
-            SmokeSettings(adapter=folder, base=self.base, dtype=self.dtype, quantization=self.quantization)
+            SmokeSettings(
+                adapter=folder,
+                base=self.base,
+                dtype=self.dtype,
+                quantization=self.quantization,
+                max_model_len=self.max_model_len,
+                max_concurrency=self.max_concurrency,
+            )
             for folder in self.adapters.values()
         ]

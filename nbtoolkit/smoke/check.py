@@ -54,6 +54,8 @@ class Check(BaseModel):
     summary: str
     evidence: Annotated[dict[str, Any], BeforeValidator(_json_safe)] = {}
     remedy: str = ""
+    recommended: dict[str, Any] = {}
+    """Setting → value that the remedy names, for :attr:`SmokeReport.recommended_settings`."""
     seconds: float = 0.0
 
 
@@ -65,6 +67,7 @@ class CheckOutcome:
     summary: str
     evidence: Mapping[str, Any] = field(default_factory=dict[str, Any])
     remedy: str = ""
+    recommended: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 passed = partial(CheckOutcome, "pass")
@@ -139,6 +142,8 @@ class SmokeContext:
     folder: Path
     base: Base
     settings: SmokeSettings
+    prompts: tuple[str, ...] = ()
+    """The user's own prompts: those of the settings and the golden prompts."""
 
     @cached_property
     def read_result(self) -> Adapter | InvalidAdapter:

@@ -29,7 +29,9 @@ class SmokeSettings(Settings):
     levels: tuple[Level, ...] = Field(
         default=LEVELS, description="static: seconds, no torch; model: loads both; contract: the real server"
     )
-    engine: Literal["transformers"] = Field(default="transformers", description="the engine that will serve")
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers", description="the engine that will serve; vllm: its rules only (A7)"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="the precision that will serve"
     )
@@ -37,6 +39,18 @@ class SmokeSettings(Settings):
     trained_in: Literal["auto", "nf4", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="G8: the base's precision in training; auto: its name, or the base's dtype",
+    )
+    gpu: Literal["A100", "T4", "dedicated-A100", "none"] | None = Field(
+        default=None, title="GPU", description="A8: the GPU profile that will serve; none: 4 vCPU, 8 GiB"
+    )
+    max_model_len: int | None = Field(
+        default=None,
+        title="Longest sequence",
+        ge=16,
+        description="A8: longest prompt and answer together, in tokens",
+    )
+    max_concurrency: int = Field(
+        default=16, title="Answers at once", ge=1, le=256, description="A8: answers decoded at once"
     )
     prompts: tuple[str, ...] = Field(
         default=(), description="your own prompts, in addition to the built-in ones"

@@ -27,7 +27,14 @@ from nbtoolkit.releases.tokenizer import tokenizer_in_force
 from nbtoolkit.serving.content_hash import adapter_sha256
 from nbtoolkit.serving.fingerprint import Fingerprint
 from nbtoolkit.serving.release import ServedTokenizer
-from nbtoolkit.smoke.check import Check, CheckFunction, SmokeContext, exception_finding, registered_checks
+from nbtoolkit.smoke.check import (
+    Check,
+    CheckFunction,
+    CheckOutcome,
+    SmokeContext,
+    exception_finding,
+    registered_checks,
+)
 from nbtoolkit.smoke.golden_prompts import golden_prompts_of, previous_golden_answers
 from nbtoolkit.smoke.model_level.messages import (
     CheckMessage,
@@ -39,12 +46,28 @@ from nbtoolkit.smoke.model_level.messages import (
 from nbtoolkit.smoke.model_process import failed_model_check, run_model_level, skipped_model_checks
 from nbtoolkit.smoke.report import SmokeReport, newest_report, previous_report
 from nbtoolkit.smoke.settings import SmokeSettings
-from nbtoolkit.smoke.static import adapter_config, adapter_files, base_match, weight_values
+from nbtoolkit.smoke.static import (
+    adapter_config,
+    adapter_files,
+    base_match,
+    engine_support,
+    memory_fit,
+    vocabulary,
+    weight_values,
+)
 from nbtoolkit.target_factory import share_containing
 from nbtoolkit.workspace import Workspace
 
 _VERSIONS = ("torch", "transformers", "peft", "safetensors", "bitsandbytes")
-_ = (adapter_config, adapter_files, base_match, weight_values)  # the import registers their checks
+_ = (
+    adapter_config,
+    adapter_files,
+    base_match,
+    engine_support,
+    memory_fit,
+    vocabulary,
+    weight_values,
+)  # the import registers their checks
 
 
 def smoke_test(
@@ -74,8 +97,9 @@ def smoke_test(
         folder = download_adapter(share_containing(path, workspace), path, workspace, progress)
     else:
         folder = resolve_adapter_folder(settings.adapter, workspace, progress)
-    context = SmokeContext(folder, base, settings)
     golden = golden_prompts_of(settings, folder, workspace)
+    questions = tuple(message.content for prompt in golden for message in prompt.messages)
+    context = SmokeContext(folder, base, settings, (*settings.prompts, *questions))
     sha256 = adapter_sha256(context.folder)
     run = _SmokeRun(context, sha256, progress, golden)
     if settings.reuse and (report := _reusable_report(workspace, run)):
@@ -167,6 +191,11 @@ class _SmokeRun:
         """Run the contract check on the real server, unless a check failed or there is no fingerprint."""
         from nbtoolkit.smoke.contract_level import ContractContext
 
+        if self.context.settings.engine != "transformers" and not self.failed:
+            reason = "this version starts only the transformers engine, so it does not prove another"
+            undecided = CheckOutcome("undecided", reason, remedy="choose the engine transformers")
+            self.checks += [one.result(undecided) for one in registered_checks("contract")]
+            return
         if self.failed or self.fingerprint is None:
             not_run = "the model level did not run, and only it takes the fingerprint"
             reason = f"{self.failed[0]} failed" if self.failed else not_run

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nbtoolkit.azure.arm.resource_names import ResourceNames
 from nbtoolkit.deployment import Deployment, DeploySettings, deploy
@@ -24,6 +25,7 @@ from nbtoolkit.smoke.workflow import smoke_test
 from nbtoolkit.target import Target
 from nbtoolkit.target_factory import resolve_target
 from nbtoolkit.widgets.forms import Form, SecondaryAction
+from nbtoolkit.widgets.forms.background_run import BackgroundRun
 from nbtoolkit.widgets.html import muted_line
 from nbtoolkit.workspace import Workspace
 
@@ -52,10 +54,17 @@ class SmokeForm(Form[SmokeSettings, SmokeReport]):
             },
             advanced=[name for name in SmokeSettings.model_fields if name not in _SMOKE_FIELDS],
             is_success=lambda report: report.green,
+            recommend=recommended_settings,
         )
 
     def _smoke_test(self, settings: SmokeSettings, *, progress: Progress) -> SmokeReport:
         return smoke_test(settings, progress=progress, workspace=self.workspace)
+
+
+def recommended_settings(run: BackgroundRun[Any]) -> dict[str, Any]:
+    """Return what the smoke report of an ended run recommends: its result, or that of the failed test."""
+    report = run.error.report if isinstance(run.error, SmokeTestFailed) else run.result
+    return report.recommended_settings if isinstance(report, SmokeReport) else {}
 
 
 def smoke_blockers(settings: SmokeSettings, workspace: Workspace) -> list[str]:
@@ -105,6 +114,7 @@ class DeployForm(Form[DeploySettings, Deployment]):
             },
             advanced=[name for name in DeploySettings.model_fields if name not in main_fields],
             status=self._target_status,
+            recommend=recommended_settings,
             secondary_action=SecondaryAction(
                 "Smoke test, then deploy", self._test_and_deploy, self._lacks_only_report
             ),

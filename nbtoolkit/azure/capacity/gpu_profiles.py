@@ -37,6 +37,11 @@ class GpuProfile:
         """Return whether there is a GPU at all."""
         return self.gpus > 0
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """Return whether it computes in bfloat16; a T4 does not, and a CPU may emulate it slowly."""
+        return "A100" in self.name
+
     @classmethod
     def by_name(cls, name: str) -> GpuProfile:
         """Return the profile of this name; raises :class:`InvalidSettings` that lists all names."""

@@ -86,16 +86,18 @@ class MemoryFit:
         )
 
 
-def estimate_fit(base: Base, profile: GpuProfile, quantization: Quantization) -> MemoryFit:
+def estimate_fit(
+    base: Base, profile: GpuProfile, quantization: Quantization, requested_dtype: str = "auto"
+) -> MemoryFit:
     """Return the memory that ``base`` needs on ``profile``, computed from its configuration and headers."""
     saved = (
         _text_config(base.config).get("dtype") or base.config.get("dtype") or base.config.get("torch_dtype")
     )
     dtype = serving_dtype(
-        "auto",
+        requested_dtype,
         device="cuda" if profile.has_gpu else "cpu",
         saved=str(saved).removeprefix("torch.") if saved else None,
-        has_bfloat16="A100" in profile.name,
+        has_bfloat16=profile.has_bfloat16,
     )
     dtype_bytes = _DTYPE_BYTES[dtype]
     weights = 0.0

@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nbtoolkit.errors import BrokenFile, SmokeTestFailed
 from nbtoolkit.golden.prompts import GoldenPrompt
 from nbtoolkit.serving.fingerprint import Fingerprint
+from nbtoolkit.settings import Settings
 from nbtoolkit.smoke.check import Check, Verdict
 from nbtoolkit.smoke.report.comparison import ReportComparison, figure_changes, verdict_changes
 from nbtoolkit.smoke.report.page import report_page
@@ -21,6 +22,8 @@ from nbtoolkit.smoke.report.text import report_text
 from nbtoolkit.smoke.settings import LEVELS, Level
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.workspace import Workspace
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 FORMAT = 2
 """The schema version of a report; another version is refused, and the adapter is tested again."""
@@ -83,6 +86,23 @@ class SmokeReport(BaseModel):
     def green(self) -> bool:
         """Whether every level ran, no check failed and none is undecided; warnings are green."""
         return not self.failed and not self.open
+
+    @property
+    def recommended_settings(self) -> dict[str, Any]:
+        """Setting → value that the failed checks, and those with a warning, recommend."""
+        changes: dict[str, Any] = {}
+        for one in (*self.warned, *self.failed):
+            changes |= one.recommended
+        return changes
+
+    def apply_to(self, settings: AnySettings) -> AnySettings:
+        """Return smoke, deploy or provision settings with the recommended values that they have.
+
+        >>> settings = report.apply_to(settings)
+        """
+        changes = {k: v for k, v in self.recommended_settings.items() if k in type(settings).model_fields}
+        chosen = {name: getattr(settings, name) for name in settings.model_fields_set}
+        return type(settings)(**{**chosen, **changes}) if changes else settings
 
     @property
     def content(self) -> bytes:

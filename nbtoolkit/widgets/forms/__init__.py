@@ -24,7 +24,8 @@ class Form(FormModel[SettingsT, ResultT], NotebookDisplay):
     runs while there is one. ``suggestions`` maps a field name to a function that lists texts to pick from.
     ``advanced`` names fields to fold away, in addition to those that the model marks as advanced.
     ``status()`` returns the state of the target, shown when the form opens and after a run.
-    ``is_success(result)`` returns whether a result is shown as a success. ``run_label`` is the text of the
+    ``is_success(result)`` returns whether a result is shown as a success. ``recommend(run)`` returns field
+    values that an ended run recommends, which a button takes over. ``run_label`` is the text of the
     button that runs the step.
 
     With ``needs_apply=True``, for a step that costs money, ``run`` is first called with ``apply=False`` and

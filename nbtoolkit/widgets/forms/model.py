@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.progress import Progress
 from nbtoolkit.settings import Settings
-from nbtoolkit.widgets.forms.background_run import BackgroundRun, RunKey, running, start_once
+from nbtoolkit.widgets.forms.background_run import BackgroundRun, RunKey, RunStatus, running, start_once
 from nbtoolkit.widgets.forms.fields import OMITTED, FieldSpec, field_specs
 from nbtoolkit.workspace import Workspace
 
@@ -141,6 +141,7 @@ class FormModel(Generic[SettingsT, ResultT]):
         status: Callable[[], object] | None = None,
         is_success: Callable[[ResultT], bool] | None = None,
         secondary_action: SecondaryAction[SettingsT, ResultT] | None = None,
+        recommend: Callable[[BackgroundRun[Any]], Mapping[str, Any]] | None = None,
         needs_apply: bool = False,
         apply: bool = False,
         run_label: str = "Run",
@@ -158,6 +159,7 @@ class FormModel(Generic[SettingsT, ResultT]):
         """The run in progress, or the last one; None before the first."""
         self._function = run
         self._find_blockers = blockers
+        self._recommend = recommend
         self._apply = apply
         self._key: RunKey = (str(workspace.root) if workspace else "", target, step)
         self._listeners: list[Callable[[BackgroundRun[Any]], None]] = []
@@ -183,6 +185,18 @@ class FormModel(Generic[SettingsT, ResultT]):
         """Set values by field name, as typing them into the form does."""
         for name, value in values.items():
             self.state.set_value(name, value)
+
+    def recommended(self) -> dict[str, Any]:
+        """Return the values that the ended run recommends and that the form does not have yet."""
+        run = self.current_run
+        if self._recommend is None or run is None or run.status is RunStatus.RUNNING:
+            return {}
+        specs = {spec.name: spec for spec in self.state.specs}
+        return {
+            name: value
+            for name, value in self._recommend(run).items()
+            if name in specs and specs[name].to_input(value) != self.state.input_value(name)
+        }
 
     def blockers(self) -> list[str]:
         """Return why the step cannot run: the invalid values, or else the blockers of the step."""

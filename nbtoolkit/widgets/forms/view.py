@@ -26,6 +26,7 @@ class FormView:
         self.apply_button = button("Apply", "danger", partial(self.start, apply=True))
         self.cancel_button = button("Cancel", "", self._cancel)
         self.check_button = button("Check again", "", self.refresh)
+        self.recommended_button = button("Use the recommended settings", "", self._use_recommended)
         secondary = form.secondary_action
         self.secondary_button = button(secondary.label if secondary else "", "primary", self._start_secondary)
         self._inputs = {spec.name: self._input(spec.name) for spec in form.state.specs}
@@ -80,6 +81,7 @@ class FormView:
         return [
             self.run_button,
             *([self.apply_button] if planned else []),
+            *([self.recommended_button] if self._form.recommended() else []),
             self.secondary_button,
             self.check_button,
         ]
@@ -136,6 +138,9 @@ class FormView:
     def _start_secondary(self) -> None:
         if self._form.secondary_action is not None:
             self.start(run=self._form.secondary_action.run)
+
+    def _use_recommended(self) -> None:
+        self._form.set(**self._form.recommended())
 
     def _cancel(self) -> None:
         self.cancel_button.disabled = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from safetensors import safe_open
 
+from ...engine_rules import EngineInput, findings
 from ...openai_format import ApiError
 from .cpu_kernels import fuse, repack
 
 WEIGHTS = "adapter_model.safetensors"
-_REWRITES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _MAX_LISTED = 5
 """Maximum number of keys in an error message."""
 
@@ -68,7 +69,7 @@ class Adapters:
         if name in self._names:
             raise ApiError(f"The lora adapter '{name}' has already been loaded.", param="lora_name")
         config = _checked_config(folder)
-        self._refuse_changed_biases(folder, config)
+        self._refuse_changed_base(folder, config)
         self.activate(None)
         options: dict[str, Any] = {"autocast_adapter_dtype": False, "low_cpu_mem_usage": True}
         try:
@@ -114,32 +115,33 @@ class Adapters:
         self._names.remove(name)
         self._drop(name)
 
-    def _refuse_changed_biases(self, folder: Path, config: PeftConfig) -> None:
-        """Refuse a file with other values for the base's own biases: peft would write them into the base.
+    def _refuse_changed_base(self, folder: Path, config: PeftConfig) -> None:
+        """Refuse a file with other values for the base's own tensors: peft would write them into the base.
 
-        Biases in ``modules_to_save`` are loaded into copies of these modules, those of LoRA layers into B.
+        Modules in ``modules_to_save`` are loaded into copies, biases of LoRA layers into B.
         """
         saved: list[str] = list(getattr(config, "modules_to_save", None) or ())
-        biases = {
+        own = {
             name.replace(".base_layer.", ".").replace(".original_module.", "."): parameter
             for name, parameter in self._model.named_parameters()
-            if name.endswith(".bias")
         }
         changed: list[str] = []
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
-                bias = biases.get(name)
-                if bias is None or any(f".{module}." in f".{name}" for module in saved):
+                parameter = own.get(name)
+                if parameter is None or any(f".{module}." in f".{name}" for module in saved):
                     continue
-                values = file.get_tensor(key).to(bias.device, bias.dtype)
-                if not torch.equal(values, bias):
+                values = file.get_tensor(key).to(parameter.device, parameter.dtype)
+                if not torch.equal(values, parameter):
                     changed.append(key)
         if changed:
+            kind = "biases" if all(key.endswith(".bias") for key in changed) else "tensors"
             raise _refused(
-                f"The adapter in {folder} changes {len(changed)} biases of the base itself "
+                f"The adapter in {folder} changes {len(changed)} {kind} of the base itself "
                 f"({_listed(changed)}): every other answer of this base would change too. Train it again "
-                'with bias="none", or merge it into the base and deploy the result as a base model.'
+                'with bias="none" and whole modules in modules_to_save, or merge it into the base and deploy '
+                "the result as a base model."
             )
 
     def _drop(self, name: str) -> None:
@@ -204,19 +206,9 @@ def _checked_config(folder: Path) -> PeftConfig:
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     if kind != "LORA":
         raise _refused(f"{folder} is a {kind} adapter; only LORA is served.")
-    initialisation = getattr(config, "init_lora_weights", True)
-    if isinstance(initialisation, str) and initialisation.lower().startswith(_REWRITES_BASE):
-        raise _refused(
-            f"{folder} was initialised with {initialisation!r}, which changes the base's own weights: every "
-            "other answer of this base would change too. Convert it to a plain LoRA: save it with "
-            "path_initial_model_for_weight_conversion."
-        )
-    for field, meaning in (
-        ("layer_replication", "repeats layers of the base"),
-        ("alora_invocation_tokens", "is an activated LoRA"),
-    ):
-        if getattr(config, field, None):
-            raise _refused(f"{folder} {meaning} ({field}), which cannot be switched off for the base.")
+    content = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8-sig"))
+    if found := findings(EngineInput(content), "transformers"):
+        raise _refused(f"This engine cannot serve {folder}: {found[0]}. Next: {found[0].rule.remedy}.")
     config.inference_mode = True
     return config
 

@@ -170,7 +170,7 @@ def test_adapters_loaded_together_equal_peft_and_unload_completely(
     [
         ({"init_lora_weights": "pissa_niter_4"}, "changes the base's own weights"),
         ({"init_lora_weights": "olora"}, "changes the base's own weights"),
-        ({"layer_replication": [[0, 2], [1, 3]]}, "repeats layers"),
+        ({"layer_replication": [[0, 2], [1, 3]]}, "layer_replication"),
         ({"alora_invocation_tokens": [1, 2]}, "activated LoRA"),
         ({"peft_type": "IA3"}, "only LORA"),
         ({"r": 3}, "does not fit"),
