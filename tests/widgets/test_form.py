@@ -337,3 +337,20 @@ def test_a_kernel_that_allows_stdin_is_interactive(
     shell = SimpleNamespace(kernel=kernel)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     assert notebook_display.is_interactive() is interactive
+
+
+def test_button_takes_over_what_a_run_recommends(make_form: Callable[..., Any]) -> None:
+    oven = Oven("burnt")
+    form = make_form(oven, recommend=lambda run: {"minutes": 7, "oven": "gas"} if run.result else {})
+    view = form.view
+    offered = "Use the recommended settings"
+    assert form.recommended() == {}
+    form.start().wait()
+    assert form.recommended() == {"minutes": 7}  # the form has no field for the other
+    wait_until(lambda: offered in [button.description for button in buttons_of(view)])
+    view.recommended_button.click()
+    assert (form.settings.minutes, form.recommended()) == (7, {})
+
+
+def buttons_of(view: Any) -> list[Any]:
+    return [one for one in widgets(view.widget) if hasattr(one, "description") and hasattr(one, "click")]
