@@ -36,7 +36,7 @@ def outcome(base: Base, tmp_path: Path, **settings: Any) -> CheckOutcome:
     header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     content = len(header).to_bytes(8, "little") + header + bytes(4)
     (tmp_path / "adapter_model.safetensors").write_bytes(content)
-    context = SmokeContext(tmp_path, base, SmokeSettings(adapter=tmp_path, base="x", **settings))
+    context = SmokeContext(tmp_path, base, SmokeSettings(adapter=str(tmp_path), base="x", **settings))
     assert isinstance(context.adapter, Adapter)
     return memory_fit.run(context)
 

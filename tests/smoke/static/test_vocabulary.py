@@ -33,7 +33,7 @@ def adapter(folders: Path, tmp_path: Path) -> Path:
 
 def outcome(folders: Path, adapter: Path, *prompts: str) -> CheckOutcome:
     base = Base.read(folders / "base")
-    return vocabulary.run(SmokeContext(adapter, base, SmokeSettings(adapter=adapter, base="x"), prompts))
+    return vocabulary.run(SmokeContext(adapter, base, SmokeSettings(adapter=str(adapter), base="x"), prompts))
 
 
 def test_the_bases_own_tokenizer_passes_in_any_spelling(folders: Path, adapter: Path) -> None:
