@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -9,11 +10,12 @@ import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from nbtoolkit.errors import BrokenFile, InvalidAdapter, StoreError
 from nbtoolkit.infra_files.json_edit import replace_value
-from nbtoolkit.models.adapter import CONFIG, WEIGHTS
+from nbtoolkit.models.adapter import CONFIG, WEIGHTS, Adapter
 from nbtoolkit.models.adapter_formats import recognise
 from nbtoolkit.models.adapter_keys import fits_causal_lm, repaired_key
 from nbtoolkit.models.safetensors_header import BITS, TensorInfo, read_header
@@ -64,6 +66,18 @@ def repair_adapter(folder: Path | str, to: Path | str | None = None) -> Path:
                 with suppress(UnicodeDecodeError):  # the tokenizer's check reports a broken file
                     (scratch / name).write_bytes(_decode(file.read_bytes()).encode())
     return target
+
+
+@contextmanager
+def loadable_folder(adapter: Adapter) -> Generator[Path]:
+    """Yield a folder that peft reads: the adapter's, or a copy if its configuration has a byte order mark."""
+    with (adapter.path / CONFIG).open("rb") as file:
+        marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+    if not marked:
+        yield adapter.path
+        return
+    with TemporaryDirectory(prefix="nbtoolkit-adapter-") as folder:
+        yield repair_adapter(adapter.path, Path(folder) / "adapter")
 
 
 def _read_config(folder: Path) -> tuple[str, dict[str, Any]]:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from nbtoolkit._version import __version__
 from nbtoolkit.errors import BrokenFile, Cancelled, InvalidAdapter, NbtoolkitError
 from nbtoolkit.golden.golden_file import golden_sha256
 from nbtoolkit.golden.prompts import GoldenPrompt
-from nbtoolkit.models.adapter import CONFIG, Adapter
-from nbtoolkit.models.adapter_repair import repair_adapter
+from nbtoolkit.models.adapter_repair import loadable_folder
 from nbtoolkit.models.adapter_resolver import resolve_adapter_folder
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.models.folder_names import hub_source, public_name
@@ -163,7 +158,7 @@ class _SmokeRun:
         previous = previous_golden_answers(workspace, self.sha256, self.context.base.sha256, self.golden)
         done, running = set(settled), "G1"
         try:
-            with _loadable_folder(self.context.adapter) as folder:
+            with loadable_folder(self.context.adapter) as folder:
                 task = _build_task(self.context, folder, settled).model_copy(
                     update={"golden": self.golden, "previous": previous}
                 )
@@ -226,18 +221,6 @@ class _SmokeRun:
             fingerprint=self.fingerprint,
             golden=self.golden,
         )
-
-
-@contextmanager
-def _loadable_folder(adapter: Adapter) -> Generator[Path]:
-    """Yield a folder that peft reads: the adapter's, or a copy if its configuration has a byte order mark."""
-    with (adapter.path / CONFIG).open("rb") as file:
-        marked = file.read(3) == codecs.BOM_UTF8
-    if not marked:
-        yield adapter.path
-        return
-    with TemporaryDirectory(prefix="nbtoolkit-adapter-") as folder:
-        yield repair_adapter(adapter.path, Path(folder) / "adapter")
 
 
 def _build_task(context: SmokeContext, folder: Path, settled: tuple[str, ...]) -> ModelTask:

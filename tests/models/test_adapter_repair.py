@@ -13,6 +13,7 @@ from nbtoolkit import Adapter, repair_adapter
 from nbtoolkit.errors import InvalidAdapter, StoreError
 from nbtoolkit.models.adapter import repair_command
 from nbtoolkit.models.adapter_keys import fits_causal_lm, repaired_key
+from nbtoolkit.models.adapter_repair import loadable_folder
 from tests.support import sick_adapters as sick
 from tests.support.model_folders import LORA, Shapes, write_adapter
 from tests.support.sick_adapters import CONFIG, WEIGHTS
@@ -140,6 +141,16 @@ def test_offered_line_runs_without_torch(adapter: Path) -> None:
     program = f"{repair_command(adapter)}; import sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
     assert Adapter.read(adapter.with_name("my adapter-repaired")).tensors.keys() == SHAPES.keys()
+
+
+def test_peft_reads_a_copy_only_if_there_is_a_byte_order_mark(adapter: Path) -> None:
+    with loadable_folder(Adapter.read(adapter)) as folder:
+        assert folder == adapter
+    sick.byte_order_mark(adapter)
+    with loadable_folder(Adapter.read(adapter)) as folder:
+        assert contents(folder) == contents(adapter)
+        assert json.loads((folder / CONFIG).read_text(encoding="utf-8"))["r"] == 8
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
