@@ -99,6 +99,20 @@ def test_training_precision(base: Path, name: str, settings: dict[str, Any], pre
     assert training_precision(context) == precision
 
 
+@pytest.mark.parametrize(
+    ("saved", "served"),
+    [({"quant_method": "bitsandbytes", "load_in_4bit": True}, "nf4"), ({"quant_method": "gptq"}, "gptq")],
+)
+def test_quantized_base_is_not_measured_in_other_precisions(
+    base: Path, saved: dict[str, Any], served: str
+) -> None:
+    context = model_context(base, base, trained_in="nf4")
+    context.base_config.quantization_config = saved
+    found = outcome("G8", context)
+    assert (found.verdict, found.evidence) == ("pass", {"trained": "nf4", "served": served})
+    assert "model" not in vars(context), "nothing was loaded"
+
+
 def test_other_answers_on_the_served_base_are_a_warning() -> None:
     from nbtoolkit.smoke.model_level.precision import judge_precision
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -55,7 +56,7 @@ def precision(context: ModelContext) -> CheckOutcome:
     trained, served = training_precision(context), serving_precision(context)
     evidence: dict[str, Any] = {"trained": trained, "served": served}
     wanted = {"float32": context.dtype != "float32", "nf4": trained == "nf4"}
-    if served != "nf4" and any(wanted.values()):
+    if served == context.dtype and any(wanted.values()):
         context.report(f"measuring the adapter in {' and '.join(one for one in wanted if wanted[one])}")
         try:
             evidence |= _compare(context, wanted)
@@ -146,9 +147,14 @@ def training_precision(context: ModelContext) -> str:
 
 
 def serving_precision(context: ModelContext) -> str:
-    """Return "nf4", or the dtype of the served weights."""
-    quantized = getattr(context.base_config, "quantization_config", None)
-    return "nf4" if context.settings.quantization == "nf4" or quantized else context.dtype
+    """Return "nf4", the method by which the base is quantized, or the dtype of the served weights."""
+    if context.settings.quantization == "nf4":
+        return "nf4"
+    saved: Any = getattr(context.base_config, "quantization_config", None)
+    if saved is None:
+        return context.dtype
+    get = saved.get if isinstance(saved, Mapping) else partial(getattr, saved)
+    return "nf4" if get("load_in_4bit", False) else str(get("quant_method", "quantized"))
 
 
 def measure_shift(context: ModelContext) -> Shift:
