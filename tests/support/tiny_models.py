@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ARCHITECTURES = ("llama", "phi3", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3", "gpt2")
+MIXTURE_OF_EXPERTS = "qwen3_moe"
 SLIDING_WINDOW = 24
 """Window of the sliding layers of phi3, mistral, gemma2, gemma3 and the upper half of qwen2 and qwen3."""
 
@@ -183,6 +184,11 @@ def _config(architecture: str, vocabulary: dict[str, int], hidden: int, layers: 
         "phi3": window,
         "qwen2": {**window, "use_sliding_window": True, "layer_types": sliding_types},
         "qwen3": {**window, "use_sliding_window": True, "layer_types": sliding_types},
+        MIXTURE_OF_EXPERTS: {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": hidden // 2,
+        },
         "mistral": window,
         "gemma": {},
         "gemma2": {**window, "layer_types": sliding_types, "query_pre_attn_scalar": hidden // 4},

@@ -108,7 +108,7 @@ def load(context: ModelContext) -> CheckOutcome:
     if strong := [name for name, ratio in ratios.items() if ratio > limit]:
         name, ratio = next(iter(highest.items()))
         return warning(
-            f"‖BA‖·s/‖W‖ is above {limit:g} in {len(strong)} modules, {ratio:.2f} in {name}",
+            f"‖BA‖·s/‖W‖ is above {limit:g} in {len(strong)} modules, {ratio:.3g} in {name}",
             evidence,
             "check the answers (G4); a lower alpha or learning rate makes a weaker adapter",
         )
