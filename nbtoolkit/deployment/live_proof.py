@@ -172,7 +172,8 @@ def prove(
     reports = run_cancellable(progress, lambda: read_reports(share, release))
     names = run_cancellable(progress, lambda: target.replicas(refresh=True))
     requests = ProofRequests(endpoint, names, progress)
-    verdicts, missing, replicas = _prove_release(release, reports, requests)
+    dtype = run_cancellable(progress, endpoint.health).dtype
+    verdicts, missing, replicas = _prove_release(release, reports, requests, dtype)
     golden = {
         name: requests.ask_golden(name, report.golden)
         for name, report in reports.items()
@@ -194,7 +195,7 @@ def prove(
 
 
 def _prove_release(
-    release: Release, reports: Mapping[str, SmokeReport], requests: ProofRequests
+    release: Release, reports: Mapping[str, SmokeReport], requests: ProofRequests, dtype: str | None
 ) -> tuple[dict[str, Verdict], dict[str, str], dict[str, str]]:
     """Return the worst verdict by adapter, the reasons without a verdict, and a text by replica."""
     assert release.base is not None
@@ -210,7 +211,7 @@ def _prove_release(
         answers = requests.replay(adapter.name, fingerprint)
         base = requests.replay(release.base.name, fingerprint)
         for replica in answers.keys() & base.keys():
-            verdict = judge(fingerprint, answers[replica], base[replica])
+            verdict = judge(fingerprint, answers[replica], base[replica], dtype=dtype)
             problems.setdefault(replica, []).extend([] if verdict else [f"{adapter.name}: {verdict}"])
             if verdicts.get(adapter.name, True):
                 verdicts[adapter.name] = verdict

@@ -127,7 +127,7 @@ def test_a_replica_that_serves_something_else_is_found(served: LocalProject) -> 
 
     endpoint: Any = TwoReplicas()
     requests = ProofRequests(endpoint, ("a", "b", "c"), Progress())
-    verdicts, missing, replicas = live_proof._prove_release(release, reports, requests)
+    verdicts, missing, replicas = live_proof._prove_release(release, reports, requests, None)
     assert not verdicts["tone"]
     assert not missing
     assert replicas["a"] == "it answered, and all its adapters are proven"
