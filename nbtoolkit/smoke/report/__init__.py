@@ -28,8 +28,8 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 FORMAT = 2
 """The schema version of a report; another version is refused, and the adapter is tested again."""
 
-OPTIONAL = frozenset({"G5"})
-"""Checks that may be skipped in a green report: not every adapter has golden prompts."""
+OPTIONAL = frozenset({"A8", "G5", "G8"})
+"""Checks that may be skipped in a green report: they need a GPU to serve on, golden prompts, or a quantized base."""
 
 
 class SmokeReport(BaseModel):
