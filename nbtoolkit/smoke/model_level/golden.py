@@ -18,7 +18,7 @@ from nbtoolkit.smoke.model_level.degeneration import batch_size, generate_greedy
 from nbtoolkit.smoke.model_level.forward import logits_alone
 
 
-class _Measured(NamedTuple):
+class _GoldenMeasurement(NamedTuple):
     """Answers as token ids; ``loss`` is the mean negative log-likelihood of the expected answers, if any."""
 
     answers: list[list[int]]
@@ -55,7 +55,7 @@ def measure_golden(context: ModelContext) -> GoldenAnswers:
 
 
 @on_clean_base
-def measure_base_golden(context: ModelContext) -> _Measured:
+def measure_base_golden(context: ModelContext) -> _GoldenMeasurement:
     """Let the base answer all golden prompts."""
     return _measure(context, context.base, "base")
 
@@ -95,8 +95,8 @@ def prompt_ids(context: ModelContext, prompt: GoldenPrompt) -> list[int]:
     return list(context.tokenizer(template.render(prompt.chat), add_special_tokens=False)["input_ids"])
 
 
-def _measure(context: ModelContext, model: Any, name: str) -> _Measured:
-    return _Measured(_answer(context, model, name), _expected_loss(context, model))
+def _measure(context: ModelContext, model: Any, name: str) -> _GoldenMeasurement:
+    return _GoldenMeasurement(_answer(context, model, name), _expected_loss(context, model))
 
 
 def _answer(context: ModelContext, model: Any, name: str, *, reverse: bool = False) -> list[list[int]]:
