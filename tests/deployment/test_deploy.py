@@ -181,6 +181,13 @@ def test_an_override_reason_allows_the_deploy_and_is_kept_in_the_release(project
     assert project.says() == "red"
 
 
+def test_a_fingerprint_of_other_settings_is_not_used_with_an_override(project: LocalProject) -> None:
+    settings = project.settings(project.adapter("red"), dtype="float16", override_reason="a demo")
+    done = deploy(settings, target=project.target)
+    assert done.release.reports == {}
+    assert "not proven" in str(done.proof)
+
+
 def test_an_unneeded_override_reason_is_not_kept(project: LocalProject) -> None:
     settings = project.settings(project.adapter("red"), override_reason="to be sure")
     done = deploy(settings, target=project.target)

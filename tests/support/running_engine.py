@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 
-from nbtoolkit import Endpoint
+from nbtoolkit.endpoint import Endpoint, Health
 from nbtoolkit.serving.engines import BaseModelFolder, EngineConfig
 from nbtoolkit.serving.engines.transformers.engine import Engine
 from nbtoolkit.serving.engines.transformers.routes import build
@@ -19,6 +19,16 @@ from tests.support.wait import wait_until
 
 BASE_NAME = "tiny"
 Result = TypeVar("Result")
+
+
+class EngineEndpoint(Endpoint):
+    """The engine's own API, without the gateway's health report."""
+
+    engine: Engine
+
+    def health(self) -> Health:
+        """Return what the gateway reports of this engine."""
+        return Health(phase=self.engine.phase, engine=self.engine.health())
 
 
 class RunningEngine:
@@ -50,7 +60,9 @@ def running_engine(base: Path, **settings: Any) -> Iterator[RunningEngine]:
     try:
         wait_until(lambda: engine.phase in ("ready", "failed"))
         assert engine.phase == "ready", engine.error
-        yield RunningEngine(engine, Endpoint(f"http://127.0.0.1:{port}", "key"))
+        endpoint = EngineEndpoint(f"http://127.0.0.1:{port}", "key")
+        endpoint.engine = engine
+        yield RunningEngine(engine, endpoint)
     finally:
         server.should_exit = True
         thread.join()

@@ -101,6 +101,10 @@ class Adapters:
             ) from error
         self._names.append(name)
         self._refresh_layers()
+        for (
+            wrapper
+        ) in self._wrappers:  # saved in float32 by most trainings; their inputs have the base's dtype
+            _cast_saved(wrapper, name)
         repack(self._model)
 
     def cancel_unload(self, name: str) -> bool:
@@ -192,6 +196,14 @@ def _unwrap(model: Any) -> None:
                 inner = inside[inner]
             if inner is not child:
                 setattr(parent, name, inner)
+
+
+def _cast_saved(wrapper: Any, name: str) -> None:
+    """Cast the module that an adapter saved to the dtype of the base's own, as peft does by default."""
+    saved = getattr(wrapper, "modules_to_save", {})
+    dtype = next((value.dtype for value in wrapper.original_module.parameters()), None)
+    if name in saved and dtype is not None:
+        saved[name].to(dtype)
 
 
 def _checked_config(folder: Path) -> PeftConfig:
