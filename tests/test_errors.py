@@ -27,6 +27,7 @@ REQUIRED = {
     "by": "ana",
     "release": "r1",
     "n": 3,
+    "state": "refuted",
 }
 
 
