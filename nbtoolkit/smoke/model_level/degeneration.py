@@ -18,8 +18,13 @@ from nbtoolkit.smoke.model_level.forward import batches, padded
 @check("G4", "model", "sanity")
 def degeneration(context: ModelContext) -> CheckOutcome:
     """Generate greedy answers with base and adapter, and compare them."""
-    tuned = greedy_answers(context, context.model, "adapter")
-    return compare_answers(context, base_answers(context), tuned)
+    return compare_answers(context, base_answers(context), adapter_answers(context))
+
+
+def adapter_answers(context: ModelContext) -> list[list[int]]:
+    """Return the adapter's greedy answer to every prompt; generated once."""
+    context.adapter_answers = context.adapter_answers or greedy_answers(context, context.model, "adapter")
+    return context.adapter_answers
 
 
 @on_clean_base
@@ -33,19 +38,25 @@ def compare_answers(
 ) -> CheckOutcome:
     """Fail if an answer of the adapter degenerates and the base's answer to the same prompt does not.
 
+    An adapter whose answers degenerate no more often than the base's passes: greedy answers of small models
+    repeat themselves on one prompt or another.
+
     ``base`` and ``tuned`` are the answers without and with the adapter, as token ids.
     """
     tokenizer, settings = context.tokenizer, context.settings
     broken: list[dict[str, str]] = []
+    only_base = 0
     samples: list[dict[str, str]] = []
     for prompt, without, with_adapter in zip(context.prompts, base, tuned, strict=True):
         answer = _text(tokenizer, with_adapter)
         samples.append({"prompt": prompt, "base": _text(tokenizer, without), "adapter": answer})
         problem = find_problem(with_adapter, tokenizer, settings)
-        if problem and not find_problem(without, tokenizer, settings):
+        base_problem = find_problem(without, tokenizer, settings)
+        only_base += bool(base_problem and not problem)
+        if problem and not base_problem:
             broken.append({"prompt": prompt, "problem": problem, "answer": answer})
     evidence = {"tokens": settings.answer_tokens, "broken": broken, "answers": samples}
-    if broken:
+    if len(broken) > only_base:
         first = broken[0]
         return failure(
             f"the adapter degenerates on {len(broken)} of {len(samples)} prompts and the base does not: "
@@ -68,9 +79,22 @@ def find_problem(answer: Sequence[int], tokenizer: Any, settings: Any) -> str:
     longest = max(len(list(group)) for _, group in groupby(answer))
     if longest >= settings.repeat_limit:
         return f"one token {longest} times in a row"
+    if len(answer) == settings.answer_tokens and (phrase := repeated_phrase(answer, settings.repeat_limit)):
+        return f"a phrase of {phrase} tokens repeated to the end"
     if "�" in _text(tokenizer, answer).rstrip("�"):  # the length limit may cut a character
         return "text that cannot be decoded"
     return ""
+
+
+def repeated_phrase(answer: Sequence[int], repeat_limit: int) -> int:
+    """Return the length of the phrase that the last half of an answer repeats three times or more; else 0."""
+    needed = max(len(answer) // 2, 2 * repeat_limit)
+    for length in range(2, len(answer) // 3 + 1):
+        covered = max(needed, 3 * length)
+        tail = answer[-covered:]
+        if len(tail) == covered and all(a == b for a, b in zip(tail, tail[length:], strict=False)):
+            return length
+    return 0
 
 
 def greedy_answers(context: ModelContext, model: Any, name: str) -> list[list[int]]:

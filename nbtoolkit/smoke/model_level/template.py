@@ -1,12 +1,15 @@
-"""G3: the chat template renders the user's words and the generation prompt."""
+"""G3: the chat template renders the user's words and the generation prompt, and answers end."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from nbtoolkit.serving.chat_template import ChatTemplate, ChatTemplateError
 from nbtoolkit.smoke.check import CheckOutcome, check, failure, passed, warning
 from nbtoolkit.smoke.model_level.context import ModelContext
+from nbtoolkit.smoke.model_level.degeneration import adapter_answers, base_answers
 
 _QUESTION, _ANSWER, _SYSTEM = "nbtoolkitquestion", "nbtoolkitanswer", "nbtoolkitsystem"
 _USER = {"role": "user", "content": _QUESTION}
@@ -16,8 +19,36 @@ _REMEDY = "save the template that the adapter was trained with as chat_template.
 
 @check("G3", "model", "template, stop")
 def template_and_stop(context: ModelContext) -> CheckOutcome:
-    """Render conversations with the template in force."""
-    return check_template(context.chat_template)
+    """Render conversations with the template in force, and count the greedy answers that end."""
+    found = check_template(context.chat_template)
+    if found.verdict == "fail":
+        return found
+    base, tuned = base_answers(context), adapter_answers(context)
+    return check_stops(found, base, tuned, context.settings.answer_tokens)
+
+
+def check_stops(
+    found: CheckOutcome, base: Sequence[list[int]], tuned: Sequence[list[int]], length: int
+) -> CheckOutcome:
+    """Fail if the base ends most answers within ``length`` tokens and the adapter none.
+
+    If the base ends few of them, it is a warning; if none, the answers are too short to tell, and ``found``
+    is returned with the counts.
+    """
+    ended = {
+        name: sum(len(one) < length for one in each) for name, each in (("base", base), ("adapter", tuned))
+    }
+    evidence = {**found.evidence, "ended": ended}
+    if ended["base"] and not ended["adapter"]:
+        judge = failure if 2 * ended["base"] >= len(base) else warning
+        return judge(
+            f"the adapter ends none of {len(tuned)} answers within {length} tokens, the base {ended['base']}",
+            evidence,
+            "train with the end-of-sequence token in the labels, after each answer; if long answers are "
+            "intended, raise answer_tokens",
+        )
+    counts = f"{ended['adapter']} of {len(tuned)} answers end within {length} tokens"
+    return replace(found, summary=f"{found.summary}; {counts}", evidence=evidence)
 
 
 def check_template(template: ChatTemplate | None) -> CheckOutcome:
