@@ -29,7 +29,7 @@ FORMAT = 2
 """The schema version of a report; another version is refused, and the adapter is tested again."""
 
 OPTIONAL = frozenset({"A8", "G5", "G8"})
-"""Checks that may be skipped in a green report: they need a GPU to serve on, golden prompts, or a quantized base."""
+"""Checks that may be skipped in a green report: they need a GPU, golden prompts, or a quantized base."""
 
 
 class SmokeReport(BaseModel):
