@@ -14,7 +14,7 @@ import pytest
 
 from nbtoolkit.serving.fingerprint import Fingerprint, Verdict, judge
 from nbtoolkit.smoke.contract_level import ADAPTER, _ContractClient
-from nbtoolkit.smoke.model_level.messages import ModelTask
+from tests.support.model_checks import fingerprint_of
 from tests.support.running_engine import BASE_NAME, RunningEngine, running_engine
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
@@ -39,21 +39,6 @@ def make_adapter(folder: Path, base: Path, seed: int, **lora: Any) -> Path:
     }
     save_file(content, file, {"format": "pt"})
     return folder
-
-
-def fingerprint_of(base: Path, adapter: Path, dtype: str) -> Fingerprint:
-    from nbtoolkit.smoke.model_level.context import ModelContext
-    from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
-
-    task = ModelTask(
-        settings={"adapter": str(adapter), "base": str(base), "dtype": dtype, "answer_tokens": 1},
-        adapter_path=str(adapter),
-        adapter_sha256="a" * 64,
-        base_path=str(base),
-        base_sha256="b" * 64,
-        tokenizer_path=str(base),
-    )
-    return take_fingerprint(ModelContext(task, lambda *_: None))
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from nbtoolkit.smoke.model_level.failure_causes import explain
 from nbtoolkit.smoke.model_level.messages import ModelTask
 from nbtoolkit.smoke.model_process import MODEL_CHECKS, run_model_level
 from tests.support import sick_bases
+from tests.support.model_checks import model_task
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of peft and transformers, which run elsewhere
@@ -37,16 +38,7 @@ def base(models: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(models / "base", tmp_path / "base"))
 
 
-def model_task(base: Path, adapter: Path, **facts: Any) -> ModelTask:
-    return ModelTask(
-        settings={"adapter": str(adapter), "base": str(base), "answer_tokens": 2, "dtype": "float32"},
-        adapter_path=str(adapter),
-        adapter_sha256="a" * 64,
-        base_path=str(base),
-        base_sha256="b" * 64,
-        tokenizer_path=str(base),
-        **facts,
-    )
+SHORT: dict[str, Any] = {"answer_tokens": 2, "dtype": "float32"}
 
 
 def run_checks(task: ModelTask) -> dict[str, Check]:
@@ -62,7 +54,7 @@ def run_checks(task: ModelTask) -> dict[str, Check]:
 def test_quantized_base_that_does_not_load_names_the_method(models: Path, base: Path, method: str) -> None:
     adapter = Path(shutil.copytree(models / "adapter", base.parent / "adapter"))
     sick_bases.edit_json(adapter / "adapter_config.json", base_model_name_or_path="org/tiny-unsloth-bnb-4bit")
-    checks = run_checks(model_task(sick_bases.stored_quantized(base, method), adapter))
+    checks = run_checks(model_task(sick_bases.stored_quantized(base, method), adapter, **SHORT))
     failed = next(one for one in checks.values() if one.verdict == "fail")
     assert failed.id == "G1"
     assert f"stored quantized ({method})" in failed.summary
@@ -75,7 +67,7 @@ def test_quantized_base_that_does_not_load_names_the_method(models: Path, base: 
     [("config.json", "A4"), ("generation_config.json", "G1"), ("tokenizer_config.json", "G3")],
 )
 def test_byte_order_mark_is_named_with_its_file(models: Path, base: Path, name: str, check: str) -> None:
-    checks = run_checks(model_task(sick_bases.byte_order_mark(base, name), models / "adapter"))
+    checks = run_checks(model_task(sick_bases.byte_order_mark(base, name), models / "adapter", **SHORT))
     assert [one.id for one in checks.values() if one.verdict == "fail"] == [check]
     assert f"{name} begins with a byte order mark" in checks[check].summary
     assert checks.keys() | {"A3"} == MODEL_CHECKS.keys()
@@ -83,7 +75,7 @@ def test_byte_order_mark_is_named_with_its_file(models: Path, base: Path, name: 
 
 @pytest.mark.parametrize("damage", [sick_bases.cut_tokenizer, sick_bases.unknown_pre_tokenizer])
 def test_broken_tokenizer_fails_g3_and_loses_no_other_check(models: Path, base: Path, damage: Any) -> None:
-    checks = run_checks(model_task(damage(base), models / "adapter"))
+    checks = run_checks(model_task(damage(base), models / "adapter", **SHORT))
     assert [one.id for one in checks.values() if one.verdict == "fail"] == ["G3"]
     assert checks["A4"].verdict == "pass"
     assert checks["G1"].verdict in ("pass", "warn")
@@ -91,7 +83,9 @@ def test_broken_tokenizer_fails_g3_and_loses_no_other_check(models: Path, base: 
 
 
 def test_problem_of_the_tokenizer_in_force_is_reported_by_g3(models: Path) -> None:
-    checks = run_checks(model_task(models / "base", models / "adapter", tokenizer_problem="no such file"))
+    checks = run_checks(
+        model_task(models / "base", models / "adapter", {"tokenizer_problem": "no such file"}, **SHORT)
+    )
     assert (checks["G3"].verdict, "no such file" in checks["G3"].summary) == ("fail", True)
 
 
@@ -107,7 +101,7 @@ def test_problem_of_the_tokenizer_in_force_is_reported_by_g3(models: Path) -> No
     ],
 )
 def test_exception_is_explained(models: Path, error: Exception, summary: str, remedy: str) -> None:
-    found = explain(error, model_task(models / "base", models / "adapter"))
+    found = explain(error, model_task(models / "base", models / "adapter", **SHORT))
     assert (found.verdict, summary in found.summary, remedy in found.remedy) == ("fail", True, True)
 
 
@@ -172,7 +166,7 @@ def test_exception_in_the_child_ends_it_with_an_exit_status(models: Path) -> Non
     with process:
         assert process.stdin
         process.stdin.write(
-            model_task(models / "base", models / "adapter").model_dump_json().encode() + b"\n"
+            model_task(models / "base", models / "adapter", **SHORT).model_dump_json().encode() + b"\n"
         )
         process.stdin.flush()  # the pipe stays open
         assert process.wait(timeout=60) == 1, "an abort has a negative status"

@@ -17,11 +17,11 @@ from nbtoolkit.golden.prompts import GoldenPrompt
 from nbtoolkit.smoke.check import Check, CheckOutcome
 from nbtoolkit.smoke.golden_prompts import previous_golden_answers
 from nbtoolkit.smoke.golden_verdict import GoldenAnswers, PreviousGoldenAnswers, judge_golden
-from nbtoolkit.smoke.model_level.messages import ModelTask
 from nbtoolkit.smoke.report import SmokeReport
 from nbtoolkit.smoke.settings import SmokeSettings
 from nbtoolkit.smoke.workflow import smoke_test
 from nbtoolkit.workspace import Workspace
+from tests.support.model_checks import model_context
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 pytest.importorskip("torch")
@@ -126,19 +126,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def model_context(models: Path, golden: tuple[GoldenPrompt, ...]) -> Any:
-    from nbtoolkit.smoke.model_level.context import ModelContext
-
-    task = ModelTask(
-        settings=SmokeSettings(adapter=models / "adapter", base=models / "base"),
-        adapter_path=str(models / "adapter"),
-        adapter_sha256="a" * 64,
-        base_path=str(models / "base"),
-        base_sha256="b" * 64,
-        tokenizer_path=str(models / "base"),
-        golden=golden,
-    )
-    return ModelContext(task, lambda *_: None)
+def golden_context(models: Path, golden: tuple[GoldenPrompt, ...]) -> Any:
+    return model_context(models / "base", models / "adapter", {"golden": golden})
 
 
 @pytest.mark.usefixtures("_quiet")
@@ -149,7 +138,7 @@ def test_answers_of_adapter_and_base_are_those_of_plain_generation(models: Path)
 
     asked = prompts(*({"prompt": text, "max_tokens": length, **JOY} for text, length in
                       [("Hello", 6), ("I lost my dog.", 9), ("the and the", 3), ("a" * 600, 3)]))  # fmt: skip
-    context = model_context(models, asked)
+    context = golden_context(models, asked)
     measured = measure_golden(context)
     assert list(measured.refused) == [3]
     assert "the model has 512" in measured.refused[3]
@@ -185,7 +174,7 @@ def test_perplexity_is_that_of_the_expected_answer_alone(models: Path) -> None:
     from nbtoolkit.smoke.model_level.golden import measure_golden, prompt_ids
 
     (asked,) = prompts({"prompt": "Hello", "max_tokens": 1, "expected": "the and the", **JOY})
-    context = model_context(models, (asked,))
+    context = golden_context(models, (asked,))
     prompt = prompt_ids(context, asked)
     ids = torch.tensor([[*prompt, *context.tokenizer("the and the")["input_ids"]]])
     labels = ids.clone()
@@ -200,7 +189,7 @@ def test_perplexity_is_that_of_the_expected_answer_alone(models: Path) -> None:
 def test_without_a_file_the_check_is_skipped(models: Path) -> None:
     from nbtoolkit.smoke.model_level.golden import golden_prompts
 
-    assert golden_prompts.run(model_context(models, ())).verdict == "skipped"
+    assert golden_prompts.run(golden_context(models, ())).verdict == "skipped"
 
 
 def write(path: Path, *lines: dict[str, Any]) -> None:

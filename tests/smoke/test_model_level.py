@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from nbtoolkit.serving.fingerprint import distance, judge
-from nbtoolkit.smoke.check import CheckOutcome, registered_checks
-from nbtoolkit.smoke.model_level.messages import ModelTask
+from nbtoolkit.smoke.check import registered_checks
+from tests.support.model_checks import model_context, outcome
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 torch = pytest.importorskip("torch")
@@ -45,20 +45,6 @@ def adapter(models: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(models / "llama-adapter", tmp_path / "adapter"))
 
 
-def model_context(base: Path, adapter: Path, **settings: Any) -> Any:
-    from nbtoolkit.smoke.model_level.context import ModelContext
-
-    task = ModelTask(
-        settings={"adapter": str(adapter), "base": str(base), **settings},
-        adapter_path=str(adapter),
-        adapter_sha256="a" * 64,
-        base_path=str(base),
-        base_sha256="b" * 64,
-        tokenizer_path=str(base),
-    )
-    return ModelContext(task, lambda *_: None)
-
-
 def change(adapter: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -72,13 +58,6 @@ def scaled(factor: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def edit_config(adapter: Path, **changes: Any) -> None:
     path = adapter / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def outcome(id: str, context: Any) -> CheckOutcome:
-    from nbtoolkit.smoke.model_level.__main__ import register_checks
-
-    register_checks()
-    return next(one for one in registered_checks("model") if one.id == id).run(context)
 
 
 def test_ids_and_titles_in_the_kernel_equal_those_of_the_model_level(models: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nbtoolkit.golden.prompt_parser import parse_prompt
-from tests.smoke.test_model_level import model_context, outcome
+from tests.support.model_checks import model_context, outcome
 from tests.support.tiny_models import tiny_base, trained_adapter
 
 torch = pytest.importorskip("torch")

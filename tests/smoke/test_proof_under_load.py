@@ -11,7 +11,7 @@ import pytest
 from nbtoolkit import demo
 from nbtoolkit.serving.fingerprint import Fingerprint, judge
 from tests.bench.served_model import base_folder
-from tests.smoke.test_engine_mutants import fingerprint_of
+from tests.support.model_checks import fingerprint_of
 from tests.support.running_engine import BASE_NAME, RunningEngine, running_engine
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.all, pytest.mark.timeout(3600)]

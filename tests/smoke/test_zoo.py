@@ -13,7 +13,7 @@ from nbtoolkit import SmokeSettings, Workspace, smoke_test
 from nbtoolkit.serving.fingerprint import judge
 from nbtoolkit.smoke.check import Check, registered_checks
 from nbtoolkit.smoke.model_level.__main__ import register_checks
-from nbtoolkit.smoke.model_level.messages import ModelTask
+from tests.support.model_checks import model_context
 from tests.support.sick_adapters import Spoil, config_with, tensors, write
 from tests.support.tiny_models import MIXTURE_OF_EXPERTS, tiny_adapter, tiny_base
 
@@ -102,7 +102,6 @@ def base_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 def examine(animal: Animal, base_of: Callable[..., Path], root: Path) -> list[Check]:
     """Run the static and the model level in this process; return all checks."""
-    from nbtoolkit.smoke.model_level.context import ModelContext
     from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
 
     base = base_of(architecture=animal.architecture)
@@ -114,16 +113,8 @@ def examine(animal: Animal, base_of: Callable[..., Path], root: Path) -> list[Ch
     settings = SmokeSettings(adapter=adapter, base=str(base), levels=("static",), answer_tokens=16)
     report = smoke_test(settings, workspace=Workspace(root))
     checks = list(report.checks)
-    task = ModelTask(
-        settings=settings,
-        adapter_path=str(adapter),
-        adapter_sha256=report.adapter_sha256,
-        base_path=str(base),
-        base_sha256=report.base_sha256,
-        tokenizer_path=str(base),
-    )
-    context = ModelContext(task, lambda *_: None)
     register_checks()
+    context = model_context(base, adapter, answer_tokens=16)
     for one in registered_checks("model"):
         if one.id in MODEL_CHECKS and not report.failed and not any(c.verdict == "fail" for c in checks):
             checks.append(one(context))
