@@ -101,9 +101,7 @@ class Adapters:
             ) from error
         self._names.append(name)
         self._refresh_layers()
-        for (
-            wrapper
-        ) in self._wrappers:  # saved in float32 by most trainings; their inputs have the base's dtype
+        for wrapper in self._wrappers:  # often saved in float32; their inputs have the base's dtype
             _cast_saved(wrapper, name)
         repack(self._model)
 
@@ -134,7 +132,7 @@ class Adapters:
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
                 parameter = own.get(name)
-                if parameter is None or any(f".{module}." in f".{name}" for module in saved):
+                if parameter is None or _in_saved_module(name, saved):
                     continue
                 values = file.get_tensor(key).to(parameter.device, parameter.dtype)
                 if not torch.equal(values, parameter):
@@ -196,6 +194,13 @@ def _unwrap(model: Any) -> None:
                 inner = inside[inner]
             if inner is not child:
                 setattr(parent, name, inner)
+
+
+def _in_saved_module(name: str, saved: list[str]) -> bool:
+    """Return whether a tensor is in a saved module; as in peft, a name selects all paths that end with it."""
+    parts = name.split(".")
+    paths = [".".join(parts[:count]) for count in range(1, len(parts))]
+    return any(path.endswith(module) for path in paths for module in saved)
 
 
 def _cast_saved(wrapper: Any, name: str) -> None:

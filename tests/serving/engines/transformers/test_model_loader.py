@@ -244,6 +244,23 @@ def test_biases_of_the_adapter_are_supported(tmp_path: Path, settings: dict[str,
     torch.testing.assert_close(logits(model), peft_logits(base, adapter), atol=1e-5, rtol=1e-4)
 
 
+def test_saved_modules_are_all_whose_path_ends_with_a_name(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base", layers=2)
+    adapter = tiny_adapter(tmp_path / "adapter", base, modules_to_save=["norm"])  # and the layers' norms
+    file = adapter / "adapter_model.safetensors"
+    content = load_file(file)
+    norms = {key: values + 0.5 for key, values in content.items() if key.endswith("norm.weight")}
+    assert len(norms) == 5
+    save_file({**content, **norms}, file, {"format": "pt"})
+    model = AutoModelForCausalLM.from_pretrained(base).eval()
+    plain = logits(model)
+    adapters = Adapters(model)
+    adapters.load("a_norms", adapter)
+    assert torch.equal(logits(model), plain)
+    adapters.activate("a_norms")
+    torch.testing.assert_close(logits(model), peft_logits(base, adapter), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["a.b", "a b", "", "../x"])
 def test_an_adapter_name_that_peft_misreads_is_rejected(base: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(ApiError, match="not usable"):
