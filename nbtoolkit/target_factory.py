@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from nbtoolkit.errors import InvalidSettings
 from nbtoolkit.filestore import FileStore, LocalFolder
 from nbtoolkit.local.target import LocalTarget
 from nbtoolkit.target import Target
@@ -18,8 +19,12 @@ def resolve_target(
 ) -> Target:
     """Return the given target, or the workspace's target of that name; sends no request, starts nothing.
 
-    ``keep`` applies to the local target only.
+    ``keep`` applies to the local target only. Raises :class:`InvalidSettings` for another name.
     """
+    if isinstance(target, str) and target not in TARGET_NAMES:
+        raise InvalidSettings(
+            f"There is no target {target!r}.", next_step=f"use {' or '.join(map(repr, TARGET_NAMES))}"
+        )
     if target == "azure":
         from nbtoolkit.azure.target import AzureTarget  # imported late: it needs the Azure SDK
 

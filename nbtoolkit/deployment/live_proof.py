@@ -86,7 +86,7 @@ class LiveProof(FactTable):
         next_steps = {
             "asleep": "prove(..., wake=True) starts a replica, which is billed, and proves it",
             "refuted": "deploy() this release again, or rollback(); logs() show what the server loaded",
-            "not proven": "run the smoke test of each adapter that has no fingerprint, then deploy() again",
+            "not proven": "see the reason; without a fingerprint: smoke_test(), then deploy() again",
         }
         raise NotProven(
             f"{self.headline}\n{self}", next_step=next_steps[self.state], state=self.state, proof=self
@@ -157,7 +157,7 @@ def prove(
     status = run_cancellable(progress, target.status)
     if status.state in ("stopped", "failed"):
         raise NotReady(
-            f"{target} cannot be proven, it is {status.state}: {status.summary}.",
+            f"Nothing can be proven on {target}: {status.summary}.",
             next_step="deploy() or rollback() starts a server; status() and logs() show why none serves",
             reason=status.summary,
         )

@@ -16,6 +16,7 @@ from nbtoolkit.utils.json_file import parse_object
 
 MAX_HEADER = 100_000_000
 """Bytes; the limit of the format, so that a wrong length never fills the memory."""
+_LFS_POINTER = "it is a git-lfs pointer, not the weights"
 
 BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -98,7 +99,7 @@ def parse_header(path: Path, file_size: int, read: RangeReader) -> SafetensorsHe
 
 def _no_header_reason(start: bytes, length: int, file_size: int) -> str:
     if start.startswith(b"version https://git-lfs"):
-        return "it is a git-lfs pointer, not the weights: run `git lfs pull`"
+        return _LFS_POINTER
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
         return "it is a PyTorch pickle under the name of a safetensors file"
     if start.lstrip()[:1] == b"<":
@@ -159,7 +160,9 @@ def _check_layout(path: Path, tensors: dict[str, TensorInfo], data_start: int, f
 def _broken(path: Path, problem: str) -> BrokenFile:
     return BrokenFile(
         f"{path}: {problem}.",
-        next_step="save or download the file again, and check for a full disk",
+        next_step="run `git lfs pull` in the folder's repository"
+        if problem == _LFS_POINTER
+        else "save or download the file again, and check for a full disk",
         path=path,
         problem=problem,
     )

@@ -176,7 +176,7 @@ def _weaknesses(
             "add musts to the golden prompts"
         )
     elif evidence["base_must_passed"] == len(musts):
-        found["the set does not discriminate: the base passes every must too"] = (
+        found["the set does not discriminate"] = (
             "add prompts whose answers the adapter changes; draft_golden() proposes some"
         )
     low = min(evidence["nice_passed_in_batches"])

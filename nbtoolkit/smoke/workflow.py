@@ -73,8 +73,9 @@ def smoke_test(
     A failed check is in the report and not raised: see :meth:`SmokeReport.raise_for_failure`. So is an
     exception during a check, and the death of the model level's process. With ``reuse``, a saved green report
     of the same bytes, settings and versions is returned. Raises :class:`InvalidBase` if the base cannot be
-    read, and ``Cancelled``. The static level takes seconds; the model level loads base and adapter in a
-    child process; the contract level starts the real server on this machine and stops it.
+    read, :class:`BrokenFile` with the lines if a golden prompt is not valid, and ``Cancelled``. The static
+    level takes seconds; the model level loads base and adapter in a child process; the contract level starts
+    the real server on this machine and stops it.
 
     >>> settings = SmokeSettings(adapter="adapters/tone", base="models/base", levels=["static"])
     >>> report = smoke_test(settings).raise_for_failure()

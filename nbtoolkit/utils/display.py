@@ -41,7 +41,7 @@ def html_table(facts: Iterable[tuple[str, str]], caption: str = "") -> str:
         for label, text in facts
     )
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<table style="border-collapse:collapse;line-height:1.45">{above}{rows}</table>'
+    return f'<table style="border-collapse:collapse;margin:0;line-height:1.45">{above}{rows}</table>'
 
 
 def text_table(facts: Iterable[tuple[str, str]]) -> str:

@@ -177,5 +177,10 @@ def test_nothing_deployed_an_override_and_a_stopped_server_are_not_proven(projec
     with pytest.raises(NotProven, match="not proven"):
         proof.raise_for_failure()
     project.target.stop()
-    with pytest.raises(NotReady, match="it is stopped"):
+    with pytest.raises(NotReady, match=r"Nothing can be proven on .*: it was stopped"):
         prove(fresh(project))
+
+
+def test_a_misspelt_target_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="There is no target 'azur'"):
+        prove("azur")  # type: ignore[arg-type]

@@ -221,7 +221,7 @@ def test_damaged_header_is_refused(tmp_path: Path, header: Any, data: int, messa
         (b"\1\0", "2 bytes and no header"),
         ((1000).to_bytes(8, "little") + b"{}", "truncated: its header needs 1008 bytes and the file has 10"),
         (b"\xff" * 64, "not a safetensors file, or damaged"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git-lfs pointer"),
         (b"PK\x03\x04" + b"\0" * 60, "PyTorch pickle"),
         (b"<!doctype html><html>404</html>", "web page"),
     ],
@@ -229,8 +229,9 @@ def test_damaged_header_is_refused(tmp_path: Path, header: Any, data: int, messa
 def test_file_of_another_format_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "adapter_model.safetensors"
     path.write_bytes(content)
-    with pytest.raises(BrokenFile, match=message):
+    with pytest.raises(BrokenFile, match=message) as caught:
         read_header(path)
+    assert ("git lfs pull" in caught.value.next_step) == ("git-lfs" in message)
 
 
 def test_every_truncation_is_found(tmp_path: Path) -> None:

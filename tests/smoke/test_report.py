@@ -145,6 +145,14 @@ def test_plain_text_names_checks_verdicts_and_remedies() -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
+def test_checks_that_were_skipped_for_one_reason_share_a_line() -> None:
+    because = {"level": "model", "summary": "skipped: A6 failed"}
+    text = str(
+        report(check("A6", "fail"), check("G1", "skipped", **because), check("G2", "skipped", **because))
+    )
+    assert [line for line in text.splitlines() if "SKIPPED" in line] == ["SKIPPED   G1, G2: A6 failed"]
+
+
 def test_checks_that_need_an_action_come_first() -> None:
     made = report(
         check("A1", "pass"),
@@ -156,7 +164,7 @@ def test_checks_that_need_an_action_come_first() -> None:
     )
     order = ["G2", "G3", "A4", "G1", "A1", "A2"]
     assert re.findall(r"<b>([AG]\d) ", made._repr_html_()) == order
-    assert re.findall(r"^[A-Z]+ +([AG]\d) ", str(made), re.MULTILINE) == order
+    assert re.findall(r"^[A-Z]+ +([AG]\d)[ :]", str(made), re.MULTILINE) == order
     opened = made._repr_html_().partition("1 check passed, 1 check skipped")[0]
     assert "G1" in opened
     assert "A1" not in opened
@@ -198,6 +206,7 @@ def test_changes_since_the_previous_adapter_are_reported(workspace_root: Any) ->
         check("A1", "pass"),
         check("G2", "pass", "model", evidence={"kl_nats": 1.0}),
         check("G6", "pass", "model", evidence={"tokens_per_second": 20.0}),
+        check("G8", "pass", "model"),
         adapter="tone-v1",
         adapter_sha256="d" * 64,
     )
@@ -216,6 +225,7 @@ def test_changes_since_the_previous_adapter_are_reported(workspace_root: Any) ->
         check("G2", "warn", "model", evidence={"kl_nats": 0.5}),
         check("G6", "pass", "model", evidence={"tokens_per_second": 20.5}),
         check("G7", "pass", "contract"),
+        check("G8", "skipped", "model"),
     ).compared_with(found)
     assert now.comparison
     assert now.comparison.lines[1:] == ["G2 numbers: pass → warn", "G2 effect (KL, nats): 1 → 0.5"]

@@ -77,12 +77,12 @@ class ReportComparison(BaseModel):
 
 
 def verdict_changes(before: Iterable[Check], now: Iterable[Check]) -> tuple[VerdictChange, ...]:
-    """Return the checks whose verdicts differ, of those that both reports have at the same level."""
+    """Return the checks whose verdicts differ, of those that ran for both reports at the same level."""
     old = _by_key(before)
     return tuple(
         VerdictChange(id=one.id, title=one.title, before=old[key].verdict, now=one.verdict)
         for key, one in _by_key(now).items()
-        if key in old and old[key].verdict != one.verdict
+        if key in old and old[key].verdict != one.verdict and "skipped" not in (old[key].verdict, one.verdict)
     )
 
 

@@ -59,11 +59,13 @@ def _card(one: Check) -> str:
     remedy = (
         f'<div style="margin-top:2px"><b>Next:</b> {escape(one.remedy)}</div>' if shows_remedy(one) else ""
     )
+    ran = "" if one.verdict == "skipped" else f" · {one.seconds:.2f} s"
+    summary = one.summary.removeprefix("skipped: ")  # the badge says it
     return (
         f'<div style="border-left:3px solid {colour};padding:4px 0 4px 10px;margin:8px 0">'
         f"<div>{_badge(one.verdict)}<b>{escape(one.id)} {escape(one.title)}</b> "
-        f'<span style="{_MUTED}">· {escape(one.level)} level · {one.seconds:.2f} s</span></div>'
-        f'<div style="white-space:pre-wrap;overflow-wrap:anywhere;margin-top:2px">{escape(one.summary)}</div>'
+        f'<span style="{_MUTED}">· {escape(one.level)} level{ran}</span></div>'
+        f'<div style="white-space:pre-wrap;overflow-wrap:anywhere;margin-top:2px">{escape(summary)}</div>'
         f"{remedy}{_evidence(one)}</div>"
     )
 
@@ -93,7 +95,11 @@ def _comparison(comparison: ReportComparison) -> str:
         for one in comparison.figures
     )
     rows = f"{verdicts}{figures}"
-    return f'{heading}<table style="border-collapse:collapse">{rows}</table>' if rows else heading
+    return (
+        f'{heading}<table style="border-collapse:collapse;margin:0;font-size:inherit">{rows}</table>'
+        if rows
+        else heading
+    )
 
 
 def _counted(checks: Sequence[Check]) -> str:

@@ -170,5 +170,5 @@ def _undecided_reason(
         reason = f"{len(unmatched)} modules are not in the base's header, such as {unmatched[0]}"
         return reason if kind in UNRENAMED_TYPES else f"{reason}; {kind} is renamed while loading"
     if others:
-        return f"{len(others)} tensors other than lora_A and lora_B, such as {others[0]}"
+        return f"not only lora_A and lora_B: {abbreviate(list(others), keep=1)}"
     return "the base is quantized, so its header has no plain shapes" if quantized else ""
