@@ -174,8 +174,9 @@ def prove(
     requests = ProofRequests(endpoint, names, progress)
     dtype = run_cancellable(progress, endpoint.health).dtype
     verdicts, missing, replicas = _prove_release(release, reports, requests, dtype)
+    chat = release.tokenizer is None or release.tokenizer.chat_template is not None
     golden = {
-        name: requests.ask_golden(name, report.golden)
+        name: requests.ask_golden(name, report.golden, chat=chat)
         for name, report in reports.items()
         if any(prompt.must for prompt in report.golden)
     }

@@ -94,15 +94,22 @@ class ProofRequests:
                 break
         return found
 
-    def ask_golden(self, model: str, prompts: Sequence[GoldenPrompt]) -> GoldenResult:
-        """Ask every golden prompt that has a ``must`` once, and score the answers."""
+    def ask_golden(self, model: str, prompts: Sequence[GoldenPrompt], *, chat: bool = True) -> GoldenResult:
+        """Ask every golden prompt that has a ``must`` once, and score the answers.
+
+        Without ``chat``, for a release without a chat template, plain text is asked, as G5 does.
+        """
         asked = [prompt for prompt in prompts if prompt.must]
         failed: dict[str, str] = {}
         self._progress.phase(f"Asking {model} its golden prompts")
         for number, prompt in enumerate(asked):
             self._progress.advance(number, len(asked), "prompts")
             try:
-                ask = partial(self._endpoint.chat, prompt.chat, model, stream=False)
+                ask = (
+                    partial(self._endpoint.chat, prompt.chat, model, stream=False)
+                    if chat
+                    else partial(self._endpoint.complete, prompt.text, model)
+                )
                 answer = self._send(partial(ask, max_tokens=prompt.max_tokens, temperature=0))
                 problems = score(prompt, answer).failed_must
             except RequestRefused as error:

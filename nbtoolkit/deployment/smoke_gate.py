@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nbtoolkit.deployment.settings import DeploySettings
 from nbtoolkit.errors import BrokenFile, SmokeTestFailed
+from nbtoolkit.golden.golden_file import GOLDEN_FILE, golden_sha256, read_golden
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.progress import Progress
@@ -51,6 +52,8 @@ def check_smoke_reports(
             problems[name] = problem
         if report and (not problem or (report.fingerprint and not _other_settings(settings, report))):
             reports[name] = report  # with other settings the answers differ from the fingerprint
+            if note := _golden_note(report, adapter):
+                progress.note(f"{name}: {note}; to ask them, run {_lines_to_run(settings, [name])}")
     if problems and settings.override_reason is None:
         lines = [f"{name}: {problem}" for name, problem in problems.items()]
         raise SmokeTestFailed(
@@ -103,6 +106,16 @@ def _problem(
     if report.open:
         return "the smoke report is not complete: " + "; ".join(report.open)
     return _other_settings(settings, report)
+
+
+def _golden_note(report: SmokeReport, adapter: Adapter) -> str:
+    """Return what to know if the golden prompts next to an adapter are not those of its report."""
+    path = adapter.path / GOLDEN_FILE
+    try:
+        same = not path.is_file() or golden_sha256(read_golden(path)) == report.settings.get("golden_sha256")
+    except BrokenFile as error:
+        return error.message
+    return "" if same else f"the smoke test did not ask the golden prompts that are in {path} now"
 
 
 def _other_settings(settings: DeploySettings, report: SmokeReport) -> str | None:

@@ -182,6 +182,11 @@ class Endpoint:
         response = self._http.request_json("POST", "/v1/chat/completions", body)
         return response["choices"][0]["message"]["content"] or ""
 
+    def complete(self, prompt: str, model: str | None = None, **sampling: Any) -> str:
+        """Return the continuation of a plain text, without a chat template; arguments as of :meth:`chat`."""
+        body = {"model": model or self._only_model(), "prompt": prompt, **sampling}
+        return self._http.request_json("POST", "/v1/completions", body)["choices"][0]["text"]
+
     def openai(self) -> openai.OpenAI:
         """Return the official OpenAI client for this endpoint; needs the package ``openai``."""
         try:

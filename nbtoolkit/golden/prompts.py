@@ -66,6 +66,11 @@ class GoldenPrompt(_Value):
         return [message.model_dump() for message in self.messages]
 
     @property
+    def text(self) -> str:
+        """The messages as plain text, for a model without a chat template."""
+        return "\n".join(message.content for message in self.messages)
+
+    @property
     def question(self) -> str:
         """The last message, for display."""
         return self.messages[-1].content

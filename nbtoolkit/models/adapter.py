@@ -10,9 +10,9 @@ from typing import Any
 
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
 from nbtoolkit.models.adapter_formats import recognise
-from nbtoolkit.models.folder_names import public_name
+from nbtoolkit.models.folder_names import not_a_file, public_name
 from nbtoolkit.models.safetensors_header import TensorInfo, read_header
-from nbtoolkit.serving.content_hash import adapter_files, folder_sha256
+from nbtoolkit.serving.content_hash import ADAPTER_FILES, adapter_files, folder_sha256
 from nbtoolkit.utils.display import html_table
 from nbtoolkit.utils.json_file import read_object
 
@@ -74,7 +74,10 @@ class Adapter:
         if foreign := recognise(folder, config, header.tensors):
             raise _invalid("A1", folder, *foreign)
         files = tuple(adapter_files(folder).values())
-        size = sum(file.stat().st_size for file in files)
+        try:
+            size = sum(file.stat().st_size for file in files)
+        except OSError as error:
+            raise _unreadable(folder, error) from error
         return cls(folder, config, header.tensors, header.metadata, size, files, others)
 
     @property
@@ -124,8 +127,14 @@ class Adapter:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of the served files, independent of their location; reads all of them once."""
-        return folder_sha256(self.named_files)
+        """The hash of the served files, independent of their location; reads all of them once.
+
+        Raises :class:`InvalidAdapter` if one cannot be read.
+        """
+        try:
+            return folder_sha256(self.named_files)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
 
     @property
     def named_files(self) -> Mapping[str, Path]:
@@ -165,11 +174,21 @@ def repair_command(folder: Path) -> str:
     return f"from nbtoolkit import repair_adapter; repair_adapter({str(folder)!r})"
 
 
+_COPY = "copy the file itself into the folder, and make it readable"
+
+
+def _unreadable(folder: Path, error: OSError) -> InvalidAdapter:
+    name = Path(error.filename).name if error.filename else "a file"
+    return _invalid("A1", folder, f"{name} cannot be read: {error.strerror or error}", _COPY)
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
 def _check_folder(folder: Path) -> None:
+    if problem := not_a_file(folder, ADAPTER_FILES):
+        raise _invalid("A1", folder, problem, _COPY)
     if folder.is_dir() and (folder / CONFIG).is_file():
         return
     if folder.exists() and (foreign := recognise(folder, {})):

@@ -61,6 +61,7 @@ def repair_adapter(folder: Path | str, to: Path | str | None = None) -> Path:
         (scratch / CONFIG).write_bytes(text.encode())
         _write_weights(scratch / WEIGHTS, tensors, metadata)
         for name, file in _other_files(source).items():
+            (scratch / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(file, scratch / name)
             if file.suffix == ".json":
                 with suppress(UnicodeDecodeError):  # the tokenizer's check reports a broken file

@@ -8,8 +8,10 @@ from nbtoolkit.errors import InvalidAdapter
 from nbtoolkit.models.adapter import CONFIG, WEIGHTS
 from nbtoolkit.models.hub import HubName, hub_snapshot, repository_files
 from nbtoolkit.progress import Progress
-from nbtoolkit.serving.content_hash import ADAPTER_FILES
+from nbtoolkit.serving.content_hash import ADAPTER_FILES, TEMPLATES
 from nbtoolkit.workspace import Workspace
+
+_DOWNLOADED = (*ADAPTER_FILES, f"{TEMPLATES}/*.jinja")
 
 
 def resolve_adapter_folder(text: str, workspace: Workspace, progress: Progress) -> Path:
@@ -23,7 +25,7 @@ def resolve_adapter_folder(text: str, workspace: Workspace, progress: Progress) 
     hub = hub_adapter(text, workspace)
     if hub is None:
         return workspace.path(text)
-    folder = hub_snapshot(hub, ADAPTER_FILES, progress, invalid=InvalidAdapter, download=True)
+    folder = hub_snapshot(hub, _DOWNLOADED, progress, invalid=InvalidAdapter, download=True)
     assert folder is not None
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
@@ -36,7 +38,7 @@ def cached_adapter_folder(text: str, workspace: Workspace) -> Path | None:
     hub = hub_adapter(text, workspace)
     if hub is None:
         return workspace.path(text)
-    return hub_snapshot(hub, ADAPTER_FILES, Progress(), invalid=InvalidAdapter, download=False)
+    return hub_snapshot(hub, _DOWNLOADED, Progress(), invalid=InvalidAdapter, download=False)
 
 
 def hub_adapter(text: str, workspace: Workspace) -> HubName | None:

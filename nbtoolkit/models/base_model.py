@@ -12,7 +12,10 @@ from typing import Any
 from nbtoolkit.errors import BrokenFile
 from nbtoolkit.models.base_model_files import (
     CONFIG,
+    CONFIG_FILES,
     GENERATION,
+    INDEX,
+    WEIGHTS,
     base_identity,
     config_files,
     invalid_base,
@@ -20,13 +23,15 @@ from nbtoolkit.models.base_model_files import (
     sample_weight_file,
 )
 from nbtoolkit.models.base_model_resolver import resolve_folder
-from nbtoolkit.models.folder_names import public_name
+from nbtoolkit.models.folder_names import not_a_file, public_name
 from nbtoolkit.models.safetensors_header import TensorInfo
 from nbtoolkit.progress import Progress
 from nbtoolkit.serving.stop_tokens import eos_token_ids
 from nbtoolkit.utils.display import html_table
 from nbtoolkit.utils.json_file import read_object
 from nbtoolkit.workspace import Workspace
+
+_COPY = "copy the file itself into the folder, and make it readable"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,8 @@ class Base:
         the folder is never run, and pickled weights are never opened.
         """
         folder = Path(path).expanduser().absolute()
+        if problem := not_a_file(folder, (*CONFIG_FILES, WEIGHTS, INDEX)):
+            raise invalid_base(folder, problem, _COPY)
         if not (folder / CONFIG).is_file():
             problem = f"has no {CONFIG}" if folder.is_dir() else "is not a folder"
             next_step = f"give the folder that contains {CONFIG} and the safetensors weights"
@@ -133,9 +140,14 @@ class Base:
         """The identity: contents of the small files; size, header and samples of every weight file.
 
         The samples distinguish two trainings of one architecture. Costs a few hundred small reads instead of
-        a read of all weights.
+        a read of all weights. Raises :class:`InvalidBase` if a file cannot be read.
         """
-        return base_identity(self.path, map(sample_weight_file, self.weights))
+        try:
+            return base_identity(self.path, map(sample_weight_file, self.weights))
+        except OSError as error:
+            name = Path(error.filename).name if error.filename else "a file"
+            problem = f"{name} cannot be read: {error.strerror or error}"
+            raise invalid_base(self.path, problem, _COPY) from error
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Base) and (self.name, self.sha256) == (other.name, other.sha256)

@@ -9,7 +9,7 @@ from typing import Any
 
 from nbtoolkit.errors import InvalidBase
 from nbtoolkit.models.safetensors_header import RangeReader, SafetensorsHeader, file_reader, read_header
-from nbtoolkit.serving.content_hash import ADAPTER_FILES, file_sha256
+from nbtoolkit.serving.content_hash import ADAPTER_FILES, file_sha256, template_files
 from nbtoolkit.utils.json_file import read_object
 
 CONFIG = "config.json"
@@ -26,7 +26,8 @@ _SAMPLE_BYTES = 4096
 
 def config_files(folder: Path) -> tuple[Path, ...]:
     """Return the existing small files: configuration, tokenizer and chat template."""
-    return tuple(folder / name for name in CONFIG_FILES if (folder / name).is_file())
+    files = (folder / name for name in CONFIG_FILES if (folder / name).is_file())
+    return (*files, *template_files(folder).values())
 
 
 def expected_weights(folder: Path, existing: Container[str]) -> dict[str, set[str]]:
@@ -73,7 +74,8 @@ def base_identity(folder: Path, weights: Iterable[tuple[str, int, str]]) -> str:
     """
     digest = hashlib.sha256()
     for file in config_files(folder):
-        digest.update(f"{file.name}\0{file.stat().st_size}\0{file_sha256(file)}\n".encode())
+        name = file.relative_to(folder).as_posix()
+        digest.update(f"{name}\0{file.stat().st_size}\0{file_sha256(file)}\n".encode())
     for name, size, sampled in weights:
         digest.update(f"{name}\0{size}\0{sampled}\n".encode())
     return digest.hexdigest()

@@ -8,12 +8,13 @@ from nbtoolkit.errors import InvalidBase
 from nbtoolkit.models.base_model_files import CONFIG, CONFIG_FILES
 from nbtoolkit.models.hub import HubName, hub_snapshot
 from nbtoolkit.progress import Progress
+from nbtoolkit.serving.content_hash import TEMPLATES
 from nbtoolkit.workspace import Workspace
 
 MODEL_CACHE = "model-cache"
 """The folder to which fine-tuning writes base models, in a workspace and on the share."""
 
-_DOWNLOADED = ["*.safetensors", "model.safetensors.index.json", "additional_chat_templates/*", *CONFIG_FILES]
+_DOWNLOADED = ["*.safetensors", "model.safetensors.index.json", f"{TEMPLATES}/*.jinja", *CONFIG_FILES]
 
 
 def resolve_folder(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 _MAX_NAME = 100
@@ -22,6 +23,17 @@ def public_name(folder: Path | str) -> str:
         name = repository.name.rpartition("--")[2]
     words = re.sub(r"[^\w.:-]+", "-", unicodedata.normalize("NFC", name))
     return words.lstrip("-._:").rstrip("-")[:_MAX_NAME] or name
+
+
+def not_a_file(folder: Path, names: Iterable[str]) -> str:
+    """Return which of these names is a broken link or a folder, and not a file; an empty text if none is."""
+    for name in names:
+        path = folder / name
+        if path.is_dir():
+            return f"{name} is a folder, not a file"
+        if path.is_symlink() and not path.exists():
+            return f"{name} is a broken link, to {path.readlink()}"
+    return ""
 
 
 def cached_repository(folder: Path) -> Path | None:

@@ -26,7 +26,7 @@ from nbtoolkit.models.base_model_files import (
 from nbtoolkit.models.folder_names import public_name
 from nbtoolkit.models.safetensors_header import TensorInfo, parse_header
 from nbtoolkit.progress import Progress
-from nbtoolkit.serving.content_hash import ADAPTER_FILES
+from nbtoolkit.serving.content_hash import ADAPTER_FILES, TEMPLATES
 from nbtoolkit.utils.atomic_write import write_atomically
 from nbtoolkit.workspace import Workspace
 
@@ -72,6 +72,7 @@ def download_adapter(
     folder = _cache(store, path, workspace)
     served = {entry.name: entry for entry in entries if entry.name in ADAPTER_FILES}
     _download(store, path, served, folder, progress, chunk_size)
+    _download_templates(store, path, folder, progress)
     return folder
 
 
@@ -81,6 +82,7 @@ def download_base(store: FileStore, path: str, workspace: Workspace, progress: P
     needed = {e.name: e for e in entries if e.name.endswith(".safetensors") or e.name in _SMALL_FILES}
     folder = _cache(store, path, workspace)
     _download(store, path, needed, folder, progress)
+    _download_templates(store, path, folder, progress)
     return Base.read(folder)
 
 
@@ -93,6 +95,7 @@ def describe_base(store: FileStore, path: str, workspace: Workspace, progress: P
     entries = _list_files(store, path, BASE_CONFIG, "base model", list_bases)
     folder = _cache(store, path, workspace, "outlines")
     _download(store, path, {e.name: e for e in entries if e.name in _SMALL_FILES}, folder, progress)
+    _download_templates(store, path, folder, progress)
     sizes = {entry.name: entry.size for entry in entries}
     tensors: dict[str, TensorInfo] = {}
     samples: list[tuple[str, int, str]] = []
@@ -152,6 +155,15 @@ def _cache(store: FileStore, path: str, workspace: Workspace, kind: str = "fetch
     folder = workspace.cache / kind / store_id / Path(*path.split("/"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _download_templates(store: FileStore, path: str, folder: Path, progress: Progress) -> None:
+    """Download the named chat templates of an adapter or a base; costs one request if there are none."""
+    path, folder = join(path, TEMPLATES), folder / TEMPLATES
+    entries = {entry.name: entry for entry in store.list(path) if entry.name.endswith(".jinja")}
+    if entries or folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        _download(store, path, entries, folder, progress)
 
 
 def _download(

@@ -52,7 +52,7 @@ def stage_base(store: FileStore, release: Release, base: Base | None, progress: 
         next_step = "deploy again with the base model's folder"
         _require(store, join(served.path, BASE_CONFIG), label, next_step, served.path)
         return SyncResult()
-    files = {file.name: file for file in (*base.files, *base.weights)}
+    files = {file.relative_to(base.path).as_posix(): file for file in (*base.files, *base.weights)}
     check_files(files, base.path)
     label = f"The base model {base.path}"
     return _send(

@@ -16,7 +16,7 @@ from typing import Any
 
 from nbtoolkit.errors import BrokenFile, InvalidAdapter, InvalidBase, InvalidSettings
 from nbtoolkit.serving.chat_template import Templates, named_templates
-from nbtoolkit.serving.content_hash import file_sha256
+from nbtoolkit.serving.content_hash import file_sha256, template_files
 from nbtoolkit.serving.release import ServedTokenizer
 from nbtoolkit.utils.json_file import read_object, read_text
 
@@ -128,7 +128,7 @@ def read_tokenizer_facts(folder: Path) -> TokenizerFacts:
 
 def _template(folder: Path, config: Mapping[str, Any]) -> Templates | None:
     """Return the chat template, or several by name: ``.jinja`` files before the configuration's."""
-    named = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    named = {path.stem: path for path in template_files(folder).values()}
     if (default := folder / "chat_template.jinja").is_file():
         named["default"] = default
     templates = {name: read_text(path) for name, path in named.items()}

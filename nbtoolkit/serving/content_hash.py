@@ -28,7 +28,13 @@ ADAPTER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-"""The files of an adapter that are uploaded, served and hashed; a training checkpoint has many more."""
+"""The files of an adapter that are uploaded, served and hashed; a training checkpoint has many more.
+
+So are the ``.jinja`` files in ``TEMPLATES``.
+"""
+
+TEMPLATES = "additional_chat_templates"
+"""The folder of the named chat templates, such as ``tool_use.jinja``."""
 
 
 def file_sha256(path: Path) -> str:
@@ -55,7 +61,13 @@ def folder_sha256(files: Mapping[str, Path]) -> str:
 
 def adapter_files(folder: Path) -> dict[str, Path]:
     """Return the files of a folder that belong to the adapter, by name; no file is read."""
-    return {name: folder / name for name in ADAPTER_FILES if (folder / name).is_file()}
+    files = {name: folder / name for name in ADAPTER_FILES if (folder / name).is_file()}
+    return {**files, **template_files(folder)}
+
+
+def template_files(folder: Path) -> dict[str, Path]:
+    """Return the named chat templates of an adapter or a base by posix name; no file is read."""
+    return {f"{TEMPLATES}/{path.name}": path for path in sorted((folder / TEMPLATES).glob("*.jinja"))}
 
 
 def adapter_sha256(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def golden_prompts_of(
     if settings.golden is not None:
         return read_golden(workspace.path(settings.golden))
     path = folder / GOLDEN_FILE
-    return read_golden(path) if path.exists() else ()
+    return read_golden(path) if os.path.lexists(path) else ()
 
 
 def previous_golden_answers(

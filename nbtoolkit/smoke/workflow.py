@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -96,7 +97,7 @@ def smoke_test(
     golden = golden_prompts_of(settings, folder, workspace)
     questions = tuple(message.content for prompt in golden for message in prompt.messages)
     context = SmokeContext(folder, base, settings, (*settings.prompts, *questions))
-    sha256 = adapter_sha256(context.folder)
+    sha256 = _adapter_sha256(context)
     run = _SmokeRun(context, sha256, progress, golden)
     if settings.reuse and (report := _reusable_report(workspace, run)):
         progress.note(f"taken from the green report of {report.created:%Y-%m-%d %H:%M:%S} UTC")
@@ -222,6 +223,15 @@ class _SmokeRun:
             fingerprint=self.fingerprint,
             golden=self.golden,
         )
+
+
+def _adapter_sha256(context: SmokeContext) -> str:
+    """Return the hash of the adapter's files; an empty text if one cannot be read, which A1 reports."""
+    with suppress(InvalidAdapter):
+        return context.adapter.sha256
+    with suppress(OSError):
+        return adapter_sha256(context.folder)
+    return ""
 
 
 def _build_task(context: SmokeContext, folder: Path, settled: tuple[str, ...]) -> ModelTask:

@@ -19,11 +19,13 @@ from nbtoolkit.errors import (
     InvalidSettings,
     SmokeTestFailed,
 )
+from nbtoolkit.golden.golden_file import add_golden
 from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
 from nbtoolkit.serving import content_hash
 from tests.support import stub_deploy
 from tests.support.processes import processes_of
+from tests.support.recording_progress import RecordingProgress
 from tests.support.stub_deploy import LocalProject
 
 
@@ -111,6 +113,15 @@ def test_a_smoke_report_of_other_bytes_is_refused(project: LocalProject) -> None
         deploy(project.settings(red), target=project.target)
 
 
+def test_golden_prompts_changed_after_the_smoke_test_are_noted(project: LocalProject) -> None:
+    red = project.adapter("red")
+    add_golden(red, {"prompt": "hi", "must": {"contains": "red"}})
+    progress = RecordingProgress()
+    deploy(project.settings(red), target=project.target, progress=progress)
+    (note,) = [line for line in progress.lines if "did not ask the golden prompts" in line]
+    assert f"{red / 'golden.jsonl'} now; to ask them, run smoke_test(SmokeSettings(" in note
+
+
 def test_a_failed_smoke_report_names_the_check(project: LocalProject) -> None:
     red = project.adapter("red", proven=False)
     stub_deploy.report(project.workspace, red, project.base, "red", failed=True)
@@ -155,6 +166,7 @@ def test_a_report_that_says_less_than_the_deploy_needs_does_not_count(
             "title": "files",
             "evidence": {},
             "remedy": "",
+            "recommended": {},
             "seconds": 0.0,
         }
         changes = {"checks": [{**check, "verdict": verdict, "summary": "skipped: for a test"}]}

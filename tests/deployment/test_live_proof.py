@@ -154,6 +154,20 @@ def test_golden_prompts_are_asked_and_a_failed_must_refutes(served: LocalProject
     assert bool(requests.ask_golden("tone", prompts[:1]))
 
 
+def test_golden_prompts_are_plain_text_without_a_chat_template() -> None:
+    class Completions:
+        asked: list[str] = []  # noqa: RUF012
+
+        def complete(self, prompt: str, model: str, **sampling: Any) -> str:
+            self.asked.append(prompt)
+            return f"red of {model}, {sampling['max_tokens']} tokens"
+
+    endpoint: Any = Completions()
+    prompt = parse_prompt({"prompt": "hi", "system": "Be short.", "must": {"contains": "red of tone, 64"}})
+    assert ProofRequests(endpoint, ("a",), Progress()).ask_golden("tone", [prompt], chat=False)
+    assert Completions.asked == ["Be short.\nhi"]
+
+
 def test_a_changed_report_on_the_share_proves_nothing(served: LocalProject) -> None:
     share, path = served.target.share, share_layout.report_path(active_release(served).reports["tone"])
     content = share.read(path)

@@ -132,6 +132,12 @@ def test_chat_accepts_messages_and_returns_a_complete_answer(script: ScriptedSer
     assert script.asked[0][2]["messages"] == messages
 
 
+def test_completion_sends_plain_text_and_returns_the_continuation(script: ScriptedServer) -> None:
+    script.answers = {"/v1/completions": [(200, {"choices": [{"text": " there"}]})]}
+    assert script.endpoint().complete("Hello", "tone", max_tokens=3) == " there"
+    assert script.asked[0][2] == {"model": "tone", "prompt": "Hello", "max_tokens": 3}
+
+
 def test_chat_without_a_name_uses_the_only_adapter(script: ScriptedServer) -> None:
     script.answers = {
         "/v1/models": [MODELS],

@@ -14,7 +14,7 @@ import pytest
 from nbtoolkit.errors import BrokenFile, InvalidAdapter
 from nbtoolkit.models.adapter import Adapter
 from nbtoolkit.models.safetensors_header import TensorInfo, read_header
-from nbtoolkit.serving.content_hash import ADAPTER_FILES
+from nbtoolkit.serving.content_hash import ADAPTER_FILES, TEMPLATES
 from tests.support.model_folders import LORA, header_of, write_adapter, write_header, write_tensors
 
 CANARY = "<img src=x onerror=alert(1)>"
@@ -120,6 +120,19 @@ def test_hash_depends_only_on_served_files(tmp_path: Path) -> None:
     ]
     assert {file.name for file in adapter.files} <= set(ADAPTER_FILES)
     assert list(adapter.named_files) == [file.name for file in adapter.files]
+
+
+def test_named_templates_belong_to_the_hash(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a")
+    before = Adapter.read(folder).sha256
+    (folder / TEMPLATES).mkdir()
+    template = folder / TEMPLATES / "tool_use.jinja"
+    template.write_text("with tools")
+    first = Adapter.read(folder)
+    assert list(first.named_files)[-1] == "additional_chat_templates/tool_use.jinja"
+    hashes = [before, first.sha256]
+    template.write_text("other")
+    assert len({*hashes, Adapter.read(folder).sha256}) == 3
 
 
 def test_missing_folder_is_refused_with_the_nearest_adapter(tmp_path: Path) -> None:

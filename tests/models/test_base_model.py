@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from nbtoolkit.errors import InvalidBase, MissingDependency
+from nbtoolkit.models import base_model_files
 from nbtoolkit.models.base_model import Base
 from nbtoolkit.workspace import Workspace
 from tests.support.hub_server import REVISION, HubServer, serve_hub
@@ -117,6 +118,30 @@ def test_folder_without_a_base_model_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text('{"a": }')
     with pytest.raises(InvalidBase, match=r"config\.json, line 1, column 7, near the key 'a'"):
         Base.read(folder)
+
+
+def test_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_base(tmp_path / "base")
+    base = Base.read(folder)
+    (folder / "merges.txt").symlink_to("moved")
+    with pytest.raises(InvalidBase, match=r"merges.txt is a broken link, to moved") as caught:
+        Base.read(folder)
+    assert caught.value.path == folder
+
+    def refused(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(base_model_files, "file_sha256", refused)
+    with pytest.raises(InvalidBase, match=r"json cannot be read: Permission denied"):
+        _ = base.sha256
+
+
+def test_named_templates_belong_to_the_identity(tmp_path: Path) -> None:
+    folder = write_base(tmp_path / "base")
+    before = Base.read(folder).sha256
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "rag.jinja").write_text("with documents")
+    assert Base.read(folder).sha256 != before
 
 
 def test_identity_depends_on_content_and_not_on_location(tmp_path: Path) -> None:

@@ -81,6 +81,19 @@ def test_adapter_is_downloaded_once(share: Share, workspace: Workspace) -> None:
     assert not (folder / "optimizer.pt").exists()
 
 
+def test_named_templates_are_downloaded_with_adapter_and_base(share: Share, workspace: Workspace) -> None:
+    for path in ("models/phi/adapter", "model-cache/tiny"):
+        templates = share.root / path / "additional_chat_templates"
+        templates.mkdir()
+        (templates / "rag.jinja").write_text("with documents")
+    there = Adapter.read(share.root / "models/phi/adapter"), Base.read(share.root / "model-cache/tiny")
+    here = Adapter.read(download_adapter(share, "models/phi/adapter", workspace, Progress()))
+    assert here.sha256 == there[0].sha256
+    assert download_base(share, "model-cache/tiny", workspace, Progress()).sha256 == there[1].sha256
+    (share.root / "models/phi/adapter/additional_chat_templates/rag.jinja").unlink()
+    assert len(Adapter.read(download_adapter(share, "models/phi/adapter", workspace, Progress())).files) == 2
+
+
 def test_interrupted_download_resumes(share: Share, workspace: Workspace) -> None:
     path = "models/phi/adapter"
     share.left = 3

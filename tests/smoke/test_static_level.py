@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from nbtoolkit import SmokeReport, SmokeSettings, Workspace, smoke_test
+from nbtoolkit.serving import content_hash
 from nbtoolkit.smoke.check import Check
 from tests.support import sick_adapters as sick
 from tests.support.sick_adapters import CONFIG, WEIGHTS, Spoil, config_with, edit_config, tensors, write
@@ -55,6 +56,8 @@ BAD: list[tuple[str, Spoil, str, str]] = [
     ("40 bytes", sick.forty_bytes, "A1", "40 bytes"),
     ("git-lfs pointer", sick.git_lfs_pointer, "A1", "git-lfs"),
     ("sharded", sick.sharded, "A1", "sharded"),
+    ("broken link", lambda f: (f / "chat_template.jinja").symlink_to("moved"), "A1", "broken link, to moved"),
+    ("folder for a file", sick.folder_for_weights, "A1", "is a folder, not a file"),
     ("weights are a link", sick.linked_weights, "A1", "link that leaves the folder"),
     ("MLX", sick.mlx, "A1", "MLX"),
     ("kohya", sick.kohya, "A1", "image model"),
@@ -141,6 +144,19 @@ def test_adapter_that_can_be_served_does_not_fail(
     found = {one.id: one.verdict for one in report.checks}
     assert found == {**dict.fromkeys(found, "pass"), "A8": "skipped", id: verdict}
     assert verdict == "pass" or result_of(report, id).remedy
+
+
+def test_file_that_cannot_be_read_is_a_finding_of_a1(
+    workspace: Workspace, originals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(content_hash, "file_sha256", refused)
+    report = static(workspace, originals / "llama")
+    found = result_of(report, "A1")
+    assert (found.verdict, "json cannot be read: Permission denied" in found.summary) == ("fail", True)
+    assert (report.adapter_sha256, result_of(report, "A6").verdict) == ("", "pass")
 
 
 def test_other_base_is_named_with_the_given_one(workspace: Workspace, originals: Path) -> None:

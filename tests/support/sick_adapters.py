@@ -110,6 +110,12 @@ def git_lfs_pointer(folder: Path) -> None:
     (folder / WEIGHTS).write_text(pointer)
 
 
+def folder_for_weights(folder: Path) -> None:
+    """Put a folder in place of the weights file."""
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+
+
 def sharded(folder: Path) -> None:
     """Split the weights into two files."""
     content = list(tensors(folder).items())

@@ -89,6 +89,7 @@ class PublishedReleases:
         with _reading(label):
             files = adapter_files(source)
             for name, path in files.items():
+                (target / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, target / name)
             found = folder_sha256({name: target / name for name in files})
         if not files:

@@ -90,8 +90,7 @@ def prompt_ids(context: ModelContext, prompt: GoldenPrompt) -> list[int]:
     """Return the tokens of a prompt; without a chat template, of its plain text."""
     template = context.chat_template
     if template is None:
-        text = "\n".join(message.content for message in prompt.messages)
-        return list(context.tokenizer(text)["input_ids"])
+        return list(context.tokenizer(prompt.text)["input_ids"])
     return list(context.tokenizer(template.render(prompt.chat), add_special_tokens=False)["input_ids"])
 
 

@@ -27,6 +27,7 @@ def adapter_files(context: SmokeContext) -> CheckOutcome:
             return passed("a configuration and a weights file; see A2 for its format")
         return failure(error.problem or error.message, remedy=error.next_step)
     adapter = context.read_result
+    _ = adapter.sha256  # reads every file, or raises
     try:
         check_files(adapter.named_files, adapter.path)
     except SyncRefused as error:
