@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from html import escape
 from typing import Literal
 
 from pydantic import Field
@@ -112,11 +111,6 @@ class LiveProof(FactTable):
         if release.override_reason:
             rows.append(("override", f"deployed without a green smoke report: {release.override_reason}"))
         return [*rows, ("cost", str(self.cost))]
-
-    def _repr_html_(self) -> str:
-        colour = {"proven": "#1a7f37", "refuted": "#cf222e"}.get(self.state, "#9a6700")
-        head = f'<p style="color:{colour};font-weight:bold">{escape(self.headline)}</p>'
-        return f"<div>{head}{super()._repr_html_()}</div>"
 
 
 def prove(

@@ -90,7 +90,7 @@ def test_another_adapter_is_refuted_and_the_error_shows_the_verdict(served: Loca
     assert "adapter tone" in str(caught.value)
     assert caught.value.proof is proof
     assert "rollback()" in caught.value.next_step
-    assert "#cf222e" in proof._repr_html_()
+    assert "refuted" in proof._repr_html_()
 
 
 def test_a_deploy_meanwhile_is_not_taken_for_another_adapter(served: LocalProject) -> None:
