@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from nbtoolkit.deployment import live_proof
+from nbtoolkit.deployment.proof_requests import ProofRequests
+from nbtoolkit.progress import SILENT
 from nbtoolkit.serving.fingerprint import Fingerprint, Verdict, judge
 from nbtoolkit.smoke.contract_level import ADAPTER, _ContractClient
 from tests.support.model_checks import fingerprint_of
@@ -199,16 +203,26 @@ def contract_point(engine: RunningEngine, fingerprint: Fingerprint) -> tuple[boo
         return _ContractClient(engine.endpoint, release, fingerprint, http).points()["fingerprint"]()
 
 
+def live_verdict(engine: RunningEngine, fingerprint: Fingerprint, adapter: str) -> Verdict:
+    """Return the verdict of ``nbtoolkit.prove``."""
+    release: Any = SimpleNamespace(
+        base=SimpleNamespace(name=BASE_NAME), adapters=[SimpleNamespace(name=adapter)]
+    )
+    report: Any = SimpleNamespace(fingerprint=fingerprint)
+    requests = ProofRequests(engine.endpoint, (), SILENT())
+    dtype = engine.endpoint.health().dtype
+    return live_proof._prove_release(release, {adapter: report}, requests, dtype)[0][adapter]
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_no_mutant_survives(name: str, engine: RunningEngine, prints: dict[str, Fingerprint]) -> None:
     adapter, mutate = MUTANTS[name]
     fingerprint = prints[adapter]
-    assert engine.endpoint.prove(fingerprint, adapter, BASE_NAME), "healthy before"
+    assert live_verdict(engine, fingerprint, adapter), "healthy before"
     with mutated(engine, mutate):
         verdict = engine.endpoint.prove(fingerprint, adapter, BASE_NAME)
         assert verdict.refuted, verdict
-        replayed = [engine.endpoint.replay(model, fingerprint.contexts) for model in (adapter, BASE_NAME)]
-        assert judge(fingerprint, *replayed).refuted
+        assert live_verdict(engine, fingerprint, adapter).refuted
         if adapter == ADAPTER:
             holds, detail = contract_point(engine, fingerprint)
             assert not holds, detail

@@ -107,14 +107,20 @@ def test_fingerprint_distinguishes_two_adapters_in_bfloat16(models: Path, tmp_pa
 
 def test_noise_is_measured_for_each_precision_that_auto_may_mean(models: Path) -> None:
     from nbtoolkit.smoke.model_level.fingerprints import take_fingerprint
+    from nbtoolkit.smoke.model_level.forward import computing_in
 
     found = take_fingerprint(model_context(models / "llama", models / "llama-adapter", dtype="float32"))
     assert set(found.probes[0].noise) == {"float32"}
     base = models / "llama-bfloat16"
     if not base.exists():
         tiny_base(base, dtype="bfloat16")
-    found = take_fingerprint(model_context(base, models / "llama-adapter"))
+    context = model_context(base, models / "llama-adapter")
+    found = take_fingerprint(context)
     assert set(found.probes[0].noise) == {"float32", "bfloat16", "float16"}
+    for dtype in ("float32", "float16"):
+        with computing_in(context.model, getattr(torch, dtype)):
+            verdict = judge(found, replayed(context.model, found.contexts), dtype=dtype)
+        assert verdict, verdict
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

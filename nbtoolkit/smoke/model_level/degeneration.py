@@ -100,9 +100,7 @@ def repeated_phrase(answer: Sequence[int], repeat_limit: int) -> int:
 def greedy_answers(context: ModelContext, model: Any, name: str) -> list[list[int]]:
     """Return a model's greedy answer to every prompt; ``name`` is what the progress calls it."""
     answers = list[list[int]]()
-    # Padded rows in a model with a sliding window give wrong text without an error.
-    size = BATCH if _has_full_attention(model.config) else 1
-    for group in batches(context.prompt_ids, size):
+    for group in batches(context.prompt_ids, batch_size(model.config)):
         context.report(f"letting the {name} answer", len(answers), len(context.prompt_ids))
         with torch.inference_mode():
             answers += generate_greedy(context, model, group, context.settings.answer_tokens)
@@ -135,16 +133,13 @@ def generate_greedy(context: ModelContext, model: Any, rows: list[list[int]], le
     return answers
 
 
-def _has_full_attention(config: Any) -> bool:
-    text = config.get_text_config()
-    kinds = getattr(text, "layer_types", None) or ["full_attention"]
-    return set(kinds) == {"full_attention"} and not getattr(text, "sliding_window", None)
-
-
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:
     return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def batch_size(config: Any) -> int:
-    """Return the rows per batch: padded rows in a model with a sliding window give wrong text."""
-    return BATCH if _has_full_attention(config) else 1
+    """Return the rows per batch; padded rows in a model with a sliding window silently give wrong text."""
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None) or ["full_attention"]
+    full = set(kinds) == {"full_attention"} and not getattr(text, "sliding_window", None)
+    return BATCH if full else 1

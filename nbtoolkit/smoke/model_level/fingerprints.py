@@ -28,6 +28,8 @@ _CLEAR = 4.0
 """A context is clear if the distance of base and adapter is more than this times its noise."""
 _RECAST_BATCH = 64
 """Sequences per forward pass in another precision, in which casting the weights costs more than computing."""
+_FINENESS = ("bfloat16", "float16", "float32")
+"""The precisions that serve, coarsest first."""
 
 _Tops = list[dict[int, float]]
 """The most likely tokens after each prefix of a sequence, with their log-probabilities."""
@@ -103,24 +105,27 @@ def _sequences(context: ModelContext) -> list[list[int]]:
 def _measure(context: ModelContext, model: Any) -> list[_Measured]:
     """Compute the sequences alone, in left-padded batches, and in other precisions.
 
-    Two devices round one precision differently, each about as far from exact as this one, which a pass in the
-    next higher precision measures.
+    Two devices round one precision differently, each about as far from exact as this one, which a pass in
+    float32, or float64, measures. Finer precisions are as far from this one as exact is.
     """
     exact = "float64" if context.dtype == "float32" else "float32"
+    fineness = _FINENESS.index(context.dtype)
+    served = _serving_dtypes(context)
+    coarser = served & set(_FINENESS[:fineness])
     sequences = _sequences(context)
     alone = [logits_alone(model, ids) for ids in sequences]
     tops = [[top_logprobs(row) for row in logits] for logits in alone]
     batch = _distances(tops, model, sequences, BATCH)
     noise: dict[str, list[list[float]]] = {context.dtype: batch}
-    for name in sorted((_serving_dtypes(context) | {exact}) - {context.dtype}):
+    for name in sorted(coarser | {exact}):
         try:
             with computing_in(model, getattr(torch, name)):
                 noise[name] = _larger(batch, _distances(tops, model, sequences, _RECAST_BATCH))
         except RuntimeError as error:
             if name != "float64" or isinstance(error, torch.OutOfMemoryError):
                 raise  # float64 has no kernel for stacked experts
-    noise[context.dtype] = _larger(batch, noise.get(exact, batch))
-    noise.pop("float64", None)  # no server computes in it
+    own = noise.pop(exact, batch)
+    noise |= dict.fromkeys({context.dtype, *served} - coarser, own)
     return [
         _Measured(logits, top, {name: rows[index] for name, rows in noise.items()})
         for index, (logits, top) in enumerate(zip(alone, tops, strict=True))
