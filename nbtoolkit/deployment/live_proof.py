@@ -205,10 +205,10 @@ def _prove_release(
             continue
         answers = requests.replay(adapter.name, fingerprint)
         base = requests.replay(release.base.name, fingerprint)
-        for replica in answers.keys() & base.keys():
+        for replica in sorted(answers.keys() & base.keys()):
             verdict = judge(fingerprint, answers[replica], base[replica], dtype=dtype)
             problems.setdefault(replica, []).extend([] if verdict else [f"{adapter.name}: {verdict}"])
-            if verdicts.get(adapter.name, True):
+            if verdict.refuted or verdicts.get(adapter.name, True):
                 verdicts[adapter.name] = verdict
         if adapter.name not in verdicts:
             missing[adapter.name] = "no replica answered under both its name and the base's"

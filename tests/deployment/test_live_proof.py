@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from nbtoolkit.golden.prompt_parser import parse_prompt
 from nbtoolkit.progress import Progress
 from nbtoolkit.releases import publisher
 from nbtoolkit.serving import share_layout
+from nbtoolkit.serving.fingerprint import Fingerprint, Probe
 from nbtoolkit.serving.release import Release
 from tests.support.stub_deploy import LocalProject, report
 from tests.support.stub_engine import stub_logprobs
@@ -133,6 +135,21 @@ def test_a_replica_that_serves_something_else_is_found(served: LocalProject) -> 
     assert replicas["a"] == "it answered, and all its adapters are proven"
     assert replicas["b"].startswith("tone: adapter differs")
     assert "no request reached it" in replicas["c"]
+
+
+def test_a_refuted_replica_counts_more_than_one_that_is_not_distinguishable() -> None:
+    same = {1: -0.5, 2: -1.5}
+    probe = Probe(context=(1, 2), base=same, adapter=same, noise={"float32": 0.0})
+    fingerprint = Fingerprint(adapter_sha256="a" * 64, base_sha256="b" * 64, dtype="float32", probes=(probe,))
+    replays = [Replay(answers=[same], replica="a"), Replay(answers=[{3: -0.1}], replica="b")]
+    requests: Any = SimpleNamespace(
+        replicas=("a", "b"), replay=lambda *_: {one.replica: one.answers for one in replays}
+    )
+    release: Any = SimpleNamespace(base=SimpleNamespace(name="base"), adapters=[SimpleNamespace(name="tone")])
+    report: Any = SimpleNamespace(fingerprint=fingerprint)
+    verdicts, _, replicas = live_proof._prove_release(release, {"tone": report}, requests, "float32")
+    assert verdicts["tone"].refuted
+    assert "not distinguishable" in replicas["a"]
 
 
 def test_golden_prompts_are_asked_and_a_failed_must_refutes(served: LocalProject) -> None:
