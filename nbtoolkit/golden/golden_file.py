@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,31 +150,46 @@ def _json_lines(text: str, path: Path, problems: list[tuple[int, str]]) -> Itera
 
 
 def _csv_lines(text: str, problems: list[tuple[int, str]]) -> Iterator[_Line]:
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
+    header, _, rest = text.partition("\n")
+    before = 0
+    if stated := re.fullmatch(r"sep=(.)\r?", header):  # as Excel writes it
+        text, before = rest, 1
+    delimiter = stated[1] if stated else max(",;\t", key=header.count)
+    first = before
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names: list[str] = []
-    before = 0
     try:
         for row in reader:
-            number, before = before + 1, reader.line_num
+            number, before = before + 1, first + reader.line_num
             if not names:
-                names = [name.strip() for name in row]
+                names = [name.strip().lower() for name in row]
                 twice = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
-                wrong = [*map(unknown_key, names), *(f"the column {name!r} appears twice" for name in twice)]
+                wrong = [
+                    *map(unknown_key, filter(None, names)),
+                    *(f"the column {name!r} appears twice" for name in twice),
+                ]
                 problems += [(number, problem) for problem in wrong if problem]
                 if any(wrong):
                     return
             elif len(row) > len(names):
                 text = f"it has {len(row)} cells, and the header has {len(names)}"
                 problems.append((number, f"{text}; quote text that contains {delimiter!r}"))
-            elif cells := {name: cell for name, cell in zip(names, row, strict=False) if cell.strip()}:
+            elif lost := [cell for name, cell in zip(names, row, strict=False) if not name and _says(cell)]:
+                problems.append((number, f"the cell {lost[0]!r} is in a column without a name"))
+            elif cells := {
+                name: cell for name, cell in zip(names, row, strict=False) if name and cell.strip()
+            }:
                 bad = len(problems)
                 line = _typed_cells(cells, number, problems)
                 if len(problems) == bad:
                     yield number, line
     except csv.Error as error:
         problems.append((before + 1, f"it is not valid CSV: {error}"))
+
+
+def _says(cell: str) -> bool:
+    """Whether a cell is more than an index, which pandas writes in a column without a name."""
+    return bool(cell.strip()) and not cell.strip().isdigit()
 
 
 def _typed_cells(cells: Mapping[str, str], number: int, problems: list[tuple[int, str]]) -> dict[str, Any]:

@@ -34,13 +34,14 @@ class InvalidPrompt(ValueError):
 def parse_prompt(line: Mapping[str, Any], default_id: str = "") -> GoldenPrompt:
     """Return the prompt of a line; raises :class:`InvalidPrompt` with every defect."""
     problems = [problem for key in line if (problem := unknown_key(key))]
+    line = {key: value for key, value in line.items() if value is not None}  # pandas writes null
     messages = _messages(line, problems)
     must, expected = _flat_checks(line, problems)
     must += _checks(line.get("must"), "must", problems)
     nice = _checks(line.get("nice"), "nice", problems)
     if not (must or nice or problems):
         problems.append('it has no check; add "must", such as {"contains": "…"}')
-    limit = line.get("max_tokens", MAX_TOKENS)
+    limit = _whole(line.get("max_tokens", MAX_TOKENS))
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         problems.append(f"max_tokens must be a whole number of at least 1, found {limit!r}")
     name = line.get("id", default_id)
@@ -59,6 +60,11 @@ def parse_prompt(line: Mapping[str, Any], default_id: str = "") -> GoldenPrompt:
         nice=tuple(nice),
         expected=expected,
     )
+
+
+def _whole(value: Any) -> Any:
+    """Return 16 for 16.0, which pandas writes if another row has no value; other values as they are."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def unknown_key(key: str) -> str:

@@ -49,12 +49,18 @@ def repaired_key(key: str) -> RepairedKey:
     parts = key.split(".")
     defects = [f"{name}." for name in WRAPPERS if name in parts]
     rest, prefixes = ".".join(part for part in parts if part not in WRAPPERS), 0
-    while rest.startswith((PREFIX, "module.")):
+    while True:
         if rest.startswith(PREFIX):
             prefixes += 1
-        else:
+            rest = rest.removeprefix(PREFIX)
+        elif rest.startswith("module."):
             defects.append("module.")
-        rest = rest.removeprefix(PREFIX if rest.startswith(PREFIX) else "module.")
+            rest = rest.removeprefix("module.")
+        elif not prefixes and (at := rest.find(f".{PREFIX}")) > 0:
+            defects.append(rest[: at + 1])
+            rest = rest[at + 1 :]
+        else:
+            break
     if prefixes > 1:
         defects.append(f"{PREFIX}{PREFIX}")
     elif not prefixes and rest.startswith("base_model."):

@@ -22,7 +22,7 @@ _NAME = re.compile(rf"{_ID}(@(?P<revision>[\w./-]+))?")
 _HF_PATH = re.compile(rf"hf://{_ID}(@(?P<revision>[^/]+))?(/(?P<folder>.*))?")
 _PAGE = re.compile(
     rf"(https?://)?(www\.)?(huggingface\.co|hf\.co)/{_ID}"
-    r"(/(tree|blob|resolve)/(?P<revision>[^/?#]+)(/(?P<folder>[^?#]*))?)?/?([?#].*)?"
+    r"(/(tree|blob|resolve|raw|commit|commits|blame)/(?P<revision>[^/?#]+)(/(?P<folder>[^?#]*))?)?/?([?#].*)?"
 )
 _FILE = re.compile(r"/?[^/]+\.(safetensors|json|md|bin)$")
 
@@ -59,7 +59,9 @@ class HubName:
             return None
         folder = _FILE.sub("", unquote(match["folder"] or "")).strip("/")
         revision = match["revision"]
-        return cls(match["id"], unquote(revision) if revision else None, folder, is_url=True)
+        return cls(
+            match["id"].removesuffix(".git"), unquote(revision) if revision else None, folder, is_url=True
+        )
 
     @property
     def name(self) -> str:

@@ -79,6 +79,26 @@ def test_byte_order_mark_crlf_blank_lines_and_default_ids(tmp_path: Path) -> Non
     assert [prompt.id for prompt in read_golden(path)] == ["line 2", "line 4"]
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["sep=;", "Prompt;Expected_Contains;max_tokens", "Hi, you;Paris;16"],  # Excel
+        [",prompt,expected_contains,max_tokens", '0,"Hi, you",Paris,16.0'],  # pandas' to_csv
+        ["prompt,expected_contains,max_tokens,", '"Hi, you",Paris,16,'],
+    ],
+)
+def test_csv_of_other_programs(tmp_path: Path, rows: list[str]) -> None:
+    (prompt,) = read_golden(write(tmp_path, *rows, name="golden.csv"))
+    assert (prompt.id, prompt.question, prompt.max_tokens) == (f"line {len(rows)}", "Hi, you", 16)
+    assert [check.to_json() for check in prompt.must] == [{"contains": "Paris"}]
+
+
+def test_json_lines_of_pandas_have_null_for_a_missing_value(tmp_path: Path) -> None:
+    line = '{"id": null, "prompt": "Hi", "max_tokens": 16.0, "expected_contains": "x", "nice": null}'
+    (prompt,) = read_golden(write(tmp_path, line))
+    assert (prompt.id, prompt.max_tokens, len(prompt.must)) == ("line 1", 16, 1)
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_csv(tmp_path: Path, delimiter: str) -> None:
     rows = [

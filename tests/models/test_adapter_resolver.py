@@ -51,6 +51,12 @@ for name in sys.argv[2:]:
             "https://huggingface.co/org/tone/blob/main/a/adapter_model.safetensors",
             HubName("org/tone", "main", "a", is_url=True),
         ),
+        ("https://huggingface.co/org/tone.git", HubName("org/tone", is_url=True)),
+        ("https://huggingface.co/org/tone/commit/0123abc", HubName("org/tone", "0123abc", is_url=True)),
+        (
+            "https://huggingface.co/org/tone/raw/main/a/adapter_config.json",
+            HubName("org/tone", "main", "a", is_url=True),
+        ),
         ("https://huggingface.co/datasets/org/tone", None),
         ("https://example.com/org/tone", None),
         ("adapters/one/tone", None),

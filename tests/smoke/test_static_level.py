@@ -81,6 +81,7 @@ BAD: list[tuple[str, Spoil, str, str]] = [
     ("fully sharded", sick.NAMES["FSDP"], "A4", "_fsdp_wrapped_module."),
     ("checkpointed", sick.NAMES["activation checkpointing"], "A4", "_checkpoint_wrapped_module."),
     ("wrapped twice", sick.NAMES["wrapped by peft twice"], "A4", "base_model.model.base_model.model."),
+    ("wrapped", sick.NAMES["a module around peft's"], "A4", "policy. (left by a wrapper around peft's)"),
     ("no prefix", sick.NAMES["without peft's prefix"], "A4", "no base_model.model."),
     ("named", sick.NAMES["named adapter"], "A4", ".tone"),
     ("state dict", sick.whole_state_dict, "A4", "a copy of a base weight"),
@@ -121,6 +122,7 @@ def test_good_adapter_passes_every_static_check(workspace: Workspace, originals:
 HEALTHY: list[tuple[str, Spoil, str, str]] = [
     ("no task_type", config_with(task_type=None), "A3", "warn"),
     ("wrong task_type", config_with(task_type="SEQ_CLS"), "A3", "warn"),
+    ("trainer", config_with(save_steps=50, packing=True, eval_loss=1.2, trl_version="1"), "A3", "pass"),
     ("ms-swift", config_with(lora_dtype="bfloat16", lorap_lr_ratio=16.0, lorap_emb_lr=1e-6), "A3", "pass"),
     ("peft 0.2", config_with(enable_lora=None, merge_weights=False), "A3", "pass"),
     ("notes", config_with(_comment="epoch 3", created_at=1730000000.5), "A3", "pass"),

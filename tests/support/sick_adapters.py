@@ -62,6 +62,7 @@ NAMES: dict[str, Spoil] = {
     "FSDP": renamed(PREFIX, f"_fsdp_wrapped_module.{PREFIX}_fsdp_wrapped_module."),
     "activation checkpointing": renamed(".self_attn", "._checkpoint_wrapped_module.self_attn"),
     "wrapped by peft twice": renamed("base_", f"{PREFIX}base_"),
+    "a module around peft's": renamed(PREFIX, f"policy.{PREFIX}"),
     "without peft's prefix": renamed(PREFIX, ""),
     "trained on AutoModel": renamed(f"{PREFIX}model.", PREFIX),
     "default adapter": with_adapter_name("default"),

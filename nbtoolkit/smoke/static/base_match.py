@@ -35,7 +35,7 @@ _CAUSES = {
     "a copy of a base weight": "save_pretrained leaves these tensors out",
     **{f"{name}.": f"left by {wrapper}" for name, wrapper in WRAPPERS.items()},
 }
-"""Defect of a name → how it came about; other defects are the adapter's name."""
+"""Defect of a name → how it came about; others are the adapter's name, or a component before peft's."""
 
 
 @check("A4", "static", "base match")
@@ -43,9 +43,7 @@ def base_match(context: SmokeContext) -> CheckOutcome:
     """Compare every LoRA pair with its base weight; undecided if headers are not sufficient."""
     adapter, base = context.adapter, context.base
     if renamed := _defective_names(adapter.tensors):
-        causes = [
-            f"{defect} ({_CAUSES.get(defect, 'the name of the adapter in peft')})" for defect in renamed
-        ]
+        causes = [f"{defect} ({_cause(defect)})" for defect in renamed]
         return failure(
             f"names that peft does not load: {', '.join(causes)}",
             {"defects": renamed},
@@ -105,6 +103,11 @@ def base_match(context: SmokeContext) -> CheckOutcome:
         )
     note = f"; note: {name.note}" if name.note else ""
     return passed(f"all {matched} modules match in name and shape{note}", evidence)
+
+
+def _cause(defect: str) -> str:
+    named = "the name of the adapter in peft" if defect.startswith(".") else "left by a wrapper around peft's"
+    return _CAUSES.get(defect, named)
 
 
 def _defective_names(keys: Iterable[str]) -> dict[str, int]:
