@@ -84,7 +84,15 @@ def test_what_becomes_of_a_system_message_is_told(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize(
     ("base", "adapter", "verdict"),
-    [(8, 8, "pass"), (8, 1, "pass"), (0, 0, "pass"), (0, 8, "pass"), (4, 0, "fail"), (1, 0, "warn")],
+    [
+        (8, 8, "pass"),
+        (8, 1, "pass"),
+        (0, 0, "pass"),
+        (0, 8, "pass"),
+        (4, 0, "fail"),
+        (2, 0, "warn"),
+        (1, 0, "pass"),
+    ],
 )
 def test_adapter_that_never_stops_fails_where_the_base_stops(base: int, adapter: int, verdict: str) -> None:
     from nbtoolkit.smoke.model_level.template import check_stops

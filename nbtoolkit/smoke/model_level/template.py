@@ -32,14 +32,14 @@ def check_stops(
 ) -> CheckOutcome:
     """Fail if the base ends most answers within ``length`` tokens and the adapter none.
 
-    If the base ends few of them, it is a warning; if none, the answers are too short to tell, and ``found``
-    is returned with the counts.
+    If the base ends at least a quarter of them, it is a warning; if fewer, the answers are too short to tell,
+    and ``found`` is returned with the counts.
     """
     ended = {
         name: sum(len(one) < length for one in each) for name, each in (("base", base), ("adapter", tuned))
     }
     evidence = {**found.evidence, "ended": ended}
-    if ended["base"] and not ended["adapter"]:
+    if 4 * ended["base"] >= len(base) and not ended["adapter"]:
         judge = failure if 2 * ended["base"] >= len(base) else warning
         return judge(
             f"the adapter ends none of {len(tuned)} answers within {length} tokens, the base {ended['base']}",
