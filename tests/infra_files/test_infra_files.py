@@ -261,9 +261,16 @@ def test_a_parameter_file_with_another_structure_is_rejected(infra: InfraFiles, 
         _ = infra.inference_parameters
 
 
-def test_another_encoding_is_named_in_the_error(infra: InfraFiles) -> None:
-    infra.workspace.path("infra/inference.config.json").write_bytes(CONFIG.encode("utf-16"))
-    with pytest.raises(BrokenFile, match="not UTF-8 text: byte 0 is 0xff"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (CONFIG.encode("utf-16"), "is UTF-16 text"),
+        (b'{"name": "M\xfcller"}', "not UTF-8 text: byte 11 is 0xfc"),
+    ],
+)
+def test_another_encoding_is_named_in_the_error(infra: InfraFiles, content: bytes, message: str) -> None:
+    infra.workspace.path("infra/inference.config.json").write_bytes(content)
+    with pytest.raises(BrokenFile, match=message):
         _ = infra.inference_config
 
 
