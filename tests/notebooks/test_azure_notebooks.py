@@ -209,7 +209,7 @@ def test_smoke_test_runs_on_a_real_model_and_fails_for_an_invalid_adapter(runs: 
     tiny_adapter(runs.root / "good", runs.root / "tiny", seed=1)
     green = runs.run("01_smoke_test", "-r", "adapter", "good", "-r", "base", "tiny", "-y", "levels: [static]")
     assert green.code == 0, green.output
-    assert "A1" in green.last
+    assert "A1" in green.text
     weights = runs.root / "good" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     bad = runs.run("01_smoke_test", "-r", "adapter", "good", "-r", "base", "tiny", "-y", "levels: [static]")
