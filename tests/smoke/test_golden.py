@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -119,18 +117,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft calls what transformers deprecated
-        yield
-
-
 def golden_context(models: Path, golden: tuple[GoldenPrompt, ...]) -> Any:
     return model_context(models / "base", models / "adapter", {"golden": golden})
 
 
-@pytest.mark.usefixtures("_quiet")
+@pytest.mark.filterwarnings("ignore")  # peft calls what transformers deprecated
 def test_answers_of_adapter_and_base_are_those_of_plain_generation(models: Path) -> None:
     import torch
 
@@ -167,7 +158,7 @@ def test_answers_of_adapter_and_base_are_those_of_plain_generation(models: Path)
     assert golden_prompts.run(context).verdict == "fail"
 
 
-@pytest.mark.usefixtures("_quiet")
+@pytest.mark.filterwarnings("ignore")  # peft calls what transformers deprecated
 def test_perplexity_is_that_of_the_expected_answer_alone(models: Path) -> None:
     import torch
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,8 @@ from tests.support.model_checks import model_context, outcome
 from tests.support.tiny_models import tiny_adapter, tiny_base
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.filterwarnings("ignore")  # peft calls what transformers deprecated
 WEIGHTS = "adapter_model.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def _ignore_peft_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # peft calls what transformers deprecated; the product runs it elsewhere
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,7 @@ from tests.support.model_checks import model_context, outcome
 from tests.support.tiny_models import tiny_base, trained_adapter
 
 torch = pytest.importorskip("torch")
-
-
-@pytest.fixture(autouse=True)
-def _ignore_peft_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft calls what transformers deprecated
-        yield
+pytestmark = pytest.mark.filterwarnings("ignore")  # peft calls what transformers deprecated
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def estimate_fit(
     dtype = serving_dtype(
         requested_dtype,
         device="cuda" if profile.has_gpu else "cpu",
-        saved=str(saved).removeprefix("torch.") if saved else None,
+        saved=saved,
         has_bfloat16=profile.has_bfloat16,
     )
     dtype_bytes = _DTYPE_BYTES[dtype]

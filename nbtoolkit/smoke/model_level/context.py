@@ -100,11 +100,10 @@ class ModelContext:
     @cached_property
     def dtype(self) -> str:
         """The precision that will serve."""
-        saved = getattr(self.base_config, "dtype", None)
         return serving_dtype(
             self.settings.dtype,
             device=self.device.kind,
-            saved=str(saved).removeprefix("torch.") if saved else None,
+            saved=getattr(self.base_config, "dtype", None),
             has_bfloat16=self.device.has_bfloat16,
         )
 

@@ -147,7 +147,7 @@ def _larger(one: list[list[float]], other: list[list[float]]) -> list[list[float
 
 def _serving_dtypes(context: ModelContext) -> set[str]:
     """Return the precisions that the settings mean on any device."""
-    saved = str(getattr(context.base_config, "dtype", None) or "").removeprefix("torch.") or None
+    saved = getattr(context.base_config, "dtype", None)
     return {
         serving_dtype(context.settings.dtype, device=device, saved=saved, has_bfloat16=has_bfloat16)
         for device in ("cpu", "cuda")

@@ -14,6 +14,7 @@ from torch import Tensor
 from nbtoolkit.golden.scoring import score_all
 from nbtoolkit.smoke.check import CheckOutcome, check, failure, passed, warning
 from nbtoolkit.smoke.model_level.context import ModelContext
+from nbtoolkit.smoke.model_level.forward import logits_alone
 from nbtoolkit.smoke.model_level.golden import adapter_answers
 from nbtoolkit.smoke.model_level.nf4 import round_linear_layers
 from nbtoolkit.smoke.settings import SmokeSettings
@@ -160,13 +161,12 @@ def serving_precision(context: ModelContext) -> str:
 def measure_shift(context: ModelContext) -> Shift:
     """Return the log-probabilities at the ends of the first prompts, without and with the adapter."""
     model = context.model
-    device = model.get_input_embeddings().weight.device
 
     def measured(adapter: bool) -> Iterator[Tensor]:
         for ids in context.prompt_ids[:PROMPTS]:
-            with torch.inference_mode(), nullcontext() if adapter else model.disable_adapter():
-                logits = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits
-            yield torch.log_softmax(logits[0, -POSITIONS:].float(), dim=-1).cpu()
+            with nullcontext() if adapter else model.disable_adapter():
+                logits = logits_alone(model, ids)
+            yield torch.log_softmax(logits[-POSITIONS:].float(), dim=-1).cpu()
 
     return Shift(torch.cat(list(measured(False))), torch.cat(list(measured(True))))
 

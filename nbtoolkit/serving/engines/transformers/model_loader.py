@@ -111,8 +111,7 @@ def pick_dtype(wanted: str, stored: torch.dtype | str | None, device: torch.devi
     float32. CPUs without it emulate both half formats slowly.
     """
     fast = cpu_has_bfloat16() if device.type == "cpu" else torch.cuda.get_device_capability(device) >= (8, 0)
-    saved = None if stored is None else str(stored).removeprefix("torch.")
-    return getattr(torch, serving_dtype(wanted, device=device.type, saved=saved, has_bfloat16=fast))
+    return getattr(torch, serving_dtype(wanted, device=device.type, saved=stored, has_bfloat16=fast))
 
 
 def reserve_cpu_core() -> None:

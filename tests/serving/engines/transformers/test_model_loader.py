@@ -226,6 +226,16 @@ def test_an_adapter_that_changes_biases_of_the_base_is_rejected(tmp_path: Path) 
     assert torch.equal(logits(model), plain)
 
 
+def assert_served_as_by_peft(base: Path, adapter: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base).eval()
+    plain = logits(model)
+    adapters = Adapters(model)
+    adapters.load("a_lora", adapter)
+    assert torch.equal(logits(model), plain)
+    adapters.activate("a_lora")
+    torch.testing.assert_close(logits(model), peft_logits(base, adapter), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("settings", [{"lora_bias": True}, {"modules_to_save": ["q_proj"]}], ids=str)
 def test_biases_of_the_adapter_are_supported(tmp_path: Path, settings: dict[str, Any]) -> None:
     base = tiny_base(tmp_path / "base", "qwen2", layers=2)
@@ -235,13 +245,7 @@ def test_biases_of_the_adapter_are_supported(tmp_path: Path, settings: dict[str,
     biases = {key: values + 1 for key, values in content.items() if key.endswith(".bias")}
     assert biases
     save_file({**content, **biases}, file, {"format": "pt"})
-    model = AutoModelForCausalLM.from_pretrained(base).eval()
-    plain = logits(model)
-    adapters = Adapters(model)
-    adapters.load("a_biased", adapter)
-    assert torch.equal(logits(model), plain)
-    adapters.activate("a_biased")
-    torch.testing.assert_close(logits(model), peft_logits(base, adapter), atol=1e-5, rtol=1e-4)
+    assert_served_as_by_peft(base, adapter)
 
 
 def test_saved_modules_are_all_whose_path_ends_with_a_name(tmp_path: Path) -> None:
@@ -252,13 +256,7 @@ def test_saved_modules_are_all_whose_path_ends_with_a_name(tmp_path: Path) -> No
     norms = {key: values + 0.5 for key, values in content.items() if key.endswith("norm.weight")}
     assert len(norms) == 5
     save_file({**content, **norms}, file, {"format": "pt"})
-    model = AutoModelForCausalLM.from_pretrained(base).eval()
-    plain = logits(model)
-    adapters = Adapters(model)
-    adapters.load("a_norms", adapter)
-    assert torch.equal(logits(model), plain)
-    adapters.activate("a_norms")
-    torch.testing.assert_close(logits(model), peft_logits(base, adapter), atol=1e-5, rtol=1e-4)
+    assert_served_as_by_peft(base, adapter)
 
 
 @pytest.mark.parametrize("name", ["a.b", "a b", "", "../x"])
